@@ -1,0 +1,1 @@
+"""The Ray Serve application that the tests and the demo run against, with faults by plan."""

@@ -1,0 +1,150 @@
+"""The Ray Serve application: an echo and a classifier, both failing by plan.
+
+Started by `server_fixture.fixture.ServeFixture`, by ``python -m server_fixture``, or by Serve's
+own command line::
+
+    serve run server_fixture.app:digits --grpc-...
+
+(see docs/testing.md for the whole line).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve import Application, Deployment
+
+from server_fixture.model import DigitsCodec, DigitsModel, Image, Prediction
+from servestream_client.codecs import BytesCodec
+from servestream_client.testing.faults import Fault, FaultyService, LocalPlan
+
+LEDGER_NAME = "servestream-fixture-ledger"
+NAMESPACE = "servestream-fixture"
+
+
+class Ledger:
+    """What must survive the replicas: the fault plan, and which process each of them is."""
+
+    def __init__(self) -> None:
+        self._plan = LocalPlan()
+        self._pids: dict[str, int] = {}
+
+    def enrol(self, replica: str, pid: int) -> None:
+        self._pids[replica] = pid
+
+    def pids(self) -> dict[str, int]:
+        """Every replica that ever served here, and its process."""
+        return dict(self._pids)
+
+    def add(self, faults: Sequence[Fault]) -> None:
+        self._plan.add(*faults)
+
+    def clear(self) -> None:
+        self._plan.clear()
+
+    def pending(self) -> list[Fault]:
+        return self._plan.pending_now()
+
+    def fired(self) -> list[Fault]:
+        return list(self._plan.fired)
+
+    def claim(self, fault: Fault) -> bool:
+        return self._plan.claim_now(fault)
+
+
+def ledger() -> Any:  # noqa: ANN401 — Ray types no actor handle
+    """The cluster's ledger, made by whoever asks first."""
+    return (
+        ray.remote(num_cpus=0, max_restarts=0)(Ledger)
+        .options(name=LEDGER_NAME, namespace=NAMESPACE, get_if_exists=True, lifetime="detached")
+        .remote()
+    )
+
+
+class LedgerPlan:
+    """The ledger's fault plan, as replicas see it."""
+
+    def __init__(self) -> None:
+        self._ledger = ledger()
+
+    async def pending(self) -> Sequence[Fault]:
+        faults: list[Fault] = await self._ledger.pending.remote()
+        return faults
+
+    async def claim(self, fault: Fault) -> bool:
+        claimed: bool = await self._ledger.claim.remote(fault)
+        return claimed
+
+
+def _enrol() -> LedgerPlan:
+    plan = LedgerPlan()
+    replica = serve.get_replica_context().replica_tag
+    ray.get(ledger().enrol.remote(replica, os.getpid()))
+    return plan
+
+
+# Two replicas, and room on each for many streams: Serve's default of 5 would be the number of
+# streams that a replica serves at once. Small shares of a CPU, so that it all fits two cores.
+_OPTIONS: dict[str, Any] = {
+    "num_replicas": 2,
+    "max_ongoing_requests": 1000,
+    "graceful_shutdown_timeout_s": 2,
+    "graceful_shutdown_wait_loop_s": 0.2,
+    "health_check_period_s": 1,
+    "ray_actor_options": {"num_cpus": 0.1},
+}
+
+
+class Digits(FaultyService[Image, Prediction]):
+    """The classifier."""
+
+    codec = DigitsCodec()
+    code_version = "1"
+    max_concurrency = 2
+
+    def __init__(self) -> None:
+        self.plan = _enrol()
+        self._model = DigitsModel()
+
+    def predict(self, item: Image) -> Prediction:
+        return self._model.predict(item)
+
+
+class Echo(FaultyService[bytes, bytes]):
+    """Gives back what it gets."""
+
+    codec = BytesCodec()
+
+    def __init__(self) -> None:
+        self.plan = _enrol()
+
+    async def predict(self, item: bytes) -> bytes:
+        return item
+
+
+class NotAStream:
+    """A deployment that does not speak the protocol."""
+
+    def __call__(self) -> str:
+        return "hello"
+
+
+DEPLOYMENTS: dict[str, Deployment] = {
+    "digits": serve.deployment(**_OPTIONS)(Digits),
+    "echo": serve.deployment(**_OPTIONS)(Echo),
+    "not_a_stream": serve.deployment(**_OPTIONS)(NotAStream),
+}
+
+
+def build(name: str, *, replicas: int) -> Application:
+    """One of the applications with another number of replicas."""
+    return DEPLOYMENTS[name].options(num_replicas=replicas).bind()
+
+
+# For `serve run server_fixture.app:digits`.
+digits: Application = DEPLOYMENTS["digits"].bind()
+echo: Application = DEPLOYMENTS["echo"].bind()

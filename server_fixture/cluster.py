@@ -1,0 +1,156 @@
+"""A local Ray cluster with Serve on it, started and ended in this process.
+
+Import this before Ray: the ingress mode is decided by Ray's environment at import.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from enum import StrEnum
+
+import psutil
+
+MARK = "SERVESTREAM_FIXTURE"
+"""Every process of a cluster has this variable in its environment, with the cluster's id."""
+
+
+class Ingress(StrEnum):
+    """How requests reach the replicas."""
+
+    PROXY = "proxy"
+    """Serve's own proxy in Python, the default."""
+    HAPROXY = "haproxy"
+    """HAProxy, and a gRPC server in every replica."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses at the moment."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(closing(socket.socket())) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def environment(ingress: Ingress, directory: str, cluster_id: str) -> dict[str, str]:
+    """What the process that starts Ray needs in its environment."""
+    settings = {
+        MARK: cluster_id,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        # A token of its own, so that Ray does not leave one in the home directory.
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "GRPC_VERBOSITY": "ERROR",
+        # One thread a library: there are as many processes as cores already.
+        "OMP_NUM_THREADS": "1",
+    }
+    if ingress is Ingress.HAPROXY:
+        metrics, stats = free_ports(2)
+        settings |= {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{directory}/haproxy.cfg",
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{directory}/admin.sock",
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": directory,
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{directory}/server-state",
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+        }
+    return settings
+
+
+def members(cluster_id: str) -> Iterator[psutil.Process]:
+    """The processes of a cluster, this one left out."""
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == cluster_id:
+                yield process
+        except psutil.Error:  # gone, or somebody else's
+            continue
+
+
+def end(cluster_id: str, *, grace: float = 3.0) -> list[int]:
+    """End every process of a cluster that is left, and return their ids.
+
+    `ray stop` knows neither one cluster from another nor HAProxy, which it leaves running.
+    """
+    ended: list[int] = []
+    while left := list(members(cluster_id)):
+        for process in left:
+            ended.append(process.pid)
+            try:
+                process.terminate()
+            except psutil.Error:
+                continue
+        _, alive = psutil.wait_procs(left, timeout=grace)
+        for process in alive:
+            try:
+                process.kill()
+            except psutil.Error:
+                continue
+        psutil.wait_procs(alive, timeout=grace)
+    return ended
+
+
+@contextmanager
+def cluster(
+    applications: Sequence[str], *, ingress: Ingress, port: int, replicas: int
+) -> Iterator[None]:
+    """Ray with Serve on loopback, and these applications of `server_fixture.app` on it.
+
+    Args:
+        applications: names in `server_fixture.app.DEPLOYMENTS`; each is deployed as that.
+        ingress: how requests reach the replicas.
+        port: of the gRPC ingress.
+        replicas: of each deployment.
+    """
+    cluster_id = os.environ.get(MARK) or uuid.uuid4().hex
+    directory = tempfile.mkdtemp(prefix="servestream-")
+    os.environ.update(environment(ingress, directory, cluster_id))
+    try:
+        _start(applications, port, replicas)
+        yield
+    finally:
+        _stop()
+        end(cluster_id)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _start(applications: Sequence[str], port: int, replicas: int) -> None:
+    import ray
+    from ray import serve
+    from ray.serve.config import HTTPOptions, gRPCOptions
+
+    from server_fixture.app import build, ledger
+    from servestream_client.server import GRPC_SERVICER_FUNCTIONS
+
+    ray.init(
+        address="local",
+        _node_ip_address="127.0.0.1",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=200 * 1024 * 1024,
+    )
+    (http_port,) = free_ports(1)
+    serve.start(
+        http_options=HTTPOptions(host="127.0.0.1", port=http_port),
+        grpc_options=gRPCOptions(port=port, grpc_servicer_functions=GRPC_SERVICER_FUNCTIONS),
+    )
+    ray.get(ledger().pending.remote())
+    for name in applications:
+        serve.run(build(name, replicas=replicas), name=name, route_prefix=f"/{name}")
+
+
+def _stop() -> None:
+    # Not serve.shutdown(): behind HAProxy it waits for a controller that never ends (30 s).
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()

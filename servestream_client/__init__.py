@@ -1,0 +1,75 @@
+"""A typed async client for Ray Serve streams that survive their replicas.
+
+    async with StreamClient("127.0.0.1:9000", application="digits") as client:
+        async for prediction in client.stream(inputs):
+            ...
+
+See `StreamClient` for the client, `servestream_client.server` for the deployment's side, and
+docs/protocol.md for what travels between them.
+"""
+
+from servestream_client.client import StreamClient
+from servestream_client.codecs import BytesCodec, Codec, ProtobufCodec
+from servestream_client.config import FlowControl, RetryPolicy
+from servestream_client.errors import (
+    AccessDeniedError,
+    ClientClosedError,
+    CodecMismatchError,
+    ConfigurationError,
+    Delivered,
+    InputEncodeError,
+    InputsError,
+    InputTooLargeError,
+    ItemError,
+    ItemErrorKind,
+    MessageTooLargeError,
+    NotAServerError,
+    OutputDecodeError,
+    PeerProtocolError,
+    RejectedError,
+    RetriesExhaustedError,
+    ServerFailedError,
+    ServeStreamError,
+    StreamError,
+    StreamTimeoutError,
+    UnreachableError,
+    VersionMismatchError,
+    WrongApplicationError,
+    WrongEventLoopError,
+)
+from servestream_client.session.stream import PredictionStream, StreamStatistics
+
+__all__ = [
+    "AccessDeniedError",
+    "BytesCodec",
+    "ClientClosedError",
+    "Codec",
+    "CodecMismatchError",
+    "ConfigurationError",
+    "Delivered",
+    "FlowControl",
+    "InputEncodeError",
+    "InputTooLargeError",
+    "InputsError",
+    "ItemError",
+    "ItemErrorKind",
+    "MessageTooLargeError",
+    "NotAServerError",
+    "OutputDecodeError",
+    "PeerProtocolError",
+    "PredictionStream",
+    "ProtobufCodec",
+    "RejectedError",
+    "RetriesExhaustedError",
+    "RetryPolicy",
+    "ServeStreamError",
+    "ServerFailedError",
+    "StreamClient",
+    "StreamError",
+    "StreamStatistics",
+    "StreamTimeoutError",
+    "UnreachableError",
+    "VersionMismatchError",
+    "WrongApplicationError",
+    "WrongEventLoopError",
+]

@@ -1,0 +1,342 @@
+"""Floor 3: the asynchronous face."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+from collections.abc import AsyncIterable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Generic, Literal, TypeVar, cast, overload
+
+import grpc
+
+from servestream_client.codecs import BytesCodec, Codec
+from servestream_client.config import FlowControl, RetryPolicy
+from servestream_client.errors import (
+    ClientClosedError,
+    ConfigurationError,
+    ItemError,
+    WrongEventLoopError,
+)
+from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
+from servestream_client.session.driver import StreamDriver, Target
+from servestream_client.session.stream import PredictionStream
+from servestream_client.transport.base import Link, Transport
+from servestream_client.transport.grpc_link import GrpcTransport, Metadata
+
+__all__ = ["StreamClient"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class _Connection:
+    """What the clients made by `with_options` share: one transport, on one event loop.
+
+    The transport is made when the first stream opens, in whose event loop it then lives.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        metadata: Metadata,
+        max_frame_bytes: int,
+        credentials: grpc.ChannelCredentials | None,
+    ) -> None:
+        self.target = Target(target)
+        self.max_frame_bytes = max_frame_bytes
+        self.closed = False
+        self.drivers: set[StreamDriver] = set()
+        self._metadata = metadata
+        self._credentials = credentials
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._transport: Transport | None = None
+
+    def check(self) -> asyncio.AbstractEventLoop:
+        """
+        Raises:
+            ClientClosedError: too late.
+            WrongEventLoopError: the wrong place.
+        """
+        if self.closed:
+            raise ClientClosedError(f"the client of {self.target.name} is closed; make a new one")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise WrongEventLoopError(
+                "StreamClient needs a running asyncio event loop (grpc.aio has no other)"
+            ) from None
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise WrongEventLoopError(
+                f"the client of {self.target.name} was first used in another event loop; make"
+                " one client for each"
+            )
+        return loop
+
+    def open(self) -> Link:
+        if self._transport is None:
+            self._transport = GrpcTransport(
+                self.target.name,
+                metadata=self._metadata,
+                max_frame_bytes=self.max_frame_bytes,
+                credentials=self._credentials,
+            )
+        return self._transport.open()
+
+    def start(self, driver: StreamDriver) -> None:
+        self.check()
+        self.drivers.add(driver)
+        driver.start().add_done_callback(lambda _: self.drivers.discard(driver))
+
+    async def aclose(self) -> None:
+        if self.closed:
+            return
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise WrongEventLoopError("close the client in the event loop that used it")
+        self.closed = True
+        error = ClientClosedError(f"the client of {self.target.name} was closed")
+        await asyncio.gather(*(driver.aclose(error) for driver in list(self.drivers)))
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.aclose()
+
+
+class StreamClient(Generic[In, Out]):
+    """Streams predictions from a Ray Serve application, through the death of its replicas.
+
+    Within one client, every input's outputs reach the caller exactly once, in order, or the
+    caller gets an exception that says what is known and what is not. Handlers may compute an
+    input more than once.
+
+    Use it as ``async with StreamClient(...) as client``, or close it with `aclose`. It belongs to
+    the event loop that first used it.
+
+    Args:
+        target: ``host:port`` of Serve's gRPC ingress, or any gRPC target name.
+        application: the Serve application to reach; empty: whichever answers.
+        codec: how items are encoded; the service must use the same.
+        retry: when to try again, and when to stop.
+        flow: how much may be under way.
+        metadata: gRPC metadata for every call, e.g. ``authorization``. On an insecure channel it
+            travels in clear text.
+        credentials: for a TLS channel; None: an insecure one, which is all that Serve's own
+            ingress offers.
+        close_timeout: seconds that any leave-taking may last.
+
+    Raises:
+        ConfigurationError: an argument cannot work.
+    """
+
+    @overload
+    def __init__(
+        self: StreamClient[bytes, bytes],
+        target: str,
+        *,
+        application: str = ...,
+        codec: None = ...,
+        retry: RetryPolicy | None = ...,
+        flow: FlowControl | None = ...,
+        metadata: Metadata = ...,
+        credentials: grpc.ChannelCredentials | None = ...,
+        close_timeout: float = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        target: str,
+        *,
+        application: str = ...,
+        codec: Codec[In, Out],
+        retry: RetryPolicy | None = ...,
+        flow: FlowControl | None = ...,
+        metadata: Metadata = ...,
+        credentials: grpc.ChannelCredentials | None = ...,
+        close_timeout: float = ...,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        application: str = "",
+        codec: Codec[Any, Any] | None = None,
+        retry: RetryPolicy | None = None,
+        flow: FlowControl | None = None,
+        metadata: Metadata = (),
+        credentials: grpc.ChannelCredentials | None = None,
+        close_timeout: float = 5.0,
+    ) -> None:
+        _check_arguments(target, application, codec, close_timeout)
+        own = (("application", application),) if application else ()
+        self._application = application
+        self._codec: Codec[Any, Any] = BytesCodec() if codec is None else codec
+        self._retry = retry if retry is not None else RetryPolicy()
+        self._flow = flow if flow is not None else FlowControl()
+        self._close_timeout = close_timeout
+        self._connection = _Connection(
+            target, (*own, *metadata), self._flow.max_frame_bytes, credentials
+        )
+
+    def with_options(
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        flow: FlowControl | None = None,
+        close_timeout: float | None = None,
+    ) -> StreamClient[In, Out]:
+        """A client with other options on the same connection. Closing either closes both.
+
+        Args:
+            retry: as for the class; None: as here.
+            flow: likewise. Its `max_item_bytes` may not exceed this client's, which the
+                connection was made for.
+            close_timeout: likewise.
+
+        Raises:
+            ConfigurationError: an argument cannot work.
+        """
+        if flow is not None and flow.max_frame_bytes > self._connection.max_frame_bytes:
+            raise ConfigurationError(
+                "with_options cannot raise FlowControl.max_item_bytes, since the connection was"
+                " made for smaller ones; make a new client"
+            )
+        if close_timeout is not None and not close_timeout > 0:
+            raise ConfigurationError("close_timeout must be positive")
+        other: StreamClient[In, Out] = copy.copy(self)
+        other._retry = retry if retry is not None else self._retry
+        other._flow = flow if flow is not None else self._flow
+        if close_timeout is not None:
+            other._close_timeout = close_timeout
+        return other
+
+    # ---------------------------------------------------------------- streams
+
+    @overload
+    def stream(
+        self,
+        inputs: Iterable[In] | AsyncIterable[In],
+        *,
+        ordered: bool = ...,
+        return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
+        parameters: Mapping[str, str] | None = ...,
+    ) -> PredictionStream[Out]: ...
+
+    @overload
+    def stream(
+        self,
+        inputs: Iterable[In] | AsyncIterable[In],
+        *,
+        ordered: bool = ...,
+        return_exceptions: bool,
+        timeout: float | None = ...,
+        parameters: Mapping[str, str] | None = ...,
+    ) -> PredictionStream[Out | ItemError]: ...
+
+    def stream(
+        self,
+        inputs: Iterable[In] | AsyncIterable[In],
+        *,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+        timeout: float | None = None,
+        parameters: Mapping[str, str] | None = None,
+    ) -> PredictionStream[Any]:
+        """Stream inputs, and iterate the predictions.
+
+        The stream begins when it is first iterated. Inputs are pulled ahead of the consumer, but
+        never further than `FlowControl` allows; a plain iterator is pulled on the event loop and
+        should not block. An iterator that is a generator is closed with the stream.
+
+        Args:
+            inputs: an iterable or an async iterable.
+            ordered: outputs in the order of the inputs; False: as they are ready.
+            return_exceptions: yield an `ItemError` in the place of an input that failed, and go
+                on; False: raise it there, and close.
+            timeout: seconds for the whole stream, across failures; None: no limit.
+            parameters: for the service, as they are.
+
+        Raises:
+            InputsError: the inputs are no iterable.
+            ConfigurationError: another argument cannot work.
+            ClientClosedError: the client is closed.
+        """
+        if self._connection.closed:
+            raise ClientClosedError(
+                f"the client of {self._connection.target.name} is closed; make a new one"
+            )
+        if timeout is not None and not timeout > 0:
+            raise ConfigurationError("timeout must be positive, or None")
+        codec = self._codec
+        session = ClientSession(
+            stream_id=os.urandom(STREAM_ID_BYTES),
+            codec=CodecId(codec.id, codec.fingerprint),
+            flow=self._flow,
+            application=self._application,
+            ordered=ordered,
+            parameters=parameters,
+        )
+        driver = StreamDriver(
+            session=session,
+            transport=self._connection,
+            target=self._connection.target,
+            retry=self._retry,
+            inputs=cast("Iterable[object] | AsyncIterable[object]", inputs),
+            encode=codec.encode_input,
+            max_item_bytes=self._flow.max_item_bytes,
+            timeout=timeout,
+            close_timeout=self._close_timeout,
+        )
+        return PredictionStream(
+            driver,
+            start=self._connection.start,
+            decode=codec.decode_output,
+            return_exceptions=return_exceptions,
+        )
+
+    # ---------------------------------------------------------------- life
+
+    async def aclose(self) -> None:
+        """End every stream and give back the connection. Bounded in time; harmless twice."""
+        await self._connection.aclose()
+
+    async def __aenter__(self) -> StreamClient[In, Out]:
+        self._connection.check()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        application = f", application={self._application!r}" if self._application else ""
+        state = ", closed" if self._connection.closed else ""
+        return (
+            f"StreamClient({self._connection.target.name!r}{application}, codec={self._codec!r}"
+            f"{state})"
+        )
+
+
+def _check_arguments(
+    target: object, application: object, codec: object, close_timeout: float
+) -> None:
+    if not isinstance(target, str) or not target.strip():
+        raise ConfigurationError(f"target must be a string such as 'host:9000', not {target!r}")
+    if "://" in target and target.split("://")[0].lower() in ("http", "https", "grpc"):
+        raise ConfigurationError(f"target takes no {target.split('://')[0]}://, only host:port")
+    if not isinstance(application, str):
+        raise ConfigurationError(f"application must be a string, not {application!r}")
+    if codec is not None and not isinstance(codec, Codec):
+        hint = "; make an instance of it" if isinstance(codec, type) else ""
+        raise ConfigurationError(f"codec lacks the methods of Codec: {codec!r}{hint}")
+    if not close_timeout > 0:
+        raise ConfigurationError("close_timeout must be positive")

@@ -1,0 +1,99 @@
+"""What a user may set, and why the defaults are what they are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from servestream_client.errors import ConfigurationError
+
+__all__ = ["FlowControl", "RetryPolicy"]
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigurationError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """When to try again, and when to stop. Progress on a stream starts the count afresh.
+
+    The defaults outlive what Ray Serve was seen to need: a refused port for 15 s after its proxy
+    died, 26 s after HAProxy did. A target that never answered this client is given up far
+    sooner, since it is most often a wrong address.
+
+    Attributes:
+        attempts: attempts in a row without progress before the stream fails.
+        connect_attempts: the same while the target has not served this client even once.
+        give_up_after: seconds without progress before the stream fails; None: no such limit.
+        initial: seconds; the first wait is drawn from 0 to this, each next range is twice as wide.
+        maximum: seconds; the widest range.
+        open_timeout: seconds that a server may take to answer the opening of an attempt. Ray
+            Serve lets a stream wait silently while its replicas are full.
+    """
+
+    attempts: int = 30
+    connect_attempts: int = 3
+    give_up_after: float | None = 120.0
+    initial: float = 0.1
+    maximum: float = 5.0
+    open_timeout: float = 15.0
+
+    def __post_init__(self) -> None:
+        _require(self.attempts >= 1, "RetryPolicy.attempts must be at least 1")
+        _require(self.connect_attempts >= 1, "RetryPolicy.connect_attempts must be at least 1")
+        _require(
+            self.give_up_after is None or self.give_up_after > 0,
+            "RetryPolicy.give_up_after must be positive, or None",
+        )
+        _require(
+            0 < self.initial <= self.maximum < math.inf,
+            "RetryPolicy: 0 < initial <= maximum must hold",
+        )
+        _require(self.open_timeout > 0, "RetryPolicy.open_timeout must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowControl:
+    """How much may be under way. The server may lower what concerns it when a stream opens.
+
+    The item limit keeps a frame with a single item below 4 MiB, the largest message that a gRPC
+    peer accepts unless told otherwise.
+
+    Attributes:
+        window_items: inputs whose outputs the caller has not taken yet.
+        window_bytes: payload bytes of inputs that are not answered yet. One input is always
+            allowed.
+        output_items: outputs received or under way that the caller has not taken.
+        output_bytes: the same in payload bytes; may be exceeded by one output.
+        max_item_bytes: the largest payload, either way.
+        max_unacknowledged_frames: frames with items outstanding in each direction (K).
+    """
+
+    window_items: int = 4096
+    window_bytes: int = 4 * MIB
+    output_items: int = 4096
+    output_bytes: int = 4 * MIB
+    max_item_bytes: int = 3 * MIB
+    max_unacknowledged_frames: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("window_items", "window_bytes", "output_items", "output_bytes"):
+            _require(getattr(self, name) >= 1, f"FlowControl.{name} must be at least 1")
+        _require(
+            1 <= self.max_item_bytes <= 1024 * MIB,
+            "FlowControl.max_item_bytes must lie between 1 and 1 GiB",
+        )
+        _require(
+            2 <= self.max_unacknowledged_frames <= 16,
+            "FlowControl.max_unacknowledged_frames must lie between 2 and 16",
+        )
+
+    @property
+    def max_frame_bytes(self) -> int:
+        """The largest frame: one item of the largest size, or many small ones, and the rest."""
+        return self.max_item_bytes + 512 * KIB

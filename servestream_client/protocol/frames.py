@@ -1,0 +1,332 @@
+"""Frames: what the two ends say to each other, as values. The vocabulary of docs/protocol.md.
+
+Every class here mirrors a message of ``protos/servestream/v1/stream.proto`` and is immutable.
+What the wire leaves out is None or the field's default.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from servestream_client.errors import ItemErrorKind
+
+PROTOCOL_VERSION = 1
+
+STREAM_ID_BYTES = 16
+
+
+class Order(enum.IntEnum):
+    """Whether outputs keep the order of their inputs."""
+
+    UNSPECIFIED = 0
+    INPUT = 1
+    ANY = 2
+
+
+class HandlerKind(enum.IntEnum):
+    """What the service's handler makes of its inputs."""
+
+    UNSPECIFIED = 0
+    ONE_TO_ONE = 1
+    BATCH = 2
+    ONE_TO_MANY = 3
+    STATEFUL = 4
+
+
+class RefusalKind(enum.IntEnum):
+    """Why a stream is not served."""
+
+    UNSPECIFIED = 0
+    OVERLOADED = 1
+    DRAINING = 2
+    VERSION = 3
+    APPLICATION = 4
+    CODEC = 5
+    TOKEN = 6
+    BAD_OPEN = 7
+    UNAUTHENTICATED = 8
+    PERMISSION_DENIED = 9
+
+
+class StreamErrorKind(enum.IntEnum):
+    """Why a stream failed on its server."""
+
+    UNSPECIFIED = 0
+    INTERNAL = 1
+    PROTOCOL = 2
+    SUPERSEDED = 3
+    STATE = 4
+    OVERLOADED = 5
+
+
+class BlockedOn(enum.IntEnum):
+    """What a server waits for."""
+
+    UNSPECIFIED = 0
+    NOTHING = 1
+    INPUT = 2
+    CREDIT = 3
+    HANDLER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class CodecId:
+    """What both ends must agree on to understand the payloads."""
+
+    id: str
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Docs section 5. The defaults are the protocol's: they hold where the wire says zero."""
+
+    window_items: int = 4096
+    window_bytes: int = 4 * 1024 * 1024
+    unacknowledged_frames: int = 4
+    frame_bytes: int = 4 * 1024 * 1024
+    item_bytes: int = 3 * 1024 * 1024
+
+    def within(self, offer: Limits) -> Limits:
+        """The limits that hold for the inputs of a client that offered `offer` to these.
+
+        Windows and K are what both allow; sizes are what the receiver of the inputs accepts.
+        """
+        return Limits(
+            window_items=min(self.window_items, offer.window_items),
+            window_bytes=min(self.window_bytes, offer.window_bytes),
+            unacknowledged_frames=min(self.unacknowledged_frames, offer.unacknowledged_frames),
+            frame_bytes=self.frame_bytes,
+            item_bytes=self.item_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """An output: its input's number and its index."""
+
+    number: int
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StateToken:
+    """Where a stateful stream can go on from: after which input, and how."""
+
+    number: int
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Proof of life, with positions."""
+
+    inputs_through: int = 0
+    outputs: int = 0
+
+
+# ------------------------------------------------------------------ client to server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Open:
+    """The first frame of an attempt. Docs section 4."""
+
+    stream_id: bytes
+    attempt: int
+    codec: CodecId
+    protocol_version: int = PROTOCOL_VERSION
+    features: Sequence[str] = ()
+    application: str = ""
+    order: Order = Order.INPUT
+    first_number: int = 1
+    limits: Limits = field(default_factory=Limits)
+    isolated: bool = False
+    token: StateToken | None = None
+    emit_from: Position | None = None
+    heartbeat_interval_ms: int = 0
+    deadline_ms: int = 0
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemMetadata:
+    """What travels beside one input."""
+
+    deadline_ms: int = 0
+    priority: int = 0
+    traceparent: str = ""
+    tracestate: str = ""
+    key: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class InputRun:
+    """Inputs first_number, first_number + 1 and so on. Docs section 6."""
+
+    first_number: int
+    payloads: Sequence[bytes]
+    first_start_index: int = 0
+    metadata: Sequence[ItemMetadata] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NumberRange:
+    """Everything from first through last."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """Totals over one attempt."""
+
+    outputs: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEnd:
+    """No further inputs will come. Docs section 9."""
+
+    last_number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientFrame:
+    """One message from client to server; its parts are independent."""
+
+    open: Open | None = None
+    inputs: Sequence[InputRun] = ()
+    frames_read: int = 0
+    credit: Credit | None = None
+    cancelled: Sequence[NumberRange] = ()
+    want_token: bool = False
+    taken_through: int = 0
+    end: ClientEnd | None = None
+    heartbeat: Heartbeat | None = None
+
+    @property
+    def paced(self) -> bool:
+        """Whether the frame counts for pacing. Docs section 8."""
+        return bool(self.inputs)
+
+
+# ------------------------------------------------------------------ server to client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """The server takes the stream. Docs section 4."""
+
+    protocol_version: int = PROTOCOL_VERSION
+    application: str = ""
+    code_version: str = ""
+    replica: str = ""
+    handler_kind: HandlerKind = HandlerKind.UNSPECIFIED
+    features: Sequence[str] = ()
+    limits: Limits = field(default_factory=Limits)
+    endpoints: Sequence[str] = ()
+    heartbeat_interval_ms: int = 0
+    restartable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The server does not take the stream. Docs section 4."""
+
+    kind: RefusalKind
+    text: str = ""
+    retry_after_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRun:
+    """The single outputs of inputs first_number, first_number + 1 and so on."""
+
+    first_number: int
+    payloads: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPart:
+    """Outputs first_index, first_index + 1 and so on of one input."""
+
+    number: int
+    first_index: int
+    payloads: Sequence[bytes]
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFailure:
+    """An item error, as it travels: the input's number and what became of it."""
+
+    number: int
+    kind: ItemErrorKind
+    text: str = ""
+    index: int = 0
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What is being computed, and what it waits for. Docs section 12."""
+
+    oldest_number: int = 0
+    oldest_age_ms: int = 0
+    started_through: int = 0
+    count: int = 0
+    blocked_on: BlockedOn = BlockedOn.UNSPECIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """The server is leaving. Docs section 13."""
+
+    grace_ms: int = 0
+    endpoints: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFailure:
+    """The stream error frame: the whole stream failed on this server. Docs section 10."""
+
+    kind: StreamErrorKind
+    text: str = ""
+    retry_after_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEnd:
+    """Every input of this attempt is answered. Docs section 9."""
+
+    last_number: int
+    inputs_received: int
+    inputs_answered: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFrame:
+    """One message from server to client; its parts are independent."""
+
+    welcome: Welcome | None = None
+    refused: Refused | None = None
+    outputs: Sequence[OutputRun] = ()
+    parts: Sequence[OutputPart] = ()
+    errors: Sequence[ItemFailure] = ()
+    tokens: Sequence[StateToken] = ()
+    frames_read: int = 0
+    running: Running | None = None
+    drain: Drain | None = None
+    error: StreamFailure | None = None
+    end: ServerEnd | None = None
+    heartbeat: Heartbeat | None = None
+
+    @property
+    def paced(self) -> bool:
+        """Whether the frame counts for pacing. Docs section 8."""
+        return bool(self.outputs or self.parts or self.errors or self.tokens)

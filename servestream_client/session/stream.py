@@ -1,0 +1,217 @@
+"""The stream object that users iterate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, NoReturn, TypeVar
+
+from servestream_client.errors import (
+    ConfigurationError,
+    InputEncodeError,
+    InputTooLargeError,
+    ItemError,
+    ItemErrorKind,
+    OutputDecodeError,
+    StreamError,
+)
+from servestream_client.protocol.client import Delivery
+from servestream_client.session.driver import StreamDriver
+
+__all__ = ["PredictionStream", "StreamStatistics"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStatistics:
+    """What happened to a stream so far.
+
+    Attributes:
+        accepted: inputs pulled from the caller's iterable.
+        sent: inputs sent, each counted once.
+        replayed: inputs sent again after a failure.
+        received: outputs and item errors received, duplicates left out.
+        taken_through: every input up to this one is answered, and its outputs were taken.
+        duplicates: outputs dropped because they had been received before.
+        attempts: calls made.
+        resumes: attempts that a server took after an earlier one had broken.
+        replica: the last replica that served the stream; empty before the first welcome.
+        code_version: of the server's code, as it names itself.
+        stream_id: in hex, as it stands in the server's logs.
+    """
+
+    accepted: int
+    sent: int
+    replayed: int
+    received: int
+    taken_through: int
+    duplicates: int
+    attempts: int
+    resumes: int
+    replica: str
+    code_version: str
+    stream_id: str
+
+
+_LOCAL_ERRORS: dict[ItemErrorKind, type[ItemError]] = {
+    ItemErrorKind.INPUT_ENCODE: InputEncodeError,
+    ItemErrorKind.INPUT_TOO_LARGE: InputTooLargeError,
+}
+
+
+class PredictionStream(Generic[T_co]):
+    """Predictions in the order of their inputs, each exactly once, whatever dies in between.
+
+    Iterate it with ``async for``; one task at a time. Leaving the loop early ends the stream when
+    the object is dropped, and ``async with`` or `aclose` end it at once.
+
+    Raises, while being iterated:
+        ItemError: one input failed; the stream is closed. With ``return_exceptions=True`` it is
+            yielded in the input's place instead, and the stream goes on.
+        StreamError: the stream failed; says what was delivered. See `servestream_client.errors`.
+        Exception: whatever the inputs' own iterator raised, after the outputs of the inputs
+            before it.
+    """
+
+    def __init__(
+        self,
+        driver: StreamDriver,
+        *,
+        start: Callable[[StreamDriver], None],
+        decode: Callable[[bytes], T_co],
+        return_exceptions: bool,
+    ) -> None:
+        self._driver = driver
+        self._start = start
+        self._decode = decode
+        self._return_exceptions = return_exceptions
+        self._started = False
+        self._exhausted = False
+        self._iterating = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __aiter__(self) -> PredictionStream[T_co]:
+        return self
+
+    async def __anext__(self) -> T_co:
+        if self._iterating:
+            raise ConfigurationError("two tasks iterate one stream at the same time")
+        self._iterating = True
+        try:
+            return await self._next()
+        finally:
+            self._iterating = False
+
+    async def _next(self) -> T_co:
+        if self._exhausted:
+            raise StopAsyncIteration
+        driver = self._driver
+        if not self._started:
+            self._begin()
+        while True:
+            delivery = driver.session.take()
+            if delivery is not None:
+                driver.taken()
+                return await self._present(delivery)
+            if driver.finished:
+                self._exhausted = True
+                self._conclude(driver.error)
+            await driver.arrived.wait()
+
+    def _begin(self) -> None:
+        self._start(self._driver)
+        self._started = True
+        self._loop = asyncio.get_running_loop()
+
+    def _conclude(self, error: BaseException | None) -> NoReturn:
+        if error is None:
+            raise StopAsyncIteration
+        if isinstance(error, StreamError):
+            error.delivered = self._driver.delivered()
+        raise error
+
+    async def _present(self, delivery: Delivery) -> T_co:
+        """An output decoded, or an item error raised or returned in its place."""
+        if delivery.failure is None and delivery.payload is not None:
+            try:
+                return self._decode(delivery.payload)
+            except Exception as error:
+                problem: ItemError = OutputDecodeError(
+                    delivery.number,
+                    ItemErrorKind.OUTPUT_DECODE,
+                    f"{type(error).__name__}: {error}",
+                    index=delivery.index,
+                )
+                problem.__cause__ = error
+        else:
+            problem = _item_error(delivery)
+        if self._return_exceptions:
+            return problem  # type: ignore[return-value]  # the overloads of stream() say so
+        await self.aclose()
+        raise problem
+
+    async def aclose(self) -> None:
+        """End the stream: the call, the input iterator and every task. Bounded in time.
+
+        Harmless on a stream that has ended. Outputs not yet taken are dropped.
+        """
+        self._exhausted = True
+        await self._driver.aclose()
+
+    async def __aenter__(self) -> PredictionStream[T_co]:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        # Nobody can iterate it any more. The driver does not know this object, so this runs as
+        # soon as the caller's last reference goes, and may run in any thread.
+        loop = self.__dict__.get("_loop")
+        if loop is None or loop.is_closed():
+            return
+        with suppress(RuntimeError):  # closed in between
+            loop.call_soon_threadsafe(self._driver.abandon)
+
+    def statistics(self) -> StreamStatistics:
+        """What happened so far; also after the end."""
+        session = self._driver.session
+        counters, welcome = session.counters, session.welcome
+        return StreamStatistics(
+            accepted=session.accepted,
+            sent=counters.sent,
+            replayed=counters.replayed,
+            received=counters.received,
+            taken_through=session.taken_through,
+            duplicates=counters.duplicates,
+            attempts=counters.attempts,
+            resumes=max(0, counters.welcomes - 1),
+            replica=welcome.replica if welcome else "",
+            code_version=welcome.code_version if welcome else "",
+            stream_id=session.stream_id.hex(),
+        )
+
+
+def _item_error(delivery: Delivery) -> ItemError:
+    failure = delivery.failure
+    assert failure is not None  # noqa: S101 — only deliveries without an output come here
+    error = _LOCAL_ERRORS.get(failure.kind, ItemError)(
+        delivery.number,
+        failure.kind,
+        failure.text,
+        index=failure.index,
+        retryable=failure.retryable,
+        input=delivery.item,
+    )
+    error.__cause__ = delivery.cause
+    return error

@@ -1,0 +1,334 @@
+"""Faults by plan: what shall go wrong, at which input, each exactly once.
+
+A fault is named by the number of an input in its stream. After it fired, the input is sent
+again, maybe to another replica, and must pass there: so a plan is kept outside of whatever the
+fault destroys, and firing it means claiming it there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import signal
+import threading
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from servestream_client.protocol.server import Input, ServerSession
+from servestream_client.server import Refuse, StreamRequest, StreamService
+from servestream_client.server.handlers import Handler, item_handler
+from servestream_client.wire import stream_pb2 as pb
+
+__all__ = [
+    "Fault",
+    "FaultKind",
+    "FaultPlan",
+    "FaultyService",
+    "FilePlan",
+    "Garbage",
+    "InjectedError",
+    "LocalPlan",
+]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class FaultKind(enum.StrEnum):
+    """What can go wrong. `at` is the input concerned."""
+
+    KILL = "kill"
+    """The process gets SIGKILL when the input reaches its handler."""
+    RAISE = "raise"
+    """The handler raises `InjectedError` for the input."""
+    CLOSE = "close"
+    """The call ends, with status OK and without an end frame, instead of sending the output."""
+    DUPLICATE = "duplicate"
+    """The run with the output stands twice in its frame."""
+    SKIP = "skip"
+    """The output is left out."""
+    GARBAGE = "garbage"
+    """Bytes that are no frame are sent instead of the frame with the output."""
+    SLOW = "slow"
+    """The input's handler starts `seconds` late."""
+    HANG = "hang"
+    """The input's handler never starts."""
+    REFUSE = "refuse"
+    """The stream is refused when it opens, with `seconds` as the delay to try again; `at` is the
+    attempt."""
+
+
+_HANDLER_FAULTS = (FaultKind.KILL, FaultKind.RAISE, FaultKind.SLOW, FaultKind.HANG)
+_FRAME_FAULTS = (FaultKind.CLOSE, FaultKind.DUPLICATE, FaultKind.SKIP, FaultKind.GARBAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that shall go wrong, once.
+
+    Attributes:
+        kind: what.
+        at: the number of the input, counted from 1 in its stream.
+        seconds: how slow, or how long to wait.
+        stream: only in the stream that carries this as its parameter ``fault-key``; empty: in
+            whichever comes first.
+    """
+
+    kind: FaultKind
+    at: int
+    seconds: float = 0.0
+    stream: str = ""
+
+    @property
+    def id(self) -> str:
+        """Names the fault in its plan: the same fault planned twice is one fault."""
+        return f"{self.kind}-{self.at}-{self.stream}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Fault:
+        """
+        Raises:
+            ValueError: it names no fault.
+            TypeError: it lacks a part, or has one too many.
+        """
+        return cls(**{**values, "kind": FaultKind(values["kind"])})
+
+
+class FaultPlan(Protocol):
+    """Where faults are kept."""
+
+    async def pending(self) -> Sequence[Fault]:
+        """Faults that have not fired yet."""
+        ...
+
+    async def claim(self, fault: Fault) -> bool:
+        """Fire a fault: True for exactly one caller."""
+        ...
+
+
+class LocalPlan:
+    """A plan in this process; may be used from several threads."""
+
+    def __init__(self, faults: Sequence[Fault] = ()) -> None:
+        self._lock = threading.Lock()
+        self._pending = {fault.id: fault for fault in faults}
+        self.fired: list[Fault] = []
+
+    def add(self, *faults: Fault) -> None:
+        with self._lock:
+            self._pending.update({fault.id: fault for fault in faults})
+
+    def clear(self) -> None:
+        """Forget what has not fired yet, and what has."""
+        with self._lock:
+            self._pending.clear()
+            self.fired.clear()
+
+    def pending_now(self) -> list[Fault]:
+        with self._lock:
+            return list(self._pending.values())
+
+    def claim_now(self, fault: Fault) -> bool:
+        with self._lock:
+            if self._pending.pop(fault.id, None) is None:
+                return False
+            self.fired.append(fault)
+            return True
+
+    async def pending(self) -> Sequence[Fault]:
+        return self.pending_now()
+
+    async def claim(self, fault: Fault) -> bool:
+        return self.claim_now(fault)
+
+
+class FilePlan:
+    """A plan in a directory, which outlives any process: a fault fires by creating its file."""
+
+    def __init__(self, directory: Path, faults: Sequence[Fault]) -> None:
+        self._directory = directory
+        self._faults = list(faults)
+
+    async def pending(self) -> Sequence[Fault]:
+        return [fault for fault in self._faults if fault.id not in self.fired()]
+
+    async def claim(self, fault: Fault) -> bool:
+        try:
+            os.close(os.open(self._directory / fault.id, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        return True
+
+    def fired(self) -> set[str]:
+        """The ids of faults that have fired."""
+        return {path.name for path in self._directory.iterdir()}
+
+
+class InjectedError(Exception):
+    """What a handler raises by plan."""
+
+
+class Garbage:
+    """Stands for a response message, and serialises to bytes that are none."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 — protobuf's name
+        return b"\xff\xff\xff\xff this is no frame"
+
+
+class FaultyService(StreamService[In, Out], Generic[In, Out]):
+    """A `StreamService` that fails by plan. Set `plan`; otherwise use it as any other."""
+
+    plan: FaultPlan
+
+    async def admit(self, request: StreamRequest) -> None:
+        for fault in await self.plan.pending():
+            if (
+                fault.kind is FaultKind.REFUSE
+                and fault.at == request.attempt
+                and fault.stream in ("", request.parameters.get("fault-key"))
+                and await self.plan.claim(fault)
+            ):
+                raise Refuse("refused by plan", retry_after=fault.seconds)
+
+    def _handler(self) -> Handler:
+        return _FaultyHandler(super()._handler(), self.plan, self.max_concurrency)
+
+    async def Stream(  # noqa: N802
+        self, request_stream: AsyncIterable[pb.ClientFrame], grpc_context: object = None
+    ) -> AsyncIterator[pb.ServerFrame]:
+        watched = _Watched(request_stream)
+        frames = super().Stream(watched, grpc_context)
+        assert isinstance(frames, AsyncGenerator)  # noqa: S101 — the base is a generator
+        faults: list[Fault] | None = None
+        try:
+            async for frame in frames:
+                if faults is None:
+                    faults = [
+                        fault
+                        for fault in await self.plan.pending()
+                        if fault.kind in _FRAME_FAULTS and fault.stream in ("", watched.fault_key)
+                    ]
+                hit = next((fault for fault in faults if _carries(frame, fault.at)), None)
+                if hit is None or not await self.plan.claim(hit):
+                    yield frame
+                    continue
+                faults.remove(hit)
+                if hit.kind is FaultKind.CLOSE:
+                    return
+                yield _spoil(frame, hit)
+        finally:
+            await frames.aclose()
+
+
+class _Watched:
+    """Passes the client's messages on, and remembers what concerns the plan."""
+
+    def __init__(self, messages: AsyncIterable[pb.ClientFrame]) -> None:
+        self._messages = messages
+        self.fault_key = ""
+
+    async def __aiter__(self) -> AsyncIterator[pb.ClientFrame]:
+        async for message in self._messages:
+            if message is not None and message.HasField("open"):
+                self.fault_key = message.open.parameters.get("fault-key", "")
+            yield message
+
+
+def _carries(frame: pb.ServerFrame, number: int) -> bool:
+    return any(
+        run.first_number <= number < run.first_number + len(run.payloads) for run in frame.outputs
+    )
+
+
+def _spoil(frame: pb.ServerFrame, fault: Fault) -> pb.ServerFrame:
+    if fault.kind is FaultKind.GARBAGE:
+        return Garbage()  # type: ignore[return-value]  # serialises like a message
+    spoiled = pb.ServerFrame()
+    spoiled.CopyFrom(frame)
+    del spoiled.outputs[:]
+    for run in frame.outputs:
+        spoiled.outputs.append(run)
+        offset = fault.at - run.first_number
+        if not 0 <= offset < len(run.payloads):
+            continue
+        if fault.kind is FaultKind.DUPLICATE:
+            spoiled.outputs.append(run)
+            continue
+        spoiled.outputs.pop()
+        for first, payloads in (
+            (run.first_number, run.payloads[:offset]),
+            (fault.at + 1, run.payloads[offset + 1 :]),
+        ):
+            if payloads:
+                spoiled.outputs.append(pb.OutputRun(first_number=first, payloads=payloads))
+    return spoiled
+
+
+class _FaultyHandler:
+    """Answers as another handler does, but for what the plan says."""
+
+    def __init__(self, inner: Handler, plan: FaultPlan, max_concurrency: int) -> None:
+        self._inner = inner
+        self._plan = plan
+        self._raising = item_handler(_raise_injected, _RawCodec(), max_concurrency)
+        self._faults: list[Fault] = []
+        self._session: ServerSession | None = None
+        self.max_items = inner.max_items
+        self.reserve: Callable[[], Any] = inner.reserve
+        self.release: Callable[[], None] = inner.release
+
+    async def handle(self, session: ServerSession, inputs: Sequence[Input]) -> None:
+        if session is not self._session:  # a new stream: look again
+            self._session = session
+            self._faults = [f for f in await self._plan.pending() if f.kind in _HANDLER_FAULTS]
+        normal = [item for item in inputs if not await self._struck(session, item)]
+        if normal:
+            await self._inner.handle(session, normal)
+
+    async def _struck(self, session: ServerSession, item: Input) -> bool:
+        """Do what the plan says of an input; whether that answered it."""
+        key = session.opened.parameters.get("fault-key", "") if session.opened else ""
+        for fault in self._faults:
+            if fault.at != item.number or fault.stream not in ("", key):
+                continue
+            if not await self._plan.claim(fault):
+                continue
+            match fault.kind:
+                case FaultKind.KILL:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case FaultKind.SLOW:
+                    await asyncio.sleep(fault.seconds)
+                case FaultKind.HANG:
+                    await asyncio.Event().wait()
+                case FaultKind.RAISE:
+                    await self._raising.handle(session, [item])
+                    return True
+        return False
+
+
+class _RawCodec:
+    """Decodes nothing: the raising handler must not fail for another reason."""
+
+    id = fingerprint = ""
+
+    def encode_input(self, item: object, /) -> bytes:
+        raise NotImplementedError
+
+    def decode_input(self, payload: bytes, /) -> object:
+        return payload
+
+    def encode_output(self, output: object, /) -> bytes:
+        raise NotImplementedError
+
+    def decode_output(self, payload: bytes, /) -> object:
+        raise NotImplementedError
+
+
+async def _raise_injected(_item: object) -> object:
+    raise InjectedError("by plan")

@@ -1,0 +1,72 @@
+"""The contract between a session and whatever carries its frames."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+from servestream_client.protocol.frames import ClientFrame, ServerFrame
+
+__all__ = ["Link", "LinkStatus", "Transport"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatus:
+    """How a call ended.
+
+    Attributes:
+        code: the gRPC status code's name, e.g. ``"UNAVAILABLE"``; ``"OK"`` says nothing about
+            whether everything was answered.
+        details: the status message, cut and escaped.
+    """
+
+    code: str
+    details: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.details}" if self.details else self.code
+
+
+class Link(Protocol):
+    """One attempt's call. Write with `send`, read with `frames`; the two may run side by side."""
+
+    async def send(self, frame: ClientFrame) -> bool:
+        """Hand over a frame.
+
+        Returns:
+            False if the call takes no more writes. That is no status: read on to the end.
+        """
+        ...
+
+    async def half_close(self) -> None:
+        """Say that no further frame will be sent. Never raises for a call that is over."""
+        ...
+
+    def frames(self) -> AsyncGenerator[ServerFrame, None]:
+        """Every frame that arrives, until the call is over in whatever way.
+
+        Raises:
+            RemoteProtocolError: something arrived that is no frame.
+        """
+        ...
+
+    async def status(self) -> LinkStatus:
+        """How the call ended; call it once `frames` is exhausted."""
+        ...
+
+    def cancel(self) -> None:
+        """End the call now, from this side. Harmless on a call that is over."""
+        ...
+
+
+class Transport(Protocol):
+    """Opens links to one target."""
+
+    def open(self) -> Link:
+        """Begin a call. Failures show when the link is read."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give back the connection; open calls are cancelled."""
+        ...

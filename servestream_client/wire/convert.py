@@ -1,0 +1,405 @@
+"""Frames to protobuf messages and back.
+
+What the wire leaves open is settled here once: a missing limit is the protocol's default, an
+enumeration's unknown value is its zero. What no frame can mean is the peer's protocol error.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeVar
+
+from servestream_client.errors import ItemErrorKind, RemoteProtocolError, printable
+from servestream_client.protocol import frames as f
+from servestream_client.wire import stream_pb2 as pb
+
+__all__ = [
+    "client_frame_from_wire",
+    "client_frame_to_wire",
+    "server_frame_from_wire",
+    "server_frame_to_wire",
+]
+
+_E = TypeVar("_E", bound=enum.IntEnum)
+
+_DEFAULTS = f.Limits()
+_FIRST_LOCAL_KIND = 100  # ItemErrorKind values from here on never travel
+
+
+def _known(kind: type[_E], value: int) -> _E:
+    try:
+        return kind(value)
+    except ValueError:
+        return kind(0)
+
+
+def _item_error_kind(value: int) -> ItemErrorKind:
+    return _known(ItemErrorKind, value) if value < _FIRST_LOCAL_KIND else ItemErrorKind.UNKNOWN
+
+
+def _plain(encoding: int) -> None:
+    if encoding != pb.ENCODING_UNSPECIFIED:
+        raise RemoteProtocolError(f"payloads in encoding {encoding}, which was not agreed on")
+
+
+def _filled(run: pb.InputRun | pb.OutputRun) -> None:
+    _plain(run.encoding)
+    if not run.payloads:
+        raise RemoteProtocolError("a run without payloads")
+
+
+def _number(value: int) -> int:
+    if value < 1:
+        raise RemoteProtocolError("inputs are numbered from 1")
+    return value
+
+
+# ------------------------------------------------------------------ shared parts
+
+
+def _limits_to_wire(limits: f.Limits) -> pb.Limits:
+    return pb.Limits(
+        window_items=limits.window_items,
+        window_bytes=limits.window_bytes,
+        unacknowledged_frames=limits.unacknowledged_frames,
+        frame_bytes=limits.frame_bytes,
+        item_bytes=limits.item_bytes,
+    )
+
+
+def _limits_from_wire(limits: pb.Limits) -> f.Limits:
+    return f.Limits(
+        window_items=limits.window_items or _DEFAULTS.window_items,
+        window_bytes=limits.window_bytes or _DEFAULTS.window_bytes,
+        unacknowledged_frames=limits.unacknowledged_frames or _DEFAULTS.unacknowledged_frames,
+        frame_bytes=limits.frame_bytes or _DEFAULTS.frame_bytes,
+        item_bytes=limits.item_bytes or _DEFAULTS.item_bytes,
+    )
+
+
+def _heartbeat_to_wire(heartbeat: f.Heartbeat) -> pb.Heartbeat:
+    return pb.Heartbeat(inputs_through=heartbeat.inputs_through, outputs=heartbeat.outputs)
+
+
+def _heartbeat_from_wire(heartbeat: pb.Heartbeat) -> f.Heartbeat:
+    return f.Heartbeat(heartbeat.inputs_through, heartbeat.outputs)
+
+
+def _token_to_wire(token: f.StateToken) -> pb.StateToken:
+    return pb.StateToken(number=token.number, token=token.token)
+
+
+def _token_from_wire(token: pb.StateToken) -> f.StateToken:
+    return f.StateToken(token.number, token.token)
+
+
+# ------------------------------------------------------------------ client frames
+
+
+def client_frame_to_wire(frame: f.ClientFrame) -> pb.ClientFrame:
+    message = pb.ClientFrame(
+        inputs=[_run_to_wire(run) for run in frame.inputs],
+        frames_read=frame.frames_read,
+        cancelled=[pb.NumberRange(first=r.first, last=r.last) for r in frame.cancelled],
+        want_token=frame.want_token,
+        taken_through=frame.taken_through,
+    )
+    if frame.open is not None:
+        message.open.CopyFrom(_open_to_wire(frame.open))
+    if frame.credit is not None:
+        message.credit.outputs = frame.credit.outputs
+        message.credit.bytes = frame.credit.bytes
+    if frame.end is not None:
+        message.end.CopyFrom(pb.ClientEnd(last_number=frame.end.last_number))
+    if frame.heartbeat is not None:
+        message.heartbeat.CopyFrom(_heartbeat_to_wire(frame.heartbeat))
+    return message
+
+
+def client_frame_from_wire(message: pb.ClientFrame) -> f.ClientFrame:
+    """
+    Raises:
+        RemoteProtocolError: the message means nothing.
+    """
+    return f.ClientFrame(
+        open=_open_from_wire(message.open) if message.HasField("open") else None,
+        inputs=[_run_from_wire(run) for run in message.inputs],
+        frames_read=message.frames_read,
+        credit=(
+            f.Credit(message.credit.outputs, message.credit.bytes)
+            if message.HasField("credit")
+            else None
+        ),
+        cancelled=[f.NumberRange(r.first, r.last) for r in message.cancelled],
+        want_token=message.want_token,
+        taken_through=message.taken_through,
+        end=f.ClientEnd(message.end.last_number) if message.HasField("end") else None,
+        heartbeat=(
+            _heartbeat_from_wire(message.heartbeat) if message.HasField("heartbeat") else None
+        ),
+    )
+
+
+def _open_to_wire(opened: f.Open) -> pb.Open:
+    message = pb.Open(
+        protocol_version=opened.protocol_version,
+        features=opened.features,
+        stream_id=opened.stream_id,
+        attempt=opened.attempt,
+        application=opened.application,
+        codec=pb.Codec(id=opened.codec.id, fingerprint=opened.codec.fingerprint),
+        order=pb.Order.ValueType(opened.order),
+        first_number=opened.first_number,
+        limits=_limits_to_wire(opened.limits),
+        isolated=opened.isolated,
+        heartbeat_interval_ms=opened.heartbeat_interval_ms,
+        deadline_ms=opened.deadline_ms,
+        parameters=opened.parameters,
+    )
+    if opened.token is not None:
+        message.token.CopyFrom(_token_to_wire(opened.token))
+    if opened.emit_from is not None:
+        message.emit_from.number = opened.emit_from.number
+        message.emit_from.index = opened.emit_from.index
+    return message
+
+
+def _open_from_wire(message: pb.Open) -> f.Open:
+    return f.Open(
+        protocol_version=message.protocol_version,
+        features=tuple(message.features),
+        stream_id=message.stream_id,
+        attempt=message.attempt,
+        application=message.application,
+        codec=f.CodecId(message.codec.id, message.codec.fingerprint),
+        order=_known(f.Order, message.order),
+        first_number=message.first_number,
+        limits=_limits_from_wire(message.limits),
+        isolated=message.isolated,
+        token=_token_from_wire(message.token) if message.HasField("token") else None,
+        emit_from=(
+            f.Position(message.emit_from.number, message.emit_from.index)
+            if message.HasField("emit_from")
+            else None
+        ),
+        heartbeat_interval_ms=message.heartbeat_interval_ms,
+        deadline_ms=message.deadline_ms,
+        parameters=dict(message.parameters),
+    )
+
+
+def _run_to_wire(run: f.InputRun) -> pb.InputRun:
+    return pb.InputRun(
+        first_number=run.first_number,
+        payloads=run.payloads,
+        first_start_index=run.first_start_index,
+        metadata=[
+            pb.ItemMetadata(
+                deadline_ms=m.deadline_ms,
+                priority=m.priority,
+                traceparent=m.traceparent,
+                tracestate=m.tracestate,
+                key=m.key,
+            )
+            for m in run.metadata
+        ],
+    )
+
+
+def _run_from_wire(run: pb.InputRun) -> f.InputRun:
+    _filled(run)
+    return f.InputRun(
+        _number(run.first_number),
+        run.payloads,
+        run.first_start_index,
+        [
+            f.ItemMetadata(m.deadline_ms, m.priority, m.traceparent, m.tracestate, m.key)
+            for m in run.metadata
+        ],
+    )
+
+
+# ------------------------------------------------------------------ server frames
+
+
+def server_frame_to_wire(frame: f.ServerFrame) -> pb.ServerFrame:
+    message = pb.ServerFrame(
+        outputs=[
+            pb.OutputRun(first_number=run.first_number, payloads=run.payloads)
+            for run in frame.outputs
+        ],
+        parts=[
+            pb.OutputPart(
+                number=part.number,
+                first_index=part.first_index,
+                payloads=part.payloads,
+                last=part.last,
+            )
+            for part in frame.parts
+        ],
+        errors=[
+            pb.ItemError(
+                number=error.number,
+                index=error.index,
+                kind=pb.ItemErrorKind.ValueType(error.kind),
+                retryable=error.retryable,
+                text=error.text,
+            )
+            for error in frame.errors
+        ],
+        tokens=[_token_to_wire(token) for token in frame.tokens],
+        frames_read=frame.frames_read,
+    )
+    if frame.welcome is not None:
+        message.welcome.CopyFrom(_welcome_to_wire(frame.welcome))
+    if frame.refused is not None:
+        message.refused.kind = pb.RefusalKind.ValueType(frame.refused.kind)
+        message.refused.text = frame.refused.text
+        if frame.refused.retry_after_ms is not None:
+            message.refused.retry_after_ms = frame.refused.retry_after_ms
+    if frame.running is not None:
+        message.running.CopyFrom(_running_to_wire(frame.running))
+    if frame.drain is not None:
+        message.drain.CopyFrom(
+            pb.Drain(grace_ms=frame.drain.grace_ms, endpoints=frame.drain.endpoints)
+        )
+    if frame.error is not None:
+        message.error.kind = pb.StreamErrorKind.ValueType(frame.error.kind)
+        message.error.text = frame.error.text
+        if frame.error.retry_after_ms is not None:
+            message.error.retry_after_ms = frame.error.retry_after_ms
+    if frame.end is not None:
+        message.end.CopyFrom(
+            pb.ServerEnd(
+                last_number=frame.end.last_number,
+                inputs_received=frame.end.inputs_received,
+                inputs_answered=frame.end.inputs_answered,
+            )
+        )
+    if frame.heartbeat is not None:
+        message.heartbeat.CopyFrom(_heartbeat_to_wire(frame.heartbeat))
+    return message
+
+
+def server_frame_from_wire(message: pb.ServerFrame) -> f.ServerFrame:
+    """
+    Raises:
+        RemoteProtocolError: the message means nothing.
+    """
+    return f.ServerFrame(
+        welcome=_welcome_from_wire(message.welcome) if message.HasField("welcome") else None,
+        refused=(
+            f.Refused(
+                _known(f.RefusalKind, message.refused.kind),
+                printable(message.refused.text),
+                _retry_after(message.refused),
+            )
+            if message.HasField("refused")
+            else None
+        ),
+        outputs=[_output_run(run) for run in message.outputs],
+        parts=[_output_part(part) for part in message.parts],
+        errors=[
+            f.ItemFailure(
+                _number(error.number),
+                _item_error_kind(error.kind),
+                printable(error.text),
+                error.index,
+                error.retryable,
+            )
+            for error in message.errors
+        ],
+        tokens=[_token_from_wire(token) for token in message.tokens],
+        frames_read=message.frames_read,
+        running=_running_from_wire(message.running) if message.HasField("running") else None,
+        drain=(
+            f.Drain(message.drain.grace_ms, tuple(message.drain.endpoints))
+            if message.HasField("drain")
+            else None
+        ),
+        error=(
+            f.StreamFailure(
+                _known(f.StreamErrorKind, message.error.kind),
+                printable(message.error.text),
+                _retry_after(message.error),
+            )
+            if message.HasField("error")
+            else None
+        ),
+        end=(
+            f.ServerEnd(
+                message.end.last_number,
+                message.end.inputs_received,
+                message.end.inputs_answered,
+            )
+            if message.HasField("end")
+            else None
+        ),
+        heartbeat=(
+            _heartbeat_from_wire(message.heartbeat) if message.HasField("heartbeat") else None
+        ),
+    )
+
+
+def _retry_after(message: pb.Refused | pb.StreamError) -> int | None:
+    return message.retry_after_ms if message.HasField("retry_after_ms") else None
+
+
+def _output_run(run: pb.OutputRun) -> f.OutputRun:
+    _filled(run)
+    return f.OutputRun(_number(run.first_number), run.payloads)
+
+
+def _output_part(part: pb.OutputPart) -> f.OutputPart:
+    _plain(part.encoding)
+    return f.OutputPart(_number(part.number), part.first_index, part.payloads, part.last)
+
+
+def _welcome_to_wire(welcome: f.Welcome) -> pb.Welcome:
+    return pb.Welcome(
+        protocol_version=welcome.protocol_version,
+        application=welcome.application,
+        code_version=welcome.code_version,
+        replica=welcome.replica,
+        handler_kind=pb.HandlerKind.ValueType(welcome.handler_kind),
+        features=welcome.features,
+        limits=_limits_to_wire(welcome.limits),
+        endpoints=welcome.endpoints,
+        heartbeat_interval_ms=welcome.heartbeat_interval_ms,
+        restartable=welcome.restartable,
+    )
+
+
+def _welcome_from_wire(message: pb.Welcome) -> f.Welcome:
+    return f.Welcome(
+        protocol_version=message.protocol_version,
+        application=printable(message.application, 500),
+        code_version=printable(message.code_version, 500),
+        replica=printable(message.replica, 500),
+        handler_kind=_known(f.HandlerKind, message.handler_kind),
+        features=tuple(message.features),
+        limits=_limits_from_wire(message.limits),
+        endpoints=tuple(message.endpoints),
+        heartbeat_interval_ms=message.heartbeat_interval_ms,
+        restartable=message.restartable,
+    )
+
+
+def _running_to_wire(running: f.Running) -> pb.Running:
+    return pb.Running(
+        oldest_number=running.oldest_number,
+        oldest_age_ms=running.oldest_age_ms,
+        started_through=running.started_through,
+        count=running.count,
+        blocked_on=pb.BlockedOn.ValueType(running.blocked_on),
+    )
+
+
+def _running_from_wire(message: pb.Running) -> f.Running:
+    return f.Running(
+        oldest_number=message.oldest_number,
+        oldest_age_ms=message.oldest_age_ms,
+        started_through=message.started_through,
+        count=message.count,
+        blocked_on=_known(f.BlockedOn, message.blocked_on),
+    )
