@@ -335,7 +335,7 @@ def _check_arguments(
         raise ConfigurationError(f"target takes no {target.split('://')[0]}://, only host:port")
     if not isinstance(application, str):
         raise ConfigurationError(f"application must be a string, not {application!r}")
-    if codec is not None and not isinstance(codec, Codec):
+    if codec is not None and (isinstance(codec, type) or not isinstance(codec, Codec)):
         hint = "; make an instance of it" if isinstance(codec, type) else ""
         raise ConfigurationError(f"codec lacks the methods of Codec: {codec!r}{hint}")
     if not close_timeout > 0:

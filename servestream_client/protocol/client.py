@@ -582,7 +582,7 @@ class ClientSession:
             *frame.parts,
             *frame.errors,
         ]
-        if len(answers) > 1:
+        if self._ordered and len(answers) > 1:
             answers.sort(key=_place)
         for answer in answers:
             if isinstance(answer, OutputRun):
@@ -616,14 +616,14 @@ class ClientSession:
         self, attempt: _Attempt, number: int, index: int, payload: bytes, *, last: bool
     ) -> None:
         attempt.grant.receive(len(payload))
-        entry = self._answerable(attempt, number, index)
-        if entry is None:
-            return
         if len(payload) > self._flow.max_item_bytes:
             raise RemoteProtocolError(
                 f"output {index} of input {number} has {len(payload)} bytes, and at most"
                 f" {self._flow.max_item_bytes} were allowed"
             )
+        entry = self._answerable(attempt, number, index)
+        if entry is None:
+            return
         entry.next_index += 1
         self._held_outputs += 1
         self._held_bytes += len(payload)

@@ -18,6 +18,7 @@ import anyio
 
 from servestream_client.config import RetryPolicy
 from servestream_client.errors import (
+    ClientClosedError,
     Delivered,
     ItemErrorKind,
     RemoteProtocolError,
@@ -169,11 +170,13 @@ class StreamDriver:
                 self._settle(
                     StreamTimeoutError(f"the stream's timeout of {self._timeout:g} s passed")
                 )
+        except asyncio.CancelledError:
+            self._settle(ClientClosedError("the event loop cancelled the stream's task"))
+            raise
         except Exception as error:
             self._settle(error)
             logger.exception("a stream failed for an internal reason")
         finally:
-            self._settle(None)
             with anyio.move_on_after(self._close_timeout, shield=True):
                 await self._source.aclose()
 

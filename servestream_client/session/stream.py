@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Generic, NoReturn, TypeVar
 
 from servestream_client.errors import (
+    ClientClosedError,
     ConfigurationError,
     InputEncodeError,
     InputTooLargeError,
@@ -161,7 +162,7 @@ class PredictionStream(Generic[T_co]):
         Harmless on a stream that has ended. Outputs not yet taken are dropped.
         """
         self._exhausted = True
-        await self._driver.aclose()
+        await self._driver.aclose(ClientClosedError("the stream was closed while it was iterated"))
 
     async def __aenter__(self) -> PredictionStream[T_co]:
         return self

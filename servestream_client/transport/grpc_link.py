@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from typing import TypeAlias
 
+import anyio.lowlevel
 import grpc
 import grpc.aio
 
@@ -84,10 +85,11 @@ class GrpcLink:
         except grpc.aio.AioRpcError as error:
             logger.debug("call ended: %s", error.code())
         except asyncio.CancelledError:
-            # grpc.aio raises this for a call cancelled on this side; a task's own cancellation
-            # must go on.
+            # Either somebody cancelled the call, or somebody this task. In both cases grpc.aio
+            # raises an exception of its own making, which anyio would not know as its own.
+            await anyio.lowlevel.checkpoint_if_cancelled()
             task = asyncio.current_task()
-            if not self._call.cancelled() or (task is not None and task.cancelling()):
+            if task is None or task.cancelling() or not self._call.cancelled():
                 raise
 
     async def status(self) -> LinkStatus:

@@ -256,7 +256,7 @@ class ClientFrame(google.protobuf.message.Message):
 
     @property
     def inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___InputRun]:
-        """Inputs, with ascending numbers. A frame with inputs is paced. [5, 8]"""
+        """Inputs, with ascending numbers. A frame with inputs is paced. [6, 8]"""
 
     @property
     def credit(self) -> global___Credit:

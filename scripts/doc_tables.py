@@ -1,0 +1,78 @@
+"""Write the tables of docs/protocol.md that mirror code, or check that they are current."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+
+from servestream_client.protocol.states import CLIENT, SERVER
+from servestream_client.transport.classify import STATUS_TABLE
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "protocol.md"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def states(table: Mapping[tuple[Enum, Enum], Enum]) -> str:
+    """A state machine: its states, then its transitions."""
+    kind = type(next(iter(table))[0])
+    rows = [_row("state", "meaning"), "|---|---|"]
+    rows += [_row(state.name, str(state.value)) for state in kind]
+    rows += ["", _row("in state", "event", "goes to"), "|---|---|---|"]
+    rows += [_row(s.name, str(event.value), after.name) for (s, event), after in table.items()]
+    return "\n".join(rows)
+
+
+def statuses() -> str:
+    """The classification of gRPC statuses."""
+    heads = ("status", "details contain", "only a stranger", "decision", "meaning", "seen")
+    rows = [_row(*heads), "|---" * len(heads) + "|"]
+    rows += [
+        _row(
+            row.code,
+            row.details,
+            "yes" if row.strangers_only else "",
+            row.decision.name,
+            row.meaning,
+            row.seen,
+        )
+        for row in STATUS_TABLE
+    ]
+    return "\n".join(rows)
+
+
+def current() -> str:
+    """The document with its tables as the code has them."""
+    text = DOCUMENT.read_text()
+    tables = {"client": states(CLIENT), "server": states(SERVER), "statuses": statuses()}
+    for name, table in tables.items():
+        text, found = re.subn(
+            rf"(<!-- table: {name} -->\n).*?(<!-- end -->)",
+            lambda match, table=table: f"{match[1]}{table}\n{match[2]}",  # type: ignore[misc]
+            text,
+            flags=re.DOTALL,
+        )
+        if not found:
+            raise SystemExit(f"{DOCUMENT.name} has no place for the table {name!r}")
+    return text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if out of date")
+    if not parser.parse_args().check:
+        DOCUMENT.write_text(current())
+    elif DOCUMENT.read_text() != current():
+        print("docs/protocol.md: tables out of date; run `make docs`", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

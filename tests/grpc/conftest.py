@@ -1,0 +1,96 @@
+"""Real grpc.aio servers on loopback, in the test's own event loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import grpc.aio
+import pytest
+
+from servestream_client import StreamClient
+from servestream_client.server import GRPC_SERVER_OPTIONS, StreamService
+from servestream_client.testing.faults import FaultyService, LocalPlan
+from servestream_client.wire import stream_pb2 as pb
+
+
+class FaultyEcho(FaultyService[bytes, bytes]):
+    """Gives back what it gets, unless the plan says otherwise."""
+
+    def __init__(self, plan: LocalPlan) -> None:
+        self.plan = plan
+
+    async def predict(self, item: bytes) -> bytes:
+        return item
+
+
+@pytest.fixture
+async def listen() -> AsyncIterator[Callable]:
+    """Start a server with some method handlers; returns its target."""
+    servers: list[grpc.aio.Server] = []
+
+    async def start(stream: Callable, *, method: str = "Stream", port: int = 0) -> str:
+        # Not the generated registration: injected garbage is no message that it would serialise.
+        handler = grpc.stream_stream_rpc_method_handler(
+            stream,
+            request_deserializer=pb.ClientFrame.FromString,
+            response_serializer=lambda message: message.SerializeToString(),
+        )
+        server = grpc.aio.server(options=GRPC_SERVER_OPTIONS)
+        server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler(
+                    "servestream.v1.StreamService", {method: handler}
+                ),
+            )
+        )
+        bound = server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        servers.append(server)
+        return f"127.0.0.1:{bound}"
+
+    yield start
+    await asyncio.gather(*(server.stop(None) for server in servers))
+
+
+@pytest.fixture
+def serve(listen: Callable) -> Callable:
+    """Serve a `StreamService`; returns its target."""
+
+    async def start(service: StreamService) -> str:
+        return await listen(service.Stream)
+
+    return start
+
+
+@pytest.fixture
+def plan() -> LocalPlan:
+    return LocalPlan()
+
+
+@pytest.fixture
+async def echo(serve: Callable, plan: LocalPlan) -> str:
+    """The target of an echo that fails by `plan`."""
+    return await serve(FaultyEcho(plan))
+
+
+@pytest.fixture
+async def client(echo: str) -> AsyncIterator[StreamClient[bytes, bytes]]:
+    async with StreamClient(echo) as connected:
+        yield connected
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left() -> AsyncIterator[None]:
+    """Every task of a stream ends with it."""
+    yield
+    left = streams_running()
+    if left:
+        await asyncio.wait(left, timeout=5)
+    assert not [task for task in left if not task.done()]
+
+
+def streams_running() -> set[asyncio.Task]:
+    return {
+        task
+        for task in asyncio.all_tasks()
+        if task.get_name().startswith("servestream") and not task.done()
+    }

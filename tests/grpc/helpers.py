@@ -1,0 +1,28 @@
+"""What several tests need."""
+
+import asyncio
+from collections.abc import AsyncIterable, Callable
+
+from servestream_client import ItemError
+
+
+def numbered(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(1, count + 1)]
+
+
+async def collect(stream: AsyncIterable) -> list:
+    return [output async for output in stream]
+
+
+def outputs(results: list) -> list[bytes]:
+    return [result for result in results if not isinstance(result, ItemError)]
+
+
+def failures(results: list) -> list[ItemError]:
+    return [result for result in results if isinstance(result, ItemError)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let others run until something holds; the test's own time limit ends a vain wait."""
+    while not condition():
+        await asyncio.sleep(0)
