@@ -85,6 +85,7 @@ class AttemptRunner:
         self._outbound = Signal()
         self._work = Signal()
         self._scopes: dict[int, anyio.CancelScope] = {}
+        self._places = 0  # among the handler's, held by this attempt
 
     @property
     def attempt(self) -> int:
@@ -142,6 +143,9 @@ class AttemptRunner:
             if not self._session.over:
                 self._session.give_up(StreamErrorKind.INTERNAL, f"internal: {type(error).__name__}")
         finally:
+            # A handler's task that was cancelled before its first step gave nothing back.
+            while self._places:
+                self._give_back()
             self._outbound.set()
 
     async def _read(self) -> None:
@@ -203,6 +207,7 @@ class AttemptRunner:
                 await self._work.wait()
                 continue
             await handler.reserve()
+            self._places += 1
             inputs = [first]
             while len(inputs) < handler.max_items and (more := session.next_input()):
                 inputs.append(more)
@@ -216,13 +221,17 @@ class AttemptRunner:
             with scope:
                 await self._handler.handle(session, inputs)
         finally:
-            self._handler.release()
+            self._give_back()
             for item in inputs:
                 self._scopes.pop(item.number, None)
                 if scope.cancel_called and not session.over:
                     session.fail(item.number, ItemErrorKind.CANCELLED, "cancelled")
             self._work.set()
             self._outbound.set()
+
+    def _give_back(self) -> None:
+        self._places -= 1
+        self._handler.release()
 
     def _cancel_items(self, numbers: Sequence[int]) -> None:
         for number in numbers:

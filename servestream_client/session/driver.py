@@ -54,12 +54,13 @@ class Target:
 
     Attributes:
         name: for people.
-        welcomed: whether it ever welcomed this client.
+        known: whether it ever spoke the protocol with this client: by a welcome, or by a refusal
+            that will pass.
         limits: what it allowed when it last did; None: the next open travels alone.
     """
 
     name: str
-    welcomed: bool = False
+    known: bool = False
     limits: Limits | None = None
 
 
@@ -173,9 +174,6 @@ class StreamDriver:
         except asyncio.CancelledError:
             self._settle(ClientClosedError("the event loop cancelled the stream's task"))
             raise
-        except Exception as error:
-            self._settle(error)
-            logger.exception("a stream failed for an internal reason")
         finally:
             with anyio.move_on_after(self._close_timeout, shield=True):
                 await self._source.aclose()
@@ -243,11 +241,11 @@ class StreamDriver:
 
     # ---------------------------------------------------------------- attempts
 
-    async def _attempts(self) -> StreamError | None:
+    async def _attempts(self) -> Exception | None:
         """Attempts in turn. Returns what to raise, or None when the stream is complete."""
         loop = retrying(
             self._retry,
-            stranger=lambda: not self._target.welcomed,
+            stranger=lambda: not self._target.known,
             sleep=anyio.sleep,
             before_sleep=self._log_retry,
         )
@@ -255,6 +253,9 @@ class StreamDriver:
             await loop(self._attempt)
         except AttemptFailed as failed:
             return self._final_error(failed)
+        except Exception as bug:
+            logger.exception("a stream failed for an internal reason")
+            return bug
         return None
 
     def _log_retry(self, failed: AttemptFailed, wait: float) -> None:
@@ -272,7 +273,7 @@ class StreamDriver:
             return verdict.error(f"{self._target.name}: {verdict.reason}")
         patience = (
             "the retry policy allows no more"
-            if self._target.welcomed
+            if self._target.known
             else "it has never answered this client"
         )
         return verdict.error(
@@ -311,7 +312,7 @@ class StreamDriver:
         """A frame came in, or the exchange is about to wait for the end only."""
         session = self.session
         if session.welcome is not None and not session.over:
-            self._target.welcomed = True
+            self._target.known = True
             self._target.limits = session.welcome.limits
         if session.state is ClientState.ENDED:
             # The consumer need not wait for the call's own farewell.
@@ -321,12 +322,14 @@ class StreamDriver:
 
     async def _verdict(self, exchange: _Exchange, link: Link) -> Verdict | None:
         """What an exchange came to; None: the stream is complete."""
-        session, stranger = self.session, not self._target.welcomed
+        session, stranger = self.session, not self._target.known
         if exchange.violation is not None:
             return classify_violation(exchange.violation, stranger=stranger)
         if session.state is ClientState.REFUSED and session.refusal is not None:
             self._target.limits = None  # they may have been what did not fit
-            return classify_refusal(session.refusal)
+            verdict = classify_refusal(session.refusal)
+            self._target.known |= verdict.decision is not Decision.FAIL
+            return verdict
         if session.state is ClientState.FAILED and session.failure is not None:
             return classify_failure(session.failure)
         if session.complete:

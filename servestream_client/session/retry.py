@@ -56,7 +56,7 @@ def retrying(
 
     Args:
         policy: how often and how long.
-        stranger: whether the target has never welcomed this client.
+        stranger: whether the target has never spoken the protocol with this client.
         sleep: seconds to an awaitable.
         before_sleep: told of every failure that will be retried, and the wait in seconds.
     """

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from servestream_client.protocol.server import Input, ServerSession
 from servestream_client.server import Refuse, StreamRequest, StreamService
@@ -277,24 +278,31 @@ class _FaultyHandler:
         self._inner = inner
         self._plan = plan
         self._raising = item_handler(_raise_injected, _RawCodec(), max_concurrency)
-        self._faults: list[Fault] = []
-        self._session: ServerSession | None = None
+        self._planned: WeakKeyDictionary[ServerSession, asyncio.Task[list[Fault]]] = (
+            WeakKeyDictionary()
+        )
         self.max_items = inner.max_items
         self.reserve: Callable[[], Any] = inner.reserve
         self.release: Callable[[], None] = inner.release
 
     async def handle(self, session: ServerSession, inputs: Sequence[Input]) -> None:
-        if session is not self._session:  # a new stream: look again
-            self._session = session
-            self._faults = [f for f in await self._plan.pending() if f.kind in _HANDLER_FAULTS]
-        normal = [item for item in inputs if not await self._struck(session, item)]
+        # Looked up once an attempt. All calls wait for the same look: otherwise the inputs handled
+        # beside the first one would slip through while it looks.
+        planned = self._planned.get(session)
+        if planned is None:
+            planned = self._planned[session] = asyncio.ensure_future(self._look())
+        faults = await asyncio.shield(planned)
+        normal = [item for item in inputs if not await self._struck(session, item, faults)]
         if normal:
             await self._inner.handle(session, normal)
 
-    async def _struck(self, session: ServerSession, item: Input) -> bool:
+    async def _look(self) -> list[Fault]:
+        return [fault for fault in await self._plan.pending() if fault.kind in _HANDLER_FAULTS]
+
+    async def _struck(self, session: ServerSession, item: Input, faults: Sequence[Fault]) -> bool:
         """Do what the plan says of an input; whether that answered it."""
         key = session.opened.parameters.get("fault-key", "") if session.opened else ""
-        for fault in self._faults:
+        for fault in faults:
             if fault.at != item.number or fault.stream not in ("", key):
                 continue
             if not await self._plan.claim(fault):

@@ -2,8 +2,8 @@
 
 The rows were collected from Ray Serve 2.60 in both ingress modes (`seen` says where each came
 from; docs/protocol.md, section 14, repeats them for readers). A row matches on the gRPC status,
-on a part of its details, and on whether the target has ever welcomed this client: an address
-that never spoke the protocol is most likely wrong, one that did is most likely restarting.
+on a part of its details, and on whether the target has ever spoken the protocol with this
+client: an address that never did is most likely wrong, one that did is most likely restarting.
 The first matching row counts.
 
 A status alone cannot say whether a replica died or user code raised (both are INTERNAL on the
@@ -81,7 +81,7 @@ class Row:
     Attributes:
         code: the gRPC status; ``"*"``: any.
         details: what its details contain, in any case of letters; empty: anything.
-        strangers_only: the row holds only for a target that never welcomed this client.
+        strangers_only: the row holds only for a target that never spoke the protocol.
         decision: what to do.
         error: what to raise, now or when retries are exhausted.
         meaning: for people.
@@ -249,7 +249,7 @@ def classify_status(status: LinkStatus, *, stranger: bool) -> Verdict:
 
     Args:
         status: as the link saw it.
-        stranger: whether the target has never welcomed this client.
+        stranger: whether the target has never spoken the protocol with this client.
     """
     details = status.details.lower()
     for row in STATUS_TABLE:

@@ -1,4 +1,4 @@
-"""Every way to leave: nothing lost before it, nothing left after it, and the reason where one looks."""
+"""Every way to leave: nothing lost before it, nothing left after it, reasons where one looks."""
 
 import asyncio
 import gc
@@ -163,6 +163,24 @@ async def test_a_stream_that_was_never_iterated_leaves_nothing(target):
     gc.collect()
     assert not streams_running()
     await client.aclose()
+
+
+async def test_streams_cut_at_any_moment_give_back_their_places(serve):
+    class Single(StreamService[bytes, bytes]):
+        max_concurrency = 1
+
+        async def predict(self, item):
+            await asyncio.sleep(0)
+            return item
+
+    async with StreamClient(await serve(Single())) as client:
+        for patience in range(200):
+            step = asyncio.ensure_future(anext(stream := client.stream(numbered(3))))
+            for _ in range(patience):
+                await asyncio.sleep(0)
+            await stream.aclose()
+            await asyncio.wait({step})
+        assert await collect(client.stream(numbered(30))) == numbered(30)
 
 
 # ------------------------------------------------------------------ the inputs' own end

@@ -1,0 +1,88 @@
+# Every target sets itself up: all that is needed beforehand is Python 3.11 or newer and make.
+
+PYTHON ?= python3
+VENV ?= .venv
+INGRESS ?= proxy
+RUNS ?= 20
+
+# Protobuf versions that the generated code must load on, one a major version.
+PROTOBUFS = 5.29.6 6.33.6 7.36.2
+
+BIN = $(VENV)/bin
+UV = $(BIN)/python -m uv
+READY = $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick test-ray test-protobufs check format protos docs lock serve \
+	kill-runs build clean
+
+help:  ## Show what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml requirements/uv.txt requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else \
+		"Python 3.11 or newer is needed; say which with: make PYTHON=python3.12 ...")'
+	@echo "Setting up $(VENV) (once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: $(READY)  ## Stream real images while replicas are killed; INGRESS=haproxy for the other mode
+	@$(BIN)/python examples/demo.py --ingress $(INGRESS)
+
+test: check test-protobufs  ## Everything that CI runs: checks, and all tests
+	$(BIN)/python -m pytest
+
+test-quick: $(READY)  ## The tests that need no Ray
+	$(BIN)/python -m pytest -m "not ray"
+
+test-ray: $(READY)  ## The tests on real Ray Serve, in both ingress modes
+	$(BIN)/python -m pytest -m ray
+
+test-protobufs: $(READY)  ## The tests of protocol, wire and sockets on protobuf 5, 6 and 7
+	@set -e; for version in $(PROTOBUFS); do \
+		echo "protobuf $$version:"; \
+		$(UV) run --quiet --no-project --isolated --python $(BIN)/python \
+			--with . --with protobuf==$$version --with pytest --with pytest-asyncio \
+			--with pytest-timeout --with pytest-randomly --with hypothesis \
+			python scripts/on_protobuf.py $$version; \
+	done
+
+check: $(READY)  ## Format, lint, types, layering, and whether what is generated is current
+	@$(BIN)/ruff format --check --quiet . || (echo 'not formatted: run `make format`'; exit 1)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-timing > $(VENV)/lint-imports.log || (cat $(VENV)/lint-imports.log; exit 1)
+	@$(BIN)/buf lint protos
+	@$(BIN)/buf format --diff --exit-code protos
+	@$(BIN)/python scripts/protos.py --check
+	@$(BIN)/python scripts/doc_tables.py --check
+	@echo "All checks passed."
+
+format: $(READY)  ## Format the code
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/buf format --write protos
+
+protos: $(READY)  ## Regenerate the protobuf code
+	@$(BIN)/python scripts/protos.py
+
+docs: $(READY)  ## Bring the tables in docs/ up to date with the code
+	@$(BIN)/python scripts/doc_tables.py
+
+lock: $(READY)  ## Resolve all dependencies afresh and pin them, hashes included
+	@$(BIN)/python scripts/lock.py
+
+serve: $(READY)  ## Run the fixture's Ray Serve applications until Ctrl-C
+	@$(BIN)/python -m server_fixture --ingress $(INGRESS)
+
+kill-runs: $(READY)  ## RUNS streams of 2,000 inputs, replicas killed at random places
+	@$(BIN)/python scripts/kill_runs.py --runs $(RUNS) --ingress $(INGRESS)
+
+build: $(READY)  ## Build wheel and sdist into dist/
+	@$(UV) build --quiet
+
+clean:  ## Remove what was set up and built
+	rm -rf $(VENV) dist build

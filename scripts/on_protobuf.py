@@ -1,0 +1,16 @@
+"""Run the quick tests, and fail unless it is this protobuf that they ran on."""
+
+from __future__ import annotations
+
+import sys
+
+import google.protobuf
+import pytest
+
+if __name__ == "__main__":
+    wanted = sys.argv[1]
+    if google.protobuf.__version__ != wanted:
+        sys.exit(f"protobuf {google.protobuf.__version__} is installed, not {wanted}")
+    sys.exit(
+        pytest.main(["-q", "-p", "no:cacheprovider", "tests/wire", "tests/protocol", "tests/grpc"])
+    )

@@ -1,0 +1,163 @@
+"""The driver over links in memory: attempts in turn, as scripted servers end them."""
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from servestream_client import FlowControl, RetriesExhaustedError, RetryPolicy, StreamError
+from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.frames import (
+    ClientFrame,
+    CodecId,
+    OutputRun,
+    RefusalKind,
+    Refused,
+    ServerFrame,
+    Welcome,
+)
+from servestream_client.session.driver import StreamDriver, Target
+from servestream_client.transport.memory import CallFailed, MemoryTransport
+
+QUICK = RetryPolicy(attempts=3, connect_attempts=3, initial=0.0001, maximum=0.0001)
+ITEMS = [b"%d" % number for number in range(1, 51)]
+
+
+def drive(server: Callable, *, items=ITEMS, retry: RetryPolicy = QUICK) -> StreamDriver:
+    flow = FlowControl()
+    return StreamDriver(
+        session=ClientSession(stream_id=bytes(16), codec=CodecId("bytes"), flow=flow),
+        transport=MemoryTransport(server),
+        target=Target("memory"),
+        retry=retry,
+        inputs=items,
+        encode=lambda item: item,
+        max_item_bytes=flow.max_item_bytes,
+        timeout=None,
+        close_timeout=0.01,
+    )
+
+
+async def run(driver: StreamDriver) -> list[bytes]:
+    """Every output until the stream's outcome; raises that if it is a failure."""
+    driver.start()
+    taken = []
+    while True:
+        while delivery := driver.session.take():
+            taken.append(delivery.payload)
+            driver.taken()
+        if driver.finished:
+            await driver.aclose()
+            if driver.error is not None:
+                raise driver.error
+            return taken
+        await driver.arrived.wait()
+
+
+async def answers(requests: AsyncIterator[ClientFrame], limit: int) -> AsyncIterator[ServerFrame]:
+    """Welcome, and echo so many inputs, one a frame."""
+    read, left = 0, limit
+    first = True
+    async for frame in requests:
+        if first:
+            yield ServerFrame(welcome=Welcome())
+            first = False
+        read += frame.paced
+        for run_of_inputs in frame.inputs:
+            for number, payload in enumerate(run_of_inputs.payloads, run_of_inputs.first_number):
+                if not left:
+                    return
+                left -= 1
+                yield ServerFrame(outputs=[OutputRun(number, [payload])], frames_read=read)
+
+
+@pytest.mark.parametrize("status", ["OK", "UNAVAILABLE", "INTERNAL", "CANCELLED", "ABORTED"])
+async def test_progress_carries_a_stream_through_any_number_of_breaks(status):
+    """One output an attempt, with a policy of three attempts: 50 times it is enough."""
+    calls = 0
+
+    async def server(requests):
+        nonlocal calls
+        calls += 1
+        async for frame in answers(requests, 1):
+            yield frame
+        if status != "OK":
+            raise CallFailed(status, "as it happens")
+
+    assert await run(drive(server)) == ITEMS
+    assert calls == len(ITEMS)
+
+
+async def test_connecting_is_not_progress():
+    """A server that answers three inputs, and then only ever welcomes."""
+    calls = itertools.count()
+
+    async def server(requests):
+        async for frame in answers(requests, 3 if next(calls) == 0 else 0):
+            yield frame
+
+    driver = drive(server)
+    with pytest.raises(RetriesExhaustedError):
+        await run(driver)
+    assert driver.session.counters.attempts == 1 + QUICK.attempts
+    assert driver.delivered().taken_through == 3
+
+
+async def test_a_refusal_that_passes_makes_the_server_known():
+    """It is asked as often as the policy says, not only as often as a stranger."""
+    calls = itertools.count(1)
+
+    async def server(requests):
+        if next(calls) <= 5:
+            yield ServerFrame(refused=Refused(RefusalKind.OVERLOADED, "busy", 0))
+            return
+        async for frame in answers(requests, len(ITEMS)):
+            yield frame
+
+    policy = RetryPolicy(attempts=10, connect_attempts=2, initial=0.0001, maximum=0.0001)
+    assert await run(drive(server, retry=policy)) == ITEMS
+
+
+async def test_inputs_travel_with_the_open_only_to_who_welcomed_before():
+    opens: list[ClientFrame] = []
+
+    async def server(requests):
+        first = await anext(requests)
+        opens.append(first)
+        if len(opens) == 3:
+            yield ServerFrame(refused=Refused(RefusalKind.OVERLOADED, "", 0))
+            return
+        yield ServerFrame(welcome=Welcome())
+        frame = first if first.inputs else await anext(requests)
+        (inputs, *_) = frame.inputs
+        yield ServerFrame(
+            outputs=[OutputRun(inputs.first_number, inputs.payloads[:1])], frames_read=1
+        )
+
+    driver = drive(server, items=ITEMS[:4])
+    assert await run(driver) == ITEMS[:4]
+    assert [bool(frame.inputs) for frame in opens] == [False, True, True, False, True]
+
+
+async def test_a_bug_in_the_transport_surfaces_and_does_not_hang():
+    class Broken(MemoryTransport):
+        def open(self):
+            raise ZeroDivisionError("a bug")
+
+    driver = drive(lambda requests: None)
+    driver._transport = Broken(lambda requests: None)
+    with pytest.raises(ZeroDivisionError):
+        await run(driver)
+
+
+async def test_an_error_tells_what_was_never_sent():
+    async def server(requests):
+        raise CallFailed("UNAVAILABLE", "nobody home")
+        yield
+
+    driver = drive(server)
+    with pytest.raises(StreamError):
+        await run(driver)
+    delivered = driver.delivered()
+    assert (delivered.accepted, delivered.unsent, delivered.answered) == (50, 50, 0)
+    assert "50 inputs were pulled and never sent" in str(delivered)
