@@ -14,7 +14,7 @@ READY = $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick test-ray test-protobufs check format protos docs lock serve \
-	kill-runs build clean
+	kill-runs planted-bugs build clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ serve: $(READY)  ## Run the fixture's Ray Serve applications until Ctrl-C
 
 kill-runs: $(READY)  ## RUNS streams of 2,000 inputs, replicas killed at random places
 	@$(BIN)/python scripts/kill_runs.py --runs $(RUNS) --ingress $(INGRESS)
+
+planted-bugs: $(READY)  ## Break the code on purpose, one bug at a time, and see the tests catch it
+	@$(BIN)/python scripts/planted_bugs.py
 
 build: $(READY)  ## Build wheel and sdist into dist/
 	@$(UV) build --quiet

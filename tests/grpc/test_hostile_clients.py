@@ -204,3 +204,19 @@ async def test_bytes_that_are_no_frame(echo):
     assert not frames or frames[0].error.kind == pb.STREAM_ERROR_KIND_PROTOCOL
     await asyncio.sleep(0)
     await until(lambda: not streams_running())
+
+
+async def test_the_server_lingers_until_the_client_has_half_closed(stub):
+    call = stub.Stream()
+    await call.write(opening())
+    incoming = aiter(call)
+    await anext(incoming)
+    await call.write(end(0))
+    assert (await anext(incoming)).HasField("end")
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert streams_running()
+    assert not call.done()
+    await call.done_writing()
+    assert [frame async for frame in incoming] == []
+    await until(lambda: not streams_running())
