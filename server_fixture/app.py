@@ -1,11 +1,16 @@
-"""The Ray Serve application: an echo and a classifier, both failing by plan.
+r"""The Ray Serve application: an echo and a classifier, both failing by plan.
 
-Started by `server_fixture.fixture.ServeFixture`, by ``python -m server_fixture``, or by Serve's
-own command line::
+Started by `server_fixture.fixture.ServeFixture`, by ``python -m server_fixture``, or, from the
+root of the repository, by Serve's own command line::
 
-    serve run server_fixture.app:digits --grpc-...
+    serve run server_fixture/serve.yaml
 
-(see docs/testing.md for the whole line).
+`serve run` has no option that turns gRPC on, only such a file has. On a cluster whose Serve was
+started with gRPC before, an application can be run by its import path::
+
+    serve start --grpc-port 9000 --grpc-servicer-functions \
+        servestream_client.wire.stream_pb2_grpc.add_StreamServiceServicer_to_server
+    serve run server_fixture.app:digits --name digits
 """
 
 from __future__ import annotations
@@ -32,13 +37,19 @@ class Ledger:
     def __init__(self) -> None:
         self._plan = LocalPlan()
         self._pids: dict[str, int] = {}
+        self._applications: dict[str, str] = {}
 
-    def enrol(self, replica: str, pid: int) -> None:
+    def enrol(self, replica: str, pid: int, application: str) -> None:
         self._pids[replica] = pid
+        self._applications[replica] = application
 
     def pids(self) -> dict[str, int]:
         """Every replica that ever served here, and its process."""
         return dict(self._pids)
+
+    def applications(self) -> dict[str, str]:
+        """Every replica that ever served here, and its application."""
+        return dict(self._applications)
 
     def add(self, faults: Sequence[Fault]) -> None:
         self._plan.add(*faults)
@@ -81,9 +92,10 @@ class LedgerPlan:
 
 
 def _enrol() -> LedgerPlan:
+    """Called last by a constructor: who is enrolled can serve."""
     plan = LedgerPlan()
-    replica = serve.get_replica_context().replica_tag
-    ray.get(ledger().enrol.remote(replica, os.getpid()))
+    context = serve.get_replica_context()
+    ray.get(ledger().enrol.remote(context.replica_tag, os.getpid(), context.app_name))
     return plan
 
 
@@ -107,8 +119,8 @@ class Digits(FaultyService[Image, Prediction]):
     max_concurrency = 2
 
     def __init__(self) -> None:
-        self.plan = _enrol()
         self._model = DigitsModel()
+        self.plan = _enrol()
 
     def predict(self, item: Image) -> Prediction:
         return self._model.predict(item)

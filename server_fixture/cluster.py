@@ -5,13 +5,16 @@ Import this before Ray: the ingress mode is decided by Ray's environment at impo
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from enum import StrEnum
 
@@ -39,6 +42,14 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
+def new_directory() -> str:
+    """A temporary directory with a path that is short enough for the sockets in it.
+
+    Not where TMPDIR points to, which may lie deep.
+    """
+    return tempfile.mkdtemp(prefix="servestream-", dir="/tmp")
+
+
 def environment(ingress: Ingress, directory: str, cluster_id: str) -> dict[str, str]:
     """What the process that starts Ray needs in its environment."""
     settings = {
@@ -48,12 +59,21 @@ def environment(ingress: Ingress, directory: str, cluster_id: str) -> dict[str, 
         # A token of its own, so that Ray does not leave one in the home directory.
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "GRPC_VERBOSITY": "ERROR",
+        # Serve logs into the session's directory, and not to the terminal besides.
+        "RAY_SERVE_LOG_TO_STDERR": "0",
         # One thread a library: there are as many processes as cores already.
         "OMP_NUM_THREADS": "1",
     }
     if ingress is Ingress.HAPROXY:
         metrics, stats = free_ports(2)
+        # Replicas listen on ports of a fixed range. With one range for each cluster, the HAProxy
+        # of one never finds a replica of another behind a port it still remembers.
+        ports = 20_000 + 200 * secrets.randbelow(60)
         settings |= {
+            "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports + 99),
+            "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ports + 100),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports + 199),
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{directory}/haproxy.cfg",
             "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{directory}/admin.sock",
@@ -100,7 +120,13 @@ def end(cluster_id: str, *, grace: float = 3.0) -> list[int]:
 
 @contextmanager
 def cluster(
-    applications: Sequence[str], *, ingress: Ingress, port: int, replicas: int
+    applications: Sequence[str],
+    *,
+    ingress: Ingress,
+    port: int,
+    replicas: int,
+    directory: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[None]:
     """Ray with Serve on loopback, and these applications of `server_fixture.app` on it.
 
@@ -109,43 +135,67 @@ def cluster(
         ingress: how requests reach the replicas.
         port: of the gRPC ingress.
         replicas: of each deployment.
+        directory: where Ray and HAProxy keep their files; its path must be short, since sockets
+            lie in it. None: a temporary one, removed in the end.
+        say: called with what is being waited for.
     """
     cluster_id = os.environ.get(MARK) or uuid.uuid4().hex
-    directory = tempfile.mkdtemp(prefix="servestream-")
-    os.environ.update(environment(ingress, directory, cluster_id))
+    temporary = None if directory else new_directory()
+    where = directory or temporary or ""
+    os.environ.update(environment(ingress, where, cluster_id))
     try:
-        _start(applications, port, replicas)
+        _start(port, where, say)
+        for name in applications:
+            say(f"deploying {name}: {replicas} replicas")
+            deploy(name, replicas=replicas)
         yield
     finally:
+        say("ending Ray")
         _stop()
         end(cluster_id)
-        shutil.rmtree(directory, ignore_errors=True)
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _start(applications: Sequence[str], port: int, replicas: int) -> None:
+def deploy(name: str, *, replicas: int) -> None:
+    """Deploy one application on the running cluster, and wait until it is ready."""
+    from ray import serve
+
+    from server_fixture.app import build
+
+    serve.run(build(name, replicas=replicas), name=name, route_prefix=f"/{name}")
+
+
+def _start(port: int, directory: str, say: Callable[[str], None]) -> None:
+    say("starting Ray")
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions, gRPCOptions
 
-    from server_fixture.app import build, ledger
+    from server_fixture.app import ledger
     from servestream_client.server import GRPC_SERVICER_FUNCTIONS
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     ray.init(
         address="local",
         _node_ip_address="127.0.0.1",
+        _temp_dir=directory,
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,
+        logging_level=logging.ERROR,
         object_store_memory=200 * 1024 * 1024,
     )
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in its place
+    say("starting Serve")
     (http_port,) = free_ports(1)
     serve.start(
         http_options=HTTPOptions(host="127.0.0.1", port=http_port),
         grpc_options=gRPCOptions(port=port, grpc_servicer_functions=GRPC_SERVICER_FUNCTIONS),
     )
     ray.get(ledger().pending.remote())
-    for name in applications:
-        serve.run(build(name, replicas=replicas), name=name, route_prefix=f"/{name}")
 
 
 def _stop() -> None:

@@ -5,6 +5,8 @@ Training is deterministic, so that every replica and an offline run hold the sam
 
 from __future__ import annotations
 
+import struct
+import zlib
 from functools import cache
 from typing import NamedTuple
 
@@ -26,17 +28,23 @@ class Prediction(NamedTuple):
     Attributes:
         digit: the most probable one, 0 to 9.
         votes: how many of the trees' shares went to it, from 0 to 1.
+        image_crc: CRC-32 of the 64 bytes of the image that was classified, so that an answer can
+            be told to belong to its input.
     """
 
     digit: int
     votes: float
+    image_crc: int
+
+
+_PREDICTION = struct.Struct("<BdI")
 
 
 class DigitsCodec:
-    """64 bytes in, one byte and a double out."""
+    """64 bytes in; one byte, a double and a checksum out."""
 
     id = "digits"
-    fingerprint = "uint8[64] -> (uint8, float64)"
+    fingerprint = "uint8[64] -> (uint8, float64, uint32)"
 
     def encode_input(self, item: Image, /) -> bytes:
         image = np.asarray(item)
@@ -51,10 +59,10 @@ class DigitsCodec:
         return image
 
     def encode_output(self, output: Prediction, /) -> bytes:
-        return bytes([output.digit]) + np.float64(output.votes).tobytes()
+        return _PREDICTION.pack(*output)
 
     def decode_output(self, payload: bytes, /) -> Prediction:
-        return Prediction(payload[0], float(np.frombuffer(payload[1:], dtype=np.float64)[0]))
+        return Prediction(*_PREDICTION.unpack(payload))
 
 
 class DigitsModel:
@@ -69,7 +77,12 @@ class DigitsModel:
     def predict(self, image: Image) -> Prediction:
         shares = self._forest.predict_proba(image.reshape(1, 64))[0]
         best = int(shares.argmax())
-        return Prediction(int(self._forest.classes_[best]), float(shares[best]))
+        return Prediction(int(self._forest.classes_[best]), float(shares[best]), image_crc(image))
+
+
+def image_crc(image: Image) -> int:
+    """CRC-32 of an image's 64 bytes. It differs for every image of `digits`."""
+    return zlib.crc32(image.tobytes())
 
 
 @cache

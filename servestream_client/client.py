@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
+import re
 from collections.abc import AsyncIterable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, cast, overload
@@ -53,6 +54,7 @@ class _Connection:
         self._credentials = credentials
         self._loop: asyncio.AbstractEventLoop | None = None
         self._transport: Transport | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     def check(self) -> asyncio.AbstractEventLoop:
         """
@@ -93,11 +95,15 @@ class _Connection:
         driver.start().add_done_callback(lambda _: self.drivers.discard(driver))
 
     async def aclose(self) -> None:
-        if self.closed:
-            return
         if self._loop is not None and self._loop is not asyncio.get_running_loop():
             raise WrongEventLoopError("close the client in the event loop that used it")
-        self.closed = True
+        if self._closing is None:
+            self.closed = True
+            self._closing = asyncio.ensure_future(self._close())
+        # Whoever waits for it may be cancelled; the closing goes on.
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         error = ClientClosedError(f"the client of {self.target.name} was closed")
         await asyncio.gather(*(driver.aclose(error) for driver in list(self.drivers)))
         transport, self._transport = self._transport, None
@@ -125,7 +131,8 @@ class StreamClient(Generic[In, Out]):
             travels in clear text.
         credentials: for a TLS channel; None: an insecure one, which is all that Serve's own
             ingress offers.
-        close_timeout: seconds that any leave-taking may last.
+        close_timeout: seconds that each step of any leave-taking may last: the call's, the
+            inputs', and an end that does not come.
 
     Raises:
         ConfigurationError: an argument cannot work.
@@ -171,7 +178,7 @@ class StreamClient(Generic[In, Out]):
         credentials: grpc.ChannelCredentials | None = None,
         close_timeout: float = 5.0,
     ) -> None:
-        _check_arguments(target, application, codec, close_timeout)
+        _check_arguments(target, application, codec, metadata, close_timeout)
         own = (("application", application),) if application else ()
         self._application = application
         self._codec: Codec[Any, Any] = BytesCodec() if codec is None else codec
@@ -272,6 +279,9 @@ class StreamClient(Generic[In, Out]):
             )
         if timeout is not None and not timeout > 0:
             raise ConfigurationError("timeout must be positive, or None")
+        for name, value in (parameters or {}).items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise ConfigurationError(f"parameters must be strings: {name!r}: {value!r}")
         codec = self._codec
         session = ClientSession(
             stream_id=os.urandom(STREAM_ID_BYTES),
@@ -327,7 +337,7 @@ class StreamClient(Generic[In, Out]):
 
 
 def _check_arguments(
-    target: object, application: object, codec: object, close_timeout: float
+    target: object, application: object, codec: object, metadata: Metadata, close_timeout: float
 ) -> None:
     if not isinstance(target, str) or not target.strip():
         raise ConfigurationError(f"target must be a string such as 'host:9000', not {target!r}")
@@ -338,5 +348,11 @@ def _check_arguments(
     if codec is not None and (isinstance(codec, type) or not isinstance(codec, Codec)):
         hint = "; make an instance of it" if isinstance(codec, type) else ""
         raise ConfigurationError(f"codec lacks the methods of Codec: {codec!r}{hint}")
+    for key, value in metadata:
+        # https://grpc.io/docs/guides/metadata: the characters of a key, and what -bin is for.
+        if not re.fullmatch(r"[0-9a-z_.-]+", key) or key.startswith("grpc-"):
+            raise ConfigurationError(f"metadata keys are in lower case, and not {key!r}")
+        if not isinstance(value, bytes if key.endswith("-bin") else str):
+            raise ConfigurationError(f"metadata {key!r} takes text, or bytes if it ends in -bin")
     if not close_timeout > 0:
         raise ConfigurationError("close_timeout must be positive")

@@ -29,7 +29,8 @@ class RetryPolicy:
     Attributes:
         attempts: attempts in a row without progress before the stream fails.
         connect_attempts: the same while the target has not served this client even once.
-        give_up_after: seconds without progress before the stream fails; None: no such limit.
+        give_up_after: seconds from the first of a row of failures without progress until the
+            stream fails; None: no such limit. A longer delay that a server asks for ends it, too.
         initial: seconds; the first wait is drawn from 0 to this, each next range is twice as wide.
         maximum: seconds; the widest range.
         open_timeout: seconds that a server may take to answer the opening of an attempt. Ray
@@ -83,7 +84,10 @@ class FlowControl:
 
     def __post_init__(self) -> None:
         for name in ("window_items", "window_bytes", "output_items", "output_bytes"):
-            _require(getattr(self, name) >= 1, f"FlowControl.{name} must be at least 1")
+            _require(
+                1 <= getattr(self, name) < 2**31,
+                f"FlowControl.{name} must lie between 1 and 2^31 - 1",
+            )
         _require(
             1 <= self.max_item_bytes <= 1024 * MIB,
             "FlowControl.max_item_bytes must lie between 1 and 1 GiB",

@@ -61,6 +61,7 @@ __all__ = [
     "VersionMismatchError",
     "WrongApplicationError",
     "WrongEventLoopError",
+    "describe",
     "printable",
 ]
 
@@ -70,9 +71,17 @@ _MAX_TEXT = 2000
 def printable(text: str, limit: int = _MAX_TEXT) -> str:
     """Cut and escape text from a peer, so that it can stand in a message or a log line."""
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in cut
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line of text. User code may have made one that cannot even say itself."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:
+        return f"{name} (its text cannot be read)"
+    return printable(f"{name}: {text}" if text else name)
 
 
 class ItemErrorKind(enum.IntEnum):
@@ -253,7 +262,7 @@ class ItemError(ServeStreamError):
         text: what the failing side says of it.
         index: how many outputs of this input came before the error.
         retryable: whether the same input may succeed as a new one.
-        input: the input itself.
+        input: the input itself; None for an output that could not be decoded.
     """
 
     def __init__(

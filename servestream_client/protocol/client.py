@@ -306,6 +306,23 @@ class ClientSession:
         return self._held_outputs
 
     @property
+    def ready(self) -> bool:
+        """Whether `take` may have something."""
+        return bool(self._ready)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the server, having welcomed the present attempt, owes nothing that it may send:
+        no input is unanswered, or the consumer does not take what there is.
+        """
+        attempt = self._attempt
+        return (
+            attempt is not None
+            and self.state is ClientState.STREAMING
+            and (attempt.in_flight_items == 0 or self._held_outputs >= self._budget.outputs)
+        )
+
+    @property
     def progressed(self) -> bool:
         """Whether the present attempt brought anything new."""
         return self._attempt is not None and self._attempt.progressed
@@ -342,13 +359,6 @@ class ClientSession:
                 continue
             if entry.cancelled:
                 self._fail_here(entry, ItemErrorKind.CANCELLED, "cancelled")
-            elif entry.next_index and not (self.welcome and self.welcome.restartable):
-                self._fail_here(
-                    entry,
-                    ItemErrorKind.INTERRUPTED,
-                    f"cut after {entry.next_index} outputs, and its handler can neither start in"
-                    " the middle nor repeat itself",
-                )
             else:
                 attempt.unsent.append(entry)
         self._attempt = attempt
@@ -388,7 +398,7 @@ class ClientSession:
             inputs=inputs,
             frames_read=attempt.pacer.report(),
             credit=attempt.grant.grant(held),
-            cancelled=[NumberRange(n, n) for n in cancelled],
+            cancelled=_ranges(cancelled),
             taken_through=self._taken.through,
             end=end,
         )
@@ -443,6 +453,10 @@ class ClientSession:
                 attempt.unsent.popleft()
                 continue
             length = len(entry.payload)
+            if self.state is ClientState.OPENING and (
+                length > limits.item_bytes or entry.next_index
+            ):
+                break  # what was known of an earlier server may not hold for this one
             if length > limits.item_bytes:
                 attempt.unsent.popleft()
                 self._fail_here(
@@ -541,6 +555,7 @@ class ClientSession:
                 self._step(ClientEvent.WELCOME)
                 self.welcome = frame.welcome
                 self.counters.welcomes += 1
+                self._interrupt(attempt)
                 attempt.limits = frame.welcome.limits.within(self._offer())
                 attempt.pacer.limit = attempt.limits.unacknowledged_frames
             else:
@@ -554,6 +569,22 @@ class ClientSession:
             self._step(ClientEvent.FAILURE)
         else:
             raise RemoteProtocolError("the first frame neither welcomes nor refuses the stream")
+
+    def _interrupt(self, attempt: _Attempt) -> None:
+        """Fail the inputs that were cut in their middle, if who welcomed us cannot go on there.
+
+        Two halves of different answers are never spliced (docs section 14).
+        """
+        if self.welcome is not None and self.welcome.restartable:
+            return
+        for entry in attempt.unsent:
+            if entry.next_index and entry.failure is None:
+                self._fail_here(
+                    entry,
+                    ItemErrorKind.INTERRUPTED,
+                    f"cut after {entry.next_index} outputs, and its handler can neither start in"
+                    " the middle nor repeat itself",
+                )
 
     def _misfit(self, welcome: Welcome) -> Refused | None:
         """Why this client cannot be served by who welcomed it (docs section 4)."""
@@ -582,6 +613,10 @@ class ClientSession:
             *frame.parts,
             *frame.errors,
         ]
+        # Which of a frame's outputs the server counted last, and let exceed the credit, does not
+        # show: it may have been the largest (docs section 7).
+        for size in sorted(_sizes(frame)):
+            attempt.grant.receive(size)
         if self._ordered and len(answers) > 1:
             answers.sort(key=_place)
         for answer in answers:
@@ -615,7 +650,6 @@ class ClientSession:
     def _receive_output(
         self, attempt: _Attempt, number: int, index: int, payload: bytes, *, last: bool
     ) -> None:
-        attempt.grant.receive(len(payload))
         if len(payload) > self._flow.max_item_bytes:
             raise RemoteProtocolError(
                 f"output {index} of input {number} has {len(payload)} bytes, and at most"
@@ -740,6 +774,25 @@ class ClientSession:
     def _remove(self, entry: _Entry) -> None:
         del self._entries[entry.number]
         self._replay_bytes -= len(entry.payload)
+
+
+def _ranges(numbers: list[int]) -> list[NumberRange]:
+    """Numbers as ranges, neighbours joined."""
+    ranges: list[NumberRange] = []
+    for number in sorted(numbers):
+        if ranges and ranges[-1].last == number - 1:
+            ranges[-1] = NumberRange(ranges[-1].first, number)
+        else:
+            ranges.append(NumberRange(number, number))
+    return ranges
+
+
+def _sizes(frame: ServerFrame) -> Iterator[int]:
+    """The sizes of a frame's outputs, in bytes."""
+    for run in frame.outputs:
+        yield from map(len, run.payloads)
+    for part in frame.parts:
+        yield from map(len, part.payloads)
 
 
 def _place(answer: OutputRun | OutputPart | ItemFailure) -> tuple[int, int]:

@@ -124,6 +124,7 @@ class ServerSession:
         self._offer = offer
         self._limits = offer.limits
         self._item_bytes_out = 0
+        self._frame_bytes_out = FRAME_TARGET_BYTES
         self._pacer = Pacer(offer.limits.unacknowledged_frames)
         self._credit = CreditBalance()
         self._first_frame: ClientFrame | None = None  # until the service has decided
@@ -166,11 +167,13 @@ class ServerSession:
         Raises:
             RemoteProtocolError: the client broke the protocol. Tell it with `give_up`.
         """
+        if self.state is ServerState.LINGERING:
+            return  # what came before the client read our last frame is dropped unread
         if self.state is ServerState.AWAITING_OPEN:
             self._receive_open(frame)
             return
         if frame.open is not None:
-            self._step(ServerEvent.OPEN)  # not allowed, unless it no longer matters
+            self._step(ServerEvent.OPEN)  # which is not allowed a second time
         if self.state is ServerState.DECIDING:
             raise RemoteProtocolError("a second frame before the welcome")
         self._receive_rest(frame)
@@ -236,6 +239,7 @@ class ServerSession:
         self.state = local_step(SERVER, self.state, ServerEvent.WELCOME)
         self._limits = limits
         self._item_bytes_out = opened.limits.item_bytes
+        self._frame_bytes_out = min(FRAME_TARGET_BYTES, opened.limits.frame_bytes)
         self._pacer.limit = self._limits.unacknowledged_frames
         self._ordered = opened.order is not Order.ANY
         self._last_seen = opened.first_number - 1
@@ -276,14 +280,12 @@ class ServerSession:
             self._pacer.read()
             for run in frame.inputs:
                 self._receive_run(run)
-        for cancelled in frame.cancelled:
-            self._receive_cancel(cancelled)
+        if frame.cancelled:
+            self._receive_cancelled(frame.cancelled)
         if frame.end is not None:
             self._receive_end(frame.end.last_number)
 
     def _receive_run(self, run: InputRun) -> None:
-        if self.state is ServerState.LINGERING:
-            return
         if run.first_number <= self._last_seen:
             raise RemoteProtocolError(
                 f"input {run.first_number} came after input {self._last_seen}: numbers ascend"
@@ -321,10 +323,20 @@ class ServerSession:
         self._received += 1
         self._unanswered_bytes += size
 
-    def _receive_cancel(self, cancelled: NumberRange) -> None:
-        # The range is the client's word and may be huge; the unanswered inputs are bounded.
+    def _receive_cancelled(self, ranges: Sequence[NumberRange]) -> None:
+        # A range is the client's word and may be huge; the unanswered inputs are bounded. Both
+        # ascend, so one walk over each is enough.
+        if len(ranges) > self._limits.window_items:
+            raise RemoteProtocolError(
+                f"{len(ranges)} ranges cancelled, in a window of {self._limits.window_items} inputs"
+            )
+        ascending = deque(sorted((cancelled.first, cancelled.last) for cancelled in ranges))
         for number, work in list(self._work.items()):
-            if not cancelled.first <= number <= cancelled.last or work.closed or work.cancelled:
+            while ascending and ascending[0][1] < number:
+                ascending.popleft()
+            if not ascending:
+                return
+            if number < ascending[0][0] or work.closed or work.cancelled:
                 continue
             work.cancelled = True
             if work.started:
@@ -333,7 +345,7 @@ class ServerSession:
                 self.fail(number, ItemErrorKind.CANCELLED, "cancelled before it was started")
 
     def _receive_end(self, last_number: int) -> None:
-        if last_number < self._last_seen and self.state is not ServerState.LINGERING:
+        if last_number < self._last_seen:
             raise RemoteProtocolError(
                 f"the end names input {last_number} the last, but input {self._last_seen} came"
             )
@@ -406,16 +418,19 @@ class ServerSession:
     def drain(self, grace_ms: int, endpoints: Sequence[str] = ()) -> None:
         """Leave: ask the client to go elsewhere once it has its answers."""
         self.state = local_step(SERVER, self.state, ServerEvent.DRAIN)
+        if self.state is ServerState.LINGERING:
+            return  # the last word is spoken
         self._drain = Drain(grace_ms, endpoints)
 
     def give_up(self, kind: StreamErrorKind, text: str, retry_after_ms: int | None = None) -> None:
         """The stream fails here; say so, and compute nothing more."""
+        if self.state is ServerState.LINGERING:
+            return  # the last word is spoken
         self.state = local_step(SERVER, self.state, ServerEvent.FAIL)
         self._work.clear()
         self._unstarted.clear()
         self._emittable.clear()
-        if self._farewell is None:
-            self._farewell = StreamFailure(kind, text, retry_after_ms)
+        self._farewell = StreamFailure(kind, text, retry_after_ms)
 
     # ---------------------------------------------------------------- frames out
 
@@ -481,7 +496,7 @@ class ServerSession:
             while work.outputs:
                 length = len(work.outputs[0])
                 if not self._credit.allows_output or (
-                    size and size + length + ITEM_OVERHEAD_BYTES > FRAME_TARGET_BYTES
+                    size and size + length + ITEM_OVERHEAD_BYTES > self._frame_bytes_out
                 ):
                     return
                 payload = work.outputs.popleft()
@@ -496,7 +511,7 @@ class ServerSession:
             if work.closed and number in self._work:
                 failure = work.failure
                 length = len(failure.text) if failure else 0
-                if size and size + length + ITEM_OVERHEAD_BYTES > FRAME_TARGET_BYTES:
+                if size and size + length + ITEM_OVERHEAD_BYTES > self._frame_bytes_out:
                     return
                 size += length + ITEM_OVERHEAD_BYTES
                 self._answer(work)

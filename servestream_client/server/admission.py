@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from servestream_client.errors import ConfigurationError
 from servestream_client.protocol.frames import RefusalKind
 
 __all__ = ["RefusalKind", "Refuse", "StreamRequest"]
@@ -26,6 +27,8 @@ class Refuse(Exception):  # noqa: N818 — an instruction to the kit, not an err
         kind: RefusalKind = RefusalKind.OVERLOADED,
         retry_after: float | None = None,
     ) -> None:
+        if retry_after is not None and not 0 <= retry_after < float("inf"):
+            raise ConfigurationError("Refuse(retry_after=...) takes seconds, not below 0")
         super().__init__(text)
         self.text = text
         self.kind = kind

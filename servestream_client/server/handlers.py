@@ -1,21 +1,22 @@
 """From a user's method to answers: decode, call, encode; bounded in how many run at once.
 
-Whatever a handler does, each of its inputs gets exactly one answer here.
+Whatever user code does, each of its inputs gets exactly one answer here; a cancelled call is the
+runner's to answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import anyio
 import anyio.to_thread
 
 from servestream_client.codecs import Codec
-from servestream_client.errors import ItemErrorKind, printable
+from servestream_client.errors import ItemErrorKind, describe
 from servestream_client.protocol.server import Input, ServerSession
 
 __all__ = ["Handler", "batch_handler", "item_handler"]
@@ -26,6 +27,8 @@ class Handler(Protocol):
 
     max_items: int
     """How many inputs one call takes."""
+    interruptible: bool
+    """Whether cancelling the call stops the user's code: not in a thread."""
 
     async def reserve(self) -> None:
         """Wait for a free place among the calls that may run; each must be given back."""
@@ -45,19 +48,31 @@ class _Failure:
     kind: ItemErrorKind
     text: str
 
-    @classmethod
-    def of(cls, kind: ItemErrorKind, error: BaseException) -> _Failure:
-        text = str(error)
-        name = type(error).__name__
-        return cls(kind, printable(f"{name}: {text}" if text else name))
+
+def _failed(kind: ItemErrorKind, error: BaseException) -> _Failure:
+    """What user code raised, as an item's failure. Lets those pass that end the process or the
+    task.
+    """
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        raise error
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise error
+    return _Failure(kind, describe(error))
 
 
 class _Caller:
-    """Calls user code: an `async def` on the event loop, a plain `def` in a thread."""
+    """Calls user code: an `async def` on the event loop, a plain `def` in a thread.
+
+    Args:
+        function: takes one argument; anything may come of it.
+        max_concurrency: calls at a time.
+    """
 
     def __init__(self, function: Callable[[Any], Any], max_concurrency: int) -> None:
         self._function = function
-        self._async = inspect.iscoroutinefunction(function)
+        self.interruptible = inspect.iscoroutinefunction(function)
         self._max_concurrency = max_concurrency
         self._places: anyio.Semaphore | None = None
         self._threads: anyio.CapacityLimiter | None = None
@@ -65,6 +80,7 @@ class _Caller:
     async def reserve(self) -> None:
         if self._places is None:
             self._places = anyio.Semaphore(self._max_concurrency)
+            # Never waited for: whoever has a place has a thread.
             self._threads = anyio.CapacityLimiter(self._max_concurrency)
         await self._places.acquire()
 
@@ -73,49 +89,34 @@ class _Caller:
             self._places.release()
 
     async def __call__(self, argument: object) -> object:
-        """What the function returned, or how it failed."""
-        if self._async:
-            return await _outcome_async(self._function(argument))
-        outcome: object = await anyio.to_thread.run_sync(
-            _outcome, self._function, argument, limiter=self._threads, abandon_on_cancel=True
-        )
-        if inspect.isawaitable(outcome):  # a plain function that returned a coroutine
-            return await _outcome_async(outcome)
-        return outcome
+        """What the function returned, or a `_Failure`."""
+        try:
+            if self.interruptible:
+                return await self._function(argument)
+            outcome = await anyio.to_thread.run_sync(
+                self._in_thread, argument, limiter=self._threads
+            )
+            # A plain function may return a coroutine, e.g. a decorated one.
+            return await outcome if inspect.isawaitable(outcome) else outcome
+        except BaseException as error:
+            return _failed(ItemErrorKind.HANDLER, error)
 
-
-# Exceptions do not leave these two as exceptions: a StopIteration cannot cross into a future, and
-# a cancellation raised by user code must not be taken for one of the kit's.
-
-
-def _outcome(function: Callable[[Any], object], argument: object) -> object:
-    try:
-        return function(argument)
-    except Exception as error:
-        return _Failure.of(ItemErrorKind.HANDLER, error)
-
-
-async def _outcome_async(awaitable: Awaitable[object]) -> object:
-    try:
-        return await awaitable
-    except anyio.get_cancelled_exc_class() as error:
-        if _being_cancelled():
-            raise
-        return _Failure.of(ItemErrorKind.HANDLER, error)
-    except Exception as error:
-        return _Failure.of(ItemErrorKind.HANDLER, error)
-
-
-def _being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    def _in_thread(self, argument: object) -> object:
+        try:
+            return self._function(argument)
+        except BaseException as error:
+            # Not as an exception: a StopIteration cannot cross into a future, and a
+            # CancelledError would be taken for the event loop's.
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            return _Failure(ItemErrorKind.HANDLER, describe(error))
 
 
 def _decode(codec: Codec[Any, Any], item: Input) -> object:
     try:
         value: object = codec.decode_input(item.payload)
-    except Exception as error:
-        return _Failure.of(ItemErrorKind.DECODE, error)
+    except BaseException as error:
+        return _failed(ItemErrorKind.DECODE, error)
     return value
 
 
@@ -127,8 +128,8 @@ def _answer(
             payload = codec.encode_output(result)
             if not isinstance(payload, bytes):
                 raise TypeError(f"the codec made a {type(payload).__name__}, not bytes")
-        except Exception as error:
-            result = _Failure.of(ItemErrorKind.ENCODE, error)
+        except BaseException as error:
+            result = _failed(ItemErrorKind.ENCODE, error)
         else:
             session.output(item.number, payload, last=True)
             return
@@ -143,6 +144,7 @@ class _ItemHandler:
     def __init__(self, caller: _Caller, codec: Codec[Any, Any]) -> None:
         self._caller = caller
         self._codec = codec
+        self.interruptible = caller.interruptible
         self.reserve = caller.reserve
         self.release = caller.release
 
@@ -160,6 +162,7 @@ class _BatchHandler:
         self._caller = caller
         self._codec = codec
         self.max_items = max_items
+        self.interruptible = caller.interruptible
         self.reserve = caller.reserve
         self.release = caller.release
 
@@ -188,20 +191,30 @@ class _BatchHandler:
             result = results if isinstance(results, _Failure) else results[position]
             _answer(session, self._codec, item, result)
 
-    async def _call(self, values: list[object]) -> list[object] | _Failure:
-        results = await self._caller(values)
-        if isinstance(results, _Failure):
-            return results
-        try:
-            outputs: list[object] | None = list(results)  # type: ignore[call-overload]
-        except TypeError:  # user code: anything may come
-            outputs = None
-        if outputs is None or len(outputs) != len(values):
-            got = type(results).__name__ if outputs is None else f"{len(outputs)} outputs"
+    async def _call(self, values: list[object]) -> Sequence[object] | _Failure:
+        outputs = await self._caller(values)
+        if isinstance(outputs, _Failure):
+            return outputs
+        if not _is_sequence(outputs):
             return _Failure(
-                ItemErrorKind.HANDLER, f"predict_batch returned {got} for {len(values)} inputs"
+                ItemErrorKind.HANDLER,
+                f"predict_batch returned {type(outputs).__name__}, which is no sequence",
+            )
+        if len(outputs) != len(values):
+            return _Failure(
+                ItemErrorKind.HANDLER,
+                f"predict_batch returned {len(outputs)} outputs for {len(values)} inputs",
             )
         return outputs
+
+
+def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
+    """Whether it has a length and places; NumPy's arrays do, and are no `Sequence`."""
+    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not _is_mapping(value)
+
+
+def _is_mapping(value: object) -> bool:
+    return hasattr(value, "keys")
 
 
 def item_handler(

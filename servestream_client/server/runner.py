@@ -1,7 +1,9 @@
 """One attempt at its server: reader, dispatcher and handlers around a `ServerSession`.
 
-They run in a task of their own, and the generator that the RPC iterates only hands out frames: no
-task group is ever open across a ``yield`` (PEP 789).
+They run in tasks of their own, and the generator that the RPC iterates only hands out frames: no
+task group or cancel scope is ever open across a ``yield`` (PEP 789). The tasks are plain asyncio
+tasks, each cancelled at most once: a handler that will not be cancelled then keeps its own place
+and nothing else, while a cancel scope would nag it at every turn of the event loop.
 """
 
 from __future__ import annotations
@@ -10,10 +12,9 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
 
-import anyio
-import anyio.abc
+from google.protobuf.message import DecodeError
 
-from servestream_client.errors import ItemErrorKind, RemoteProtocolError, printable
+from servestream_client.errors import ItemErrorKind, RemoteProtocolError, describe
 from servestream_client.protocol.frames import Open, RefusalKind, StreamErrorKind
 from servestream_client.protocol.server import Input, ServerOffer, ServerSession
 from servestream_client.protocol.states import ServerState
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 LINGER_SECONDS = 2.0
 """How long a server waits for the client's half-close after its last frame. A call that ends
 while the client still writes loses what was sent (docs/decisions/0003)."""
+
+_SERVING = frozenset({ServerState.SERVING, ServerState.FINISHING, ServerState.DRAINING})
 
 
 class Residents:
@@ -82,10 +85,10 @@ class AttemptRunner:
         self._requests = requests
         self._admit = admit
         self._residents = residents
-        self._outbound = Signal()
-        self._work = Signal()
-        self._scopes: dict[int, anyio.CancelScope] = {}
-        self._places = 0  # among the handler's, held by this attempt
+        self._outbound = Signal()  # there may be a frame to send
+        self._startable = Signal()  # there may be an input to start
+        self._handling: dict[asyncio.Task[None], Sequence[Input]] = {}
+        self._linger_until: float | None = None
 
     @property
     def attempt(self) -> int:
@@ -96,57 +99,61 @@ class AttemptRunner:
     async def frames(self) -> AsyncGenerator[pb.ServerFrame, None]:
         """What to send, until the attempt is over. Closing this ends the attempt."""
         session = self._session
-        engine = asyncio.get_running_loop().create_task(self._run(), name="servestream attempt")
+        loop = asyncio.get_running_loop()
+        engine = {
+            loop.create_task(self._watched(work), name=f"servestream {name}")
+            for name, work in (("reader", self._read()), ("dispatcher", self._dispatch()))
+        }
         try:
             while not session.over:
                 frame = session.next_frame()
                 if frame is not None:
                     yield server_frame_to_wire(frame)
-                    self._work.set()  # what went out makes room for what waits
-                elif not await self._wait():
+                    self._startable.set()  # what went out makes room for what waits
+                elif not await self._wait(loop):
                     return
         finally:
-            engine.cancel()
-            await asyncio.wait({engine})
+            self._stop_handlers()
             if session.opened is not None:
                 self._residents.leave(self, session.opened.stream_id)
+            for task in engine:
+                task.cancel()
+            # Only an admit() that will not be cancelled could take longer than a moment.
+            await asyncio.wait(engine, timeout=LINGER_SECONDS)
 
-    async def _wait(self) -> bool:
+    async def _wait(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Wait for something to say; False once the client has had its time to take leave."""
         if self._session.state is not ServerState.LINGERING:
             await self._outbound.wait()
             return True
-        with anyio.move_on_after(LINGER_SECONDS):
-            await self._outbound.wait()
-            return True
-        return False
+        if self._linger_until is None:
+            self._linger_until = loop.time() + LINGER_SECONDS
+        try:
+            async with asyncio.timeout_at(self._linger_until):
+                await self._outbound.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def supersede(self) -> None:
         """A higher attempt of this stream came: nobody reads this one any more."""
+        self._give_up(StreamErrorKind.SUPERSEDED, "a higher attempt of this stream took its place")
+
+    def _give_up(self, kind: StreamErrorKind, text: str) -> None:
         if not self._session.over:
-            self._session.give_up(
-                StreamErrorKind.SUPERSEDED, "a higher attempt of this stream took its place"
-            )
-            self._stop_handlers()
-            self._outbound.set()
+            self._session.give_up(kind, text)
+        self._stop_handlers()
+        self._outbound.set()
 
     # ---------------------------------------------------------------- the engine
 
-    async def _run(self) -> None:
+    async def _watched(self, work: Awaitable[None]) -> None:
+        """Run a part of the engine; its failure is the attempt's."""
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._dispatch, group)
-                await self._read()
-                group.cancel_scope.cancel()
+            await work
         except Exception as error:
             logger.exception("an attempt failed for an internal reason")
-            if not self._session.over:
-                self._session.give_up(StreamErrorKind.INTERNAL, f"internal: {type(error).__name__}")
-        finally:
-            # A handler's task that was cancelled before its first step gave nothing back.
-            while self._places:
-                self._give_back()
-            self._outbound.set()
+            self._give_up(StreamErrorKind.INTERNAL, f"internal: {describe(error)}")
 
     async def _read(self) -> None:
         """Read until the client has nothing more to say. Never stops reading before: an
@@ -160,22 +167,23 @@ class AttemptRunner:
                 try:
                     await self._take_in(message)
                 except RemoteProtocolError as error:
-                    logger.warning("the client broke the protocol: %s", error)
-                    session.give_up(StreamErrorKind.PROTOCOL, str(error))
-                if session.state is ServerState.LINGERING:
-                    self._stop_handlers()
+                    self._blame(str(error))
                 self._cancel_items(session.take_cancelled())
-                self._work.set()
+                self._startable.set()
                 self._outbound.set()
-        finally:
-            if not session.over:
-                session.half_close()
-            self._stop_handlers()
-            self._outbound.set()
+        except DecodeError:
+            self._blame("a message that is no frame")
+            return  # nothing more can be read, not even a half-close
+        if not session.over:
+            session.half_close()
+        self._stop_handlers()
+        self._outbound.set()
 
-    async def _take_in(self, message: pb.ClientFrame | None) -> None:
-        if message is None:  # grpc.aio's word for a message that does not parse
-            raise RemoteProtocolError("a message that is no frame")
+    def _blame(self, text: str) -> None:
+        logger.warning("the client broke the protocol: %s", text)
+        self._give_up(StreamErrorKind.PROTOCOL, text)
+
+    async def _take_in(self, message: pb.ClientFrame) -> None:
         session = self._session
         session.receive(client_frame_from_wire(message))
         if session.state is ServerState.DECIDING and session.opened is not None:
@@ -185,68 +193,67 @@ class AttemptRunner:
         session = self._session
         try:
             await self._admit(opened)
-        except Exception as error:
-            kind, text, retry_after = _refusal(error)
-            session.refuse(kind, text, retry_after)
-            return
-        if not self._residents.enter(self, opened):
-            session.refuse(
-                RefusalKind.BAD_OPEN, f"attempt {opened.attempt} of this stream is overtaken"
-            )
-            return
-        session.welcome()
+        except Refuse as refusal:
+            after = refusal.retry_after
+            session.refuse(refusal.kind, refusal.text, None if after is None else int(after * 1000))
+        else:
+            if self._residents.enter(self, opened):
+                session.welcome()
+            else:
+                session.refuse(
+                    RefusalKind.BAD_OPEN,
+                    f"attempt {opened.attempt} of this stream is overtaken",
+                )
 
     # ---------------------------------------------------------------- handlers
 
-    async def _dispatch(self, group: anyio.abc.TaskGroup) -> None:
+    async def _dispatch(self) -> None:
         """Hand inputs to the handler as it has places for them."""
         session, handler = self._session, self._handler
+        loop = asyncio.get_running_loop()
         while True:
             first = session.next_input()
             if first is None:
-                await self._work.wait()
+                await self._startable.wait()
                 continue
             await handler.reserve()
-            self._places += 1
+            if session.state not in _SERVING:  # it ended while the input waited for its place
+                handler.release()
+                return
             inputs = [first]
             while len(inputs) < handler.max_items and (more := session.next_input()):
                 inputs.append(more)
-            group.start_soon(self._handle, inputs)
+            task = loop.create_task(handler.handle(session, inputs), name="servestream handler")
+            self._handling[task] = inputs
+            task.add_done_callback(self._handled)
 
-    async def _handle(self, inputs: Sequence[Input]) -> None:
-        session, scope = self._session, anyio.CancelScope()
-        for item in inputs:
-            self._scopes[item.number] = scope
-        try:
-            with scope:
-                await self._handler.handle(session, inputs)
-        finally:
-            self._give_back()
-            for item in inputs:
-                self._scopes.pop(item.number, None)
-                if scope.cancel_called and not session.over:
-                    session.fail(item.number, ItemErrorKind.CANCELLED, "cancelled")
-            self._work.set()
-            self._outbound.set()
-
-    def _give_back(self) -> None:
-        self._places -= 1
+    def _handled(self, task: asyncio.Task[None]) -> None:
+        """A handler is done with its inputs, or was cancelled, maybe before its first step."""
+        inputs = self._handling.pop(task)
         self._handler.release()
+        if task.cancelled():
+            for item in inputs:
+                self._session.fail(item.number, ItemErrorKind.CANCELLED, "cancelled")
+        elif (error := task.exception()) is not None:
+            logger.error("the kit failed around a handler", exc_info=error)
+            for item in inputs:
+                self._session.fail(item.number, ItemErrorKind.HANDLER, describe(error))
+        self._startable.set()
+        self._outbound.set()
 
     def _cancel_items(self, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            scope = self._scopes.get(number)
-            if scope is not None and self._handler.max_items == 1:
-                scope.cancel()
+        """Cancel single inputs; one in a batch is computed with the others."""
+        wanted = set(numbers)
+        for task, inputs in list(self._handling.items()):
+            if wanted and len(inputs) == 1 and inputs[0].number in wanted:
+                self._stop(task)
 
     def _stop_handlers(self) -> None:
-        for scope in list(self._scopes.values()):
-            scope.cancel()
+        for task in list(self._handling):
+            self._stop(task)
 
-
-def _refusal(error: Exception) -> tuple[RefusalKind, str, int | None]:
-    if isinstance(error, Refuse):
-        after = error.retry_after
-        return error.kind, error.text, None if after is None else int(after * 1000)
-    logger.error("admit() raised", exc_info=error)
-    return RefusalKind.OVERLOADED, printable(f"admit() raised {type(error).__name__}"), None
+    def _stop(self, task: asyncio.Task[None]) -> None:
+        # Once is enough, and a handler in a thread cannot be stopped: it ends by itself and then
+        # gives its place back.
+        if self._handler.interruptible and not task.cancelling():
+            task.cancel()

@@ -6,6 +6,7 @@ The kit's own state is made when the first stream comes, since users forget
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 import sys
@@ -63,7 +64,8 @@ class StreamService(Generic[In, Out]):
             the application's own; elsewhere, any name is taken.
         code_version: of the user's code; shown to clients.
         max_concurrency: handler calls at a time in this process, over all streams. A plain `def`
-            handler runs in as many threads.
+            handler runs in as many threads; one whose client has gone still runs to its end, and
+            counts. Codecs run on the event loop.
         max_batch_size: items that `predict_batch` gets at the most.
         flow: the limits that clients are held to.
     """
@@ -88,7 +90,10 @@ class StreamService(Generic[In, Out]):
         raise NotImplementedError
 
     async def admit(self, request: StreamRequest) -> None:
-        """Called before a stream is welcomed. Raise `Refuse` to turn it away."""
+        """Called before a stream is welcomed. Raise `Refuse` to turn it away.
+
+        Any other exception fails the attempt, and the client comes again.
+        """
 
     async def Stream(  # noqa: N802 — the RPC's name, which Ray Serve looks for
         self, request_stream: AsyncIterable[pb.ClientFrame], grpc_context: object = None
@@ -98,9 +103,12 @@ class StreamService(Generic[In, Out]):
         metadata = _metadata(grpc_context)
 
         async def admit(opened: Open) -> None:
-            await self.admit(
-                StreamRequest(opened.stream_id.hex(), opened.attempt, opened.parameters, metadata)
+            request = StreamRequest(
+                opened.stream_id.hex(), opened.attempt, opened.parameters, metadata
             )
+            admitting: object = self.admit(request)
+            if inspect.isawaitable(admitting):  # a plain `def` will do as well
+                await admitting
 
         runner = AttemptRunner(
             kit.offer, kit.handler, request_stream, admit=admit, residents=kit.residents
@@ -143,12 +151,6 @@ class StreamService(Generic[In, Out]):
                 self.predict_batch, self.codec, self.max_concurrency, self.max_batch_size
             )
         return item_handler(self.predict, self.codec, self.max_concurrency)
-
-    # A service travels to its replica by pickle; what the kit made stays behind.
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        state.pop("_servestream_kit", None)
-        return state
 
 
 @dataclass(frozen=True, slots=True)

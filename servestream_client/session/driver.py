@@ -1,8 +1,9 @@
 """One stream's engine: an input pump, and attempts in turn until the stream is complete.
 
-Everything runs in one task that the driver owns, with a pump beside it and, during an attempt, a
-writer beside the reader. None of them knows the object that the user iterates, so that dropping
-that object can end them all.
+Attempts run in one task that the driver owns, during an attempt with a writer beside the reader.
+The pump has a task of its own: it runs the caller's code, which gets one cancellation and then its
+time to clean up, where a cancel scope would interrupt that again and again. None of them knows the
+object that the user iterates, so that dropping that object can end them all.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterable, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import anyio
@@ -26,11 +27,12 @@ from servestream_client.errors import (
     StreamError,
     StreamTimeoutError,
     UnreachableError,
+    describe,
 )
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import Limits
 from servestream_client.protocol.states import ClientState
-from servestream_client.session.retry import AttemptFailed, retrying
+from servestream_client.session.retry import CALM_SECONDS, AttemptFailed, retrying
 from servestream_client.session.source import InputSource
 from servestream_client.signals import Signal
 from servestream_client.transport.base import Link, Transport
@@ -102,6 +104,8 @@ class StreamDriver:
         """Whether the stream's outcome is settled; what is ready can still be taken."""
         self.error: BaseException | None = None
         """The outcome, if it is a failure."""
+        self.pulled = 0
+        """How many inputs came out of the caller's iterator."""
 
         self._transport = transport
         self._target = target
@@ -115,24 +119,38 @@ class StreamDriver:
         self._outbound = Signal()
         self._input_error: BaseException | None = None
         self._deadline = math.inf
+        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        self._alone = False  # the next open carries no inputs, since the last one was refused
+        self._welcomes = 0  # of the session's, as last looked at
 
     # ---------------------------------------------------------------- from outside
 
     def start(self) -> asyncio.Task[None]:
         """Begin. The task ends by itself once the outcome is settled and the call is closed."""
-        self._task = asyncio.get_running_loop().create_task(
+        loop = asyncio.get_running_loop()
+        if self._timeout is not None:
+            self._deadline = loop.time() + self._timeout
+            expired = StreamTimeoutError(f"the stream's timeout of {self._timeout:g} s passed")
+            self._timer = loop.call_at(self._deadline, self.abandon, expired)
+        self._task = loop.create_task(
             self._run(), name=f"servestream {self.session.stream_id.hex()}"
         )
         return self._task
 
     def taken(self) -> None:
-        """The consumer took something: there may be room for inputs, and credit to give."""
+        """Say that the consumer took something: there may be room for inputs, credit to give."""
         self._room.set()
         self._outbound.set()
 
     def abandon(self, error: BaseException | None = None) -> None:
-        """End now, whatever is under way; `error` is what a waiting consumer gets."""
+        """End now, whatever is under way; `error` is what a waiting consumer gets.
+
+        A stream whose outcome is settled is ending already, in bounded time: to cancel that would
+        cut a call's farewell short, or interrupt the caller's own generator cleaning up.
+        """
+        if self.finished:
+            return
         self._settle(error)
         if self._task is not None:
             self._task.cancel()
@@ -141,17 +159,18 @@ class StreamDriver:
         """`abandon`, and wait until nothing is left of the stream."""
         self.abandon(error)
         if self._task is not None and self._task is not asyncio.current_task():
-            # Twice the limit of each step inside, which are two: the call and the inputs.
-            await asyncio.wait({self._task}, timeout=2 * self._close_timeout + 1)
+            # The steps of its end, each with that limit: pump, inputs, call.
+            await asyncio.wait({self._task}, timeout=3 * self._close_timeout)
 
     def delivered(self) -> Delivered:
         """What the consumer has, and what is unknown."""
         session = self.session
+        waiting = self.pulled - session.accepted
         return Delivered(
             taken_through=session.taken_through,
             answered=session.accepted - session.unanswered,
-            accepted=session.accepted,
-            unsent=session.unsent,
+            accepted=self.pulled,
+            unsent=session.unsent + waiting,
             stream_id=session.stream_id.hex(),
             attempts=session.counters.attempts,
         )
@@ -159,34 +178,60 @@ class StreamDriver:
     # ---------------------------------------------------------------- the stream
 
     async def _run(self) -> None:
+        pump = asyncio.get_running_loop().create_task(
+            self._pump(), name=f"servestream inputs of {self.session.stream_id.hex()}"
+        )
         try:
-            with anyio.move_on_after(self._timeout) as deadline:
-                self._deadline = deadline.deadline
-                async with anyio.create_task_group() as group:
-                    group.start_soon(self._pump)
-                    error = await self._attempts()
-                    self._settle(error or self._input_error)
-                    group.cancel_scope.cancel()
-            if deadline.cancelled_caught:
-                self._settle(
-                    StreamTimeoutError(f"the stream's timeout of {self._timeout:g} s passed")
-                )
-        except asyncio.CancelledError:
-            self._settle(ClientClosedError("the event loop cancelled the stream's task"))
+            self._settle(await self._attempts())
+        except BaseException as error:
+            self._settle(
+                ClientClosedError("the event loop cancelled the stream's task")
+                if isinstance(error, asyncio.CancelledError)
+                else error
+            )
             raise
         finally:
-            with anyio.move_on_after(self._close_timeout, shield=True):
-                await self._source.aclose()
+            if self._timer is not None:
+                self._timer.cancel()
+            pump.cancel()
+            await asyncio.wait({pump}, timeout=self._close_timeout)
+            if pump.done():  # else the caller's iterator is still running, and cannot be closed
+                await self._close_source()
+
+    async def _close_source(self) -> None:
+        closing = asyncio.ensure_future(self._source.aclose())
+        await asyncio.wait({closing}, timeout=self._close_timeout)
+        closing.cancel()
 
     def _settle(self, error: BaseException | None) -> None:
-        """The first word on the outcome holds."""
+        """Note the outcome; the first word on it holds."""
         if not self.finished:
             self.finished = True
             self.error = error
         self.arrived.set()
 
     async def _pump(self) -> None:
-        """Pull, encode and push inputs while there is room for them."""
+        """Pull, encode and push inputs while there is room for them; end the inputs in any case."""
+        session = self.session
+        try:
+            await self._pull_all()
+        except asyncio.CancelledError as error:
+            if _being_cancelled():
+                raise
+            self._input_error = StreamError("the stream's inputs raised CancelledError")
+            self._input_error.__cause__ = error
+        except BaseException as error:
+            self._input_error = error
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            with suppress(Exception):  # a frozen exception takes no note
+                error.add_note(f"raised by the stream's inputs, after {self.pulled} of them")
+        finally:
+            session.finish()
+            self._outbound.set()
+            self.arrived.set()
+
+    async def _pull_all(self) -> None:
         session = self.session
         while True:
             while not session.has_place:
@@ -194,25 +239,10 @@ class StreamDriver:
             try:
                 item = await self._source.pull()
             except StopAsyncIteration:
-                break
-            except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-                self._input_error = error  # the caller's iterator was cancelled, not this task
-                break
-            except Exception as error:
-                self._input_error = error
-                break
+                return
+            self.pulled += 1
             await self._push(item)
             self._outbound.set()
-        session.finish()
-        if self._input_error is not None:
-            self._input_error.add_note(
-                f"raised by the stream's inputs, after {session.accepted} of them"
-            )
-        self._outbound.set()
-        self.arrived.set()
 
     async def _push(self, item: object) -> None:
         session = self.session
@@ -220,10 +250,14 @@ class StreamDriver:
             payload = self._encode(item)
             if not isinstance(payload, bytes):
                 raise TypeError(f"the codec made a {type(payload).__name__}, not bytes")
+        except asyncio.CancelledError:
+            if _being_cancelled():
+                raise
+            session.push_failure(ItemErrorKind.INPUT_ENCODE, "the codec was cancelled", item)
+            self.arrived.set()
+            return
         except Exception as error:
-            session.push_failure(
-                ItemErrorKind.INPUT_ENCODE, f"{type(error).__name__}: {error}", item, error
-            )
+            session.push_failure(ItemErrorKind.INPUT_ENCODE, describe(error), item, error)
             self.arrived.set()
             return
         size = len(payload)
@@ -241,8 +275,8 @@ class StreamDriver:
 
     # ---------------------------------------------------------------- attempts
 
-    async def _attempts(self) -> Exception | None:
-        """Attempts in turn. Returns what to raise, or None when the stream is complete."""
+    async def _attempts(self) -> BaseException | None:
+        """Attempts in turn. Returns what to raise, or None when all went well."""
         loop = retrying(
             self._retry,
             stranger=lambda: not self._target.known,
@@ -252,11 +286,15 @@ class StreamDriver:
         try:
             await loop(self._attempt)
         except AttemptFailed as failed:
-            return self._final_error(failed)
+            error = self._final_error(failed)
+            error.__cause__ = failed
+            if self._input_error is not None:
+                error.add_note(f"the inputs had failed, too: {describe(self._input_error)}")
+            return error
         except Exception as bug:
             logger.exception("a stream failed for an internal reason")
             return bug
-        return None
+        return self._input_error
 
     def _log_retry(self, failed: AttemptFailed, wait: float) -> None:
         logger.info(
@@ -289,12 +327,17 @@ class StreamDriver:
         """
         session = self.session
         link = self._transport.open()
-        attempt = session.begin(known=self._target.limits, deadline_ms=self._time_left_ms())
+        attempt = session.begin(
+            known=None if self._alone else self._target.limits,
+            deadline_ms=self._time_left_ms(),
+        )
+        begun = anyio.current_time()
         exchange = _Exchange(
             session=session,
             attempt=attempt,
             link=link,
             outbound=self._outbound,
+            arrived=self.arrived,
             changed=self._changed,
             open_timeout=self._retry.open_timeout,
             close_timeout=self._close_timeout,
@@ -303,7 +346,12 @@ class StreamDriver:
             await exchange.run()
             verdict = await self._verdict(exchange, link)
             if verdict is not None:
-                raise AttemptFailed(verdict, progressed=session.progressed)
+                lasted = anyio.current_time() - begun
+                raise AttemptFailed(
+                    verdict,
+                    progressed=session.progressed
+                    or (session.idle and lasted >= CALM_SECONDS),
+                )
         finally:
             link.cancel()
             session.lost(attempt)
@@ -311,7 +359,9 @@ class StreamDriver:
     def _changed(self) -> None:
         """A frame came in, or the exchange is about to wait for the end only."""
         session = self.session
-        if session.welcome is not None and not session.over:
+        if session.counters.welcomes > self._welcomes and session.welcome is not None:
+            self._welcomes = session.counters.welcomes
+            self._alone = False
             self._target.known = True
             self._target.limits = session.welcome.limits
         if session.state is ClientState.ENDED:
@@ -319,6 +369,7 @@ class StreamDriver:
             self._settle(self._input_error)
         self.arrived.set()
         self._outbound.set()
+        self._room.set()  # an answer gives its input's bytes back
 
     async def _verdict(self, exchange: _Exchange, link: Link) -> Verdict | None:
         """What an exchange came to; None: the stream is complete."""
@@ -326,7 +377,7 @@ class StreamDriver:
         if exchange.violation is not None:
             return classify_violation(exchange.violation, stranger=stranger)
         if session.state is ClientState.REFUSED and session.refusal is not None:
-            self._target.limits = None  # they may have been what did not fit
+            self._alone = True  # what came with the open may have been what did not fit
             verdict = classify_refusal(session.refusal)
             self._target.known |= verdict.decision is not Decision.FAIL
             return verdict
@@ -361,6 +412,7 @@ class _Exchange:
         attempt: int,
         link: Link,
         outbound: Signal,
+        arrived: Signal,
         changed: Callable[[], None],
         open_timeout: float,
         close_timeout: float,
@@ -371,6 +423,7 @@ class _Exchange:
         self._attempt = attempt
         self._link = link
         self._outbound = outbound
+        self._arrived = arrived
         self._changed = changed
         self._open_timeout = open_timeout
         self._close_timeout = close_timeout
@@ -413,6 +466,8 @@ class _Exchange:
         session = self._session
         while not session.over:
             frame = session.next_frame()
+            if session.ready:  # an input that turned out not to fit this server
+                self._arrived.set()
             if frame is None:
                 await self._outbound.wait()
                 continue
@@ -426,3 +481,9 @@ class _Exchange:
         session = self._session
         if self._scope.deadline == math.inf and (session.over or session.complete):
             self._scope.deadline = anyio.current_time() + self._close_timeout
+
+
+def _being_cancelled() -> bool:
+    """Whether the running task itself is being cancelled, and not something that it awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -15,7 +15,7 @@ from tenacity import (
     RetryCallState,
     retry_if_exception,
     stop_after_attempt,
-    stop_after_delay,
+    stop_before_delay,
     stop_never,
     wait_random_exponential,
 )
@@ -23,7 +23,12 @@ from tenacity import (
 from servestream_client.config import RetryPolicy
 from servestream_client.transport.classify import Decision, Verdict
 
-__all__ = ["AttemptFailed", "retrying"]
+__all__ = ["CALM_SECONDS", "AttemptFailed", "retrying"]
+
+CALM_SECONDS = 10.0
+"""An attempt that lasted so long and owed nothing when it broke counts as one with progress: a
+stream may wait long for its inputs or for its consumer, and be cut again and again by a timeout of
+the server's, without anything being wrong."""
 
 _TOLD_JITTER = 0.1  # a server's delay is stretched by up to this share, so that clients spread
 
@@ -64,7 +69,7 @@ def retrying(
     too_often = stop_after_attempt(policy.attempts)
     too_often_for_a_stranger = stop_after_attempt(policy.connect_attempts)
     too_long = (
-        stop_never if policy.give_up_after is None else stop_after_delay(policy.give_up_after)
+        stop_never if policy.give_up_after is None else stop_before_delay(policy.give_up_after)
     )
 
     def stop(state: RetryCallState) -> bool:
@@ -74,7 +79,8 @@ def retrying(
         failed = _failure(state)
         told = failed.verdict.retry_after
         if told is not None:
-            return told * (1 + _TOLD_JITTER * random.random())  # noqa: S311 — spreads, hides nothing
+            spread = told * (1 + _TOLD_JITTER * random.random())  # noqa: S311 — hides nothing
+            return max(spread, backoff(state))
         if failed.progressed and failed.verdict.decision is Decision.RESUME:
             return 0.0
         return backoff(state)
@@ -82,6 +88,8 @@ def retrying(
     def start_afresh_on_progress(state: RetryCallState) -> None:
         if _failure(state).progressed:
             state.attempt_number = 0
+        if state.attempt_number <= 1:
+            # The clock runs from the first failure of a row, not while all was well.
             state.start_time = time.monotonic()
 
     def report(state: RetryCallState) -> None:

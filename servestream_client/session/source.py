@@ -37,7 +37,8 @@ class InputSource(Generic[In]):
     """
 
     def __init__(self, inputs: Iterable[In] | AsyncIterable[In]) -> None:
-        self._iterator: AsyncIterator[In] | Iterator[In]
+        self._async: AsyncIterator[In] | None = None
+        self._plain: Iterator[In] = iter(())
         self._pulls = 0
         if isinstance(inputs, str | bytes | bytearray | memoryview):
             raise InputsError(
@@ -45,15 +46,14 @@ class InputSource(Generic[In]):
                 " it into a list"
             )
         if isinstance(inputs, AsyncIterable):
-            self._iterator = aiter(inputs)
-            return
-        try:
-            self._iterator = iter(inputs)
-        except TypeError:
+            self._async = aiter(inputs)
+        elif hasattr(type(inputs), "__iter__") or hasattr(type(inputs), "__getitem__"):
+            self._plain = iter(inputs)
+        else:
             raise InputsError(
                 f"the inputs must be an iterable or an async iterable, not a"
                 f" {type(inputs).__name__}"
-            ) from None
+            )
 
     async def pull(self) -> In:
         """The next item.
@@ -61,23 +61,22 @@ class InputSource(Generic[In]):
         Raises:
             StopAsyncIteration: there is none.
         """
-        iterator = self._iterator
-        if isinstance(iterator, AsyncIterator):
-            return await anext(iterator)
+        if self._async is not None:
+            return await anext(self._async)
         self._pulls += 1
         if self._pulls % _PULLS_PER_TURN == 0:
             await anyio.lowlevel.checkpoint()
         try:
-            return next(iterator)
+            return next(self._plain)
         except StopIteration:
             raise StopAsyncIteration from None
 
     async def aclose(self) -> None:
         """Let a generator run its `finally` blocks. Errors in there are logged."""
         try:
-            if isinstance(self._iterator, AsyncGenerator):
-                await self._iterator.aclose()
-            elif isinstance(self._iterator, Generator):
-                self._iterator.close()
+            if isinstance(self._async, AsyncGenerator):
+                await self._async.aclose()
+            if isinstance(self._plain, Generator):
+                self._plain.close()
         except Exception:
             logger.warning("closing the inputs failed", exc_info=True)

@@ -18,6 +18,7 @@ from servestream_client.errors import (
     ItemErrorKind,
     OutputDecodeError,
     StreamError,
+    describe,
 )
 from servestream_client.protocol.client import Delivery
 from servestream_client.session.driver import StreamDriver
@@ -66,7 +67,8 @@ _LOCAL_ERRORS: dict[ItemErrorKind, type[ItemError]] = {
 
 
 class PredictionStream(Generic[T_co]):
-    """Predictions in the order of their inputs, each exactly once, whatever dies in between.
+    """Predictions, each exactly once, whatever dies in between; in the order of their inputs
+    unless the stream was made with ``ordered=False``.
 
     Iterate it with ``async for``; one task at a time. Leaving the loop early ends the stream when
     the object is dropped, and ``async with`` or `aclose` end it at once.
@@ -75,6 +77,8 @@ class PredictionStream(Generic[T_co]):
         ItemError: one input failed; the stream is closed. With ``return_exceptions=True`` it is
             yielded in the input's place instead, and the stream goes on.
         StreamError: the stream failed; says what was delivered. See `servestream_client.errors`.
+        ClientClosedError, WrongEventLoopError: the client is closed, or belongs elsewhere.
+        ConfigurationError: another task iterates the stream at the same time.
         Exception: whatever the inputs' own iterator raised, after the outputs of the inputs
             before it.
     """
@@ -94,6 +98,7 @@ class PredictionStream(Generic[T_co]):
         self._started = False
         self._exhausted = False
         self._iterating = False
+        self._failed: ItemError | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __aiter__(self) -> PredictionStream[T_co]:
@@ -109,6 +114,8 @@ class PredictionStream(Generic[T_co]):
             self._iterating = False
 
     async def _next(self) -> T_co:
+        if self._failed is not None:
+            self._raise_failed()
         if self._exhausted:
             raise StopAsyncIteration
         driver = self._driver
@@ -122,6 +129,7 @@ class PredictionStream(Generic[T_co]):
             if driver.finished:
                 self._exhausted = True
                 self._conclude(driver.error)
+            driver.taken()  # take() may have passed over inputs that have no outputs
             await driver.arrived.wait()
 
     def _begin(self) -> None:
@@ -145,7 +153,7 @@ class PredictionStream(Generic[T_co]):
                 problem: ItemError = OutputDecodeError(
                     delivery.number,
                     ItemErrorKind.OUTPUT_DECODE,
-                    f"{type(error).__name__}: {error}",
+                    describe(error),
                     index=delivery.index,
                 )
                 problem.__cause__ = error
@@ -153,7 +161,14 @@ class PredictionStream(Generic[T_co]):
             problem = _item_error(delivery)
         if self._return_exceptions:
             return problem  # type: ignore[return-value]  # the overloads of stream() say so
+        self._failed = problem  # not forgotten should this task be cancelled while it closes
         await self.aclose()
+        return self._raise_failed()
+
+    def _raise_failed(self) -> NoReturn:
+        problem, self._failed = self._failed, None
+        if problem is None:
+            raise StopAsyncIteration
         raise problem
 
     async def aclose(self) -> None:
@@ -189,7 +204,7 @@ class PredictionStream(Generic[T_co]):
         session = self._driver.session
         counters, welcome = session.counters, session.welcome
         return StreamStatistics(
-            accepted=session.accepted,
+            accepted=self._driver.pulled,
             sent=counters.sent,
             replayed=counters.replayed,
             received=counters.received,

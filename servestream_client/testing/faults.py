@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
+from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
 from servestream_client.protocol.server import Input, ServerSession
@@ -86,7 +87,7 @@ class Fault:
     @property
     def id(self) -> str:
         """Names the fault in its plan: the same fault planned twice is one fault."""
-        return f"{self.kind}-{self.at}-{self.stream}"
+        return f"{self.kind}-{self.at}-{quote(self.stream, safe='')}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -157,7 +158,8 @@ class FilePlan:
         self._faults = list(faults)
 
     async def pending(self) -> Sequence[Fault]:
-        return [fault for fault in self._faults if fault.id not in self.fired()]
+        fired = self.fired()
+        return [fault for fault in self._faults if fault.id not in fired]
 
     async def claim(self, fault: Fault) -> bool:
         try:
@@ -215,14 +217,18 @@ class FaultyService(StreamService[In, Out], Generic[In, Out]):
                         for fault in await self.plan.pending()
                         if fault.kind in _FRAME_FAULTS and fault.stream in ("", watched.fault_key)
                     ]
-                hit = next((fault for fault in faults if _carries(frame, fault.at)), None)
-                if hit is None or not await self.plan.claim(hit):
+                for fault in [each for each in faults if _carries(frame, each.at)]:
+                    faults.remove(fault)
+                    if not await self.plan.claim(fault):
+                        continue
+                    if fault.kind is FaultKind.CLOSE:
+                        return
+                    if fault.kind is FaultKind.GARBAGE:
+                        yield Garbage()  # type: ignore[misc]  # serialises like a message
+                        break
+                    frame = _spoil(frame, fault)  # noqa: PLW2901 — one fault after the other
+                else:
                     yield frame
-                    continue
-                faults.remove(hit)
-                if hit.kind is FaultKind.CLOSE:
-                    return
-                yield _spoil(frame, hit)
         finally:
             await frames.aclose()
 
@@ -248,8 +254,6 @@ def _carries(frame: pb.ServerFrame, number: int) -> bool:
 
 
 def _spoil(frame: pb.ServerFrame, fault: Fault) -> pb.ServerFrame:
-    if fault.kind is FaultKind.GARBAGE:
-        return Garbage()  # type: ignore[return-value]  # serialises like a message
     spoiled = pb.ServerFrame()
     spoiled.CopyFrom(frame)
     del spoiled.outputs[:]
@@ -282,6 +286,7 @@ class _FaultyHandler:
             WeakKeyDictionary()
         )
         self.max_items = inner.max_items
+        self.interruptible = True  # a hang must end with its attempt
         self.reserve: Callable[[], Any] = inner.reserve
         self.release: Callable[[], None] = inner.release
 

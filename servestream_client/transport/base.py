@@ -11,6 +11,9 @@ from servestream_client.protocol.frames import ClientFrame, ServerFrame
 __all__ = ["Link", "LinkStatus", "Transport"]
 
 
+_SHOWN = 600
+
+
 @dataclass(frozen=True, slots=True)
 class LinkStatus:
     """How a call ended.
@@ -18,14 +21,18 @@ class LinkStatus:
     Attributes:
         code: the gRPC status code's name, e.g. ``"UNAVAILABLE"``; ``"OK"`` says nothing about
             whether everything was answered.
-        details: the status message, cut and escaped.
+        details: the status message, escaped.
     """
 
     code: str
     details: str = ""
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.details}" if self.details else self.code
+        details = self.details
+        if len(details) > _SHOWN:
+            # Ray puts a whole traceback there, with what happened in its last line.
+            details = f"{details[: _SHOWN // 3]} … {details[-2 * _SHOWN // 3 :]}"
+        return f"{self.code}: {details}" if details else self.code
 
 
 class Link(Protocol):

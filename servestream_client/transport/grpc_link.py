@@ -33,6 +33,8 @@ _Call: TypeAlias = "grpc.aio.StreamStreamCall[pb.ClientFrame, pb.ServerFrame]"
 
 _FRAME_OVERHEAD_BYTES = 64 * 1024
 
+_MAX_DETAILS = 4096  # which is where Ray Serve cuts them
+
 # What a write raises on a call that has ended meanwhile: an error of its own kind, or none of
 # grpc's at all ("RPC already finished").
 _WRITE_FAILURES = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError)
@@ -95,7 +97,7 @@ class GrpcLink:
     async def status(self) -> LinkStatus:
         code = await self._call.code()
         details = await self._call.details()
-        return LinkStatus(code.name, printable(details or "", 1000))
+        return LinkStatus(code.name, printable(details or "", _MAX_DETAILS))
 
     def cancel(self) -> None:
         self._call.cancel()

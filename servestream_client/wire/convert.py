@@ -313,7 +313,10 @@ def server_frame_from_wire(message: pb.ServerFrame) -> f.ServerFrame:
         frames_read=message.frames_read,
         running=_running_from_wire(message.running) if message.HasField("running") else None,
         drain=(
-            f.Drain(message.drain.grace_ms, tuple(message.drain.endpoints))
+            f.Drain(
+                message.drain.grace_ms,
+                [printable(endpoint, 500) for endpoint in message.drain.endpoints],
+            )
             if message.HasField("drain")
             else None
         ),
@@ -377,9 +380,9 @@ def _welcome_from_wire(message: pb.Welcome) -> f.Welcome:
         code_version=printable(message.code_version, 500),
         replica=printable(message.replica, 500),
         handler_kind=_known(f.HandlerKind, message.handler_kind),
-        features=tuple(message.features),
+        features=[printable(feature, 500) for feature in message.features],
         limits=_limits_from_wire(message.limits),
-        endpoints=tuple(message.endpoints),
+        endpoints=[printable(endpoint, 500) for endpoint in message.endpoints],
         heartbeat_interval_ms=message.heartbeat_interval_ms,
         restartable=message.restartable,
     )

@@ -23,6 +23,7 @@ def failures(results: list) -> list[ItemError]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let others run until something holds; the test's own time limit ends a vain wait."""
-    while not condition():
-        await asyncio.sleep(0)
+    """Let others run until something holds; a vain wait ends with an error."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0)

@@ -12,6 +12,7 @@ from servestream_client import (
     ClientClosedError,
     RejectedError,
     StreamClient,
+    StreamError,
     StreamTimeoutError,
     WrongApplicationError,
 )
@@ -228,10 +229,11 @@ async def test_cancellation_from_within_the_inputs_surfaces(client):
         raise asyncio.CancelledError
 
     seen = []
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(StreamError, match="inputs raised CancelledError") as caught:
         async for output in client.stream(inputs()):
             seen.append(output)
     assert seen == [b"1"]
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

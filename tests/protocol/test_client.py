@@ -1,0 +1,1357 @@
+"""The client's side of a stream, by examples."""
+
+from enum import Enum
+
+import pytest
+
+from servestream_client.config import FlowControl
+from servestream_client.errors import ItemErrorKind, LocalProtocolError, RemoteProtocolError
+from servestream_client.protocol.client import ClientSession, Delivery
+from servestream_client.protocol.frames import (
+    PROTOCOL_VERSION,
+    ClientEnd,
+    ClientFrame,
+    CodecId,
+    Credit,
+    Drain,
+    HandlerKind,
+    Heartbeat,
+    InputRun,
+    ItemFailure,
+    Limits,
+    NumberRange,
+    Order,
+    OutputPart,
+    OutputRun,
+    RefusalKind,
+    Refused,
+    Running,
+    ServerEnd,
+    ServerFrame,
+    StateToken,
+    StreamErrorKind,
+    StreamFailure,
+    Welcome,
+)
+from servestream_client.protocol.states import ClientState
+
+KIB = 1024
+CODEC = CodecId("bytes", "v1")
+STREAM_ID = bytes(range(16))
+
+
+def make_client(*, ordered: bool = True, application: str = "", **flow: int) -> ClientSession:
+    return ClientSession(
+        stream_id=STREAM_ID,
+        codec=CODEC,
+        flow=FlowControl(**flow),
+        application=application,
+        ordered=ordered,
+    )
+
+
+def open_attempt(session: ClientSession, *, known: Limits | None = None, **welcome) -> int:
+    """Begin an attempt and have it welcomed; Limits fields and Welcome fields may be given."""
+    attempt = session.begin(known=known)
+    session.next_frame()
+    session.receive(attempt, ServerFrame(welcome=Welcome(**welcome)))
+    return attempt
+
+
+def streaming(*payloads: bytes, end: bool = False, **options) -> ClientSession:
+    """A client on its first attempt (number 1) that has sent these inputs."""
+    welcome = options.pop("welcome", {})
+    session = make_client(**options)
+    open_attempt(session, **welcome)
+    push_all(session, *payloads)
+    if end:
+        session.finish()
+    frames_out(session)
+    return session
+
+
+def push_all(session: ClientSession, *payloads: bytes) -> None:
+    for payload in payloads:
+        session.push(payload)
+
+
+def frames_out(session: ClientSession) -> list[ClientFrame]:
+    frames = []
+    while (frame := session.next_frame()) is not None:
+        frames.append(frame)
+    return frames
+
+
+def inputs_in(frames: list[ClientFrame]) -> list[tuple[int, bytes]]:
+    return [
+        (number, payload)
+        for frame in frames
+        for run in frame.inputs
+        for number, payload in enumerate(run.payloads, run.first_number)
+    ]
+
+
+def numbers_in(frames: list[ClientFrame]) -> list[int]:
+    return [number for number, _ in inputs_in(frames)]
+
+
+def take_all(session: ClientSession) -> list[Delivery]:
+    taken = []
+    while (delivery := session.take()) is not None:
+        taken.append(delivery)
+    return taken
+
+
+def answers(first: int, *payloads: bytes, **fields) -> ServerFrame:
+    return ServerFrame(outputs=[OutputRun(first, payloads)], **fields)
+
+
+def part(number: int, first_index: int, *payloads: bytes, last: bool = False) -> ServerFrame:
+    return ServerFrame(parts=[OutputPart(number, first_index, payloads, last)])
+
+
+def error(number: int, index: int = 0, kind: ItemErrorKind = ItemErrorKind.HANDLER) -> ServerFrame:
+    return ServerFrame(errors=[ItemFailure(number, kind, "bad", index)])
+
+
+def output(number: int, payload: bytes, *, index: int = 0, last: bool = True) -> Delivery:
+    return Delivery(number, index, payload, None, last)
+
+
+def kinds(deliveries: list[Delivery]) -> list[tuple[int, ItemErrorKind | None]]:
+    return [(d.number, d.failure.kind if d.failure else None) for d in deliveries]
+
+
+def anatomy(thing: object) -> object:
+    """Everything that a session consists of, as comparable values."""
+    if isinstance(thing, dict):
+        return [(key, anatomy(value)) for key, value in thing.items()]
+    if isinstance(thing, (str, bytes, int, Enum, type(None))):
+        return thing
+    if hasattr(thing, "__iter__"):
+        return [anatomy(value) for value in thing]
+    names = getattr(thing, "__slots__", None) or vars(thing)
+    return [(name, anatomy(getattr(thing, name))) for name in names]
+
+
+def expect_breach(session: ClientSession, frame: ServerFrame, match: str, attempt: int = 1) -> None:
+    with pytest.raises(RemoteProtocolError, match=match):
+        session.receive(attempt, frame)
+
+
+# ------------------------------------------------------------------ opening
+
+
+def test_a_stream_id_has_sixteen_bytes():
+    with pytest.raises(LocalProtocolError, match="16 bytes"):
+        ClientSession(stream_id=b"short", codec=CODEC, flow=FlowControl())
+
+
+def test_nothing_is_sent_without_an_attempt():
+    session = make_client()
+    session.push(b"x")
+    assert session.next_frame() is None
+
+
+def test_the_open_says_who_asks_for_what():
+    session = ClientSession(
+        stream_id=STREAM_ID,
+        codec=CODEC,
+        flow=FlowControl(
+            window_items=7,
+            window_bytes=70,
+            output_items=5,
+            output_bytes=50,
+            max_item_bytes=9,
+            max_unacknowledged_frames=3,
+        ),
+        application="digits",
+        ordered=False,
+        parameters={"a": "b"},
+    )
+    session.begin(deadline_ms=1234)
+    frame = session.next_frame()
+    opened = frame.open
+    assert (opened.stream_id, opened.attempt, opened.codec) == (STREAM_ID, 1, CODEC)
+    assert (opened.protocol_version, opened.application) == (PROTOCOL_VERSION, "digits")
+    assert (opened.order, opened.first_number, opened.deadline_ms) == (Order.ANY, 1, 1234)
+    assert opened.parameters == {"a": "b"}
+    assert opened.limits == Limits(
+        window_items=7,
+        window_bytes=70,
+        unacknowledged_frames=3,
+        frame_bytes=9 + 512 * KIB,
+        item_bytes=9,
+    )
+    assert frame.credit == Credit(5, 50)
+
+
+def test_the_open_travels_alone_to_a_stranger():
+    session = make_client()
+    push_all(session, b"x", b"y")
+    session.begin()
+    frame = session.next_frame()
+    assert frame.open is not None
+    assert not frame.inputs
+    assert session.next_frame() is None
+
+
+def test_the_open_carries_inputs_where_the_limits_are_known():
+    session = make_client()
+    push_all(session, b"x", b"y")
+    session.begin(known=Limits())
+    frame = session.next_frame()
+    assert frame.open is not None
+    assert frame.inputs == (InputRun(1, [b"x", b"y"]),)
+
+
+def test_inputs_with_the_open_keep_to_the_known_limits():
+    session = make_client()
+    push_all(session, b"x", b"y", b"z")
+    session.begin(known=Limits(window_items=2))
+    assert numbers_in([session.next_frame()]) == [1, 2]
+
+
+def test_an_open_with_inputs_is_a_paced_frame():
+    session = make_client(max_unacknowledged_frames=2)
+    session.push(b"x")
+    open_attempt(session, known=Limits())
+    session.push(b"y")
+    assert numbers_in([session.next_frame()]) == [2]
+    session.push(b"z")
+    assert session.next_frame() is None
+
+
+def test_nothing_follows_the_open_before_the_welcome():
+    session = make_client()
+    session.push(b"x")
+    session.begin(known=Limits())
+    session.next_frame()
+    session.push(b"y")
+    session.cancel(1)
+    session.finish()
+    assert session.next_frame() is None
+
+
+def test_the_welcome_lets_the_waiting_inputs_go():
+    session = make_client()
+    push_all(session, b"x", b"y")
+    attempt = session.begin()
+    session.next_frame()
+    session.receive(attempt, ServerFrame(welcome=Welcome(replica="a")))
+    assert session.state is ClientState.STREAMING
+    assert session.welcome.replica == "a"
+    assert session.counters.welcomes == 1
+    assert inputs_in([session.next_frame()]) == [(1, b"x"), (2, b"y")]
+
+
+def test_a_second_attempt_may_not_begin_beside_the_first():
+    session = make_client()
+    session.begin()
+    with pytest.raises(LocalProtocolError, match="BEGIN"):
+        session.begin()
+
+
+def test_the_first_frame_must_welcome_or_refuse():
+    session = make_client()
+    session.push(b"x")
+    session.begin(known=Limits())
+    session.next_frame()
+    expect_breach(session, answers(1, b"X"), "neither welcomes nor refuses")
+    assert session.take() is None
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [ServerFrame(welcome=Welcome()), ServerFrame(refused=Refused(RefusalKind.OVERLOADED))],
+    ids=["welcome", "refused"],
+)
+def test_a_second_greeting_is_the_servers_error(frame):
+    expect_breach(streaming(), frame, "second opening frame")
+
+
+def test_answers_may_come_with_the_welcome():
+    session = make_client()
+    session.push(b"x")
+    session.begin(known=Limits())
+    session.next_frame()
+    session.receive(
+        1, ServerFrame(welcome=Welcome(), outputs=[OutputRun(1, [b"X"])], frames_read=1)
+    )
+    assert take_all(session) == [output(1, b"X")]
+
+
+@pytest.mark.parametrize(
+    ("welcome", "kind"),
+    [
+        (Welcome(protocol_version=PROTOCOL_VERSION + 1), RefusalKind.VERSION),
+        (Welcome(application="letters"), RefusalKind.APPLICATION),
+        (Welcome(handler_kind=HandlerKind.STATEFUL), RefusalKind.VERSION),
+    ],
+    ids=["version", "application", "stateful"],
+)
+def test_a_server_that_does_not_fit_is_left(welcome, kind):
+    session = make_client(application="digits")
+    session.push(b"x")
+    session.begin()
+    session.next_frame()
+    session.receive(1, ServerFrame(welcome=welcome))
+    assert session.state is ClientState.REFUSED
+    assert session.refusal.kind is kind
+    assert session.over
+    assert session.counters.welcomes == 0
+    assert session.welcome is None
+    assert session.next_frame() is None
+
+
+@pytest.mark.parametrize(("wanted", "named"), [("", "letters"), ("digits", ""), ("a", "a")])
+def test_applications_differ_only_if_both_have_a_name(wanted, named):
+    session = make_client(application=wanted)
+    open_attempt(session, application=named)
+    assert session.state is ClientState.STREAMING
+
+
+def test_a_strangers_application_name_is_escaped():
+    session = make_client(application="digits")
+    session.begin()
+    session.next_frame()
+    session.receive(1, ServerFrame(welcome=Welcome(application="\x1b[2J")))
+    assert "\x1b" not in session.refusal.text
+
+
+def test_a_refusal_is_kept_until_the_next_attempt():
+    session = make_client()
+    session.push(b"x")
+    session.begin()
+    session.next_frame()
+    refused = Refused(RefusalKind.OVERLOADED, "full", 500)
+    session.receive(1, ServerFrame(refused=refused))
+    assert (session.state, session.refusal) == (ClientState.REFUSED, refused)
+    assert session.over
+    assert session.next_frame() is None
+    session.lost(1)
+    open_attempt(session)
+    assert session.refusal is None
+    assert numbers_in(frames_out(session)) == [1]
+
+
+@pytest.mark.parametrize("welcomed", [False, True], ids=["instead of welcome", "later"])
+def test_a_stream_error_ends_the_attempt(welcomed):
+    session = make_client()
+    session.begin()
+    session.next_frame()
+    if welcomed:
+        session.receive(1, ServerFrame(welcome=Welcome()))
+    failure = StreamFailure(StreamErrorKind.OVERLOADED, "shed", 10)
+    session.receive(1, ServerFrame(error=failure))
+    assert (session.state, session.failure) == (ClientState.FAILED, failure)
+    assert session.over
+    assert session.next_frame() is None
+
+
+def test_answers_beside_a_stream_error_are_taken():
+    session = streaming(b"x", b"y")
+    session.receive(1, answers(1, b"X", error=StreamFailure(StreamErrorKind.INTERNAL)))
+    assert take_all(session) == [output(1, b"X")]
+    assert session.unanswered == 1
+
+
+# ------------------------------------------------------------------ inputs and the window
+
+
+def test_inputs_are_numbered_from_one():
+    session = make_client()
+    assert [session.push(b"x"), session.push(b"y"), session.push(b"z")] == [1, 2, 3]
+    assert session.accepted == session.unanswered == session.unsent == 3
+
+
+def test_no_input_follows_the_finish():
+    session = make_client()
+    session.finish()
+    with pytest.raises(LocalProtocolError, match="finish"):
+        session.push(b"x")
+
+
+def test_the_window_counts_inputs():
+    session = make_client(window_items=2)
+    push_all(session, b"", b"")
+    assert not session.has_place
+    assert not session.fits(0)
+
+
+def test_the_window_counts_bytes():
+    session = make_client(window_bytes=10)
+    session.push(bytes(6))
+    assert session.has_place
+    assert session.fits(4)
+    assert not session.fits(5)
+    session.push(bytes(4))
+    assert not session.has_place
+
+
+def test_one_input_is_always_allowed_however_large():
+    session = make_client(window_bytes=10)
+    assert session.fits(1000)
+    session.push(bytes(1000))
+    assert not session.fits(0)
+    assert not session.has_place
+
+
+def test_a_place_is_held_until_the_last_output_was_taken():
+    session = streaming(b"x", window_items=1)
+    session.receive(1, part(1, 0, b"a", b"b", last=True))
+    assert session.unanswered == 0
+    assert not session.has_place
+    session.take()
+    assert not session.has_place
+    session.take()
+    assert session.has_place
+
+
+def test_bytes_are_held_only_until_the_last_output_was_received():
+    session = streaming(bytes(10), window_bytes=10)
+    session.receive(1, part(1, 0, b"a"))
+    assert not session.fits(1)
+    session.receive(1, part(1, 1, b"b", last=True))
+    assert session.fits(10)
+
+
+def test_an_item_error_frees_place_and_bytes_likewise():
+    session = streaming(bytes(10), window_items=1, window_bytes=10)
+    session.receive(1, error(1))
+    assert not session.has_place
+    assert session.take().failure is not None
+    assert session.has_place
+    assert session.fits(10)
+
+
+def test_taken_through_says_what_the_consumer_has():
+    session = streaming(b"x", b"y", b"z", ordered=False)
+    session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"X"]), OutputRun(3, [b"Z"])]))
+    assert session.taken_through == 0
+    take_all(session)
+    assert session.taken_through == 1
+    session.receive(1, answers(2, b"Y"))
+    take_all(session)
+    assert session.taken_through == 3
+
+
+def test_frames_carry_taken_through():
+    session = streaming(b"x")
+    session.receive(1, answers(1, b"X"))
+    take_all(session)
+    session.push(b"y")
+    assert session.next_frame().taken_through == 1
+
+
+# ------------------------------------------------------------------ the server's limits
+
+
+def test_a_lower_window_of_the_server_is_obeyed_in_items():
+    session = streaming(welcome={"limits": Limits(window_items=2)})
+    push_all(session, b"1", b"2", b"3", b"4")
+    assert numbers_in(frames_out(session)) == [1, 2]
+    session.receive(1, answers(1, b"A"))
+    assert numbers_in(frames_out(session)) == [3]
+
+
+def test_a_lower_window_of_the_server_is_obeyed_in_bytes():
+    session = streaming(welcome={"limits": Limits(window_bytes=10)})
+    push_all(session, bytes(6), bytes(4), bytes(1), bytes(100), bytes(1))
+    assert numbers_in(frames_out(session)) == [1, 2]
+    session.receive(1, answers(1, b"A"))
+    assert numbers_in(frames_out(session)) == [3]
+    session.receive(1, answers(2, b"B"))
+    assert numbers_in(frames_out(session)) == []
+    session.receive(1, answers(3, b"C"))
+    assert numbers_in(frames_out(session)) == [4]
+    session.receive(1, answers(4, b"D"))
+    assert numbers_in(frames_out(session)) == [5]
+
+
+def test_a_place_at_the_server_is_free_only_with_the_last_output():
+    session = streaming(b"1", b"2", welcome={"limits": Limits(window_items=1)})
+    session.receive(1, part(1, 0, b"a"))
+    assert numbers_in(frames_out(session)) == []
+    session.receive(1, part(1, 1, last=True))
+    assert numbers_in(frames_out(session)) == [2]
+
+
+def test_a_lower_k_of_the_server_is_obeyed():
+    session = streaming(welcome={"limits": Limits(unacknowledged_frames=1)})
+    session.push(b"1")
+    assert len(frames_out(session)) == 1
+    session.push(b"2")
+    assert session.next_frame() is None
+
+
+def test_a_higher_k_of_the_server_changes_nothing():
+    session = streaming(
+        max_unacknowledged_frames=2, welcome={"limits": Limits(unacknowledged_frames=9)}
+    )
+    for _ in range(2):
+        session.push(b"x")
+        assert session.next_frame() is not None
+    session.push(b"x")
+    assert session.next_frame() is None
+
+
+def test_a_lower_frame_limit_of_the_server_is_obeyed():
+    session = streaming(welcome={"limits": Limits(frame_bytes=100)})
+    push_all(session, bytes(40), bytes(40), bytes(40))
+    assert [numbers_in([frame]) for frame in frames_out(session)] == [[1, 2], [3]]
+
+
+def test_an_input_above_the_servers_limit_fails_at_the_client():
+    session = streaming(welcome={"limits": Limits(item_bytes=5)})
+    session.push(b"12345")
+    session.push(b"123456", item="the large one")
+    session.push(b"1")
+    assert inputs_in(frames_out(session)) == [(1, b"12345"), (3, b"1")]
+    session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"A"]), OutputRun(3, [b"C"])]))
+    first, second, third = take_all(session)
+    assert (first, third) == (output(1, b"A"), output(3, b"C"))
+    assert second.failure.kind is ItemErrorKind.INPUT_TOO_LARGE
+    assert second.item == "the large one"
+    assert session.counters.sent == 2
+
+
+# ------------------------------------------------------------------ frames and pacing
+
+
+def test_what_waits_travels_together():
+    session = streaming()
+    push_all(session, b"x", b"y", b"z")
+    session.finish()
+    frame = session.next_frame()
+    assert frame.inputs == (InputRun(1, [b"x", b"y", b"z"]),)
+    assert frame.end == ClientEnd(3)
+    assert session.next_frame() is None
+
+
+def test_a_lone_input_leaves_at_once():
+    session = streaming()
+    session.push(b"x")
+    assert numbers_in([session.next_frame()]) == [1]
+
+
+def test_a_frame_stays_within_64_kib():
+    session = streaming()
+    push_all(session, *[bytes(10 * KIB)] * 10)
+    assert [numbers_in([frame]) for frame in frames_out(session)] == [
+        [1, 2, 3, 4, 5, 6],
+        [7, 8, 9, 10],
+    ]
+
+
+def test_many_empty_inputs_fill_a_frame_too():
+    session = streaming(window_items=40_000, welcome={"limits": Limits(window_items=40_000)})
+    push_all(session, *[b""] * 20_000)
+    first, second = frames_out(session)
+    assert len(inputs_in([first])) == 64 * KIB // 4
+    assert len(inputs_in([second])) == 20_000 - 64 * KIB // 4
+
+
+def test_an_item_above_64_kib_goes_alone():
+    session = streaming()
+    push_all(session, b"small", bytes(100 * KIB), b"small")
+    assert [numbers_in([frame]) for frame in frames_out(session)] == [[1], [2], [3]]
+
+
+def test_at_most_k_paced_frames_are_unacknowledged():
+    session = streaming(max_unacknowledged_frames=3)
+    for _ in range(3):
+        session.push(b"x")
+        assert numbers_in([session.next_frame()])
+    push_all(session, b"y", b"z")
+    assert session.next_frame() is None
+    session.receive(1, ServerFrame(frames_read=1))
+    assert numbers_in([session.next_frame()]) == [4, 5]
+    session.push(b"x")
+    assert session.next_frame() is None
+
+
+def test_an_end_alone_is_not_paced():
+    session = streaming(max_unacknowledged_frames=2)
+    for _ in range(2):
+        session.push(b"x")
+        session.next_frame()
+    session.finish()
+    assert session.next_frame().end == ClientEnd(2)
+
+
+def test_a_frame_for_the_acknowledgement_alone_goes_at_half_of_k():
+    session = streaming(b"1", b"2", max_unacknowledged_frames=4)
+    session.receive(1, answers(1, b"A"))
+    assert session.next_frame() is None
+    session.receive(1, answers(2, b"B"))
+    frame = session.next_frame()
+    assert (frame.frames_read, frame.paced) == (2, False)
+    assert session.next_frame() is None
+
+
+def test_an_acknowledgement_rides_on_a_frame_with_inputs():
+    session = streaming(b"1")
+    session.receive(1, answers(1, b"A"))
+    session.push(b"2")
+    assert session.next_frame().frames_read == 1
+
+
+def test_frames_that_are_not_paced_are_not_counted():
+    session = streaming(b"1", max_unacknowledged_frames=2)
+    for _ in range(5):
+        session.receive(1, ServerFrame(heartbeat=Heartbeat(), running=Running(count=1)))
+    assert session.next_frame() is None
+
+
+def test_acknowledging_more_than_was_sent_is_the_servers_error():
+    expect_breach(streaming(b"1"), ServerFrame(frames_read=2), "acknowledged")
+
+
+def test_counts_of_frames_start_afresh_on_each_attempt():
+    session = streaming(b"1", b"2")
+    session.receive(1, answers(1, b"A", frames_read=1))
+    session.lost(1)
+    open_attempt(session)
+    assert session.next_frame().frames_read == 0
+    expect_breach(session, ServerFrame(frames_read=2), "acknowledged", attempt=2)
+
+
+# ------------------------------------------------------------------ answers
+
+
+def test_outputs_come_to_the_consumer_with_number_and_index():
+    session = streaming(b"x", b"y")
+    session.receive(1, answers(1, b"X", b"Y"))
+    assert take_all(session) == [output(1, b"X"), output(2, b"Y")]
+    assert session.take() is None
+    assert session.counters.received == 2
+
+
+def test_a_frame_is_taken_in_order_of_number_whichever_field_an_answer_stands_in():
+    session = streaming(b"1", b"2", b"3", b"4", b"5")
+    session.receive(
+        1,
+        ServerFrame(
+            outputs=[OutputRun(5, [b"E"]), OutputRun(1, [b"A"])],
+            parts=[OutputPart(4, 1, [b"d1"], True), OutputPart(4, 0, [b"d0"], False)],
+            errors=[
+                ItemFailure(3, ItemErrorKind.DECODE, "three"),
+                ItemFailure(2, ItemErrorKind.HANDLER, "two"),
+            ],
+        ),
+    )
+    assert [(d.number, d.index, d.payload) for d in take_all(session)] == [
+        (1, 0, b"A"),
+        (2, 0, None),
+        (3, 0, None),
+        (4, 0, b"d0"),
+        (4, 1, b"d1"),
+        (5, 0, b"E"),
+    ]
+
+
+def test_unordered_outputs_are_delivered_as_they_come():
+    session = streaming(b"x", b"y", b"z", ordered=False)
+    session.receive(1, answers(3, b"Z"))
+    session.receive(1, answers(1, b"X", b"Y"))
+    assert take_all(session) == [output(3, b"Z"), output(1, b"X"), output(2, b"Y")]
+
+
+@pytest.mark.parametrize("number", [0, 3])
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+def test_an_answer_to_an_input_that_never_was_is_the_servers_error(ordered, number):
+    session = streaming(b"x", b"y", ordered=ordered)
+    expect_breach(session, answers(number, b"?"), "never sent")
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+def test_an_answer_to_an_input_that_waits_is_the_servers_error(ordered):
+    session = streaming(b"x", ordered=ordered)
+    session.push(b"y")
+    expect_breach(session, answers(2, b"Y"), "not sent on this attempt")
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+def test_an_answer_to_an_input_sent_only_on_an_older_attempt_is_the_servers_error(ordered):
+    session = streaming(b"x", ordered=ordered)
+    session.lost(1)
+    open_attempt(session)
+    expect_breach(session, answers(1, b"X"), "not sent on this attempt", attempt=2)
+    assert session.unanswered == 1
+
+
+def test_a_gap_between_inputs_is_the_servers_error_and_what_came_before_is_kept():
+    session = streaming(b"x", b"y", b"z")
+    expect_breach(
+        session, ServerFrame(outputs=[OutputRun(1, [b"X"]), OutputRun(3, [b"Z"])]), "a gap"
+    )
+    assert take_all(session) == [output(1, b"X")]
+    assert session.unanswered == 2
+
+
+def test_an_item_error_out_of_turn_is_a_gap_too():
+    expect_breach(streaming(b"x", b"y"), error(2), "a gap")
+
+
+def test_a_gap_within_an_input_is_the_servers_error():
+    session = streaming(b"x", ordered=False)
+    session.receive(1, part(1, 0, b"a"))
+    expect_breach(session, part(1, 2, b"c"), "a gap: output 2 of input 1")
+    expect_breach(session, error(1, index=2), "a gap")
+    expect_breach(session, part(1, 2, last=True), "a gap")
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+def test_duplicates_are_dropped_and_counted(ordered):
+    session = streaming(b"x", b"y", b"z", ordered=ordered)
+    session.receive(1, answers(1, b"X"))
+    session.receive(1, answers(1, b"X", b"Y"))
+    session.receive(1, ServerFrame(outputs=[OutputRun(3, [b"Z"]), OutputRun(3, [b"Z"])]))
+    session.receive(1, error(2))
+    assert take_all(session) == [output(1, b"X"), output(2, b"Y"), output(3, b"Z")]
+    assert (session.counters.received, session.counters.duplicates) == (3, 3)
+    assert session.held_outputs == 0
+
+
+def test_duplicate_parts_are_dropped_and_counted():
+    session = streaming(b"x")
+    session.receive(1, part(1, 0, b"a", b"b"))
+    session.receive(1, part(1, 1, b"b", b"c"))
+    session.receive(1, part(1, 0, b"a"))
+    session.receive(1, part(1, 3, last=True))
+    session.receive(1, part(1, 3, last=True))
+    assert [(d.index, d.payload) for d in take_all(session)] == [(0, b"a"), (1, b"b"), (2, b"c")]
+    assert session.counters.duplicates == 3
+    assert session.complete is False
+    assert session.unanswered == 0
+
+
+def test_a_duplicate_of_what_an_older_attempt_brought_is_dropped():
+    session = streaming(b"x", b"y")
+    session.receive(1, answers(1, b"X"))
+    session.lost(1)
+    open_attempt(session)
+    frames_out(session)
+    session.receive(2, answers(1, b"X", b"Y"))
+    assert take_all(session) == [output(1, b"X"), output(2, b"Y")]
+    assert session.counters.duplicates == 1
+
+
+def test_an_output_above_the_clients_limit_is_the_servers_error():
+    session = streaming(b"x", max_item_bytes=5)
+    expect_breach(session, answers(1, b"123456"), "6 bytes")
+    assert session.take() is None
+    assert session.unanswered == 1
+
+
+def test_a_rejected_output_is_neither_received_nor_progress():
+    session = streaming(b"x", max_item_bytes=5)
+    expect_breach(session, answers(1, b"123456"), "6 bytes")
+    assert not session.progressed
+    assert session.counters.received == 0
+
+
+def test_a_token_from_a_handler_without_state_is_the_servers_error():
+    expect_breach(streaming(b"x"), ServerFrame(tokens=[StateToken(1, b"t")]), "token")
+
+
+def test_only_what_is_new_is_progress():
+    session = streaming(b"x", b"y")
+    assert not session.progressed
+    session.receive(1, answers(1, b"X"))
+    assert session.progressed
+    session.lost(1)
+    assert not session.progressed
+    open_attempt(session)
+    frames_out(session)
+    session.receive(2, answers(1, b"X"))
+    assert not session.progressed
+    session.receive(2, error(2))
+    assert session.progressed
+
+
+# ------------------------------------------------------------------ several outputs an input
+
+
+def test_an_input_may_have_several_outputs():
+    session = streaming(b"x", b"y")
+    session.receive(1, part(1, 0, b"a", b"b"))
+    session.receive(1, part(1, 2, b"c", last=True))
+    session.receive(1, answers(2, b"Y"))
+    assert take_all(session) == [
+        output(1, b"a", last=False),
+        output(1, b"b", index=1, last=False),
+        output(1, b"c", index=2),
+        output(2, b"Y"),
+    ]
+
+
+def test_an_input_may_have_no_outputs():
+    session = streaming(b"x", b"y", window_items=2)
+    session.receive(1, part(1, 0, last=True))
+    assert session.unanswered == 1
+    assert session.take() is None
+    assert session.taken_through == 1
+    assert session.has_place
+
+
+def test_an_empty_part_that_answers_nothing_is_the_servers_error():
+    expect_breach(streaming(b"x"), part(1, 0), "an empty part")
+
+
+def test_an_item_error_may_follow_outputs():
+    session = streaming(b"x")
+    session.receive(1, part(1, 0, b"a"))
+    session.receive(1, error(1, index=1))
+    first, second = take_all(session)
+    assert first == output(1, b"a", last=False)
+    assert (second.index, second.last, second.failure.kind) == (1, True, ItemErrorKind.HANDLER)
+
+
+def test_unordered_inputs_may_interleave_their_outputs():
+    session = streaming(b"x", b"y", ordered=False)
+    session.receive(1, part(2, 0, b"y0"))
+    session.receive(1, part(1, 0, b"x0"))
+    session.receive(1, part(2, 1, b"y1", last=True))
+    session.receive(1, part(1, 1, b"x1", last=True))
+    assert [(d.number, d.index) for d in take_all(session)] == [(2, 0), (1, 0), (2, 1), (1, 1)]
+
+
+def test_a_cut_input_goes_on_in_its_middle_where_the_handler_can():
+    session = streaming(b"x", b"y", welcome={"restartable": True})
+    session.receive(1, part(1, 0, b"a", b"b"))
+    session.lost(1)
+    open_attempt(session, restartable=True)
+    assert session.next_frame().inputs == (InputRun(1, [b"x", b"y"], 2),)
+    session.receive(2, part(1, 2, b"c", last=True))
+    assert [(d.index, d.payload) for d in take_all(session)] == [(0, b"a"), (1, b"b"), (2, b"c")]
+
+
+def test_each_input_that_goes_on_in_its_middle_begins_a_run():
+    session = streaming(b"1", b"2", b"3", ordered=False, welcome={"restartable": True})
+    session.receive(1, part(2, 0, b"b0"))
+    session.lost(1)
+    open_attempt(session, restartable=True)
+    assert session.next_frame().inputs == (InputRun(1, [b"1"]), InputRun(2, [b"2", b"3"], 1))
+
+
+def test_a_cut_input_is_interrupted_where_the_handler_cannot_go_on():
+    session = make_client()
+    session.push(b"x", item="the item")
+    session.push(b"y")
+    open_attempt(session)
+    frames_out(session)
+    session.receive(1, part(1, 0, b"a", b"b"))
+    session.lost(1)
+    open_attempt(session)
+    assert numbers_in(frames_out(session)) == [2]
+    first, second, third = take_all(session)
+    assert (first.payload, second.payload) == (b"a", b"b")
+    assert third.failure.kind is ItemErrorKind.INTERRUPTED
+    assert (third.number, third.index, third.last, third.item) == (1, 2, True, "the item")
+
+
+def test_halves_are_not_spliced_when_the_next_server_turns_out_unable_to_go_on():
+    # The last welcome decides, and this one came before the input was sent again.
+    session = streaming(b"x", welcome={"restartable": True})
+    session.receive(1, part(1, 0, b"a"))
+    session.lost(1)
+    open_attempt(session, restartable=False)
+    assert numbers_in(frames_out(session)) == []
+    assert kinds(take_all(session)) == [(1, None), (1, ItemErrorKind.INTERRUPTED)]
+
+
+# ------------------------------------------------------------------ attempts
+
+
+def test_a_resume_sends_exactly_the_unanswered_under_their_old_numbers():
+    session = streaming(b"1", b"2", b"3", b"4", b"5", ordered=False)
+    session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"A"]), OutputRun(4, [b"D"])]))
+    session.lost(1)
+    assert session.state is ClientState.IDLE
+    assert session.begin() == 2
+    opened = session.next_frame().open
+    assert (opened.attempt, opened.first_number) == (2, 2)
+    session.receive(2, ServerFrame(welcome=Welcome()))
+    assert inputs_in(frames_out(session)) == [(2, b"2"), (3, b"3"), (5, b"5")]
+    assert (session.counters.sent, session.counters.replayed) == (5, 3)
+
+
+def test_a_resume_goes_on_with_what_was_never_sent():
+    session = streaming(b"1", welcome={"limits": Limits(window_items=1)})
+    push_all(session, b"2")
+    session.lost(1)
+    push_all(session, b"3")
+    open_attempt(session)
+    push_all(session, b"4")
+    assert inputs_in(frames_out(session)) == [(1, b"1"), (2, b"2"), (3, b"3"), (4, b"4")]
+    assert (session.counters.sent, session.counters.replayed) == (4, 1)
+
+
+def test_several_resumes_lose_nothing():
+    session = make_client()
+    push_all(session, b"1", b"2", b"3")
+    for attempt in (1, 2, 3):
+        assert open_attempt(session) == attempt
+        assert numbers_in(frames_out(session)) == list(range(attempt, 4))
+        session.receive(attempt, answers(attempt, b"out"))
+        session.lost(attempt)
+    assert [d.number for d in take_all(session)] == [1, 2, 3]
+    assert session.counters.attempts == session.counters.welcomes == 3
+
+
+def test_with_nothing_unanswered_the_open_names_the_next_number():
+    session = streaming(b"1", b"2")
+    session.receive(1, answers(1, b"A", b"B"))
+    session.lost(1)
+    session.begin()
+    assert session.next_frame().open.first_number == 3
+
+
+def test_a_late_frame_of_an_older_attempt_changes_nothing():
+    session = streaming(b"x", b"y", b"z", end=True)
+    session.receive(1, answers(1, b"X"))
+    session.lost(1)
+    open_attempt(session)
+    frames_out(session)
+    before = anatomy(session)
+    late = ServerFrame(
+        welcome=Welcome(replica="late"),
+        refused=Refused(RefusalKind.VERSION),
+        outputs=[OutputRun(2, [b"Y", b"Z"]), OutputRun(99, [b"?"])],
+        errors=[ItemFailure(2, ItemErrorKind.HANDLER)],
+        tokens=[StateToken(1, b"")],
+        frames_read=77,
+        drain=Drain(),
+        error=StreamFailure(StreamErrorKind.INTERNAL),
+        end=ServerEnd(3, 3, 3),
+    )
+    session.receive(1, late)
+    assert session.counters.stale == 1
+    session.counters.stale = 0
+    assert anatomy(session) == before
+
+
+def test_a_late_frame_between_attempts_changes_nothing():
+    session = streaming(b"x")
+    session.lost(1)
+    before = anatomy(session)
+    session.receive(1, answers(1, b"X"))
+    assert session.counters.stale == 1
+    session.counters.stale = 0
+    assert anatomy(session) == before
+
+
+def test_word_of_an_older_attempts_loss_changes_nothing():
+    session = streaming()
+    session.lost(1)
+    session.lost(1)
+    open_attempt(session)
+    session.lost(1)
+    assert session.state is ClientState.STREAMING
+
+
+# ------------------------------------------------------------------ credit
+
+
+def test_every_frame_carries_the_total_granted():
+    session = streaming(b"1", b"2", output_items=4, output_bytes=100)
+    session.receive(1, answers(1, bytes(10), bytes(20)))
+    session.take()
+    session.push(b"3")
+    assert session.next_frame().credit == Credit(2 + 4 - 1, 30 + 100 - 20)
+
+
+def test_duplicates_count_as_received():
+    session = streaming(b"1", b"2", output_items=4, output_bytes=100)
+    session.receive(1, answers(1, bytes(10)))
+    session.receive(1, answers(1, bytes(10)))
+    take_all(session)
+    session.push(b"3")
+    assert session.next_frame().credit == Credit(2 + 4, 20 + 100)
+
+
+def test_a_resume_grants_afresh_minus_what_is_held_unread():
+    session = streaming(b"1", b"2", b"3", output_items=4, output_bytes=100)
+    session.receive(1, answers(1, bytes(10), bytes(20)))
+    session.lost(1)
+    session.begin()
+    assert session.next_frame().credit == Credit(4 - 2, 100 - 30)
+
+
+def test_a_resume_with_a_full_buffer_grants_nothing_until_the_consumer_takes():
+    session = streaming(b"1", b"2", b"3", output_items=2)
+    session.receive(1, answers(1, b"A", b"B"))
+    session.lost(1)
+    session.begin()
+    assert session.next_frame().credit.outputs == 0
+    session.receive(2, ServerFrame(welcome=Welcome()))
+    assert session.next_frame().credit.outputs == 0
+    expect_breach(session, answers(3, b"C"), "beyond the credit", attempt=2)
+    session.take()
+    assert session.next_frame().credit.outputs == 1
+
+
+def test_an_output_without_credit_is_the_servers_error():
+    session = streaming(b"1", b"2", b"3", output_items=2)
+    session.receive(1, answers(1, b"A"))
+    expect_breach(session, answers(2, b"B", b"C"), "beyond the credit of 2 outputs")
+    assert [d.number for d in take_all(session)] == [1]
+    assert session.unanswered == 2
+
+
+def test_a_duplicate_without_credit_is_the_servers_error_too():
+    session = streaming(b"1", b"2", output_items=1)
+    session.receive(1, answers(1, b"A"))
+    expect_breach(session, answers(1, b"A"), "beyond the credit")
+
+
+def test_the_bytes_may_be_exceeded_by_the_last_output_only():
+    session = streaming(b"1", b"2", output_bytes=10)
+    session.receive(1, answers(1, bytes(1000)))
+    expect_breach(session, answers(2, b""), "beyond the credit")
+
+
+def test_item_errors_and_the_end_need_no_credit():
+    session = streaming(b"1", b"2", end=True, output_items=1)
+    session.receive(1, answers(1, b"A"))
+    session.receive(
+        1,
+        ServerFrame(errors=[ItemFailure(2, ItemErrorKind.HANDLER)], end=ServerEnd(2, 2, 2)),
+    )
+    assert session.state is ClientState.ENDED
+
+
+def test_a_frame_for_credit_alone_goes_at_half_the_budget():
+    session = streaming(b"1", b"2", b"3", b"4", output_items=4)
+    session.receive(1, answers(1, b"A", b"B", b"C", b"D"))
+    session.take()
+    assert session.next_frame() is None
+    session.take()
+    frame = session.next_frame()
+    assert (frame.credit.outputs, frame.paced) == (6, False)
+    assert session.next_frame() is None
+
+
+def test_held_outputs_are_those_not_taken():
+    session = streaming(b"1", b"2", b"3")
+    session.receive(1, answers(1, b"A", b"B"))
+    session.receive(1, error(3))
+    assert session.held_outputs == 2
+    session.take()
+    assert session.held_outputs == 1
+    take_all(session)
+    assert session.held_outputs == 0
+
+
+# ------------------------------------------------------------------ end
+
+
+def test_a_good_end_ends_the_stream():
+    session = streaming(b"x", b"y", end=True)
+    session.receive(1, answers(1, b"X"))
+    assert not session.complete
+    session.receive(1, answers(2, b"Y", end=ServerEnd(2, 2, 2)))
+    assert session.state is ClientState.ENDED
+    assert session.over
+    assert session.complete
+    assert session.next_frame() is None
+    assert len(take_all(session)) == 2
+
+
+def test_a_stream_without_inputs_ends_too():
+    session = make_client()
+    session.finish()
+    assert session.complete
+    open_attempt(session)
+    assert session.next_frame().end == ClientEnd(0)
+    session.receive(1, ServerFrame(end=ServerEnd(0, 0, 0)))
+    assert session.state is ClientState.ENDED
+
+
+def test_the_end_waits_until_every_input_is_sent():
+    session = streaming(welcome={"limits": Limits(window_items=1)})
+    push_all(session, b"x", b"y")
+    session.finish()
+    assert session.next_frame().end is None
+    session.receive(1, answers(1, b"X"))
+    frame = session.next_frame()
+    assert (numbers_in([frame]), frame.end) == ([2], ClientEnd(2))
+
+
+def test_the_end_is_said_once_an_attempt():
+    session = streaming(b"x")
+    session.finish()
+    assert [frame.end for frame in frames_out(session)] == [ClientEnd(1)]
+    session.lost(1)
+    open_attempt(session)
+    assert [frame.end for frame in frames_out(session)] == [ClientEnd(1)]
+
+
+def test_the_end_counts_what_this_attempt_carried():
+    session = streaming(b"x", b"y", b"z", end=True)
+    session.receive(1, answers(1, b"X"))
+    session.lost(1)
+    open_attempt(session)
+    frames_out(session)
+    session.receive(2, answers(2, b"Y", b"Z", end=ServerEnd(3, 2, 2)))
+    assert session.state is ClientState.ENDED
+
+
+def test_inputs_that_failed_at_the_client_count_in_no_end():
+    session = make_client()
+    session.push(b"x")
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "no")
+    session.finish()
+    open_attempt(session)
+    frames_out(session)
+    session.receive(1, answers(1, b"X", end=ServerEnd(2, 1, 1)))
+    assert session.state is ClientState.ENDED
+
+
+@pytest.mark.parametrize(
+    "end",
+    [ServerEnd(1, 2, 2), ServerEnd(3, 2, 2), ServerEnd(2, 1, 2), ServerEnd(2, 2, 1)],
+    ids=["last too low", "last too high", "received", "answered"],
+)
+def test_an_end_that_does_not_add_up_is_the_servers_error(end):
+    session = streaming(b"x", b"y", end=True)
+    session.receive(1, answers(1, b"X", b"Y"))
+    expect_breach(session, ServerFrame(end=end), "does not add up")
+    assert session.state is not ClientState.ENDED
+
+
+def test_an_end_with_an_answer_missing_is_the_servers_error():
+    session = streaming(b"x", b"y", end=True)
+    session.receive(1, answers(1, b"X"))
+    expect_breach(session, ServerFrame(end=ServerEnd(2, 2, 2)), "1 lack an answer")
+    assert session.unanswered == 1
+
+
+def test_an_end_with_an_input_half_answered_is_the_servers_error():
+    session = streaming(b"x", end=True)
+    session.receive(1, part(1, 0, b"a"))
+    expect_breach(session, ServerFrame(end=ServerEnd(1, 1, 1)), "1 lack an answer")
+
+
+def test_an_end_before_the_clients_is_the_servers_error():
+    session = streaming(b"x")
+    session.receive(1, answers(1, b"X"))
+    expect_breach(session, ServerFrame(end=ServerEnd(1, 1, 1)), "had not ended")
+
+
+def test_an_end_of_the_older_attempt_does_not_count_for_the_next():
+    session = streaming(b"x", end=True)
+    session.lost(1)
+    open_attempt(session)
+    expect_breach(session, ServerFrame(end=ServerEnd(1, 1, 1)), "had not ended", attempt=2)
+
+
+def test_a_stream_is_complete_only_when_finished_and_answered():
+    session = streaming(b"x")
+    session.receive(1, answers(1, b"X"))
+    assert not session.complete
+    session.finish()
+    assert session.complete
+
+
+# ------------------------------------------------------------------ drain
+
+
+def test_after_a_drain_no_inputs_go_out():
+    session = streaming(b"x")
+    session.receive(1, ServerFrame(drain=Drain(1000)))
+    session.push(b"y")
+    session.finish()
+    assert session.state is ClientState.DRAINING
+    assert session.next_frame() is None
+
+
+def test_a_drained_client_leaves_once_what_it_sent_is_answered():
+    session = streaming(b"x", b"y")
+    session.receive(1, ServerFrame(drain=Drain(1000)))
+    push_all(session, b"z")
+    session.receive(1, answers(1, b"X"))
+    assert session.state is ClientState.DRAINING
+    session.receive(1, error(2))
+    assert session.state is ClientState.LEFT
+    assert session.over
+    assert session.next_frame() is None
+    session.lost(1)
+    open_attempt(session)
+    assert inputs_in(frames_out(session)) == [(3, b"z")]
+
+
+def test_a_drain_with_nothing_under_way_lets_the_client_leave_at_once():
+    session = streaming()
+    session.push(b"x")
+    session.receive(1, ServerFrame(drain=Drain()))
+    assert session.state is ClientState.LEFT
+
+
+def test_answers_beside_the_drain_are_taken_first():
+    session = streaming(b"x")
+    session.receive(1, answers(1, b"X", drain=Drain()))
+    assert session.state is ClientState.LEFT
+    assert take_all(session) == [output(1, b"X")]
+
+
+def test_a_draining_client_still_acknowledges():
+    session = streaming(b"x", b"y", max_unacknowledged_frames=2)
+    session.receive(1, ServerFrame(drain=Drain()))
+    session.receive(1, answers(1, b"X"))
+    assert session.next_frame().frames_read == 1
+
+
+def test_an_end_that_crossed_the_drain_is_a_good_end():
+    session = streaming(b"x", end=True)
+    session.receive(1, ServerFrame(drain=Drain()))
+    session.receive(1, answers(1, b"X"))
+    assert session.state is ClientState.LEFT
+    session.receive(1, ServerFrame(end=ServerEnd(1, 1, 1)))
+    assert session.state is ClientState.ENDED
+
+
+# ------------------------------------------------------------------ item errors
+
+
+def test_an_item_error_stands_in_its_inputs_place_with_the_item():
+    session = make_client()
+    for item in ("one", "two", "three"):
+        session.push(item.encode(), item)
+    open_attempt(session)
+    frames_out(session)
+    failure = ItemFailure(2, ItemErrorKind.DECODE, "no", 0, retryable=True)
+    session.receive(
+        1, ServerFrame(outputs=[OutputRun(1, [b"A"]), OutputRun(3, [b"C"])], errors=[failure])
+    )
+    assert take_all(session) == [
+        output(1, b"A"),
+        Delivery(2, 0, None, failure, last=True, item="two"),
+        output(3, b"C"),
+    ]
+    assert session.counters.received == 3
+
+
+def test_an_input_that_cannot_be_sent_fails_in_its_turn():
+    session = make_client()
+    cause = ValueError("cannot encode")
+    session.push(b"1")
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "no", "the item", cause)
+    session.push(b"3")
+    assert session.take() is None
+    open_attempt(session)
+    assert inputs_in(frames_out(session)) == [(1, b"1"), (3, b"3")]
+    session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"A"]), OutputRun(3, [b"C"])]))
+    first, second, third = take_all(session)
+    assert (first, third) == (output(1, b"A"), output(3, b"C"))
+    assert (second.item, second.cause, second.last) == ("the item", cause, True)
+    assert second.failure.kind is ItemErrorKind.INPUT_ENCODE
+    assert session.taken_through == 3
+
+
+def test_several_failures_in_a_row_come_once_their_turn_has_come():
+    session = streaming(b"1")
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "two")
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "three")
+    session.receive(1, part(1, 0, b"a"))
+    assert kinds(take_all(session)) == [(1, None)]
+    session.receive(1, part(1, 1, last=True))
+    assert [d.number for d in take_all(session)] == [2, 3]
+
+
+def test_unordered_failures_come_at_once():
+    session = make_client(ordered=False)
+    session.push(b"1")
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "two")
+    assert kinds(take_all(session)) == [(2, ItemErrorKind.INPUT_ENCODE)]
+    assert session.unanswered == 1
+
+
+def test_a_failure_holds_its_place_until_it_is_taken():
+    session = make_client(window_items=1)
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "no")
+    assert not session.has_place
+    session.take()
+    assert session.has_place
+
+
+def test_a_failed_input_is_not_sent_on_later_attempts():
+    session = streaming(b"1")
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "two")
+    session.lost(1)
+    open_attempt(session)
+    assert numbers_in(frames_out(session)) == [1]
+
+
+# ------------------------------------------------------------------ cancelling
+
+
+def test_an_input_cancelled_before_it_was_sent_is_not_sent():
+    session = streaming(ordered=False)
+    session.push(b"1", item="one")
+    session.push(b"2")
+    session.cancel(1)
+    (delivery,) = take_all(session)
+    assert (delivery.number, delivery.item) == (1, "one")
+    assert delivery.failure.kind is ItemErrorKind.CANCELLED
+    frame = session.next_frame()
+    assert numbers_in([frame]) == [2]
+    assert not frame.cancelled
+
+
+def test_an_ordered_cancel_before_sending_waits_its_turn():
+    session = streaming(b"1")
+    session.push(b"2")
+    session.cancel(2)
+    assert session.take() is None
+    session.receive(1, answers(1, b"A"))
+    assert kinds(take_all(session)) == [(1, None), (2, ItemErrorKind.CANCELLED)]
+    assert session.unanswered == 0
+
+
+def test_a_cancelled_last_input_does_not_hold_up_the_end():
+    session = streaming(b"1", welcome={"limits": Limits(window_items=1)})
+    session.push(b"2")
+    session.cancel(2)
+    session.finish()
+    assert session.next_frame().end == ClientEnd(2)
+
+
+def test_an_input_cancelled_after_it_was_sent_is_named_to_the_server_once():
+    session = streaming(b"1", b"2")
+    session.cancel(2)
+    session.cancel(2)
+    frame = session.next_frame()
+    assert list(frame.cancelled) == [NumberRange(2, 2)]
+    assert not frame.paced
+    assert session.next_frame() is None
+    assert session.unanswered == 2
+
+
+def test_a_cancelled_input_still_gets_its_one_answer():
+    session = streaming(b"1", b"2")
+    session.cancel(1)
+    session.cancel(2)
+    session.receive(1, answers(1, b"A"))
+    session.receive(1, error(2, kind=ItemErrorKind.CANCELLED))
+    assert kinds(take_all(session)) == [(1, None), (2, ItemErrorKind.CANCELLED)]
+
+
+def test_a_cancelled_input_is_not_sent_again():
+    session = streaming(b"1", b"2")
+    session.cancel(1)
+    session.lost(1)
+    open_attempt(session)
+    assert numbers_in(frames_out(session)) == [2]
+    assert kinds(take_all(session)) == [(1, ItemErrorKind.CANCELLED)]
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 10**18])
+def test_cancelling_what_is_not_unanswered_changes_nothing(number):
+    session = streaming(b"1", b"2")
+    session.receive(1, answers(1, b"A"))
+    before = anatomy(session)
+    session.cancel(number)
+    assert anatomy(session) == before

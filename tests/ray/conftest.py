@@ -1,0 +1,42 @@
+"""One Ray Serve for each ingress mode, which all tests of that mode share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from server_fixture.cluster import Ingress, members
+from server_fixture.fixture import ServeFixture
+from server_fixture.model import Image, Prediction, digits
+from server_fixture.trial import answers_offline
+
+
+@pytest.fixture(scope="session", params=list(Ingress))
+def shared(request: pytest.FixtureRequest) -> Iterator[ServeFixture]:
+    """Two applications with two replicas each."""
+    fixture = ServeFixture(("digits", "echo"), request.param)
+    with fixture:
+        yield fixture
+    assert not list(members(fixture.id))
+
+
+@pytest.fixture
+def serve(shared: ServeFixture) -> Iterator[ServeFixture]:
+    """The shared Ray Serve, with every replica alive and no fault planned."""
+    shared.clear_faults()
+    shared.wait_for_replicas()
+    yield shared
+    shared.clear_faults()
+
+
+@pytest.fixture(scope="session")
+def images() -> list[Image]:
+    """Every image there is: 1,797."""
+    return list(digits()[0])
+
+
+@pytest.fixture(scope="session")
+def offline(images: list[Image]) -> list[Prediction]:
+    """What the classifier says of each image in this process."""
+    return answers_offline(images)

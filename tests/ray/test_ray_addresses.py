@@ -1,0 +1,68 @@
+"""Somebody answers, but not the one who was asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from server_fixture.cluster import Ingress, members
+from server_fixture.fixture import FixtureError, ServeFixture
+from server_fixture.model import DigitsCodec, Image, Prediction
+from servestream_client import (
+    CodecMismatchError,
+    NotAServerError,
+    StreamClient,
+    WrongApplicationError,
+)
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+
+async def stream_one(serve: ServeFixture, application: str) -> None:
+    async with StreamClient(serve.target, application=application) as client:
+        async for _ in client.stream([b"x"]):
+            pass
+
+
+async def test_an_unknown_application_among_several(serve: ServeFixture) -> None:
+    with pytest.raises(WrongApplicationError) as failure:
+        await stream_one(serve, "nonsense")
+    assert failure.value.attempts == 1
+
+
+async def test_another_codec(serve: ServeFixture) -> None:
+    with pytest.raises(CodecMismatchError, match="digits") as failure:
+        await stream_one(serve, "digits")
+    assert failure.value.attempts == 1
+
+
+async def test_a_replica_can_be_killed_once(serve: ServeFixture) -> None:
+    name = serve.replicas_alive("echo")[0].name
+    serve.kill_replica(name)
+    serve.wait_for_replicas()
+    with pytest.raises(FixtureError, match="dead already"):
+        serve.kill_replica(name)
+    with pytest.raises(FixtureError, match="no replica"):
+        serve.kill_replica("nobody")
+
+
+@pytest.mark.parametrize("ingress", list(Ingress))
+async def test_applications_that_cannot_answer(
+    ingress: Ingress, images: list[Image], offline: list[Prediction]
+) -> None:
+    """One application alone, which the default proxy gives every request; then a stranger."""
+    with ServeFixture(("digits",), ingress, replicas=1) as serve:
+        with pytest.raises(WrongApplicationError) as failure:
+            await stream_one(serve, "nonsense")
+        assert failure.value.attempts == 1
+
+        serve.deploy("not_a_stream")
+        with pytest.raises(NotAServerError) as stranger:
+            await stream_one(serve, "not_a_stream")
+        assert stranger.value.attempts == 1
+
+        async with StreamClient(serve.target, application="digits", codec=DigitsCodec()) as client:
+            assert [answer async for answer in client.stream(images[:20])] == offline[:20]
+
+        names = {process.name() for process in serve.processes()}
+        assert ("haproxy" in names) == (ingress is Ingress.HAPROXY)
+    assert list(members(serve.id)) == []

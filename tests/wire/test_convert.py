@@ -1,0 +1,473 @@
+"""Frames to protobuf messages and back."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from servestream_client.errors import ItemErrorKind, RemoteProtocolError
+from servestream_client.protocol import frames as f
+from servestream_client.wire import convert
+from servestream_client.wire import stream_pb2 as pb
+
+REPEATABLE = settings(derandomize=True, deadline=None, max_examples=50)
+
+UNKNOWN_VALUE = 77
+DEFAULTS = f.Limits()
+
+
+def plain(value: object) -> object:
+    """Frames as tuples, so that it does not matter which sequence type holds what."""
+    if dataclasses.is_dataclass(value):
+        return (
+            type(value).__name__,
+            *(plain(getattr(value, field.name)) for field in dataclasses.fields(value)),
+        )
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return tuple(plain(part) for part in value)
+    return value
+
+
+def client_trip(frame: f.ClientFrame) -> f.ClientFrame:
+    data = convert.client_frame_to_wire(frame).SerializeToString()
+    return convert.client_frame_from_wire(pb.ClientFrame.FromString(data))
+
+
+def server_trip(frame: f.ServerFrame) -> f.ServerFrame:
+    data = convert.server_frame_to_wire(frame).SerializeToString()
+    return convert.server_frame_from_wire(pb.ServerFrame.FromString(data))
+
+
+# ------------------------------------------------------------------ strategies, one a dataclass
+
+U32 = st.integers(0, 2**32 - 1)
+U64 = st.integers(0, 2**64 - 1)
+NUMBERS = st.integers(1, 2**64 - 1)
+BYTES = st.binary(max_size=20)
+# What is not printable is escaped on purpose; that is a test of its own.
+TEXT = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)
+TEXTS = st.lists(TEXT, max_size=3)
+PAYLOADS = st.lists(BYTES, min_size=1, max_size=3)
+MAYBE_U64 = st.none() | U64
+WIRE_KINDS = st.sampled_from([kind for kind in ItemErrorKind if kind < 100])
+
+
+def some(strategy: st.SearchStrategy) -> st.SearchStrategy:
+    return st.lists(strategy, max_size=2)
+
+
+LIMITS = st.builds(
+    f.Limits,
+    window_items=st.integers(1, 2**32 - 1),
+    window_bytes=NUMBERS,
+    unacknowledged_frames=st.integers(1, 2**32 - 1),
+    frame_bytes=NUMBERS,
+    item_bytes=NUMBERS,
+)
+TOKENS = st.builds(f.StateToken, number=U64, token=BYTES)
+HEARTBEATS = st.builds(f.Heartbeat, inputs_through=U64, outputs=U64)
+OPENS = st.builds(
+    f.Open,
+    stream_id=BYTES,
+    attempt=U32,
+    codec=st.builds(f.CodecId, id=TEXT, fingerprint=TEXT),
+    protocol_version=U32,
+    features=TEXTS,
+    application=TEXT,
+    order=st.sampled_from(f.Order),
+    first_number=U64,
+    limits=LIMITS,
+    isolated=st.booleans(),
+    token=st.none() | TOKENS,
+    emit_from=st.none() | st.builds(f.Position, number=U64, index=U64),
+    heartbeat_interval_ms=U32,
+    deadline_ms=U64,
+    parameters=st.dictionaries(TEXT, TEXT, max_size=3),
+)
+METADATA = st.builds(
+    f.ItemMetadata,
+    deadline_ms=U64,
+    priority=st.integers(-(2**31), 2**31 - 1),
+    traceparent=TEXT,
+    tracestate=TEXT,
+    key=BYTES,
+)
+INPUT_RUNS = st.builds(
+    f.InputRun,
+    first_number=NUMBERS,
+    payloads=PAYLOADS,
+    first_start_index=U64,
+    metadata=some(METADATA),
+)
+CLIENT_FRAMES = st.builds(
+    f.ClientFrame,
+    open=st.none() | OPENS,
+    inputs=some(INPUT_RUNS),
+    frames_read=U64,
+    credit=st.none() | st.builds(f.Credit, outputs=U64, bytes=U64),
+    cancelled=some(st.builds(f.NumberRange, first=U64, last=U64)),
+    want_token=st.booleans(),
+    taken_through=U64,
+    end=st.none() | st.builds(f.ClientEnd, last_number=U64),
+    heartbeat=st.none() | HEARTBEATS,
+)
+WELCOMES = st.builds(
+    f.Welcome,
+    protocol_version=U32,
+    application=TEXT,
+    code_version=TEXT,
+    replica=TEXT,
+    handler_kind=st.sampled_from(f.HandlerKind),
+    features=TEXTS,
+    limits=LIMITS,
+    endpoints=TEXTS,
+    heartbeat_interval_ms=U32,
+    restartable=st.booleans(),
+)
+PARTS = st.builds(
+    f.OutputPart,
+    number=NUMBERS,
+    first_index=U64,
+    payloads=st.lists(BYTES, max_size=3),
+    last=st.booleans(),
+)
+FAILURES = st.builds(
+    f.ItemFailure, number=NUMBERS, kind=WIRE_KINDS, text=TEXT, index=U64, retryable=st.booleans()
+)
+RUNNING = st.builds(
+    f.Running,
+    oldest_number=U64,
+    oldest_age_ms=U64,
+    started_through=U64,
+    count=U32,
+    blocked_on=st.sampled_from(f.BlockedOn),
+)
+SERVER_FRAMES = st.builds(
+    f.ServerFrame,
+    welcome=st.none() | WELCOMES,
+    refused=st.none()
+    | st.builds(
+        f.Refused, kind=st.sampled_from(f.RefusalKind), text=TEXT, retry_after_ms=MAYBE_U64
+    ),
+    outputs=some(st.builds(f.OutputRun, first_number=NUMBERS, payloads=PAYLOADS)),
+    parts=some(PARTS),
+    errors=some(FAILURES),
+    tokens=some(TOKENS),
+    frames_read=U64,
+    running=st.none() | RUNNING,
+    drain=st.none() | st.builds(f.Drain, grace_ms=U64, endpoints=TEXTS),
+    error=st.none()
+    | st.builds(
+        f.StreamFailure,
+        kind=st.sampled_from(f.StreamErrorKind),
+        text=TEXT,
+        retry_after_ms=MAYBE_U64,
+    ),
+    end=st.none()
+    | st.builds(f.ServerEnd, last_number=U64, inputs_received=U64, inputs_answered=U64),
+    heartbeat=st.none() | HEARTBEATS,
+)
+
+
+def full(kind: type) -> f.ClientFrame | f.ServerFrame:
+    """A frame of this kind in which no field has its default."""
+    examples = {
+        f.ClientFrame: f.ClientFrame(
+            open=f.Open(
+                stream_id=b"i",
+                attempt=3,
+                codec=f.CodecId("c", "f"),
+                protocol_version=9,
+                features=["x"],
+                application="a",
+                order=f.Order.ANY,
+                first_number=4,
+                limits=f.Limits(
+                    window_items=1,
+                    window_bytes=2,
+                    unacknowledged_frames=3,
+                    frame_bytes=5,
+                    item_bytes=6,
+                ),
+                isolated=True,
+                token=f.StateToken(1, b"t"),
+                emit_from=f.Position(1, 2),
+                heartbeat_interval_ms=7,
+                deadline_ms=8,
+                parameters={"k": "v"},
+            ),
+            inputs=[f.InputRun(1, [b"p"], 2, [f.ItemMetadata(1, -2, "p", "s", b"k")])],
+            frames_read=1,
+            credit=f.Credit(1, 2),
+            cancelled=[f.NumberRange(1, 2)],
+            want_token=True,
+            taken_through=3,
+            end=f.ClientEnd(4),
+            heartbeat=f.Heartbeat(1, 2),
+        ),
+        f.ServerFrame: f.ServerFrame(
+            welcome=f.Welcome(
+                protocol_version=9,
+                application="a",
+                code_version="c",
+                replica="r",
+                handler_kind=f.HandlerKind.BATCH,
+                features=["x"],
+                limits=f.Limits(window_items=1),
+                endpoints=["e"],
+                heartbeat_interval_ms=7,
+                restartable=True,
+            ),
+            refused=f.Refused(f.RefusalKind.TOKEN, "t", 0),
+            outputs=[f.OutputRun(1, [b"p"])],
+            parts=[f.OutputPart(1, 2, [b"p"], last=True)],
+            errors=[f.ItemFailure(1, ItemErrorKind.POISON, "t", 2, retryable=True)],
+            tokens=[f.StateToken(1, b"t")],
+            frames_read=1,
+            running=f.Running(
+                oldest_number=1,
+                oldest_age_ms=2,
+                started_through=3,
+                count=4,
+                blocked_on=f.BlockedOn.CREDIT,
+            ),
+            drain=f.Drain(1, ["e"]),
+            error=f.StreamFailure(f.StreamErrorKind.STATE, "t", 0),
+            end=f.ServerEnd(1, 2, 3),
+            heartbeat=f.Heartbeat(1, 2),
+        ),
+    }
+    return examples[kind]
+
+
+# ------------------------------------------------------------------ there and back
+
+
+@REPEATABLE
+@given(CLIENT_FRAMES)
+def test_client_frames_come_back_as_they_were(frame):
+    assert plain(client_trip(frame)) == plain(frame)
+
+
+@REPEATABLE
+@given(SERVER_FRAMES)
+def test_server_frames_come_back_as_they_were(frame):
+    assert plain(server_trip(frame)) == plain(frame)
+
+
+@pytest.mark.parametrize(
+    ("kind", "trip"), [(f.ClientFrame, client_trip), (f.ServerFrame, server_trip)]
+)
+def test_every_field_travels(kind, trip):
+    frame = full(kind)
+    for field in dataclasses.fields(kind):
+        assert plain(getattr(frame, field.name)) != plain(getattr(kind(), field.name))
+    assert plain(trip(frame)) == plain(frame)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"), [(f.ClientFrame, pb.ClientFrame), (f.ServerFrame, pb.ServerFrame)]
+)
+def test_frames_and_messages_have_the_same_fields(kind, message):
+    assert {field.name for field in dataclasses.fields(kind)} == set(
+        message.DESCRIPTOR.fields_by_name
+    )
+
+
+def test_an_empty_message_is_an_empty_frame():
+    assert plain(convert.client_frame_from_wire(pb.ClientFrame())) == plain(f.ClientFrame())
+    assert plain(convert.server_frame_from_wire(pb.ServerFrame())) == plain(f.ServerFrame())
+
+
+def test_an_empty_part_of_a_message_is_still_there():
+    message = pb.ClientFrame()
+    message.end.SetInParent()
+    message.credit.SetInParent()
+    frame = convert.client_frame_from_wire(message)
+    assert (frame.end, frame.credit) == (f.ClientEnd(0), f.Credit(0, 0))
+
+
+def test_no_retry_after_differs_from_at_once():
+    never_said = server_trip(f.ServerFrame(refused=f.Refused(f.RefusalKind.OVERLOADED)))
+    at_once = server_trip(f.ServerFrame(refused=f.Refused(f.RefusalKind.OVERLOADED, "", 0)))
+    assert never_said.refused.retry_after_ms is None
+    assert at_once.refused.retry_after_ms == 0
+
+
+# ------------------------------------------------------------------ what the wire leaves open
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(f.Limits)])
+def test_a_limit_of_zero_is_the_default(name):
+    given_limits = dataclasses.replace(
+        f.Limits(
+            window_items=1, window_bytes=2, unacknowledged_frames=3, frame_bytes=4, item_bytes=5
+        ),
+        **{name: 0},
+    )
+    filled = dataclasses.replace(given_limits, **{name: getattr(DEFAULTS, name)})
+    opened = f.Open(stream_id=b"", attempt=1, codec=f.CodecId("c"), limits=given_limits)
+    welcome = f.Welcome(limits=given_limits)
+    assert client_trip(f.ClientFrame(open=opened)).open.limits == filled
+    assert server_trip(f.ServerFrame(welcome=welcome)).welcome.limits == filled
+
+
+def test_absent_limits_are_the_defaults():
+    opened = pb.ClientFrame(open=pb.Open())
+    welcome = pb.ServerFrame(welcome=pb.Welcome())
+    assert convert.client_frame_from_wire(opened).open.limits == DEFAULTS
+    assert convert.server_frame_from_wire(welcome).welcome.limits == DEFAULTS
+
+
+def test_unknown_enumeration_values_become_zero():
+    opened = pb.ClientFrame(open=pb.Open(order=UNKNOWN_VALUE))
+    assert convert.client_frame_from_wire(opened).open.order is f.Order.UNSPECIFIED
+    frame = convert.server_frame_from_wire(
+        pb.ServerFrame(
+            welcome=pb.Welcome(handler_kind=UNKNOWN_VALUE),
+            refused=pb.Refused(kind=UNKNOWN_VALUE),
+            running=pb.Running(blocked_on=UNKNOWN_VALUE),
+            error=pb.StreamError(kind=UNKNOWN_VALUE),
+            errors=[pb.ItemError(number=1, kind=UNKNOWN_VALUE)],
+        )
+    )
+    assert frame.welcome.handler_kind is f.HandlerKind.UNSPECIFIED
+    assert frame.refused.kind is f.RefusalKind.UNSPECIFIED
+    assert frame.running.blocked_on is f.BlockedOn.UNSPECIFIED
+    assert frame.error.kind is f.StreamErrorKind.UNSPECIFIED
+    assert frame.errors[0].kind is ItemErrorKind.UNKNOWN
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ItemErrorKind if kind >= 100])
+def test_the_clients_own_kinds_of_item_errors_never_come_from_the_wire(kind):
+    message = pb.ServerFrame(errors=[pb.ItemError(number=1, kind=int(kind))])
+    assert convert.server_frame_from_wire(message).errors[0].kind is ItemErrorKind.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "prefix"),
+    [
+        (f.Order, pb.Order, "ORDER_"),
+        (f.HandlerKind, pb.HandlerKind, "HANDLER_KIND_"),
+        (f.RefusalKind, pb.RefusalKind, "REFUSAL_KIND_"),
+        (f.StreamErrorKind, pb.StreamErrorKind, "STREAM_ERROR_KIND_"),
+        (f.BlockedOn, pb.BlockedOn, "BLOCKED_ON_"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_enumerations_have_the_names_and_values_of_the_wire(ours, theirs, prefix):
+    assert {prefix + member.name: member.value for member in ours} == dict(theirs.items())
+
+
+def test_item_error_kinds_have_the_names_and_values_of_the_wire():
+    ours = {kind.name: kind.value for kind in ItemErrorKind if 0 < kind < 100}
+    theirs = {
+        name.removeprefix("ITEM_ERROR_KIND_"): value
+        for name, value in pb.ItemErrorKind.items()
+        if value
+    }
+    assert ours == theirs
+
+
+# ------------------------------------------------------------------ what means nothing
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pb.ClientFrame(inputs=[pb.InputRun(first_number=1)]),
+        pb.ClientFrame(inputs=[pb.InputRun(first_number=0, payloads=[b"x"])]),
+        pb.ClientFrame(inputs=[pb.InputRun(first_number=1, payloads=[b"x"], encoding=1)]),
+        pb.ClientFrame(
+            inputs=[pb.InputRun(first_number=1, payloads=[b"x"]), pb.InputRun(first_number=2)]
+        ),
+    ],
+    ids=["no payloads", "number 0", "encoding", "second run"],
+)
+def test_inputs_that_mean_nothing_are_the_clients_error(message):
+    with pytest.raises(RemoteProtocolError):
+        convert.client_frame_from_wire(message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pb.ServerFrame(outputs=[pb.OutputRun(first_number=1)]),
+        pb.ServerFrame(outputs=[pb.OutputRun(first_number=0, payloads=[b"x"])]),
+        pb.ServerFrame(outputs=[pb.OutputRun(first_number=1, payloads=[b"x"], encoding=1)]),
+        pb.ServerFrame(parts=[pb.OutputPart(number=0, payloads=[b"x"])]),
+        pb.ServerFrame(parts=[pb.OutputPart(number=1, payloads=[b"x"], encoding=1)]),
+        pb.ServerFrame(errors=[pb.ItemError(number=0)]),
+    ],
+    ids=[
+        "run without payloads",
+        "run of number 0",
+        "run's encoding",
+        "part of number 0",
+        "part's encoding",
+        "error of number 0",
+    ],
+)
+def test_answers_that_mean_nothing_are_the_servers_error(message):
+    with pytest.raises(RemoteProtocolError):
+        convert.server_frame_from_wire(message)
+
+
+def test_a_last_part_may_be_empty():
+    message = pb.ServerFrame(parts=[pb.OutputPart(number=1, first_index=2, last=True)])
+    assert plain(convert.server_frame_from_wire(message).parts) == plain(
+        [f.OutputPart(1, 2, [], last=True)]
+    )
+
+
+def test_unknown_fields_are_ignored():
+    # Field 99, a varint of 1.
+    data = pb.ServerFrame(frames_read=3).SerializeToString() + b"\x98\x06\x01"
+    frame = convert.server_frame_from_wire(pb.ServerFrame.FromString(data))
+    assert plain(frame) == plain(f.ServerFrame(frames_read=3))
+
+
+# ------------------------------------------------------------------ text from a peer
+
+NASTY = "\x1b[2J\r\x00\u202e"
+
+
+def texts_of(text: str) -> list[str]:
+    """Every text that a server can put before people, as it arrives."""
+    frame = convert.server_frame_from_wire(
+        pb.ServerFrame(
+            welcome=pb.Welcome(application=text, code_version=text, replica=text),
+            refused=pb.Refused(text=text),
+            error=pb.StreamError(text=text),
+            errors=[pb.ItemError(number=1, text=text)],
+        )
+    )
+    welcome = frame.welcome
+    return [
+        welcome.application,
+        welcome.code_version,
+        welcome.replica,
+        frame.refused.text,
+        frame.error.text,
+        frame.errors[0].text,
+    ]
+
+
+def test_a_servers_text_is_escaped():
+    for text in texts_of(NASTY):
+        assert text.isprintable()
+        assert text.startswith("\\x1b[2J")
+
+
+def test_a_servers_text_is_cut():
+    for text in texts_of("a" * 1_000_000):
+        assert len(text) <= 2000
+        assert text.endswith("…")
+
+
+def test_text_that_fits_is_left_as_it_is():
+    assert set(texts_of("größer: 5 > 3")) == {"größer: 5 > 3"}
