@@ -50,7 +50,8 @@ BUGS = (
     Bug(
         "a duplicate is taken for a breach",
         "protocol/client.py",
-        "            self.counters.duplicates += 1\n            return None\n        if entry.sent_on",
+        "            self.counters.duplicates += 1\n            return None\n"
+        "        if entry.sent_on",
         '            raise RemoteProtocolError("again")\n        if entry.sent_on',
     ),
     Bug(
@@ -96,7 +97,8 @@ BUGS = (
         "status OK is taken for complete",
         "session/driver.py",
         "        if session.complete:\n            return None\n",
-        "        if session.complete or (await link.status()).code == 'OK':\n            return None\n",
+        "        if session.complete or (await link.status()).code == 'OK':\n"
+        "            return None\n",
     ),
     Bug(
         "a connect counts as progress",

@@ -8,7 +8,16 @@ import servestream_client
 CORE = {"anyio", "google", "grpc", "tenacity"}
 """The top-level packages of the four core dependencies."""
 # What those bring along; grpc imports its siblings if they happen to be installed.
-THEIRS = {"cython_runtime", "grpc_health", "grpc_reflection", "grpc_status", "grpc_tools", "idna", "sniffio", "typing_extensions"}
+THEIRS = {
+    "cython_runtime",
+    "grpc_health",
+    "grpc_reflection",
+    "grpc_status",
+    "grpc_tools",
+    "idna",
+    "sniffio",
+    "typing_extensions",
+}
 
 
 def modules_after(statement: str) -> set[str]:

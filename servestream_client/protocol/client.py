@@ -191,6 +191,9 @@ class ClientSession:
         self.failure: StreamFailure | None = None
         """In state FAILED: why."""
 
+        self.grace_ms: int | None = None
+        """Once the server said that it is leaving: how long it still serves what was sent."""
+
         self._codec = codec
         self._flow = flow
         self._application = application
@@ -345,7 +348,7 @@ class ClientSession:
             deadline_ms: what is left until the stream's deadline; 0: it has none.
         """
         self.state = local_step(CLIENT, self.state, ClientEvent.BEGIN)
-        self.refusal = self.failure = None
+        self.refusal = self.failure = self.grace_ms = None
         self.counters.attempts += 1
         attempt = _Attempt(
             self.counters.attempts,
@@ -536,6 +539,7 @@ class ClientSession:
             self._receive_answers(current, frame)
         if frame.drain is not None:
             self._step(ClientEvent.DRAIN)
+            self.grace_ms = frame.drain.grace_ms
         if frame.error is not None:
             self.failure = frame.error
             self._step(ClientEvent.FAILURE)

@@ -354,11 +354,16 @@ class ServerSession:
 
     # ---------------------------------------------------------------- handlers
 
+    @property
+    def startable(self) -> bool:
+        """Whether `next_input` may have something."""
+        return bool(self._unstarted) and self._held_bytes < self._offer.ahead_bytes
+
     def next_input(self) -> Input | None:
         """The next input to hand to the handler; None while there is none, or too much output
         waits already (docs section 7).
         """
-        while self._unstarted and self._held_bytes < self._offer.ahead_bytes:
+        while self.startable:
             work = self._unstarted.popleft()
             if not work.closed:
                 work.started = True

@@ -32,8 +32,6 @@ LINGER_SECONDS = 2.0
 """How long a server waits for the client's half-close after its last frame. A call that ends
 while the client still writes loses what was sent (docs/decisions/0003)."""
 
-_SERVING = frozenset({ServerState.SERVING, ServerState.FINISHING, ServerState.DRAINING})
-
 
 class Residents:
     """The attempts that run in this process, one a stream: a higher one ends a lower one."""
@@ -212,17 +210,17 @@ class AttemptRunner:
         session, handler = self._session, self._handler
         loop = asyncio.get_running_loop()
         while True:
-            first = session.next_input()
-            if first is None:
+            if not session.startable:
                 await self._startable.wait()
                 continue
+            # First the place, then the input: whatever waits can still be cancelled.
             await handler.reserve()
-            if session.state not in _SERVING:  # it ended while the input waited for its place
+            inputs: list[Input] = []
+            while len(inputs) < handler.max_items and (item := session.next_input()):
+                inputs.append(item)
+            if not inputs:
                 handler.release()
-                return
-            inputs = [first]
-            while len(inputs) < handler.max_items and (more := session.next_input()):
-                inputs.append(more)
+                continue
             task = loop.create_task(handler.handle(session, inputs), name="servestream handler")
             self._handling[task] = inputs
             task.add_done_callback(self._handled)

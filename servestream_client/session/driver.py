@@ -349,8 +349,7 @@ class StreamDriver:
                 lasted = anyio.current_time() - begun
                 raise AttemptFailed(
                     verdict,
-                    progressed=session.progressed
-                    or (session.idle and lasted >= CALM_SECONDS),
+                    progressed=session.progressed or (session.idle and lasted >= CALM_SECONDS),
                 )
         finally:
             link.cancel()
@@ -376,17 +375,21 @@ class StreamDriver:
         session, stranger = self.session, not self._target.known
         if exchange.violation is not None:
             return classify_violation(exchange.violation, stranger=stranger)
+        if session.complete and session.accepted:
+            return None
         if session.state is ClientState.REFUSED and session.refusal is not None:
             self._alone = True  # what came with the open may have been what did not fit
             verdict = classify_refusal(session.refusal)
             self._target.known |= verdict.decision is not Decision.FAIL
             return verdict
+        if session.complete:
+            return None  # of no inputs at all
         if session.state is ClientState.FAILED and session.failure is not None:
             return classify_failure(session.failure)
-        if session.complete:
-            return None
         if session.state is ClientState.LEFT:
             return Verdict(Decision.RESUME, "the server is leaving")
+        if exchange.timed_out and session.state is ClientState.DRAINING:
+            return Verdict(Decision.RESUME, "the server is leaving, and its grace has passed")
         if exchange.timed_out:
             return Verdict(
                 Decision.RESUME,
@@ -477,10 +480,14 @@ class _Exchange:
         await self._link.half_close()
 
     def _limit_the_rest(self) -> None:
-        """Once nothing is missing but a farewell, do not wait for it for ever."""
-        session = self._session
-        if self._scope.deadline == math.inf and (session.over or session.complete):
-            self._scope.deadline = anyio.current_time() + self._close_timeout
+        """Once nothing is missing but a farewell, or the server leaves, do not wait for ever."""
+        session, now = self._session, anyio.current_time()
+        if self._scope.deadline < math.inf:
+            return
+        if session.over or session.complete:
+            self._scope.deadline = now + self._close_timeout
+        elif session.grace_ms is not None:
+            self._scope.deadline = now + session.grace_ms / 1000 + self._close_timeout
 
 
 def _being_cancelled() -> bool:

@@ -23,6 +23,8 @@ __all__ = [
 _E = TypeVar("_E", bound=enum.IntEnum)
 
 _DEFAULTS = f.Limits()
+_NUMBERS_END = 2**63
+_MAX_RANGES = 65_536  # in a frame; the window's own limit comes later
 _FIRST_LOCAL_KIND = 100  # ItemErrorKind values from here on never travel
 
 
@@ -48,9 +50,12 @@ def _filled(run: pb.InputRun | pb.OutputRun) -> None:
         raise RemoteProtocolError("a run without payloads")
 
 
-def _number(value: int) -> int:
-    if value < 1:
-        raise RemoteProtocolError("inputs are numbered from 1")
+def _number(value: int, count: int = 1) -> int:
+    """The first of so many numbers, if there are such numbers."""
+    if not 1 <= value <= _NUMBERS_END - count:
+        raise RemoteProtocolError(
+            f"{count} inputs from number {value}: they run from 1 to 2^63 - 1"
+        )
     return value
 
 
@@ -121,6 +126,8 @@ def client_frame_from_wire(message: pb.ClientFrame) -> f.ClientFrame:
     Raises:
         RemoteProtocolError: the message means nothing.
     """
+    if len(message.cancelled) > _MAX_RANGES:
+        raise RemoteProtocolError(f"{len(message.cancelled)} ranges cancelled in one frame")
     return f.ClientFrame(
         open=_open_from_wire(message.open) if message.HasField("open") else None,
         inputs=[_run_from_wire(run) for run in message.inputs],
@@ -208,8 +215,10 @@ def _run_to_wire(run: f.InputRun) -> pb.InputRun:
 
 def _run_from_wire(run: pb.InputRun) -> f.InputRun:
     _filled(run)
+    if run.metadata and len(run.metadata) != len(run.payloads):
+        raise RemoteProtocolError(f"metadata for {len(run.metadata)} of {len(run.payloads)} inputs")
     return f.InputRun(
-        _number(run.first_number),
+        _number(run.first_number, len(run.payloads)),
         run.payloads,
         run.first_start_index,
         [
@@ -350,7 +359,7 @@ def _retry_after(message: pb.Refused | pb.StreamError) -> int | None:
 
 def _output_run(run: pb.OutputRun) -> f.OutputRun:
     _filled(run)
-    return f.OutputRun(_number(run.first_number), run.payloads)
+    return f.OutputRun(_number(run.first_number, len(run.payloads)), run.payloads)
 
 
 def _output_part(part: pb.OutputPart) -> f.OutputPart:

@@ -220,3 +220,31 @@ async def test_the_server_lingers_until_the_client_has_half_closed(stub):
     await call.done_writing()
     assert [frame async for frame in incoming] == []
     await until(lambda: not streams_running())
+
+
+async def test_every_cancelled_input_is_answered_also_one_that_waits_for_its_place(serve):
+    from servestream_client.server import StreamService
+
+    class Hanging(StreamService[bytes, bytes]):
+        max_concurrency = 3
+
+        async def predict(self, item):
+            await asyncio.Event().wait()
+
+    async with grpc.aio.insecure_channel(await serve(Hanging())) as channel:
+        frame = opening(limits=pb.Limits(window_items=10))
+        call = StreamServiceStub(channel).Stream()
+        await call.write(frame)
+        incoming = aiter(call)
+        await anext(incoming)
+        last = inputs(1, *[b"x"] * 8)
+        last.end.last_number = 8
+        await call.write(last)
+        await until(lambda: sum("handler" in t.get_name() for t in streams_running()) == 3)
+        await call.write(pb.ClientFrame(cancelled=[pb.NumberRange(first=1, last=2**64 - 1)]))
+        answered = []
+        async for frame in incoming:
+            answered += [error.number for error in frame.errors]
+            if frame.HasField("end"):
+                await call.done_writing()
+    assert answered == list(range(1, 9))

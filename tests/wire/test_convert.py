@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -46,7 +47,8 @@ def server_trip(frame: f.ServerFrame) -> f.ServerFrame:
 
 U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)
-NUMBERS = st.integers(1, 2**64 - 1)
+# A run of numbers ends below 2^63.
+NUMBERS = st.integers(1, 2**62)
 BYTES = st.binary(max_size=20)
 # What is not printable is escaped on purpose; that is a test of its own.
 TEXT = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)
@@ -102,6 +104,9 @@ INPUT_RUNS = st.builds(
     payloads=PAYLOADS,
     first_start_index=U64,
     metadata=some(METADATA),
+).map(
+    # Metadata for each payload, or for none.
+    lambda run: replace(run, metadata=(list(run.metadata) * len(run.payloads))[: len(run.payloads)])
 )
 CLIENT_FRAMES = st.builds(
     f.ClientFrame,
@@ -382,11 +387,26 @@ def test_item_error_kinds_have_the_names_and_values_of_the_wire():
         pb.ClientFrame(inputs=[pb.InputRun(first_number=1)]),
         pb.ClientFrame(inputs=[pb.InputRun(first_number=0, payloads=[b"x"])]),
         pb.ClientFrame(inputs=[pb.InputRun(first_number=1, payloads=[b"x"], encoding=1)]),
+        pb.ClientFrame(inputs=[pb.InputRun(first_number=2**63 - 1, payloads=[b"x", b"y"])]),
+        pb.ClientFrame(
+            inputs=[
+                pb.InputRun(first_number=1, payloads=[b"x", b"y"], metadata=[pb.ItemMetadata()])
+            ]
+        ),
+        pb.ClientFrame(cancelled=[pb.NumberRange()] * 70_000),
         pb.ClientFrame(
             inputs=[pb.InputRun(first_number=1, payloads=[b"x"]), pb.InputRun(first_number=2)]
         ),
     ],
-    ids=["no payloads", "number 0", "encoding", "second run"],
+    ids=[
+        "no payloads",
+        "number 0",
+        "encoding",
+        "past the last number",
+        "too little metadata",
+        "ranges without end",
+        "second run",
+    ],
 )
 def test_inputs_that_mean_nothing_are_the_clients_error(message):
     with pytest.raises(RemoteProtocolError):

@@ -1,0 +1,376 @@
+"""User code that misbehaves, in inputs, codec or handler: nothing hangs, nothing
+is lost, and the reason comes out where one looks for it.
+"""
+
+import asyncio
+import threading
+from dataclasses import dataclass
+
+import pytest
+from conftest import streams_running
+from helpers import collect, failures, numbered, outputs, until
+
+from servestream_client import (
+    BytesCodec,
+    ConfigurationError,
+    FlowControl,
+    InputEncodeError,
+    ItemError,
+    ItemErrorKind,
+    RetriesExhaustedError,
+    RetryPolicy,
+    StreamClient,
+    StreamTimeoutError,
+)
+from servestream_client.server import Refuse, StreamService
+from servestream_client.wire import stream_pb2 as pb
+
+QUICK = RetryPolicy(attempts=3, connect_attempts=3, initial=0.001, maximum=0.001)
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """Takes no note."""
+
+
+class UnspeakableError(Exception):
+    """Cannot even say itself."""
+
+    def __str__(self):
+        raise RuntimeError
+
+
+class BaseError(BaseException):
+    """As pytest.fail() raises."""
+
+
+# ------------------------------------------------------------------ inputs
+
+
+@pytest.mark.parametrize("error", [FrozenError, UnspeakableError, BaseError])
+async def test_whatever_the_inputs_raise_surfaces(client, error):
+    def inputs():
+        yield b"1"
+        raise error
+
+    seen = []
+    with pytest.raises(error):
+        async for output in client.stream(inputs()):
+            seen.append(output)
+    assert seen == [b"1"]
+
+
+async def test_inputs_without_aiter_of_their_own_are_streamed(client):
+    class Bare:
+        left = 3
+
+        async def __anext__(self):
+            self.left -= 1
+            if self.left < 0:
+                raise StopAsyncIteration
+            return b"x"
+
+    class Inputs:
+        def __aiter__(self):
+            return Bare()
+
+    assert await collect(client.stream(Inputs())) == [b"x"] * 3
+
+
+async def test_an_async_generator_cleans_up_undisturbed(client):
+    cleaned = []
+
+    async def inputs():
+        try:
+            yield b"1"
+            await asyncio.Event().wait()
+        finally:
+            for step in range(5):
+                await asyncio.sleep(0)
+                cleaned.append(step)
+
+    stream = client.stream(inputs())
+    assert await anext(stream) == b"1"
+    await stream.aclose()
+    assert cleaned == list(range(5))
+
+
+async def test_a_timeout_holds_although_the_inputs_will_not_be_cancelled(client):
+    release = asyncio.Event()
+
+    async def inputs():
+        yield b"1"
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    stubborn = client.with_options(close_timeout=0.05)
+    with pytest.raises(StreamTimeoutError):
+        await collect(stubborn.stream(inputs(), timeout=0.05))
+    release.set()
+
+
+async def test_a_conversation_goes_on_after_an_input_that_does_not_fit_the_server(serve):
+    class Small(StreamService[bytes, bytes]):
+        flow = FlowControl(max_item_bytes=10)
+
+        async def predict(self, item):
+            return item
+
+    answers = asyncio.Queue()
+
+    async def inputs():
+        for item in (b"1", b"x" * 11, b"3"):
+            yield item
+            await answers.get()
+
+    async with StreamClient(await serve(Small())) as client:
+        results = []
+        async for result in client.stream(inputs(), return_exceptions=True):
+            results.append(result)
+            answers.put_nowait(None)
+    assert [failure.number for failure in failures(results)] == [2]
+
+
+async def test_an_item_error_is_not_lost_to_a_cancelled_wait(client):
+    """The consumer is cancelled in the moment in which the stream closes for an item's failure."""
+    cleaning = asyncio.Event()
+
+    async def inputs():
+        try:
+            yield b"1"
+            yield 2
+            await asyncio.Event().wait()
+        finally:
+            cleaning.set()
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+    stream = client.stream(inputs())
+    assert await anext(stream) == b"1"
+    step = asyncio.ensure_future(anext(stream))
+    await cleaning.wait()
+    step.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await step
+    with pytest.raises(ItemError) as caught:
+        await anext(stream)
+    assert caught.value.number == 2
+    assert await collect(stream) == []
+
+
+# ------------------------------------------------------------------ codec
+
+
+async def test_a_codec_that_raises_what_cannot_be_said(echo):
+    class Codec(BytesCodec):
+        def encode_input(self, item, /):
+            raise UnspeakableError
+
+    async with StreamClient(echo, codec=Codec()) as client:
+        with pytest.raises(InputEncodeError, match="UnspeakableError"):
+            await collect(client.stream([b"1"]))
+
+
+async def test_a_codec_that_raises_cancelled(echo):
+    class Codec(BytesCodec):
+        def encode_input(self, item, /):
+            raise asyncio.CancelledError
+
+    async with StreamClient(echo, codec=Codec()) as client:
+        with pytest.raises(InputEncodeError):
+            await collect(client.stream([b"1"]))
+
+
+# ------------------------------------------------------------------ handlers
+
+
+def lazily(items):
+    yield items[0]
+    raise ValueError("late")
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        lambda item: (_ for _ in ()).throw(UnspeakableError()),
+        lambda item: (_ for _ in ()).throw(BaseError()),
+        lambda item: (_ for _ in ()).throw(asyncio.CancelledError()),
+    ],
+    ids=["UnspeakableError", "BaseError", "CancelledError"],
+)
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_whatever_a_handler_raises_is_its_items_error(serve, handler, asynchronous):
+    class Sync(StreamService[bytes, bytes]):
+        def predict(self, item):
+            return handler(item) if item == b"3" else item
+
+    class Async(StreamService[bytes, bytes]):
+        async def predict(self, item):
+            return handler(item) if item == b"3" else item
+
+    async with StreamClient(await serve(Async() if asynchronous else Sync())) as client:
+        stream = client.stream(numbered(5), return_exceptions=True)
+        results = await collect(stream)
+        assert stream.statistics().attempts == 1
+    (failure,) = failures(results)
+    assert (failure.number, failure.kind) == (3, ItemErrorKind.HANDLER)
+    assert outputs(results) == [b"1", b"2", b"4", b"5"]
+
+
+async def test_a_handler_with_the_wrong_parameters_fails_its_items(serve):
+    class Service(StreamService[bytes, bytes]):
+        async def predict(self):
+            return b""
+
+    async with StreamClient(await serve(Service())) as client:
+        results = await collect(client.stream(numbered(2), return_exceptions=True))
+    assert [failure.kind for failure in results] == [ItemErrorKind.HANDLER] * 2
+
+
+async def test_a_batch_handler_that_answers_lazily_is_told_so(serve):
+    class Service(StreamService[bytes, bytes]):
+        def predict_batch(self, items):
+            return lazily(items)
+
+    async with StreamClient(await serve(Service())) as client:
+        results = await collect(client.stream(numbered(2), return_exceptions=True))
+    assert [failure.number for failure in failures(results)] == [1, 2]
+    assert "no sequence" in str(results[0])
+
+
+async def test_threads_whose_clients_left_still_count(serve):
+    """A handler in a thread cannot be stopped: its place stays taken until it ends."""
+    go_on = threading.Event()
+
+    class Service(StreamService[bytes, bytes]):
+        max_concurrency = 1
+        running = most = 0
+
+        def predict(self, item):
+            type(self).running += 1
+            type(self).most = max(self.most, self.running)
+            go_on.wait(30)
+            type(self).running -= 1
+            return item
+
+    target = await serve(Service())
+    for _ in range(3):
+        async with StreamClient(target) as client:
+            stream = client.stream([b"1"])
+            step = asyncio.ensure_future(anext(stream))
+            await until(lambda: Service.running == 1)
+            await stream.aclose()
+            await asyncio.wait({step})
+    go_on.set()
+    async with StreamClient(target) as client:
+        assert await collect(client.stream(numbered(5))) == numbered(5)
+    assert Service.most == 1
+
+
+async def test_a_handler_that_will_not_be_cancelled_does_not_hold_the_call(serve):
+    release = asyncio.Event()
+
+    class Service(StreamService[bytes, bytes]):
+        async def predict(self, item):
+            while not release.is_set():
+                try:
+                    await release.wait()
+                except asyncio.CancelledError:
+                    continue
+            return item
+
+    async with StreamClient(await serve(Service())) as client:
+        stream = client.stream([b"1"])
+        step = asyncio.ensure_future(anext(stream))
+        await until(lambda: any("handler" in t.get_name() for t in streams_running()))
+        await stream.aclose()
+        await asyncio.wait({step})
+        await until(lambda: all("handler" in t.get_name() for t in streams_running()))
+        release.set()
+
+
+# ------------------------------------------------------------------ admit
+
+
+async def test_a_plain_admit_will_do(serve):
+    class Service(StreamService[bytes, bytes]):
+        def admit(self, request):
+            pass
+
+        async def predict(self, item):
+            return item
+
+    async with StreamClient(await serve(Service())) as client:
+        assert await collect(client.stream(numbered(3))) == numbered(3)
+
+
+async def test_an_admit_that_raises_fails_the_attempt_and_says_so(serve):
+    class Service(StreamService[bytes, bytes]):
+        async def admit(self, request):
+            raise ValueError("a bug in admit")
+
+        async def predict(self, item):
+            return item
+
+    async with StreamClient(await serve(Service()), retry=QUICK) as client:
+        with pytest.raises(RetriesExhaustedError, match="a bug in admit") as caught:
+            await collect(client.stream(numbered(3)))
+    assert caught.value.__cause__ is not None
+
+
+async def test_a_delay_beyond_the_patience_fails_at_once(serve):
+    class Service(StreamService[bytes, bytes]):
+        async def admit(self, request):
+            raise Refuse("much later", retry_after=1e9)
+
+        async def predict(self, item):
+            return item
+
+    async with StreamClient(await serve(Service())) as client:
+        with pytest.raises(RetriesExhaustedError, match="much later"):
+            await collect(client.stream(numbered(3)))
+
+
+@pytest.mark.parametrize("delay", [-1, float("inf"), float("nan")])
+def test_a_delay_that_is_none(delay):
+    with pytest.raises(ConfigurationError):
+        Refuse("x", retry_after=delay)
+
+
+# ------------------------------------------------------------------ other kinds of handlers
+
+
+async def test_inputs_without_outputs_free_their_places(listen):
+    """A server whose handler has any number of outputs: here none, and then two."""
+
+    async def serve(requests, context):
+        credit = pb.Credit()
+        async for frame in requests:
+            if frame.HasField("open"):
+                yield pb.ServerFrame(welcome=pb.Welcome(protocol_version=1))
+            parts = []
+            for run in frame.inputs:
+                for number, payload in enumerate(run.payloads, run.first_number):
+                    outputs = [] if number % 3 else [payload, payload]
+                    parts.append(
+                        pb.OutputPart(number=number, first_index=0, payloads=outputs, last=True)
+                    )
+            credit = frame.credit
+            reply = pb.ServerFrame(parts=parts, frames_read=0)
+            serve.read += bool(frame.inputs)
+            reply.frames_read = serve.read
+            serve.answered += len(parts)
+            if frame.HasField("end"):
+                reply.end.last_number = frame.end.last_number
+                reply.end.inputs_received = reply.end.inputs_answered = serve.answered
+            if parts or frame.HasField("end"):
+                yield reply
+        assert credit.outputs
+
+    serve.read = serve.answered = 0
+    async with StreamClient(await listen(serve), flow=FlowControl(window_items=4)) as client:
+        results = await collect(client.stream(numbered(30)))
+    assert results == [item for item in numbered(30) if not int(item) % 3 for _ in "ab"]
