@@ -54,7 +54,7 @@ check: $(READY)  ## Format, lint, types, layering, and whether what is generated
 	@$(BIN)/ruff format --check --quiet . || (echo 'not formatted: run `make format`'; exit 1)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-timing > $(VENV)/lint-imports.log || (cat $(VENV)/lint-imports.log; exit 1)
+	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log || (cat $(VENV)/lint-imports.log; exit 1)
 	@$(BIN)/buf lint protos
 	@$(BIN)/buf format --diff --exit-code protos
 	@$(BIN)/python scripts/protos.py --check
