@@ -553,7 +553,7 @@ class ClientSession:
         self.state = peer_step(CLIENT, self.state, event)
 
     def _receive_first(self, attempt: _Attempt, frame: ServerFrame) -> None:
-        if sum(part is not None for part in (frame.welcome, frame.refused, frame.error)) > 1:
+        if frame.refused is not None and (frame.welcome or frame.error):
             raise RemoteProtocolError("a first frame that both welcomes and turns away")
         if frame.welcome is not None:
             misfit = self._misfit(frame.welcome)

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 from conftest import FaultyEcho
-from helpers import collect, failures, numbered, outputs
+from helpers import collect, failures, numbered, outputs, until
 
 from servestream_client import (
     ItemError,
@@ -215,7 +215,9 @@ async def test_outputs_received_before_the_server_went_for_good_are_delivered(li
     policy = RetryPolicy(attempts=3, initial=0.001, maximum=0.001)
     async with StreamClient(await listen(once), retry=policy) as client:
         stream = client.stream(ITEMS)
-        seen = []
+        seen = [await anext(stream)]
+        # The consumer looks away until all is over.
+        await until(lambda: stream._driver.finished)
         with pytest.raises(RetriesExhaustedError) as caught:
             async for output in stream:
                 seen.append(output)
