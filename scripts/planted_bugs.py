@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -221,7 +220,6 @@ def main() -> int:
     parser.add_argument("only", nargs="?", default="", help="plant only bugs whose name has this")
     only = parser.parse_args().only
     console = Console()
-    table = Table("planted", "in", "caught by")
     missed = 0
     for bug in BUGS:
         if only not in bug.name:
@@ -229,9 +227,9 @@ def main() -> int:
         with console.status(bug.name):
             test = caught_by(bug)
         missed += test is None
-        console.print(f"{'MISSED' if test is None else 'caught'}: {bug.name}")
-        table.add_row(bug.name, bug.path, test or "[red]nothing[/red]")
-    console.print(table)
+        verdict = "[red]MISSED[/red]" if test is None else f"caught by {test}"
+        console.print(f"{bug.name} ({bug.path}): {verdict}", soft_wrap=True)
+    console.print(f"{missed} missed")
     return 1 if missed else 0
 
 

@@ -111,6 +111,16 @@ class ServeFixture:
         """
         if self._process is not None:
             raise FixtureError("the fixture runs already")
+        try:
+            self._start()
+        except FixtureError as error:
+            # Ray gives a node 30 s to start, which a busy machine may exceed.
+            if "timed out during startup" not in str(error):
+                raise
+            self._on_phase("starting Ray once more, since it was too slow")
+            self._start()
+
+    def _start(self) -> None:
         self._directory = Path(new_directory())
         self._messages = queue.SimpleQueue()
         try:

@@ -8,6 +8,8 @@ See `StreamClient` for the client, `servestream_client.server` for the deploymen
 docs/protocol.md for what travels between them.
 """
 
+import logging
+
 from servestream_client.client import StreamClient
 from servestream_client.codecs import BytesCodec, Codec, ProtobufCodec
 from servestream_client.config import FlowControl, RetryPolicy
@@ -38,6 +40,7 @@ from servestream_client.errors import (
     WrongEventLoopError,
 )
 from servestream_client.session.stream import PredictionStream, StreamStatistics
+from servestream_client.version import __version__
 
 __all__ = [
     "AccessDeniedError",
@@ -72,4 +75,8 @@ __all__ = [
     "VersionMismatchError",
     "WrongApplicationError",
     "WrongEventLoopError",
+    "__version__",
 ]
+
+# Silent unless the application sets up logging.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
