@@ -36,7 +36,11 @@ LINE_SECONDS = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    options.images = min(options.images or len(digits()[0]), len(digits()[0]))
+    if options.kills * 2 > options.images:
+        parser.error(f"{options.kills} kills are too many for {options.images} images")
     console = Console(highlight=False)
     try:
         return _demo(options, console)
@@ -60,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         help="Serve's own proxy (default), or HAProxy",
     )
     parser.add_argument(
-        "--kills", type=int, default=3, metavar="N", help="replicas to kill (default: 3)"
+        "--kills", type=_at_least(0), default=3, metavar="N", help="replicas to kill (default: 3)"
     )
     parser.add_argument(
         "--images", type=_count, default=None, metavar="N", help="how many, or all (the default)"
@@ -71,8 +75,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"a whole number from {least} on, not {text!r}")
+        return int(text)
+
+    return number
+
+
 def _count(text: str) -> int | None:
-    return None if text == "all" else int(text)
+    return None if text == "all" else _at_least(1)(text)
 
 
 def _demo(options: argparse.Namespace, console: Console) -> int:

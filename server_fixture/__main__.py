@@ -28,7 +28,9 @@ applications:
   echo          gives back the bytes it gets (the default codec)
   not_a_stream  a deployment that does not speak the protocol
 
-Everything listens on 127.0.0.1 only. Ctrl-C or SIGTERM ends it in order.
+Ray listens on 127.0.0.1 only. Serve's gRPC ingress and its replicas listen on every interface,
+without authentication, since Serve has no option for it: do not run this in the open. Ctrl-C or
+SIGTERM ends it in order.
 """
 
 

@@ -58,6 +58,9 @@ def environment(ingress: Ingress, directory: str, cluster_id: str) -> dict[str, 
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         # A token of its own, so that Ray does not leave one in the home directory.
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # Ray then binds to loopback; it turns any other wish for 127.0.0.1 into the machine's
+        # address. The name is of the systems where that is the default.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "GRPC_VERBOSITY": "ERROR",
         # Serve logs into the session's directory, and not to the terminal besides.
         "RAY_SERVE_LOG_TO_STDERR": "0",
@@ -128,7 +131,7 @@ def cluster(
     directory: str | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[None]:
-    """Ray with Serve on loopback, and these applications of `server_fixture.app` on it.
+    """Ray on loopback with Serve on it, and these applications of `server_fixture.app` on it.
 
     Args:
         applications: names in `server_fixture.app.DEPLOYMENTS`; each is deployed as that.
@@ -179,7 +182,6 @@ def _start(port: int, directory: str, say: Callable[[str], None]) -> None:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     ray.init(
         address="local",
-        _node_ip_address="127.0.0.1",
         _temp_dir=directory,
         num_cpus=4,
         include_dashboard=False,

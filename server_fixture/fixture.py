@@ -50,7 +50,7 @@ class Replica(NamedTuple):
 
 
 class ServeFixture:
-    """Ray Serve on loopback, with replicas that can be killed and faults by plan.
+    """Ray Serve on this machine, with replicas that can be killed and faults by plan.
 
     Use it as a context manager, or call `start` and `stop`. Its methods may be called from any
     thread, one call at a time goes through.
