@@ -24,15 +24,13 @@ async def stream_one(serve: ServeFixture, application: str) -> None:
 
 
 async def test_an_unknown_application_among_several(serve: ServeFixture) -> None:
-    with pytest.raises(WrongApplicationError) as failure:
+    with pytest.raises(WrongApplicationError):
         await stream_one(serve, "nonsense")
-    assert failure.value.attempts == 1
 
 
 async def test_another_codec(serve: ServeFixture) -> None:
-    with pytest.raises(CodecMismatchError, match="digits") as failure:
+    with pytest.raises(CodecMismatchError, match="digits"):
         await stream_one(serve, "digits")
-    assert failure.value.attempts == 1
 
 
 async def test_a_replica_can_be_killed_once(serve: ServeFixture) -> None:
@@ -51,14 +49,12 @@ async def test_applications_that_cannot_answer(
 ) -> None:
     """One application alone, which the default proxy gives every request; then a stranger."""
     with ServeFixture(("digits",), ingress, replicas=1) as serve:
-        with pytest.raises(WrongApplicationError) as failure:
+        with pytest.raises(WrongApplicationError):
             await stream_one(serve, "nonsense")
-        assert failure.value.attempts == 1
 
         serve.deploy("not_a_stream")
-        with pytest.raises(NotAServerError) as stranger:
+        with pytest.raises(NotAServerError):
             await stream_one(serve, "not_a_stream")
-        assert stranger.value.attempts == 1
 
         async with StreamClient(serve.target, application="digits", codec=DigitsCodec()) as client:
             assert [answer async for answer in client.stream(images[:20])] == offline[:20]

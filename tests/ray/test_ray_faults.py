@@ -1,4 +1,8 @@
-"""Faults by plan, in a real replica behind a real ingress."""
+"""Faults by plan, in a real replica behind a real ingress.
+
+What is counted is resumes, not attempts: HAProxy was seen to fail an opening call once, which the
+client tries again.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,6 @@ async def stream_echo(serve: ServeFixture, fault: Fault) -> tuple[list[bytes], S
 async def test_a_call_that_ends_too_early_is_resumed(serve: ServeFixture) -> None:
     outputs, statistics = await stream_echo(serve, Fault(FaultKind.CLOSE, at=100))
     assert outputs == INPUTS
-    assert statistics.attempts == 2
     assert statistics.resumes == 1
 
 
@@ -43,26 +46,26 @@ async def test_duplicates_are_dropped(serve: ServeFixture) -> None:
 async def test_a_gap_abandons_the_attempt(serve: ServeFixture) -> None:
     outputs, statistics = await stream_echo(serve, Fault(FaultKind.SKIP, at=100))
     assert outputs == INPUTS
-    assert statistics.attempts == 2
+    assert statistics.resumes == 1
 
 
 async def test_bytes_that_are_no_frame_abandon_the_attempt(serve: ServeFixture) -> None:
     outputs, statistics = await stream_echo(serve, Fault(FaultKind.GARBAGE, at=100))
     assert outputs == INPUTS
-    assert statistics.attempts == 2
+    assert statistics.resumes == 1
 
 
 async def test_a_refusal_with_a_delay_is_honoured(serve: ServeFixture) -> None:
     outputs, statistics = await stream_echo(serve, Fault(FaultKind.REFUSE, at=1, seconds=0.3))
     assert outputs == INPUTS
-    assert statistics.attempts == 2
+    assert statistics.attempts >= 2
     assert statistics.resumes == 0
 
 
 async def test_a_slow_item_changes_no_order(serve: ServeFixture) -> None:
     outputs, statistics = await stream_echo(serve, Fault(FaultKind.SLOW, at=5, seconds=1.0))
     assert outputs == INPUTS
-    assert statistics.attempts == 1
+    assert statistics.resumes == 0
 
 
 async def test_a_slow_item_delays_no_other(serve: ServeFixture) -> None:
