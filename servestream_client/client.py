@@ -23,6 +23,7 @@ from servestream_client.errors import (
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
 from servestream_client.session.driver import StreamDriver, Target
+from servestream_client.session.pump import InputPump
 from servestream_client.session.stream import PredictionStream
 from servestream_client.transport.base import Link, Transport
 from servestream_client.transport.grpc_link import GrpcTransport, Metadata
@@ -296,11 +297,16 @@ class StreamClient(Generic[In, Out]):
             transport=self._connection,
             target=self._connection.target,
             retry=self._retry,
+            timeout=timeout,
+            close_timeout=self._close_timeout,
+        )
+        driver.pump = InputPump(
+            session=session,
             inputs=cast("Iterable[object] | AsyncIterable[object]", inputs),
             encode=codec.encode_input,
             max_item_bytes=self._flow.max_item_bytes,
-            timeout=timeout,
-            close_timeout=self._close_timeout,
+            pushed=driver.pushed,
+            refused=driver.notify,
         )
         return PredictionStream(
             driver,

@@ -4,13 +4,16 @@ A pure state machine. The driver around it moves inputs in (`push`, `finish`), o
 (`take`), and frames both ways (`next_frame`, `receive`); each of these returns at once. After any
 of them, there may be more frames to send and more outputs to take.
 
+Inputs and outputs are kept in runs, and a run of plain answers, which is nearly all there ever is,
+is taken in as a whole; whatever else comes goes item by item through the same rules.
+
 The rules implemented here are sections 4 to 11 of docs/protocol.md, seen from the client.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from servestream_client.config import FlowControl
@@ -46,6 +49,7 @@ from servestream_client.protocol.frames import (
 )
 from servestream_client.protocol.numbers import NumberSet
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD_BYTES, Pacer
+from servestream_client.protocol.runs import Run, RunQueue
 from servestream_client.protocol.states import (
     CLIENT,
     ClientEvent,
@@ -105,19 +109,24 @@ class ClientCounters:
     stale: int = 0
 
 
-class _Entry:
-    """One unanswered input: a member of the replay set."""
+@dataclass(slots=True)
+class _Failed:
+    """An input that was answered without the server."""
 
-    __slots__ = ("cancelled", "failure", "item", "next_index", "number", "payload", "sent_on")
+    failure: ItemFailure
+    cause: Exception | None
+    sent: bool
 
-    def __init__(self, number: int, payload: bytes, item: object) -> None:
-        self.number = number
-        self.payload = payload
-        self.item = item
-        self.next_index = 0
-        self.sent_on = 0
-        self.cancelled = False
-        self.failure: tuple[ItemFailure, Exception | None] | None = None
+
+class _Ready:
+    """Single outputs of consecutive inputs, of which some may have been taken."""
+
+    __slots__ = ("cursor", "first", "payloads")
+
+    def __init__(self, first: int, payloads: Sequence[bytes]) -> None:
+        self.first = first
+        self.payloads = payloads
+        self.cursor = 0
 
 
 class _Attempt:
@@ -136,6 +145,7 @@ class _Attempt:
         "open_sent",
         "pacer",
         "progressed",
+        "sent_through",
         "unsent",
     )
 
@@ -147,7 +157,8 @@ class _Attempt:
         self.pacer = Pacer(limits.unacknowledged_frames if limits else pacing)
         self.grant = CreditGrant(budget)
         self.deadline_ms = deadline_ms
-        self.unsent: deque[_Entry] = deque()
+        self.unsent = RunQueue()
+        self.sent_through = 0  # inputs go out in ascending order
         self.cancelled: list[int] = []
         self.in_flight_items = 0
         self.in_flight_bytes = 0
@@ -202,13 +213,21 @@ class ClientSession:
         self._budget = Credit(flow.output_items, flow.output_bytes)
 
         self._attempt: _Attempt | None = None
-        self._entries: dict[int, _Entry] = {}  # unanswered, ascending: the replay set
-        self._order: deque[int] = deque()  # if ordered: the numbers of _entries, head first
+        # The unanswered inputs, ascending: the replay set. If ordered, all from _head on.
+        self._payloads: dict[int, bytes] = {}
+        self._items: dict[int, object] = {}
+        self._head = 1
+        # Of these, the ones with something special about them:
+        self._next_index: dict[int, int] = {}  # partly received: the next output's index
+        self._cancelled: set[int] = set()
+        self._failures: dict[int, _Failed] = {}  # if ordered, until their turn comes
+
         self._replay_bytes = 0
         self._last_number = 0
+        self._sent_through = 0  # on any attempt
         self._finished = False
         self._places = 0  # inputs whose last output the consumer has not taken
-        self._ready: deque[Delivery] = deque()
+        self._ready: deque[Delivery | _Ready] = deque()
         self._held_outputs = 0
         self._held_bytes = 0
         self._taken = NumberSet()
@@ -222,10 +241,18 @@ class ClientSession:
             self._places < self._flow.window_items and self._replay_bytes < self._flow.window_bytes
         )
 
+    @property
+    def room(self) -> tuple[int, int]:
+        """How many inputs, and of how many bytes together, may be pushed now. See `fits`."""
+        return (
+            self._flow.window_items - self._places,
+            self._flow.window_bytes - self._replay_bytes,
+        )
+
     def fits(self, size: int) -> bool:
         """Whether a payload of `size` bytes may be pushed now; one is allowed whatever its size."""
         return self._places < self._flow.window_items and (
-            not self._entries or self._replay_bytes + size <= self._flow.window_bytes
+            not self._payloads or self._replay_bytes + size <= self._flow.window_bytes
         )
 
     def push(self, payload: bytes, item: object = None) -> int:
@@ -235,18 +262,28 @@ class ClientSession:
             payload: as the codec made it; at most `FlowControl.max_item_bytes`.
             item: handed back with a failure of this input.
         """
-        entry = self._append(payload, item)
+        return self.push_all((payload,), (item,), len(payload))
+
+    def push_all(self, payloads: Sequence[bytes], items: Sequence[object], size: int) -> int:
+        """Accept inputs, at least one, and return the first one's number. See `room`.
+
+        Args:
+            payloads: as the codec made them; each at most `FlowControl.max_item_bytes`.
+            items: as many, handed back with a failure of their input.
+            size: of the payloads together.
+        """
+        first = self._append(payloads, items, size)
         if self._attempt is not None:
-            self._attempt.unsent.append(entry)
-        return entry.number
+            self._attempt.unsent.append(Run(first, payloads, size))
+        return first
 
     def push_failure(
         self, kind: ItemErrorKind, text: str, item: object = None, cause: Exception | None = None
     ) -> int:
         """Accept an input that cannot be sent: its failure is delivered in its place."""
-        entry = self._append(b"", item)
-        self._fail_here(entry, kind, text, cause)
-        return entry.number
+        number = self._append((b"",), (item,), 0)
+        self._fail_here(number, kind, text, cause)
+        return number
 
     def finish(self) -> None:
         """No further inputs will come."""
@@ -254,27 +291,28 @@ class ClientSession:
 
     def cancel(self, number: int) -> None:
         """Nobody wants the outputs of this input any more. It still gets one answer."""
-        entry = self._entries.get(number)
-        if entry is None or entry.cancelled or entry.failure is not None:
+        if number not in self._payloads or number in self._cancelled or number in self._failures:
             return
-        entry.cancelled = True
+        self._cancelled.add(number)
         attempt = self._attempt
-        if attempt is not None and entry.sent_on == attempt.number:
+        if attempt is not None and number <= attempt.sent_through:
             attempt.cancelled.append(number)
         else:
-            self._fail_here(entry, ItemErrorKind.CANCELLED, "cancelled before it was sent")
+            if attempt is not None:
+                attempt.unsent.remove(number)
+            self._fail_here(number, ItemErrorKind.CANCELLED, "cancelled before it was sent")
 
-    def _append(self, payload: bytes, item: object) -> _Entry:
+    def _append(self, payloads: Sequence[bytes], items: Sequence[object], size: int) -> int:
         if self._finished:
             raise LocalProtocolError("input after finish()")
-        self._last_number += 1
-        self._places += 1
-        entry = _Entry(self._last_number, payload, item)
-        self._entries[entry.number] = entry
-        self._replay_bytes += len(payload)
-        if self._ordered:
-            self._order.append(entry.number)
-        return entry
+        first = self._last_number + 1
+        self._last_number += len(payloads)
+        self._places += len(payloads)
+        numbers = range(first, self._last_number + 1)
+        self._payloads.update(zip(numbers, payloads, strict=True))
+        self._items.update(zip(numbers, items, strict=True))
+        self._replay_bytes += size
+        return first
 
     # ---------------------------------------------------------------- what is known
 
@@ -286,12 +324,16 @@ class ClientSession:
     @property
     def unanswered(self) -> int:
         """How many inputs still lack their last output."""
-        return len(self._entries)
+        return len(self._payloads)
 
     @property
     def unsent(self) -> int:
         """How many unanswered inputs were never sent."""
-        return sum(not entry.sent_on for entry in self._entries.values())
+        waiting = sum(
+            number > self._sent_through and number not in self._failures
+            for number in self._payloads
+        )
+        return waiting + sum(not failed.sent for failed in self._failures.values())
 
     @property
     def taken_through(self) -> int:
@@ -301,7 +343,7 @@ class ClientSession:
     @property
     def complete(self) -> bool:
         """Every input there will ever be is answered. Outputs may still wait to be taken."""
-        return self._finished and not self._entries
+        return self._finished and not self._payloads
 
     @property
     def held_outputs(self) -> int:
@@ -357,13 +399,12 @@ class ClientSession:
             self._flow.max_unacknowledged_frames,
             deadline_ms,
         )
-        for entry in list(self._entries.values()):
-            if entry.failure is not None:
-                continue
-            if entry.cancelled:
-                self._fail_here(entry, ItemErrorKind.CANCELLED, "cancelled")
-            else:
-                attempt.unsent.append(entry)
+        for number in sorted(self._cancelled - self._failures.keys()):
+            self._fail_here(number, ItemErrorKind.CANCELLED, "cancelled")
+        for number, payload in self._payloads.items():
+            if number not in self._failures:
+                start_index = self._next_index.get(number, 0)
+                attempt.unsent.append(Run(number, (payload,), len(payload), start_index))
         self._attempt = attempt
         return attempt.number
 
@@ -424,7 +465,7 @@ class ClientSession:
             codec=self._codec,
             application=self._application,
             order=Order.INPUT if self._ordered else Order.ANY,
-            first_number=attempt.unsent[0].number if attempt.unsent else self._last_number + 1,
+            first_number=attempt.unsent.head.first if attempt.unsent else self._last_number + 1,
             limits=self._offer(),
             deadline_ms=attempt.deadline_ms,
             parameters=self._parameters,
@@ -446,58 +487,69 @@ class ClientSession:
         return runs
 
     def _runs(self, attempt: _Attempt, limits: Limits) -> Iterator[InputRun]:
-        room = min(FRAME_TARGET_BYTES, limits.frame_bytes)
-        payloads: list[bytes] = []
-        first: _Entry | None = None
-        size = 0
+        frame_room = min(FRAME_TARGET_BYTES, limits.frame_bytes)
+        opening = self.state is ClientState.OPENING
+        used = 0
         while attempt.unsent:
-            entry = attempt.unsent[0]
-            if entry.failure is not None:  # cancelled before it was sent
-                attempt.unsent.popleft()
+            head = attempt.unsent.head
+            if opening and (head.start_index or head.size > limits.item_bytes):
+                return  # what was known of an earlier server may not hold for this one
+            if head.size > limits.item_bytes and self._fail_too_large(attempt, head, limits):
                 continue
-            length = len(entry.payload)
-            if self.state is ClientState.OPENING and (
-                length > limits.item_bytes or entry.next_index
-            ):
-                break  # what was known of an earlier server may not hold for this one
-            if length > limits.item_bytes:
-                attempt.unsent.popleft()
-                self._fail_here(
-                    entry,
-                    ItemErrorKind.INPUT_TOO_LARGE,
-                    f"{length} bytes encoded, and the server accepts {limits.item_bytes}",
-                )
-                continue
-            if attempt.in_flight_items and (
-                attempt.in_flight_items >= limits.window_items
-                or attempt.in_flight_bytes + length > limits.window_bytes
-            ):
-                break
-            if size and size + length + ITEM_OVERHEAD_BYTES > room:
-                break
-            attempt.unsent.popleft()
-            size += length + ITEM_OVERHEAD_BYTES
-            if first is not None and (
-                entry.number != first.number + len(payloads) or entry.next_index
-            ):
-                yield InputRun(first.number, payloads, first.next_index)
-                first, payloads = None, []
-            if first is None:
-                first = entry
-            payloads.append(entry.payload)
-            self._note_sent(attempt, entry, length)
-        if first is not None:
-            yield InputRun(first.number, payloads, first.next_index)
+            count = self._fitting(attempt, limits, head, frame_room, used)
+            if count < len(head.payloads) and (used or not count):
+                return  # the rest of a run is better off in a frame of its own
+            run = attempt.unsent.take(count)
+            used += run.frame_bytes
+            self._note_sent(attempt, run)
+            yield InputRun(run.first, run.payloads, run.start_index)
 
-    def _note_sent(self, attempt: _Attempt, entry: _Entry, length: int) -> None:
-        if entry.sent_on:
-            self.counters.replayed += 1
-        else:
-            self.counters.sent += 1
-        entry.sent_on = attempt.number
-        attempt.in_flight_items += 1
-        attempt.in_flight_bytes += length
-        attempt.inputs_sent += 1
+    def _fail_too_large(self, attempt: _Attempt, run: Run, limits: Limits) -> bool:
+        """Fail those inputs of a run that the server does not accept; False if there are none."""
+        found = False
+        for number, payload in enumerate(tuple(run.payloads), run.first):
+            if len(payload) > limits.item_bytes:
+                found = True
+                attempt.unsent.remove(number)
+                self._fail_here(
+                    number,
+                    ItemErrorKind.INPUT_TOO_LARGE,
+                    f"{len(payload)} bytes encoded, and the server accepts {limits.item_bytes}",
+                )
+        return found
+
+    def _fitting(
+        self, attempt: _Attempt, limits: Limits, run: Run, frame_room: int, used: int
+    ) -> int:
+        """How many of a run's inputs fit into the window and into the frame.
+
+        One is always allowed when none is unanswered, and one goes alone into a frame.
+        """
+        items, size = attempt.in_flight_items, attempt.in_flight_bytes
+        if (
+            items + len(run.payloads) <= limits.window_items
+            and size + run.size <= limits.window_bytes
+            and used + run.frame_bytes <= frame_room
+        ):
+            return len(run.payloads)
+        for count, length in enumerate(map(len, run.payloads)):
+            if items and (items >= limits.window_items or size + length > limits.window_bytes):
+                return count
+            if used and used + length + ITEM_OVERHEAD_BYTES > frame_room:
+                return count
+            items, size, used = items + 1, size + length, used + length + ITEM_OVERHEAD_BYTES
+        return len(run.payloads)
+
+    def _note_sent(self, attempt: _Attempt, run: Run) -> None:
+        count = len(run.payloads)
+        replayed = min(count, max(0, self._sent_through - run.first + 1))
+        self.counters.replayed += replayed
+        self.counters.sent += count - replayed
+        self._sent_through = max(self._sent_through, run.last)
+        attempt.sent_through = run.last
+        attempt.in_flight_items += count
+        attempt.in_flight_bytes += run.size
+        attempt.inputs_sent += count
 
     def _end_to_send(self, attempt: _Attempt) -> ClientEnd | None:
         if (
@@ -583,13 +635,14 @@ class ClientSession:
         """
         if self.welcome is not None and self.welcome.restartable:
             return
-        for entry in attempt.unsent:
-            if entry.next_index and entry.failure is None:
+        for number, index in sorted(self._next_index.items()):
+            if number > attempt.sent_through and number not in self._failures:
+                attempt.unsent.remove(number)
                 self._fail_here(
-                    entry,
+                    number,
                     ItemErrorKind.INTERRUPTED,
-                    f"cut after {entry.next_index} outputs, and its handler can neither start in"
-                    " the middle nor repeat itself",
+                    f"cut after {index} outputs, and its handler can neither start in the middle"
+                    " nor repeat itself",
                 )
 
     def _misfit(self, welcome: Welcome) -> Refused | None:
@@ -619,29 +672,49 @@ class ClientSession:
             *frame.parts,
             *frame.errors,
         ]
-        # Which of a frame's outputs the server counted last, and let exceed the credit, does not
-        # show: it may have been the largest (docs section 7).
-        for size in sorted(_sizes(frame)):
-            attempt.grant.receive(size)
+        attempt.grant.receive_all(list(_sizes(frame)))
         if self._ordered and len(answers) > 1:
             answers.sort(key=_place)
         for answer in answers:
             if isinstance(answer, OutputRun):
-                for number, payload in enumerate(answer.payloads, answer.first_number):
-                    self._receive_output(attempt, number, 0, payload, last=True)
+                self._receive_run(attempt, answer)
             elif isinstance(answer, OutputPart):
                 self._receive_part(attempt, answer)
             else:
                 self._receive_failure(attempt, answer)
 
+    def _receive_run(self, attempt: _Attempt, run: OutputRun) -> None:
+        first, payloads = run.first_number, run.payloads
+        size = sum(map(len, payloads))
+        if size > self._flow.max_item_bytes or not self._all_new(attempt, first, len(payloads)):
+            for number, payload in enumerate(payloads, first):
+                self._receive_output(attempt, number, 0, payload, last=True)
+            return
+        self.counters.received += len(payloads)
+        attempt.progressed = True
+        self._held_outputs += len(payloads)
+        self._held_bytes += size
+        self._ready.append(_Ready(first, payloads))
+        self._answered(attempt, first, len(payloads))
+
+    def _all_new(self, attempt: _Attempt, first: int, count: int) -> bool:
+        """Whether these single outputs are what `_answerable` and the order allow, all of them.
+
+        False if that takes a closer look.
+        """
+        if self._next_index or self._failures or first + count - 1 > attempt.sent_through:
+            return False
+        if self._ordered:
+            return first == self._head
+        return all(map(self._payloads.__contains__, range(first, first + count)))
+
     def _receive_part(self, attempt: _Attempt, part: OutputPart) -> None:
         if not part.payloads:
             if not part.last:
                 raise RemoteProtocolError(f"an empty part for input {part.number}")
-            entry = self._answerable(attempt, part.number, part.first_index)
-            if entry is not None:
-                self._answered(attempt, entry)
+            if self._answerable(attempt, part.number, part.first_index):
                 self._ready.append(Delivery(part.number, part.first_index, None, None, True))
+                self._answered(attempt, part.number)
             return
         final = len(part.payloads) - 1
         for offset, payload in enumerate(part.payloads):
@@ -661,61 +734,61 @@ class ClientSession:
                 f"output {index} of input {number} has {len(payload)} bytes, and at most"
                 f" {self._flow.max_item_bytes} were allowed"
             )
-        entry = self._answerable(attempt, number, index)
-        if entry is None:
+        if not self._answerable(attempt, number, index):
             return
-        entry.next_index += 1
         self._held_outputs += 1
         self._held_bytes += len(payload)
         self._ready.append(Delivery(number, index, payload, None, last))
         if last:
-            self._answered(attempt, entry)
+            self._answered(attempt, number)
+        else:
+            self._next_index[number] = index + 1
 
     def _receive_failure(self, attempt: _Attempt, failure: ItemFailure) -> None:
-        entry = self._answerable(attempt, failure.number, failure.index)
-        if entry is None:
-            return
-        self._ready.append(Delivery(failure.number, failure.index, None, failure, True, entry.item))
-        self._answered(attempt, entry)
+        number = failure.number
+        if self._answerable(attempt, number, failure.index):
+            self._ready.append(
+                Delivery(number, failure.index, None, failure, True, self._items[number])
+            )
+            self._answered(attempt, number)
 
-    def _answerable(self, attempt: _Attempt, number: int, index: int) -> _Entry | None:
-        """The input that an answer is for, or None if the answer is a duplicate.
+    def _answerable(self, attempt: _Attempt, number: int, index: int) -> bool:
+        """Whether an answer is new, or else a duplicate (docs section 6).
 
         Raises:
             RemoteProtocolError: there is no such input, or something before this answer is
                 missing.
         """
-        entry = self._entries.get(number)
-        if entry is None:
+        if number not in self._payloads:
             if not 1 <= number <= self._last_number:
                 raise RemoteProtocolError(f"an answer to input {number}, which was never sent")
             self.counters.duplicates += 1
-            return None
-        if entry.sent_on != attempt.number:
+            return False
+        if number > attempt.sent_through or number in self._failures:
             raise RemoteProtocolError(
                 f"an answer to input {number}, which was not sent on this attempt"
             )
-        if index < entry.next_index:
+        next_index = self._next_index.get(number, 0)
+        if index < next_index:
             self.counters.duplicates += 1
-            return None
-        if index > entry.next_index:
+            return False
+        if index > next_index:
             raise RemoteProtocolError(
-                f"a gap: output {index} of input {number} came before output {entry.next_index}"
+                f"a gap: output {index} of input {number} came before output {next_index}"
             )
-        if self._ordered and number != self._order[0]:
+        if self._ordered and number != self._head:
             raise RemoteProtocolError(
-                f"a gap: an answer to input {number} came before one to input {self._order[0]}"
+                f"a gap: an answer to input {number} came before one to input {self._head}"
             )
         self.counters.received += 1
         attempt.progressed = True
-        return entry
+        return True
 
-    def _answered(self, attempt: _Attempt, entry: _Entry) -> None:
-        attempt.in_flight_items -= 1
-        attempt.in_flight_bytes -= len(entry.payload)
-        self._remove(entry)
+    def _answered(self, attempt: _Attempt, first: int, count: int = 1) -> None:
+        attempt.in_flight_items -= count
+        attempt.in_flight_bytes -= self._remove(first, count)
         if self._ordered:
-            self._order.popleft()
+            self._head += count
             self._release_failures()
 
     def _check_end(self, attempt: _Attempt, end: ServerEnd) -> None:
@@ -737,49 +810,96 @@ class ClientSession:
     def take(self) -> Delivery | None:
         """What comes next for the consumer, or None while nothing is there."""
         while self._ready:
-            delivery = self._ready.popleft()
-            if delivery.payload is not None:
+            head = self._ready[0]
+            if isinstance(head, _Ready):
+                run = self.take_run(1)
+                if run is not None:
+                    self.release(run)
+                    return Delivery(run.first_number, 0, run.payloads[0], None, True)
+                continue
+            self._ready.popleft()
+            if head.payload is not None:
                 self._held_outputs -= 1
-                self._held_bytes -= len(delivery.payload)
-            if delivery.last:
+                self._held_bytes -= len(head.payload)
+            if head.last:
                 self._places -= 1
-                self._taken.add(delivery.number)
-            if delivery.payload is not None or delivery.failure is not None:
-                return delivery
+                self._taken.add(head.number)
+            if head.payload is not None or head.failure is not None:
+                return head
         return None
+
+    def take_run(self, limit: int) -> OutputRun | None:
+        """The next outputs at once, at most `limit`, if they are single outputs of consecutive
+        inputs; otherwise None.
+
+        They count as held until they are given to `release`.
+        """
+        if not self._ready:
+            return None
+        head = self._ready[0]
+        if not isinstance(head, _Ready):
+            return None
+        first, begin, end = head.first + head.cursor, head.cursor, head.cursor + limit
+        head.cursor = end
+        if end >= len(head.payloads):
+            self._ready.popleft()
+        return OutputRun(first, head.payloads[begin:end])
+
+    def release(self, run: OutputRun) -> None:
+        """The consumer has taken these outputs of `take_run`."""
+        count = len(run.payloads)
+        self._held_outputs -= count
+        self._held_bytes -= sum(map(len, run.payloads))
+        self._places -= count
+        self._taken.add_run(run.first_number, count)
 
     # ---------------------------------------------------------------- failures on this side
 
     def _fail_here(
-        self, entry: _Entry, kind: ItemErrorKind, text: str, cause: Exception | None = None
+        self, number: int, kind: ItemErrorKind, text: str, cause: Exception | None = None
     ) -> None:
         """Answer an input without the server; when ordered, once its turn has come."""
-        entry.failure = (ItemFailure(entry.number, kind, text, entry.next_index), cause)
+        index = self._next_index.get(number, 0)
+        self._failures[number] = _Failed(
+            ItemFailure(number, kind, text, index), cause, sent=number <= self._sent_through
+        )
         if self._ordered:
             self._release_failures()
         else:
-            self._deliver_failure(entry)
+            self._deliver_failure(number)
 
     def _release_failures(self) -> None:
-        while self._order:
-            entry = self._entries[self._order[0]]
-            if entry.failure is None:
-                return
-            self._order.popleft()
-            self._deliver_failure(entry)
+        while self._head in self._failures:
+            self._deliver_failure(self._head)
+            self._head += 1
 
-    def _deliver_failure(self, entry: _Entry) -> None:
-        if entry.failure is None:
-            raise LocalProtocolError(f"input {entry.number} has not failed")
-        failure, cause = entry.failure
-        self._remove(entry)
+    def _deliver_failure(self, number: int) -> None:
+        failed = self._failures[number]
         self._ready.append(
-            Delivery(entry.number, failure.index, None, failure, True, entry.item, cause)
+            Delivery(
+                number,
+                failed.failure.index,
+                None,
+                failed.failure,
+                True,
+                self._items[number],
+                failed.cause,
+            )
         )
+        self._remove(number)
 
-    def _remove(self, entry: _Entry) -> None:
-        del self._entries[entry.number]
-        self._replay_bytes -= len(entry.payload)
+    def _remove(self, first: int, count: int = 1) -> int:
+        """Forget inputs that are answered, and return the size of their payloads."""
+        numbers = range(first, first + count)
+        size = sum(map(len, map(self._payloads.pop, numbers)))
+        deque(map(self._items.pop, numbers), maxlen=0)
+        self._replay_bytes -= size
+        if self._next_index or self._failures or self._cancelled:
+            for number in numbers:
+                self._next_index.pop(number, None)
+                self._failures.pop(number, None)
+                self._cancelled.discard(number)
+        return size
 
 
 def _ranges(numbers: list[int]) -> list[NumberRange]:

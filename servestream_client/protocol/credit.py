@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from servestream_client.errors import RemoteProtocolError
 from servestream_client.protocol.frames import Credit
 
@@ -34,6 +36,26 @@ class CreditGrant:
             )
         self._received_outputs += 1
         self._received_bytes += size
+
+    def receive_all(self, sizes: Sequence[int]) -> None:
+        """The outputs of one frame came, new or duplicate; their sizes in bytes.
+
+        Which of a frame's outputs the server counted last, and let exceed the credit, does not
+        show: it may have been the largest (docs section 7).
+
+        Raises:
+            RemoteProtocolError: the server had no credit for them.
+        """
+        total = sum(sizes)
+        if (
+            self._received_outputs + len(sizes) <= self._granted.outputs
+            and self._received_bytes + total < self._granted.bytes
+        ):
+            self._received_outputs += len(sizes)
+            self._received_bytes += total
+            return
+        for size in sorted(sizes):
+            self.receive(size)
 
     @property
     def received_outputs(self) -> int:
@@ -90,7 +112,15 @@ class CreditBalance:
         """Whether one more output, of whatever size, may go out."""
         return self._outputs < self._granted.outputs and self._bytes < self._granted.bytes
 
-    def spend(self, size: int) -> None:
-        """An output of `size` bytes goes out."""
-        self._outputs += 1
+    @property
+    def left(self) -> Credit:
+        """What may still go out; the last output may exceed the bytes."""
+        return Credit(
+            max(0, self._granted.outputs - self._outputs),
+            max(0, self._granted.bytes - self._bytes),
+        )
+
+    def spend(self, size: int, outputs: int = 1) -> None:
+        """Outputs of `size` bytes together go out."""
+        self._outputs += outputs
         self._bytes += size

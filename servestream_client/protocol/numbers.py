@@ -25,6 +25,14 @@ class NumberSet:
             self.through += 1
             self._beyond.remove(self.through)
 
+    def add_run(self, first: int, count: int) -> None:
+        """Add `count` numbers from `first` on."""
+        if first == self.through + 1 and not self._beyond:
+            self.through += count
+            return
+        for number in range(first, first + count):
+            self.add(number)
+
     def __contains__(self, number: int) -> bool:
         return 1 <= number <= self.through or number in self._beyond
 

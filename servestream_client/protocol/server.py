@@ -1,8 +1,11 @@
 """The server's side of one attempt: what came, what is computed, what may go out.
 
 A pure state machine, like its sibling. The runner around it moves frames (`receive`,
-`next_frame`), inputs to handlers (`next_input`) and their results back (`output`, `close`,
+`next_frame`), inputs to handlers (`next_run`) and their results back (`outputs`, `output`, `close`,
 `fail`). It lives as long as one call: whatever must survive is the client's to carry.
+
+Inputs and plain outputs are kept in runs, like at the client; an input of which more is to be known
+than its number has a `_Work`.
 
 The rules implemented here are sections 4 to 13 of docs/protocol.md, seen from the server.
 """
@@ -10,8 +13,9 @@ The rules implemented here are sections 4 to 13 of docs/protocol.md, seen from t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from servestream_client.errors import (
     ItemErrorKind,
@@ -44,6 +48,7 @@ from servestream_client.protocol.frames import (
     Welcome,
 )
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD_BYTES, Pacer
+from servestream_client.protocol.runs import Run, RunQueue
 from servestream_client.protocol.states import (
     SERVER,
     ServerEvent,
@@ -83,8 +88,7 @@ class ServerOffer:
     ahead_bytes: int = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """One input for the handler.
 
     Attributes:
@@ -99,18 +103,42 @@ class Input:
 
 
 class _Work:
-    """One input that is not answered yet."""
+    """An input that is not answered by a single output, or not yet."""
 
-    __slots__ = ("cancelled", "closed", "failure", "input", "next_index", "outputs", "started")
+    __slots__ = ("closed", "failure", "next_index", "number", "outputs", "placed")
 
-    def __init__(self, item: Input) -> None:
-        self.input = item
-        self.next_index = item.start_index
+    def __init__(self, number: int, next_index: int = 0) -> None:
+        self.number = number
+        self.next_index = next_index
         self.outputs: deque[bytes] = deque()
-        self.started = False
-        self.cancelled = False
         self.closed = False
         self.failure: ItemFailure | None = None
+        self.placed = False  # in the outbox
+
+
+class _Order:
+    """The numbers of the inputs in the order in which they came; only runs of them are kept."""
+
+    __slots__ = ("_ranges",)
+
+    def __init__(self) -> None:
+        self._ranges: deque[range] = deque()
+
+    @property
+    def turn(self) -> int:
+        """The next number to be answered; 0 if there is none."""
+        return self._ranges[0].start if self._ranges else 0
+
+    def append(self, first: int, count: int) -> None:
+        self._ranges.append(range(first, first + count))
+
+    def advance(self, count: int) -> None:
+        """So many numbers, consecutive ones, have had their turn."""
+        head = self._ranges.popleft()
+        if count < len(head):
+            self._ranges.appendleft(head[count:])
+        elif count > len(head):
+            self.advance(count - len(head))
 
 
 class ServerSession:
@@ -133,16 +161,22 @@ class ServerSession:
         self._farewell: StreamFailure | ServerEnd | None = None
 
         self._ordered = True
-        self._work: dict[int, _Work] = {}  # unanswered, ascending
-        self._unstarted: deque[_Work] = deque()
-        self._emittable: deque[_Work] = deque()  # ordered: every unanswered input, head first
+        self._open: dict[int, int] = {}  # inputs not closed yet, ascending, with their sizes
+        self._open_bytes = 0
+        self._unanswered = 0  # inputs whose answer is not on its way yet, closed or not
+        self._unstarted = RunQueue()
+        self._started_through = 0
+        self._cancelled: set[int] = set()
         self._newly_cancelled: list[int] = []
+        self._works: dict[int, _Work] = {}
+        self._order = _Order()
+        self._early: dict[int, Run | _Work] = {}  # ordered: answers whose turn has not come
+        self._outbox: deque[Run | _Work] = deque()
+        self._held_bytes = 0
         self._last_seen = 0
         self._last_number = 0
         self._received = 0
         self._answered = 0
-        self._unanswered_bytes = 0
-        self._held_bytes = 0
 
     # ---------------------------------------------------------------- what is known
 
@@ -154,7 +188,7 @@ class ServerSession:
     @property
     def unanswered(self) -> int:
         """How many inputs that came lack their last output."""
-        return len(self._work)
+        return self._unanswered
 
     # ---------------------------------------------------------------- frames in
 
@@ -264,9 +298,7 @@ class ServerSession:
         """The client half-closed the call, or went away: gRPC does not tell them apart."""
         self._step(ServerEvent.HALF_CLOSE)
         if self.over:
-            self._work.clear()
-            self._unstarted.clear()
-            self._emittable.clear()
+            self._drop_everything()
 
     def _step(self, event: ServerEvent) -> None:
         self.state = peer_step(SERVER, self.state, event)
@@ -294,54 +326,61 @@ class ServerSession:
             raise RemoteProtocolError(
                 f"metadata for {len(run.metadata)} of {len(run.payloads)} inputs"
             )
-        start_index = run.first_start_index
-        for number, payload in enumerate(run.payloads, run.first_number):
-            self._accept(Input(number, payload, start_index))
-            start_index = 0
-
-    def _accept(self, item: Input) -> None:
-        limits, size = self._limits, len(item.payload)
-        if size > limits.item_bytes:
-            raise RemoteProtocolError(
-                f"input {item.number} has {size} bytes, and at most {limits.item_bytes} were"
-                " allowed"
-            )
-        if self._work and (
-            len(self._work) >= limits.window_items
-            or self._unanswered_bytes + size > limits.window_bytes
-        ):
-            raise RemoteProtocolError(
-                f"input {item.number} exceeds the window of {limits.window_items} inputs and"
-                f" {limits.window_bytes} bytes"
-            )
-        work = _Work(item)
-        self._work[item.number] = work
-        self._unstarted.append(work)
+        self._check_size(run)
+        count, size = len(run.payloads), sum(map(len, run.payloads))
+        accepted = Run(run.first_number, run.payloads, size, run.first_start_index)
+        self._open.update(
+            zip(range(accepted.first, accepted.last + 1), map(len, run.payloads), strict=True)
+        )
+        self._open_bytes += size
+        self._unanswered += count
+        self._received += count
+        self._last_seen = accepted.last
+        if accepted.start_index:
+            self._works[accepted.first] = _Work(accepted.first, accepted.start_index)
         if self._ordered:
-            self._emittable.append(work)
-        self._last_seen = item.number
-        self._received += 1
-        self._unanswered_bytes += size
+            self._order.append(accepted.first, count)
+        self._unstarted.append(accepted)
+
+    def _check_size(self, run: InputRun) -> None:
+        """
+        Raises:
+            RemoteProtocolError: an input is too large, or beyond the window.
+        """
+        limits, items, size = self._limits, self._unanswered, self._open_bytes
+        for number, length in enumerate(map(len, run.payloads), run.first_number):
+            if length > limits.item_bytes:
+                raise RemoteProtocolError(
+                    f"input {number} has {length} bytes, and at most {limits.item_bytes} were"
+                    " allowed"
+                )
+            if items and (items >= limits.window_items or size + length > limits.window_bytes):
+                raise RemoteProtocolError(
+                    f"input {number} exceeds the window of {limits.window_items} inputs and"
+                    f" {limits.window_bytes} bytes"
+                )
+            items, size = items + 1, size + length
 
     def _receive_cancelled(self, ranges: Sequence[NumberRange]) -> None:
-        # A range is the client's word and may be huge; the unanswered inputs are bounded. Both
+        # A range is the client's word and may be huge; the open inputs are bounded. Both
         # ascend, so one walk over each is enough.
         if len(ranges) > self._limits.window_items:
             raise RemoteProtocolError(
                 f"{len(ranges)} ranges cancelled, in a window of {self._limits.window_items} inputs"
             )
         ascending = deque(sorted((cancelled.first, cancelled.last) for cancelled in ranges))
-        for number, work in list(self._work.items()):
+        for number in list(self._open):
             while ascending and ascending[0][1] < number:
                 ascending.popleft()
             if not ascending:
                 return
-            if number < ascending[0][0] or work.closed or work.cancelled:
+            if number < ascending[0][0] or number in self._cancelled:
                 continue
-            work.cancelled = True
-            if work.started:
+            if number <= self._started_through:
+                self._cancelled.add(number)
                 self._newly_cancelled.append(number)
             else:
+                self._unstarted.remove(number)
                 self.fail(number, ItemErrorKind.CANCELLED, "cancelled before it was started")
 
     def _receive_end(self, last_number: int) -> None:
@@ -356,19 +395,41 @@ class ServerSession:
 
     @property
     def startable(self) -> bool:
-        """Whether `next_input` may have something."""
-        return bool(self._unstarted) and self._held_bytes < self._offer.ahead_bytes
+        """Whether there is an input to start, and not too much output waits already (docs
+        section 7).
+        """
+        return bool(self._unstarted) and not self.full
+
+    @property
+    def full(self) -> bool:
+        """Whether too much output waits for its turn or for credit to start any input."""
+        return self._held_bytes >= self._offer.ahead_bytes
+
+    @property
+    def startable_inputs(self) -> int:
+        """How many inputs are `startable`."""
+        return sum(len(run.payloads) for run in self._unstarted) if self.startable else 0
+
+    def next_run(self, limit: int) -> Run | None:
+        """The next inputs to hand to the handler, consecutive ones and at most `limit`; None if
+        nothing is `startable`.
+        """
+        if not self.startable:
+            return None
+        run = self._unstarted.take(limit)
+        self._started_through = run.last
+        return run
+
+    def put_back(self, run: Run) -> None:
+        """Inputs of the last `next_run` were not started after all."""
+        if not self.over:
+            self._started_through = run.first - 1
+            self._unstarted.put_back(run)
 
     def next_input(self) -> Input | None:
-        """The next input to hand to the handler; None while there is none, or too much output
-        waits already (docs section 7).
-        """
-        while self.startable:
-            work = self._unstarted.popleft()
-            if not work.closed:
-                work.started = True
-                return work.input
-        return None
+        """Like `next_run`, for one input."""
+        run = self.next_run(1)
+        return Input(run.first, run.payloads[0], run.start_index) if run else None
 
     def take_cancelled(self) -> Sequence[int]:
         """Started inputs that the client has cancelled since the last call.
@@ -378,14 +439,34 @@ class ServerSession:
         numbers, self._newly_cancelled = self._newly_cancelled, []
         return numbers
 
+    def outputs(self, first: int, payloads: Sequence[bytes]) -> None:
+        """The single outputs of the inputs `first`, `first` + 1 and so on, which answer them.
+
+        Like `output` with `last` for each.
+        """
+        size = sum(map(len, payloads))
+        numbers = range(first, first + len(payloads))
+        if (
+            self._works
+            or size > self._item_bytes_out
+            or not all(map(self._open.__contains__, numbers))
+        ):
+            for number, payload in zip(numbers, payloads, strict=True):
+                self.output(number, payload, last=True)
+            return
+        self._open_bytes -= sum(map(self._open.pop, numbers))
+        if self._cancelled:
+            self._cancelled.difference_update(numbers)
+        self._held_bytes += size
+        self._answer_with(Run(first, payloads, size))
+
     def output(self, number: int, payload: bytes, *, last: bool) -> None:
         """An output of an input; `last` answers it.
 
         An output that is larger than the client accepts fails its input instead. What belongs
         to an attempt that is over, or to an input that was answered, is dropped.
         """
-        work = self._work.get(number)
-        if work is None or work.closed:
+        if number not in self._open:
             return
         if len(payload) > self._item_bytes_out:
             self.fail(
@@ -394,31 +475,84 @@ class ServerSession:
                 f"an output of {len(payload)} bytes, and the client accepts {self._item_bytes_out}",
             )
             return
-        work.outputs.append(payload)
-        work.closed = last
         self._held_bytes += len(payload)
-        if not self._ordered:
-            self._emittable.append(work)
+        if last and number not in self._works:
+            self._close(number)
+            self._answer_with(Run(number, (payload,), len(payload)))
+            return
+        work = self._work(number)
+        work.outputs.append(payload)
+        self._continue(work, closed=last)
 
     def close(self, number: int) -> None:
         """An input is answered by the outputs that it has had."""
-        work = self._work.get(number)
-        if work is not None and not work.closed:
-            work.closed = True
-            if not self._ordered:
-                self._emittable.append(work)
+        if number in self._open:
+            self._continue(self._work(number), closed=True)
 
     def fail(self, number: int, kind: ItemErrorKind, text: str, *, retryable: bool = False) -> None:
         """An input failed, and with it nothing else."""
-        work = self._work.get(number)
-        if work is None or work.closed:
+        if number in self._open:
+            work = self._work(number)
+            index = work.next_index + len(work.outputs)
+            work.failure = ItemFailure(number, kind, text, index, retryable)
+            self._continue(work, closed=True)
+
+    def _work(self, number: int) -> _Work:
+        return self._works.setdefault(number, _Work(number))
+
+    def _close(self, number: int) -> None:
+        self._open_bytes -= self._open.pop(number)
+        self._cancelled.discard(number)
+
+    def _answer_with(self, run: Run) -> None:
+        """Single outputs, which answer their inputs: send them in their turn."""
+        if self._ordered and run.first != self._order.turn:
+            self._early.update(
+                (number, Run(number, (payload,), len(payload)))
+                for number, payload in enumerate(run.payloads, run.first)
+            )
             return
-        work.closed = True
-        work.failure = ItemFailure(
-            number, kind, text, work.next_index + len(work.outputs), retryable
-        )
-        if not self._ordered:
-            self._emittable.append(work)
+        self._post(run)
+        if self._ordered:
+            self._order.advance(len(run.payloads))
+            self._call_up()
+
+    def _continue(self, work: _Work, *, closed: bool) -> None:
+        """An input has got another output, or its end: send it in its turn."""
+        if closed:
+            work.closed = True
+            self._close(work.number)
+        if self._ordered and work.number != self._order.turn:
+            self._early[work.number] = work
+            return
+        if not work.placed:
+            work.placed = True
+            self._outbox.append(work)
+        if self._ordered and work.closed:
+            self._order.advance(1)
+            self._call_up()
+
+    def _call_up(self) -> None:
+        """Send the answers that were early, as far as their turn has come."""
+        while self._early and (answer := self._early.pop(self._order.turn, None)):
+            if isinstance(answer, Run):
+                self._post(answer)
+            else:
+                answer.placed = True
+                self._outbox.append(answer)
+                if not answer.closed:
+                    return
+            self._order.advance(1)
+
+    def _post(self, run: Run) -> None:
+        tail = self._outbox[-1] if self._outbox else None
+        if not (isinstance(tail, Run) and tail.join(run)):
+            self._outbox.append(run)
+
+    def _drop_everything(self) -> None:
+        for kept in (self._open, self._works, self._early, self._outbox, self._unstarted):
+            kept.clear()
+        self._unanswered = 0
 
     def drain(self, grace_ms: int, endpoints: Sequence[str] = ()) -> None:
         """Leave: ask the client to go elsewhere once it has its answers."""
@@ -432,9 +566,7 @@ class ServerSession:
         if self.state is ServerState.LINGERING:
             return  # the last word is spoken
         self.state = local_step(SERVER, self.state, ServerEvent.FAIL)
-        self._work.clear()
-        self._unstarted.clear()
-        self._emittable.clear()
+        self._drop_everything()
         self._farewell = StreamFailure(kind, text, retry_after_ms)
 
     # ---------------------------------------------------------------- frames out
@@ -449,24 +581,24 @@ class ServerSession:
         greeting, self._greeting = self._greeting, None
         if isinstance(greeting, Refused):
             return ServerFrame(refused=greeting)
-        outputs: list[OutputRun] = []
+        runs: list[Run] = []
         parts: list[OutputPart] = []
         errors: list[ItemFailure] = []
-        if self._emittable and self._pacer.may_send:
-            self._gather(outputs, parts, errors)
-        if outputs or parts or errors:
+        if self._outbox and self._pacer.may_send:
+            self._gather(runs, parts, errors)
+        if runs or parts or errors:
             self._pacer.sent()
-        if self.state is ServerState.FINISHING and not self._work:
+        if self.state is ServerState.FINISHING and not self._unanswered:
             self.state = local_step(SERVER, self.state, ServerEvent.END)
             self._farewell = ServerEnd(self._last_number, self._received, self._answered)
         drain, self._drain = self._drain, None
         farewell, self._farewell = self._farewell, None
         due = self._pacer.acknowledgement_due and self.state is not ServerState.LINGERING
-        if not (greeting or outputs or parts or errors or drain or farewell or due):
+        if not (greeting or runs or parts or errors or drain or farewell or due):
             return None
         return ServerFrame(
             welcome=greeting,
-            outputs=outputs,
+            outputs=[OutputRun(run.first, run.payloads) for run in runs],
             parts=parts,
             errors=errors,
             frames_read=self._pacer.report(),
@@ -475,60 +607,106 @@ class ServerSession:
             end=farewell if isinstance(farewell, ServerEnd) else None,
         )
 
-    def _gather(
-        self, outputs: list[OutputRun], parts: list[OutputPart], errors: list[ItemFailure]
-    ) -> None:
+    def _gather(self, runs: list[Run], parts: list[OutputPart], errors: list[ItemFailure]) -> None:
         """Answers for one frame: all that may go out and fit (docs sections 6 to 8)."""
-        run_first = run_next = 0
-        run: list[bytes] = []
-        for answer in self._answers():
-            if isinstance(answer, ItemFailure):
-                errors.append(answer)
-            elif answer.first_index or not answer.last or len(answer.payloads) != 1:
-                parts.append(answer)
+        used = 0
+        while self._outbox:
+            head = self._outbox[0]
+            if isinstance(head, Run):
+                count = self._sendable(head, used)
+                if count < len(head.payloads) and (used or not count):
+                    return  # the rest of a run is better off in a frame of its own
+                run = head if count == len(head.payloads) else head.cut(count)
+                if run is head:
+                    self._outbox.popleft()
+                used += run.frame_bytes
+                self._credit.spend(run.size, count)
+                self._held_bytes -= run.size
+                self._note_answered(count)
+                _join(runs, run)
             else:
-                if not run or answer.number != run_next:
-                    run_first, run = answer.number, []
-                    outputs.append(OutputRun(run_first, run))
-                run.append(answer.payloads[0])
-                run_next = answer.number + 1
+                added = self._gather_work(head, used, runs, parts, errors)
+                if added is None:
+                    return
+                used += added
 
-    def _answers(self) -> Iterator[OutputPart | ItemFailure]:
+    def _sendable(self, run: Run, used: int) -> int:
+        """How many of a run's outputs the credit and the frame allow; one goes alone."""
+        left, room = self._credit.left, self._frame_bytes_out
+        if (
+            len(run.payloads) <= left.outputs
+            and run.size < left.bytes
+            and used + run.frame_bytes <= room
+        ):
+            return len(run.payloads)
         size = 0
-        while self._emittable:
-            work = self._emittable[0]
-            number = work.input.number
-            while work.outputs:
-                length = len(work.outputs[0])
-                if not self._credit.allows_output or (
-                    size and size + length + ITEM_OVERHEAD_BYTES > self._frame_bytes_out
-                ):
-                    return
-                payload = work.outputs.popleft()
-                size += length + ITEM_OVERHEAD_BYTES
-                self._credit.spend(length)
-                self._held_bytes -= length
-                last = work.closed and work.failure is None and not work.outputs
-                if last:
-                    self._answer(work)
-                yield OutputPart(number, work.next_index, (payload,), last)
-                work.next_index += 1
-            if work.closed and number in self._work:
-                failure = work.failure
-                length = len(failure.text) if failure else 0
-                if size and size + length + ITEM_OVERHEAD_BYTES > self._frame_bytes_out:
-                    return
-                size += length + ITEM_OVERHEAD_BYTES
-                self._answer(work)
-                yield failure or OutputPart(number, work.next_index, (), True)
-            elif self._ordered and not work.closed:
-                return
-            self._emittable.popleft()
+        for count, length in enumerate(map(len, run.payloads)):
+            if count >= left.outputs or size >= left.bytes:
+                return count
+            if used and used + length + ITEM_OVERHEAD_BYTES > room:
+                return count
+            size, used = size + length, used + length + ITEM_OVERHEAD_BYTES
+        return len(run.payloads)
 
-    def _answer(self, work: _Work) -> None:
-        del self._work[work.input.number]
-        self._unanswered_bytes -= len(work.input.payload)
-        self._answered += 1
+    def _gather_work(
+        self,
+        work: _Work,
+        used: int,
+        runs: list[Run],
+        parts: list[OutputPart],
+        errors: list[ItemFailure],
+    ) -> int | None:
+        """What one input has to say, and what that adds to the frame; None: the frame is full,
+        or the credit spent, or the input's turn is not over yet.
+        """
+        room, added = self._frame_bytes_out, 0
+        while work.outputs:
+            cost = len(work.outputs[0]) + ITEM_OVERHEAD_BYTES
+            if not self._credit.allows_output or (used + added and used + added + cost > room):
+                return None
+            payload = work.outputs.popleft()
+            self._credit.spend(len(payload))
+            self._held_bytes -= len(payload)
+            added += cost
+            last = work.closed and work.failure is None and not work.outputs
+            if last and not work.next_index:
+                _join(runs, Run(work.number, (payload,), len(payload)))
+            else:
+                parts.append(OutputPart(work.number, work.next_index, (payload,), last))
+            work.next_index += 1
+            if last:
+                self._finish_work(work)
+                return added
+        if work.closed:
+            text = len(work.failure.text) if work.failure else 0
+            cost = text + ITEM_OVERHEAD_BYTES
+            if used + added and used + added + cost > room:
+                return None
+            if work.failure is not None:
+                errors.append(work.failure)
+            else:
+                parts.append(OutputPart(work.number, work.next_index, (), True))
+            self._finish_work(work)
+            return added + cost
+        if self._ordered:
+            return None
+        self._outbox.popleft()
+        work.placed = False
+        return added
+
+    def _finish_work(self, work: _Work) -> None:
+        self._outbox.popleft()
+        del self._works[work.number]
+        self._note_answered(1)
+
+    def _note_answered(self, count: int) -> None:
+        self._unanswered -= count
+        self._answered += count
+
+
+def _join(runs: list[Run], run: Run) -> None:
+    if not (runs and runs[-1].join(run)):
+        runs.append(run)
 
 
 def _exceeds(inputs: Sequence[InputRun], limits: Limits) -> bool:

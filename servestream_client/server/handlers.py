@@ -1,46 +1,28 @@
-"""From a user's method to answers: decode, call, encode; bounded in how many run at once.
+"""From a user's method to answers: decode, call, encode.
 
-Whatever user code does, each of its inputs gets exactly one answer here; a cancelled call is the
-runner's to answer.
+Whatever user code does, each of its inputs gets exactly one answer; a cancelled call's inputs are
+the workers' to answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeGuard
+from typing import Any, TypeGuard
 
 import anyio
 import anyio.to_thread
 
 from servestream_client.codecs import Codec
 from servestream_client.errors import ItemErrorKind, describe
-from servestream_client.protocol.server import Input, ServerSession
+from servestream_client.protocol.pacing import FRAME_TARGET_BYTES
+from servestream_client.protocol.runs import Run
+from servestream_client.protocol.server import ServerSession
+from servestream_client.server.workers import Call, Cancelled, Handler, Part
 
-__all__ = ["Handler", "batch_handler", "item_handler"]
-
-
-class Handler(Protocol):
-    """Answers inputs. One serves all streams of a process."""
-
-    max_items: int
-    """How many inputs one call takes."""
-    interruptible: bool
-    """Whether cancelling the call stops the user's code: not in a thread."""
-
-    async def reserve(self) -> None:
-        """Wait for a free place among the calls that may run; each must be given back."""
-        ...
-
-    def release(self) -> None:
-        """Give the place back."""
-        ...
-
-    async def handle(self, session: ServerSession, inputs: Sequence[Input]) -> None:
-        """Answer these inputs in the session, one way or another."""
-        ...
+__all__ = ["batch_handler", "item_handler"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +35,7 @@ def _failed(kind: ItemErrorKind, error: BaseException) -> _Failure:
     """What user code raised, as an item's failure. Lets those pass that end the process or the
     task.
     """
-    if isinstance(error, KeyboardInterrupt | SystemExit):
+    if isinstance(error, KeyboardInterrupt | SystemExit | Cancelled):
         raise error
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
@@ -62,46 +44,172 @@ def _failed(kind: ItemErrorKind, error: BaseException) -> _Failure:
     return _Failure(kind, describe(error))
 
 
-class _Caller:
-    """Calls user code: an `async def` on the event loop, a plain `def` in a thread.
+class _Answers:
+    """The answers to a run of inputs, in their order; single outputs reach the session in runs."""
 
-    Args:
-        function: takes one argument; anything may come of it.
-        max_concurrency: calls at a time.
+    __slots__ = ("_encode", "_first", "_payloads", "_session", "_size")
+
+    def __init__(self, session: ServerSession, first: int, codec: Codec[Any, Any]) -> None:
+        self._session = session
+        self._first = first
+        self._encode = codec.encode_output
+        self._payloads: list[bytes] = []
+        self._size = 0
+
+    def add(self, result: object) -> None:
+        """What the handler made of the next input, or its failure."""
+        if not isinstance(result, _Failure):
+            try:
+                payload = self._encode(result)
+                if not isinstance(payload, bytes):
+                    raise TypeError(f"the codec made a {type(payload).__name__}, not bytes")
+            except BaseException as error:
+                result = _failed(ItemErrorKind.ENCODE, error)
+            else:
+                self._payloads.append(payload)
+                self._size += len(payload)
+                if self._size > FRAME_TARGET_BYTES:
+                    self.flush()
+                return
+        self.flush()
+        self._session.fail(self._first, result.kind, result.text)
+        self._first += 1
+
+    @property
+    def waiting(self) -> bool:
+        """Whether some are not handed over yet."""
+        return bool(self._payloads)
+
+    def flush(self) -> None:
+        """Hand over what is there."""
+        if self._payloads:
+            payloads, self._payloads, self._size = self._payloads, [], 0
+            self._session.outputs(self._first, payloads)
+            self._first += len(payloads)
+
+
+class _Resumed:
+    """The rest of a coroutine that was begun by hand and has come to wait for something."""
+
+    __slots__ = ("_coroutine", "_waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, object], waits_for: object) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[object, Any, object]:
+        waits_for = self._waits_for
+        while True:
+            thrown: BaseException | None = None
+            sent: object = None
+            try:
+                sent = yield waits_for
+            except BaseException as error:
+                thrown = error
+            try:
+                if thrown is None:
+                    waits_for = self._coroutine.send(sent)
+                else:
+                    waits_for = self._coroutine.throw(thrown)
+            except StopIteration as stop:
+                return stop.value
+
+
+def _decoded(codec: Codec[Any, Any], payload: bytes) -> object:
+    try:
+        value: object = codec.decode_input(payload)
+    except BaseException as error:
+        return _failed(ItemErrorKind.DECODE, error)
+    return value
+
+
+class _AsyncItems:
+    """An `async def predict`, called on the event loop.
+
+    Its first steps are made in place. Most handlers that do not wait for anything end there, and
+    the next input follows at once; one that waits gives the other inputs of its run back.
     """
 
-    def __init__(self, function: Callable[[Any], Any], max_concurrency: int) -> None:
-        self._function = function
-        self.interruptible = inspect.iscoroutinefunction(function)
-        self._max_concurrency = max_concurrency
-        self._places: anyio.Semaphore | None = None
-        self._threads: anyio.CapacityLimiter | None = None
+    def __init__(
+        self, predict: Callable[[Any], Coroutine[Any, Any, object]], codec: Codec[Any, Any]
+    ) -> None:
+        self._predict = predict
+        self._codec = codec
 
-    async def reserve(self) -> None:
-        if self._places is None:
-            self._places = anyio.Semaphore(self._max_concurrency)
-            # Never waited for: whoever has a place has a thread.
-            self._threads = anyio.CapacityLimiter(self._max_concurrency)
-        await self._places.acquire()
+    async def handle(self, call: Call, parts: Sequence[Part]) -> None:
+        for part in parts:
+            await self._handle(call, part)
 
-    def release(self) -> None:
-        if self._places is not None:
-            self._places.release()
+    async def _handle(self, call: Call, part: Part) -> None:
+        session, run = part.attempt.session, part.run
+        answers = _Answers(session, run.first, self._codec)
+        predict, decode = self._predict, self._codec.decode_input
+        for done, payload in enumerate(run.payloads, 1):
+            try:
+                value = decode(payload)
+            except BaseException as error:
+                answers.add(_failed(ItemErrorKind.DECODE, error))
+                continue
+            result: object
+            try:
+                coroutine = predict(value)
+                waits_for = coroutine.send(None)
+            except StopIteration as stop:
+                result = stop.value
+            except BaseException as error:
+                result = _failed(ItemErrorKind.HANDLER, error)
+            else:
+                answers.flush()
+                _give_back(session, run, done)
+                answers.add(await self._finish(call, part, _Resumed(coroutine, waits_for)))
+                break
+            answers.add(result)
+            if not answers.waiting and session.full:
+                _give_back(session, run, done)
+                break
+        answers.flush()
 
-    async def __call__(self, argument: object) -> object:
-        """What the function returned, or a `_Failure`."""
+    async def _finish(self, call: Call, part: Part, rest: _Resumed) -> object:
         try:
-            if self.interruptible:
-                return await self._function(argument)
-            outcome = await anyio.to_thread.run_sync(
-                self._in_thread, argument, limiter=self._threads
-            )
-            # A plain function may return a coroutine, e.g. a decorated one.
-            return await outcome if inspect.isawaitable(outcome) else outcome
+            return await call.run(rest, [part], interruptible=True)
         except BaseException as error:
             return _failed(ItemErrorKind.HANDLER, error)
 
-    def _in_thread(self, argument: object) -> object:
+
+def _give_back(session: ServerSession, run: Run, done: int) -> None:
+    if done < len(run.payloads):
+        session.put_back(run.split(done))
+
+
+class _InThread:
+    """Calls a plain `def` in a thread; a call cannot be interrupted."""
+
+    def __init__(self, function: Callable[[Any], Any], places: int) -> None:
+        self._function = function
+        self._places = places
+        self._threads: anyio.CapacityLimiter | None = None
+
+    async def __call__(
+        self, call: Call, parts: Sequence[Part], arguments: Sequence[object]
+    ) -> list[object]:
+        """What the function returned for each argument, or a `_Failure`."""
+        if self._threads is None:
+            self._threads = anyio.CapacityLimiter(self._places)  # whoever has a place has a thread
+        outcomes = await call.run(
+            anyio.to_thread.run_sync(self._all, arguments, limiter=self._threads),
+            parts,
+            interruptible=False,
+        )
+        for position, outcome in enumerate(outcomes):
+            # A plain function may return a coroutine, e.g. a decorated one.
+            if inspect.isawaitable(outcome):
+                outcomes[position] = await _awaited(call, parts, outcome)
+        return outcomes
+
+    def _all(self, arguments: Sequence[object]) -> list[object]:
+        return [self._one(argument) for argument in arguments]
+
+    def _one(self, argument: object) -> object:
         try:
             return self._function(argument)
         except BaseException as error:
@@ -112,87 +220,78 @@ class _Caller:
             return _Failure(ItemErrorKind.HANDLER, describe(error))
 
 
-def _decode(codec: Codec[Any, Any], item: Input) -> object:
+async def _awaited(call: Call, parts: Sequence[Part], code: Awaitable[object]) -> object:
     try:
-        value: object = codec.decode_input(item.payload)
+        return await call.run(code, parts, interruptible=True)
     except BaseException as error:
-        return _failed(ItemErrorKind.DECODE, error)
-    return value
+        return _failed(ItemErrorKind.HANDLER, error)
 
 
-def _answer(
-    session: ServerSession, codec: Codec[Any, Any], item: Input, result: object | _Failure
-) -> None:
-    if not isinstance(result, _Failure):
-        try:
-            payload = codec.encode_output(result)
-            if not isinstance(payload, bytes):
-                raise TypeError(f"the codec made a {type(payload).__name__}, not bytes")
-        except BaseException as error:
-            result = _failed(ItemErrorKind.ENCODE, error)
-        else:
-            session.output(item.number, payload, last=True)
-            return
-    session.fail(item.number, result.kind, result.text)
+class _ThreadedItems:
+    """A plain `def predict`, called in threads, as often in a row as its run is long."""
 
-
-class _ItemHandler:
-    """`predict`: one input a call."""
-
-    max_items = 1
-
-    def __init__(self, caller: _Caller, codec: Codec[Any, Any]) -> None:
-        self._caller = caller
+    def __init__(self, predict: Callable[[Any], Any], codec: Codec[Any, Any], places: int) -> None:
+        self._predict = _InThread(predict, places)
         self._codec = codec
-        self.interruptible = caller.interruptible
-        self.reserve = caller.reserve
-        self.release = caller.release
 
-    async def handle(self, session: ServerSession, inputs: Sequence[Input]) -> None:
-        for item in inputs:
-            value = _decode(self._codec, item)
-            result = value if isinstance(value, _Failure) else await self._caller(value)
-            _answer(session, self._codec, item, result)
+    async def handle(self, call: Call, parts: Sequence[Part]) -> None:
+        for part in parts:
+            run = part.run
+            values = [_decoded(self._codec, payload) for payload in run.payloads]
+            sound = [value for value in values if not isinstance(value, _Failure)]
+            results = iter(await self._predict(call, [part], sound) if sound else ())
+            answers = _Answers(part.attempt.session, run.first, self._codec)
+            for value in values:
+                answers.add(value if isinstance(value, _Failure) else next(results))
+            answers.flush()
 
 
-class _BatchHandler:
+class _Batches:
     """`predict_batch`: several inputs a call, singly if that fails."""
 
-    def __init__(self, caller: _Caller, codec: Codec[Any, Any], max_items: int) -> None:
-        self._caller = caller
+    def __init__(
+        self, predict_batch: Callable[[Any], Any], codec: Codec[Any, Any], places: int
+    ) -> None:
         self._codec = codec
-        self.max_items = max_items
-        self.interruptible = caller.interruptible
-        self.reserve = caller.reserve
-        self.release = caller.release
+        self._predict_batch = predict_batch
+        self._in_thread = (
+            None if inspect.iscoroutinefunction(predict_batch) else _InThread(predict_batch, places)
+        )
 
-    async def handle(self, session: ServerSession, inputs: Sequence[Input]) -> None:
-        decoded: list[tuple[Input, object]] = []
-        for item in inputs:
-            value = _decode(self._codec, item)
-            if isinstance(value, _Failure):
-                _answer(session, self._codec, item, value)
-            else:
-                decoded.append((item, value))
-        if not decoded:
-            return
-        results = await self._call([value for _, value in decoded])
-        if isinstance(results, _Failure) and len(decoded) > 1:
-            for item, value in decoded:
-                single = await self._call([value])
-                _answer(
-                    session,
-                    self._codec,
-                    item,
-                    single if isinstance(single, _Failure) else single[0],
-                )
-            return
-        for position, (item, _) in enumerate(decoded):
-            result = results if isinstance(results, _Failure) else results[position]
-            _answer(session, self._codec, item, result)
+    async def handle(self, call: Call, parts: Sequence[Part]) -> None:
+        values = [_decoded(self._codec, payload) for part in parts for payload in part.run.payloads]
+        sound = [value for value in values if not isinstance(value, _Failure)]
+        results = iter(await self._results(call, parts, sound) if sound else ())
+        each = iter(values)
+        for attempt, run in parts:
+            answers = _Answers(attempt.session, run.first, self._codec)
+            for _ in run.payloads:
+                value = next(each)
+                answers.add(value if isinstance(value, _Failure) else next(results))
+            answers.flush()
 
-    async def _call(self, values: list[object]) -> Sequence[object] | _Failure:
-        outputs = await self._caller(values)
+    async def _results(
+        self, call: Call, parts: Sequence[Part], values: list[object]
+    ) -> Sequence[object]:
+        results = await self._call(call, parts, values)
+        if not isinstance(results, _Failure):
+            return results
+        if len(values) == 1:
+            return [results]
+        singly: list[object] = []
+        for value in values:
+            single = await self._call(call, parts, [value])
+            singly.append(single if isinstance(single, _Failure) else single[0])
+        return singly
+
+    async def _call(
+        self, call: Call, parts: Sequence[Part], values: list[object]
+    ) -> Sequence[object] | _Failure:
+        outputs: object
+        if self._in_thread is None:
+            outputs = await _awaited(call, parts, self._predict_batch(values))
+        else:
+            (outputs,) = await self._in_thread(call, parts, [values])
         if isinstance(outputs, _Failure):
             return outputs
         if not _is_sequence(outputs):
@@ -217,18 +316,15 @@ def _is_mapping(value: object) -> bool:
     return hasattr(value, "keys")
 
 
-def item_handler(
-    predict: Callable[[Any], Any], codec: Codec[Any, Any], max_concurrency: int
-) -> Handler:
-    """A handler that calls `predict` with one input at a time."""
-    return _ItemHandler(_Caller(predict, max_concurrency), codec)
+def item_handler(predict: Callable[[Any], Any], codec: Codec[Any, Any], places: int) -> Handler:
+    """A handler that calls `predict` with one input at a time, up to `places` times at once."""
+    if inspect.iscoroutinefunction(predict):
+        return _AsyncItems(predict, codec)
+    return _ThreadedItems(predict, codec, places)
 
 
 def batch_handler(
-    predict_batch: Callable[[list[Any]], Any],
-    codec: Codec[Any, Any],
-    max_concurrency: int,
-    max_batch_size: int,
+    predict_batch: Callable[[list[Any]], Any], codec: Codec[Any, Any], places: int
 ) -> Handler:
-    """A handler that calls `predict_batch` with what has arrived."""
-    return _BatchHandler(_Caller(predict_batch, max_concurrency), codec, max_batch_size)
+    """A handler that calls `predict_batch` with what it is given."""
+    return _Batches(predict_batch, codec, places)

@@ -1,25 +1,26 @@
-"""One attempt at its server: reader, dispatcher and handlers around a `ServerSession`.
+"""One attempt at its server: a reader around a `ServerSession`, and the workers it feeds.
 
-They run in tasks of their own, and the generator that the RPC iterates only hands out frames: no
-task group or cancel scope is ever open across a ``yield`` (PEP 789). The tasks are plain asyncio
-tasks, each cancelled at most once: a handler that will not be cancelled then keeps its own place
-and nothing else, while a cancel scope would nag it at every turn of the event loop.
+The reader runs in a task of its own, and the generator that the RPC iterates only hands out
+frames: no task group or cancel scope is ever open across a ``yield`` (PEP 789). All tasks are plain
+asyncio tasks, cancelled once: a handler that will not be cancelled then keeps its own place and
+nothing else, while a cancel scope would nag it at every turn of the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 
 from google.protobuf.message import DecodeError
 
-from servestream_client.errors import ItemErrorKind, RemoteProtocolError, describe
+from servestream_client.errors import RemoteProtocolError, describe
 from servestream_client.protocol.frames import Open, RefusalKind, StreamErrorKind
-from servestream_client.protocol.server import Input, ServerOffer, ServerSession
+from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.protocol.states import ServerState
 from servestream_client.server.admission import Refuse
-from servestream_client.server.handlers import Handler
+from servestream_client.server.workers import Workers
 from servestream_client.signals import Signal
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.convert import client_frame_from_wire, server_frame_to_wire
@@ -63,7 +64,7 @@ class AttemptRunner:
 
     Args:
         offer: what the service says of itself.
-        handler: answers the inputs.
+        workers: answer the inputs.
         requests: the client's messages.
         admit: raises `Refuse` for a stream that is not to be served.
         residents: the process's other attempts.
@@ -72,56 +73,53 @@ class AttemptRunner:
     def __init__(
         self,
         offer: ServerOffer,
-        handler: Handler,
+        workers: Workers,
         requests: AsyncIterable[pb.ClientFrame],
         *,
         admit: Callable[[Open], Awaitable[None]],
         residents: Residents,
     ) -> None:
-        self._session = ServerSession(offer)
-        self._handler = handler
+        self.session = ServerSession(offer)
+        self.context = contextvars.copy_context()
+        self._workers = workers
         self._requests = requests
         self._admit = admit
         self._residents = residents
         self._outbound = Signal()  # there may be a frame to send
-        self._startable = Signal()  # there may be an input to start
-        self._handling: dict[asyncio.Task[None], Sequence[Input]] = {}
         self._linger_until: float | None = None
 
     @property
     def attempt(self) -> int:
         """The attempt's number; 0 before its open came."""
-        opened = self._session.opened
+        opened = self.session.opened
         return opened.attempt if opened is not None else 0
 
     async def frames(self) -> AsyncGenerator[pb.ServerFrame, None]:
         """What to send, until the attempt is over. Closing this ends the attempt."""
-        session = self._session
+        session = self.session
         loop = asyncio.get_running_loop()
-        engine = {
-            loop.create_task(self._watched(work), name=f"servestream {name}")
-            for name, work in (("reader", self._read()), ("dispatcher", self._dispatch()))
-        }
+        reader = loop.create_task(self._watched(self._read()), name="servestream reader")
         try:
             while not session.over:
                 frame = session.next_frame()
                 if frame is not None:
                     yield server_frame_to_wire(frame)
-                    self._startable.set()  # what went out makes room for what waits
+                    self._workers.offer(self)  # what went out makes room for what waits
                 elif not await self._wait(loop):
                     return
         finally:
-            self._stop_handlers()
+            if not session.over:
+                session.half_close()  # whoever closes this, the client has gone
+            self._workers.cancel(self)
             if session.opened is not None:
                 self._residents.leave(self, session.opened.stream_id)
-            for task in engine:
-                task.cancel()
+            reader.cancel()
             # Only an admit() that will not be cancelled could take longer than a moment.
-            await asyncio.wait(engine, timeout=LINGER_SECONDS)
+            await asyncio.wait({reader}, timeout=LINGER_SECONDS)
 
     async def _wait(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Wait for something to say; False once the client has had its time to take leave."""
-        if self._session.state is not ServerState.LINGERING:
+        if self.session.state is not ServerState.LINGERING:
             await self._outbound.wait()
             return True
         if self._linger_until is None:
@@ -133,20 +131,24 @@ class AttemptRunner:
             return False
         return True
 
+    def answered(self) -> None:
+        """There may be something to send."""
+        self._outbound.set()
+
     def supersede(self) -> None:
         """A higher attempt of this stream came: nobody reads this one any more."""
         self._give_up(StreamErrorKind.SUPERSEDED, "a higher attempt of this stream took its place")
 
     def _give_up(self, kind: StreamErrorKind, text: str) -> None:
-        if not self._session.over:
-            self._session.give_up(kind, text)
-        self._stop_handlers()
+        if not self.session.over:
+            self.session.give_up(kind, text)
+        self._workers.cancel(self)
         self._outbound.set()
 
-    # ---------------------------------------------------------------- the engine
+    # ---------------------------------------------------------------- the reader
 
     async def _watched(self, work: Awaitable[None]) -> None:
-        """Run a part of the engine; its failure is the attempt's."""
+        """Run the reader; its failure is the attempt's."""
         try:
             await work
         except Exception as error:
@@ -157,7 +159,7 @@ class AttemptRunner:
         """Read until the client has nothing more to say. Never stops reading before: an
         unread input stream blocks the peer, and a timed-out one never comes back.
         """
-        session = self._session
+        session = self.session
         try:
             async for message in self._requests:
                 if session.over:
@@ -166,15 +168,17 @@ class AttemptRunner:
                     await self._take_in(message)
                 except RemoteProtocolError as error:
                     self._blame(str(error))
-                self._cancel_items(session.take_cancelled())
-                self._startable.set()
+                cancelled = session.take_cancelled()
+                if cancelled:
+                    self._workers.cancel(self, cancelled)
+                self._workers.offer(self)
                 self._outbound.set()
         except DecodeError:
             self._blame("a message that is no frame")
             return  # nothing more can be read, not even a half-close
         if not session.over:
             session.half_close()
-        self._stop_handlers()
+        self._workers.cancel(self)
         self._outbound.set()
 
     def _blame(self, text: str) -> None:
@@ -182,13 +186,13 @@ class AttemptRunner:
         self._give_up(StreamErrorKind.PROTOCOL, text)
 
     async def _take_in(self, message: pb.ClientFrame) -> None:
-        session = self._session
+        session = self.session
         session.receive(client_frame_from_wire(message))
         if session.state is ServerState.DECIDING and session.opened is not None:
             await self._decide(session.opened)
 
     async def _decide(self, opened: Open) -> None:
-        session = self._session
+        session = self.session
         try:
             await self._admit(opened)
         except Refuse as refusal:
@@ -202,56 +206,3 @@ class AttemptRunner:
                     RefusalKind.BAD_OPEN,
                     f"attempt {opened.attempt} of this stream is overtaken",
                 )
-
-    # ---------------------------------------------------------------- handlers
-
-    async def _dispatch(self) -> None:
-        """Hand inputs to the handler as it has places for them."""
-        session, handler = self._session, self._handler
-        loop = asyncio.get_running_loop()
-        while True:
-            if not session.startable:
-                await self._startable.wait()
-                continue
-            # First the place, then the input: whatever waits can still be cancelled.
-            await handler.reserve()
-            inputs: list[Input] = []
-            while len(inputs) < handler.max_items and (item := session.next_input()):
-                inputs.append(item)
-            if not inputs:
-                handler.release()
-                continue
-            task = loop.create_task(handler.handle(session, inputs), name="servestream handler")
-            self._handling[task] = inputs
-            task.add_done_callback(self._handled)
-
-    def _handled(self, task: asyncio.Task[None]) -> None:
-        """A handler is done with its inputs, or was cancelled, maybe before its first step."""
-        inputs = self._handling.pop(task)
-        self._handler.release()
-        if task.cancelled():
-            for item in inputs:
-                self._session.fail(item.number, ItemErrorKind.CANCELLED, "cancelled")
-        elif (error := task.exception()) is not None:
-            logger.error("the kit failed around a handler", exc_info=error)
-            for item in inputs:
-                self._session.fail(item.number, ItemErrorKind.HANDLER, describe(error))
-        self._startable.set()
-        self._outbound.set()
-
-    def _cancel_items(self, numbers: Sequence[int]) -> None:
-        """Cancel single inputs; one in a batch is computed with the others."""
-        wanted = set(numbers)
-        for task, inputs in list(self._handling.items()):
-            if wanted and len(inputs) == 1 and inputs[0].number in wanted:
-                self._stop(task)
-
-    def _stop_handlers(self) -> None:
-        for task in list(self._handling):
-            self._stop(task)
-
-    def _stop(self, task: asyncio.Task[None]) -> None:
-        # Once is enough, and a handler in a thread cannot be stopped: it ends by itself and then
-        # gives its place back.
-        if self._handler.interruptible and not task.cancelling():
-            task.cancel()

@@ -27,8 +27,9 @@ from servestream_client.protocol.frames import (
 )
 from servestream_client.protocol.server import ServerOffer
 from servestream_client.server.admission import RefusalKind, Refuse, StreamRequest
-from servestream_client.server.handlers import Handler, batch_handler, item_handler
+from servestream_client.server.handlers import batch_handler, item_handler
 from servestream_client.server.runner import AttemptRunner, Residents
+from servestream_client.server.workers import BatchWorkers, Handler, ItemWorkers, Workers
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
 
@@ -41,6 +42,9 @@ __all__ = [
     "StreamService",
     "add_to_server",
 ]
+
+DEFAULT_CONCURRENCY = 16
+DEFAULT_BATCH_CONCURRENCY = 1
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -63,29 +67,38 @@ class StreamService(Generic[In, Out]):
         application: the name that clients must ask for, or ask for none. None: under Ray Serve
             the application's own; elsewhere, any name is taken.
         code_version: of the user's code; shown to clients.
-        max_concurrency: handler calls at a time in this process, over all streams. A plain `def`
-            handler runs in as many threads; one whose client has gone still runs to its end, and
-            counts. Codecs run on the event loop.
+        max_concurrency: handler calls at a time in this process, over all streams; None: 16 for
+            `predict`, and 1 for `predict_batch`, since what arrives during one call is the next
+            one's batch. A plain `def` handler runs in as many threads; one whose client has gone
+            still runs to its end, and counts. Codecs run on the event loop.
         max_batch_size: items that `predict_batch` gets at the most.
+        batch_wait: seconds that an incomplete batch waits for more items. 0: it never waits, and
+            batches grow by themselves as the load does.
         flow: the limits that clients are held to.
     """
 
     codec: Codec[In, Out] = BytesCodec()  # type: ignore[assignment]  # the default for bytes
     application: ClassVar[str | None] = None
     code_version: ClassVar[str] = ""
-    max_concurrency: ClassVar[int] = 16
+    max_concurrency: ClassVar[int | None] = None
     max_batch_size: ClassVar[int] = 64
+    batch_wait: ClassVar[float] = 0.0
     flow: ClassVar[FlowControl] = FlowControl()
 
     def predict(self, item: In) -> Out | Awaitable[Out]:
-        """One input to one output. A plain `def` runs in a thread, an `async def` does not."""
+        """One input to one output.
+
+        A plain `def` runs in a thread, an `async def` on the event loop, which it should not
+        block. Calls that follow upon one another may share a thread, a task and its context.
+        """
         raise NotImplementedError
 
     def predict_batch(self, items: list[In]) -> Sequence[Out] | Awaitable[Sequence[Out]]:
-        """What has arrived, up to `max_batch_size`, to as many outputs in the same order.
+        """What has arrived on all streams, up to `max_batch_size`, to as many outputs in the same
+        order.
 
-        Nothing waits for a batch to fill. If it raises, its items are tried singly, so that only
-        the one to blame fails.
+        Nothing waits for a batch to fill unless `batch_wait` says so. If it raises, its items are
+        tried singly, so that only the one to blame fails.
         """
         raise NotImplementedError
 
@@ -111,7 +124,7 @@ class StreamService(Generic[In, Out]):
                 await admitting
 
         runner = AttemptRunner(
-            kit.offer, kit.handler, request_stream, admit=admit, residents=kit.residents
+            kit.offer, kit.workers, request_stream, admit=admit, residents=kit.residents
         )
         frames = runner.frames()
         try:
@@ -139,24 +152,35 @@ class StreamService(Generic[In, Out]):
                     ),
                     ahead_bytes=self.flow.output_bytes,
                 ),
-                handler=self._handler(),
+                workers=self._workers(),
                 residents=Residents(),
             )
             self.__dict__["_servestream_kit"] = kit
         return kit
 
-    def _handler(self) -> Handler:
+    def _workers(self) -> Workers:
         if _handler_kind(type(self)) is HandlerKind.BATCH:
-            return batch_handler(
-                self.predict_batch, self.codec, self.max_concurrency, self.max_batch_size
+            places = self.max_concurrency or DEFAULT_BATCH_CONCURRENCY
+            return BatchWorkers(
+                self._handler(batch_handler(self.predict_batch, self.codec, places)),
+                places=places,
+                max_batch=self.max_batch_size,
+                batch_wait=self.batch_wait,
             )
-        return item_handler(self.predict, self.codec, self.max_concurrency)
+        places = self.max_concurrency or DEFAULT_CONCURRENCY
+        return ItemWorkers(
+            self._handler(item_handler(self.predict, self.codec, places)), places=places
+        )
+
+    def _handler(self, handler: Handler) -> Handler:
+        """For a subclass that comes between the kit and the user's method."""
+        return handler
 
 
 @dataclass(frozen=True, slots=True)
 class _Kit:
     offer: ServerOffer
-    handler: Handler
+    workers: Workers
     residents: Residents
 
 

@@ -1,9 +1,8 @@
-"""One stream's engine: an input pump, and attempts in turn until the stream is complete.
+"""One stream's engine: attempts in turn until the stream is complete, and a pump beside them.
 
 Attempts run in one task that the driver owns, during an attempt with a writer beside the reader.
-The pump has a task of its own: it runs the caller's code, which gets one cancellation and then its
-time to clean up, where a cancel scope would interrupt that again and again. None of them knows the
-object that the user iterates, so that dropping that object can end them all.
+None of its tasks knows the object that the user iterates, so that dropping that object can end them
+all.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterable, Callable, Iterable
-from contextlib import aclosing, suppress
+from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import anyio
@@ -21,7 +20,6 @@ from servestream_client.config import RetryPolicy
 from servestream_client.errors import (
     ClientClosedError,
     Delivered,
-    ItemErrorKind,
     RemoteProtocolError,
     RetriesExhaustedError,
     StreamError,
@@ -32,8 +30,8 @@ from servestream_client.errors import (
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import Limits
 from servestream_client.protocol.states import ClientState
+from servestream_client.session.pump import InputPump
 from servestream_client.session.retry import CALM_SECONDS, AttemptFailed, retrying
-from servestream_client.session.source import InputSource
 from servestream_client.signals import Signal
 from servestream_client.transport.base import Link, Transport
 from servestream_client.transport.classify import (
@@ -74,14 +72,12 @@ class StreamDriver:
         transport: opens the attempts' calls.
         target: shared by the client's streams.
         retry: when to try again.
-        inputs: the caller's.
-        encode: item to payload; whatever it raises becomes that item's error.
-        max_item_bytes: the largest payload to send.
         timeout: seconds for the whole stream; None: no limit.
         close_timeout: seconds that any leave-taking may last.
-
-    Raises:
-        InputsError: the inputs are no iterable.
+        on_arrival: called when there may be something to take, or the end; by default it raises
+            `arrived`.
+        on_break: called between two attempts, when the first is over and before it is known
+            whether there will be a second.
     """
 
     def __init__(
@@ -91,11 +87,10 @@ class StreamDriver:
         transport: Transport,
         target: Target,
         retry: RetryPolicy,
-        inputs: Iterable[object] | AsyncIterable[object],
-        encode: Callable[[object], bytes],
-        max_item_bytes: int,
         timeout: float | None,
         close_timeout: float,
+        on_arrival: Callable[[], None] | None = None,
+        on_break: Callable[[Verdict], None] | None = None,
     ) -> None:
         self.session = session
         self.arrived = Signal()
@@ -104,20 +99,17 @@ class StreamDriver:
         """Whether the stream's outcome is settled; what is ready can still be taken."""
         self.error: BaseException | None = None
         """The outcome, if it is a failure."""
-        self.pulled = 0
-        """How many inputs came out of the caller's iterator."""
+        self.pump: InputPump | None = None
+        """What pushes the inputs; None: others do, and say so with `pushed`."""
 
+        self.notify = on_arrival if on_arrival is not None else self.arrived.set
+        self._on_break = on_break
         self._transport = transport
         self._target = target
         self._retry = retry
-        self._source = InputSource(inputs)
-        self._encode = encode
-        self._max_item_bytes = max_item_bytes
         self._timeout = timeout
         self._close_timeout = close_timeout
-        self._room = Signal()
         self._outbound = Signal()
-        self._input_error: BaseException | None = None
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -138,10 +130,15 @@ class StreamDriver:
         )
         return self._task
 
+    def pushed(self) -> None:
+        """Say that there may be something to send."""
+        self._outbound.set()
+
     def taken(self) -> None:
         """Say that the consumer took something: there may be room for inputs, credit to give."""
-        self._room.set()
         self._outbound.set()
+        if self.pump is not None:
+            self.pump.room.set()
 
     def abandon(self, error: BaseException | None = None) -> None:
         """End now, whatever is under way; `error` is what a waiting consumer gets.
@@ -162,10 +159,15 @@ class StreamDriver:
             # The steps of its end, each with that limit: pump, inputs, call.
             await asyncio.wait({self._task}, timeout=3 * self._close_timeout)
 
+    @property
+    def pulled(self) -> int:
+        """How many inputs came from the caller."""
+        return self.session.accepted if self.pump is None else self.pump.pulled
+
     def delivered(self) -> Delivered:
         """What the consumer has, and what is unknown."""
         session = self.session
-        waiting = self.pulled - session.accepted
+        waiting = self.pulled - session.accepted  # one that did not fit yet
         return Delivered(
             taken_through=session.taken_through,
             answered=session.accepted - session.unanswered,
@@ -178,9 +180,7 @@ class StreamDriver:
     # ---------------------------------------------------------------- the stream
 
     async def _run(self) -> None:
-        pump = asyncio.get_running_loop().create_task(
-            self._pump(), name=f"servestream inputs of {self.session.stream_id.hex()}"
-        )
+        pumping = self._start_pump()
         try:
             self._settle(await self._attempts())
         except BaseException as error:
@@ -193,13 +193,22 @@ class StreamDriver:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            pump.cancel()
-            await asyncio.wait({pump}, timeout=self._close_timeout)
-            if pump.done():  # else the caller's iterator is still running, and cannot be closed
-                await self._close_source()
+            if pumping is not None:
+                await self._stop_pump(pumping)
 
-    async def _close_source(self) -> None:
-        closing = asyncio.ensure_future(self._source.aclose())
+    def _start_pump(self) -> asyncio.Task[None] | None:
+        if self.pump is None:
+            return None
+        return asyncio.get_running_loop().create_task(
+            self.pump.run(), name=f"servestream inputs of {self.session.stream_id.hex()}"
+        )
+
+    async def _stop_pump(self, pumping: asyncio.Task[None]) -> None:
+        pumping.cancel()
+        await asyncio.wait({pumping}, timeout=self._close_timeout)
+        if self.pump is None or not pumping.done():
+            return  # the caller's iterator is still running, and cannot be closed
+        closing = asyncio.ensure_future(self.pump.aclose())
         await asyncio.wait({closing}, timeout=self._close_timeout)
         closing.cancel()
 
@@ -208,70 +217,7 @@ class StreamDriver:
         if not self.finished:
             self.finished = True
             self.error = error
-        self.arrived.set()
-
-    async def _pump(self) -> None:
-        """Pull, encode and push inputs while there is room for them; end the inputs in any case."""
-        session = self.session
-        try:
-            await self._pull_all()
-        except asyncio.CancelledError as error:
-            if _being_cancelled():
-                raise
-            self._input_error = StreamError("the stream's inputs raised CancelledError")
-            self._input_error.__cause__ = error
-        except BaseException as error:
-            self._input_error = error
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
-            with suppress(Exception):  # a frozen exception takes no note
-                error.add_note(f"raised by the stream's inputs, after {self.pulled} of them")
-        finally:
-            session.finish()
-            self._outbound.set()
-            self.arrived.set()
-
-    async def _pull_all(self) -> None:
-        session = self.session
-        while True:
-            while not session.has_place:
-                await self._room.wait()
-            try:
-                item = await self._source.pull()
-            except StopAsyncIteration:
-                return
-            self.pulled += 1
-            await self._push(item)
-            self._outbound.set()
-
-    async def _push(self, item: object) -> None:
-        session = self.session
-        try:
-            payload = self._encode(item)
-            if not isinstance(payload, bytes):
-                raise TypeError(f"the codec made a {type(payload).__name__}, not bytes")
-        except asyncio.CancelledError:
-            if _being_cancelled():
-                raise
-            session.push_failure(ItemErrorKind.INPUT_ENCODE, "the codec was cancelled", item)
-            self.arrived.set()
-            return
-        except Exception as error:
-            session.push_failure(ItemErrorKind.INPUT_ENCODE, describe(error), item, error)
-            self.arrived.set()
-            return
-        size = len(payload)
-        if size > self._max_item_bytes:
-            session.push_failure(
-                ItemErrorKind.INPUT_TOO_LARGE,
-                f"{size} bytes encoded, and FlowControl.max_item_bytes is {self._max_item_bytes}",
-                item,
-            )
-            self.arrived.set()
-            return
-        while not session.fits(size):
-            await self._room.wait()
-        session.push(payload, item)
+        self.notify()
 
     # ---------------------------------------------------------------- attempts
 
@@ -288,13 +234,17 @@ class StreamDriver:
         except AttemptFailed as failed:
             error = self._final_error(failed)
             error.__cause__ = failed
-            if self._input_error is not None:
-                error.add_note(f"the inputs had failed, too: {describe(self._input_error)}")
+            inputs = self._input_error()
+            if inputs is not None:
+                error.add_note(f"the inputs had failed, too: {describe(inputs)}")
             return error
         except Exception as bug:
             logger.exception("a stream failed for an internal reason")
             return bug
-        return self._input_error
+        return self._input_error()
+
+    def _input_error(self) -> BaseException | None:
+        return self.pump.error if self.pump is not None else None
 
     def _log_retry(self, failed: AttemptFailed, wait: float) -> None:
         logger.info(
@@ -337,7 +287,7 @@ class StreamDriver:
             attempt=attempt,
             link=link,
             outbound=self._outbound,
-            arrived=self.arrived,
+            notify=self.notify,
             changed=self._changed,
             open_timeout=self._retry.open_timeout,
             close_timeout=self._close_timeout,
@@ -345,15 +295,18 @@ class StreamDriver:
         try:
             await exchange.run()
             verdict = await self._verdict(exchange, link)
-            if verdict is not None:
-                lasted = anyio.current_time() - begun
-                raise AttemptFailed(
-                    verdict,
-                    progressed=session.progressed or (session.idle and lasted >= CALM_SECONDS),
-                )
+            lasted = anyio.current_time() - begun
+            progressed = session.progressed or (session.idle and lasted >= CALM_SECONDS)
         finally:
             link.cancel()
             session.lost(attempt)
+        if verdict is None:
+            return
+        if self._on_break is not None:
+            self._on_break(verdict)
+            if session.complete:
+                return
+        raise AttemptFailed(verdict, progressed=progressed)
 
     def _changed(self) -> None:
         """A frame came in, or the exchange is about to wait for the end only."""
@@ -365,10 +318,9 @@ class StreamDriver:
             self._target.limits = session.welcome.limits
         if session.state is ClientState.ENDED:
             # The consumer need not wait for the call's own farewell.
-            self._settle(self._input_error)
-        self.arrived.set()
-        self._outbound.set()
-        self._room.set()  # an answer gives its input's bytes back
+            self._settle(self._input_error())
+        self.notify()
+        self.taken()  # an answer gives its input's bytes back
 
     async def _verdict(self, exchange: _Exchange, link: Link) -> Verdict | None:
         """What an exchange came to; None: the stream is complete."""
@@ -415,7 +367,7 @@ class _Exchange:
         attempt: int,
         link: Link,
         outbound: Signal,
-        arrived: Signal,
+        notify: Callable[[], None],
         changed: Callable[[], None],
         open_timeout: float,
         close_timeout: float,
@@ -426,7 +378,7 @@ class _Exchange:
         self._attempt = attempt
         self._link = link
         self._outbound = outbound
-        self._arrived = arrived
+        self._notify = notify
         self._changed = changed
         self._open_timeout = open_timeout
         self._close_timeout = close_timeout
@@ -470,7 +422,7 @@ class _Exchange:
         while not session.over:
             frame = session.next_frame()
             if session.ready:  # an input that turned out not to fit this server
-                self._arrived.set()
+                self._notify()
             if frame is None:
                 await self._outbound.wait()
                 continue
@@ -488,9 +440,3 @@ class _Exchange:
             self._scope.deadline = now + self._close_timeout
         elif session.grace_ms is not None:
             self._scope.deadline = now + session.grace_ms / 1000 + self._close_timeout
-
-
-def _being_cancelled() -> bool:
-    """Whether the running task itself is being cancelled, and not something that it awaits."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,9 +22,13 @@ from servestream_client.errors import (
     describe,
 )
 from servestream_client.protocol.client import Delivery
+from servestream_client.protocol.frames import OutputRun
 from servestream_client.session.driver import StreamDriver
 
 __all__ = ["PredictionStream", "StreamStatistics"]
+
+_LONGEST_RUN = 128
+"""Outputs that the consumer gets before others on the event loop have their turn."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -100,16 +105,29 @@ class PredictionStream(Generic[T_co]):
         self._iterating = False
         self._failed: ItemError | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        # Outputs leave the session in runs, of which this many were released as taken.
+        self._run = OutputRun(0, [])
+        self._released = 0
+        self._rest: Iterator[bytes] = iter(self._run.payloads)
 
     def __aiter__(self) -> PredictionStream[T_co]:
         return self
 
     async def __anext__(self) -> T_co:
+        for payload in self._rest:
+            try:
+                return self._decode(payload)
+            except Exception as error:
+                return await self._alone(self._fail_undecoded(error))
+        return await self._alone(self._next())
+
+    async def _alone(self, step: Coroutine[object, object, T_co]) -> T_co:
         if self._iterating:
+            step.close()
             raise ConfigurationError("two tasks iterate one stream at the same time")
         self._iterating = True
         try:
-            return await self._next()
+            return await step
         finally:
             self._iterating = False
 
@@ -121,7 +139,16 @@ class PredictionStream(Generic[T_co]):
         driver = self._driver
         if not self._started:
             self._begin()
+        elif self._run.payloads:
+            self._release()
+            driver.taken()
+            # A consumer that never waits for anything itself would let nobody else run.
+            await asyncio.sleep(0)
         while True:
+            run = driver.session.take_run(_LONGEST_RUN)
+            if run is not None:
+                self._run, self._released, self._rest = run, 0, iter(run.payloads)
+                return await self._decoded()
             delivery = driver.session.take()
             if delivery is not None:
                 driver.taken()
@@ -131,6 +158,21 @@ class PredictionStream(Generic[T_co]):
                 self._conclude(driver.error)
             driver.taken()  # take() may have passed over inputs that have no outputs
             await driver.arrived.wait()
+
+    async def _decoded(self) -> T_co:
+        try:
+            return self._decode(next(self._rest))
+        except Exception as error:
+            return await self._fail_undecoded(error)
+
+    def _release(self) -> None:
+        """Tell the session how much of the run was taken."""
+        run = self._run
+        taken = len(run.payloads) - operator.length_hint(self._rest)
+        if taken > self._released:
+            payloads = run.payloads[self._released : taken]
+            self._driver.session.release(OutputRun(run.first_number + self._released, payloads))
+            self._released = taken
 
     def _begin(self) -> None:
         self._start(self._driver)
@@ -150,15 +192,15 @@ class PredictionStream(Generic[T_co]):
             try:
                 return self._decode(delivery.payload)
             except Exception as error:
-                problem: ItemError = OutputDecodeError(
-                    delivery.number,
-                    ItemErrorKind.OUTPUT_DECODE,
-                    describe(error),
-                    index=delivery.index,
-                )
-                problem.__cause__ = error
-        else:
-            problem = _item_error(delivery)
+                return await self._fail(_undecoded(delivery.number, delivery.index, error))
+        return await self._fail(_item_error(delivery))
+
+    async def _fail_undecoded(self, error: Exception) -> T_co:
+        """The output of the run that came last cannot be decoded."""
+        offset = len(self._run.payloads) - operator.length_hint(self._rest) - 1
+        return await self._fail(_undecoded(self._run.first_number + offset, 0, error))
+
+    async def _fail(self, problem: ItemError) -> T_co:
         if self._return_exceptions:
             return problem  # type: ignore[return-value]  # the overloads of stream() say so
         self._failed = problem  # not forgotten should this task be cancelled while it closes
@@ -177,6 +219,8 @@ class PredictionStream(Generic[T_co]):
         Harmless on a stream that has ended. Outputs not yet taken are dropped.
         """
         self._exhausted = True
+        self._release()
+        self._run, self._rest = OutputRun(0, []), iter(())
         await self._driver.aclose(ClientClosedError("the stream was closed while it was iterated"))
 
     async def __aenter__(self) -> PredictionStream[T_co]:
@@ -201,6 +245,7 @@ class PredictionStream(Generic[T_co]):
 
     def statistics(self) -> StreamStatistics:
         """What happened so far; also after the end."""
+        self._release()
         session = self._driver.session
         counters, welcome = session.counters, session.welcome
         return StreamStatistics(
@@ -216,6 +261,12 @@ class PredictionStream(Generic[T_co]):
             code_version=welcome.code_version if welcome else "",
             stream_id=session.stream_id.hex(),
         )
+
+
+def _undecoded(number: int, index: int, cause: Exception) -> OutputDecodeError:
+    error = OutputDecodeError(number, ItemErrorKind.OUTPUT_DECODE, describe(cause), index=index)
+    error.__cause__ = cause
+    return error
 
 
 def _item_error(delivery: Delivery) -> ItemError:

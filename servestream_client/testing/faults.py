@@ -12,16 +12,17 @@ import enum
 import os
 import signal
 import threading
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
-from servestream_client.protocol.server import Input, ServerSession
+from servestream_client.errors import ItemErrorKind, describe
+from servestream_client.protocol.server import ServerSession
 from servestream_client.server import Refuse, StreamRequest, StreamService
-from servestream_client.server.handlers import Handler, item_handler
+from servestream_client.server.workers import Call, Handler, Part
 from servestream_client.wire import stream_pb2 as pb
 
 __all__ = [
@@ -199,8 +200,8 @@ class FaultyService(StreamService[In, Out], Generic[In, Out]):
             ):
                 raise Refuse("refused by plan", retry_after=fault.seconds)
 
-    def _handler(self) -> Handler:
-        return _FaultyHandler(super()._handler(), self.plan, self.max_concurrency)
+    def _handler(self, handler: Handler) -> Handler:
+        return _FaultyHandler(handler, self.plan)
 
     async def Stream(  # noqa: N802
         self, request_stream: AsyncIterable[pb.ClientFrame], grpc_context: object = None
@@ -278,70 +279,56 @@ def _spoil(frame: pb.ServerFrame, fault: Fault) -> pb.ServerFrame:
 class _FaultyHandler:
     """Answers as another handler does, but for what the plan says."""
 
-    def __init__(self, inner: Handler, plan: FaultPlan, max_concurrency: int) -> None:
+    def __init__(self, inner: Handler, plan: FaultPlan) -> None:
         self._inner = inner
         self._plan = plan
-        self._raising = item_handler(_raise_injected, _RawCodec(), max_concurrency)
         self._planned: WeakKeyDictionary[ServerSession, asyncio.Task[list[Fault]]] = (
             WeakKeyDictionary()
         )
-        self.max_items = inner.max_items
-        self.interruptible = True  # a hang must end with its attempt
-        self.reserve: Callable[[], Any] = inner.reserve
-        self.release: Callable[[], None] = inner.release
 
-    async def handle(self, session: ServerSession, inputs: Sequence[Input]) -> None:
+    async def handle(self, call: Call, parts: Sequence[Part]) -> None:
+        normal = [part for part in parts if not await self._struck(call, part)]
+        if normal:
+            await self._inner.handle(call, normal)
+
+    async def _struck(self, call: Call, part: Part) -> bool:
+        """Do what the plan says of a part's first input, and put those back that follow upon a
+        normal one and that it speaks of; whether the part is answered.
+        """
+        session, run = part.attempt.session, part.run
+        faults = await self._faults(session)
+        planned = [fault.at for fault in faults if run.first <= fault.at <= run.last]
+        if not planned:
+            return False
+        rest = min(planned) - run.first or 1
+        if rest < len(run.payloads):
+            session.put_back(run.split(rest))
+        for fault in faults:
+            if fault.at == run.first and await self._plan.claim(fault):
+                if fault.kind is FaultKind.RAISE:
+                    text = describe(InjectedError("by plan"))
+                    session.fail(run.first, ItemErrorKind.HANDLER, text)
+                    return True
+                await self._strike(call, part, fault)
+        return False
+
+    async def _strike(self, call: Call, part: Part, fault: Fault) -> None:
+        match fault.kind:
+            case FaultKind.KILL:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case FaultKind.SLOW:
+                await call.run(asyncio.sleep(fault.seconds), [part], interruptible=True)
+            case FaultKind.HANG:
+                await call.run(asyncio.Event().wait(), [part], interruptible=True)
+
+    async def _faults(self, session: ServerSession) -> Sequence[Fault]:
         # Looked up once an attempt. All calls wait for the same look: otherwise the inputs handled
         # beside the first one would slip through while it looks.
         planned = self._planned.get(session)
         if planned is None:
             planned = self._planned[session] = asyncio.ensure_future(self._look())
-        faults = await asyncio.shield(planned)
-        normal = [item for item in inputs if not await self._struck(session, item, faults)]
-        if normal:
-            await self._inner.handle(session, normal)
+        key = session.opened.parameters.get("fault-key", "") if session.opened else ""
+        return [f for f in await asyncio.shield(planned) if f.stream in ("", key)]
 
     async def _look(self) -> list[Fault]:
         return [fault for fault in await self._plan.pending() if fault.kind in _HANDLER_FAULTS]
-
-    async def _struck(self, session: ServerSession, item: Input, faults: Sequence[Fault]) -> bool:
-        """Do what the plan says of an input; whether that answered it."""
-        key = session.opened.parameters.get("fault-key", "") if session.opened else ""
-        for fault in faults:
-            if fault.at != item.number or fault.stream not in ("", key):
-                continue
-            if not await self._plan.claim(fault):
-                continue
-            match fault.kind:
-                case FaultKind.KILL:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                case FaultKind.SLOW:
-                    await asyncio.sleep(fault.seconds)
-                case FaultKind.HANG:
-                    await asyncio.Event().wait()
-                case FaultKind.RAISE:
-                    await self._raising.handle(session, [item])
-                    return True
-        return False
-
-
-class _RawCodec:
-    """Decodes nothing: the raising handler must not fail for another reason."""
-
-    id = fingerprint = ""
-
-    def encode_input(self, item: object, /) -> bytes:
-        raise NotImplementedError
-
-    def decode_input(self, payload: bytes, /) -> object:
-        return payload
-
-    def encode_output(self, output: object, /) -> bytes:
-        raise NotImplementedError
-
-    def decode_output(self, payload: bytes, /) -> object:
-        raise NotImplementedError
-
-
-async def _raise_injected(_item: object) -> object:
-    raise InjectedError("by plan")

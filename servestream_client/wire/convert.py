@@ -219,7 +219,7 @@ def _run_from_wire(run: pb.InputRun) -> f.InputRun:
         raise RemoteProtocolError(f"metadata for {len(run.metadata)} of {len(run.payloads)} inputs")
     return f.InputRun(
         _number(run.first_number, len(run.payloads)),
-        run.payloads,
+        list(run.payloads),
         run.first_start_index,
         [
             f.ItemMetadata(m.deadline_ms, m.priority, m.traceparent, m.tracestate, m.key)
@@ -359,12 +359,12 @@ def _retry_after(message: pb.Refused | pb.StreamError) -> int | None:
 
 def _output_run(run: pb.OutputRun) -> f.OutputRun:
     _filled(run)
-    return f.OutputRun(_number(run.first_number, len(run.payloads)), run.payloads)
+    return f.OutputRun(_number(run.first_number, len(run.payloads)), list(run.payloads))
 
 
 def _output_part(part: pb.OutputPart) -> f.OutputPart:
     _plain(part.encoding)
-    return f.OutputPart(_number(part.number), part.first_index, part.payloads, part.last)
+    return f.OutputPart(_number(part.number), part.first_index, list(part.payloads), part.last)
 
 
 def _welcome_to_wire(welcome: f.Welcome) -> pb.Welcome:

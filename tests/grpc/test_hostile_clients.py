@@ -240,7 +240,7 @@ async def test_every_cancelled_input_is_answered_also_one_that_waits_for_its_pla
         last = inputs(1, *[b"x"] * 8)
         last.end.last_number = 8
         await call.write(last)
-        await until(lambda: sum("handler" in t.get_name() for t in streams_running()) == 3)
+        await until(lambda: sum("worker" in t.get_name() for t in streams_running()) == 3)
         await call.write(pb.ClientFrame(cancelled=[pb.NumberRange(first=1, last=2**64 - 1)]))
         answered = []
         async for frame in incoming:

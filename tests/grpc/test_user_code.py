@@ -285,10 +285,10 @@ async def test_a_handler_that_will_not_be_cancelled_does_not_hold_the_call(serve
     async with StreamClient(await serve(Service())) as client:
         stream = client.stream([b"1"])
         step = asyncio.ensure_future(anext(stream))
-        await until(lambda: any("handler" in t.get_name() for t in streams_running()))
+        await until(lambda: any("worker" in t.get_name() for t in streams_running()))
         await stream.aclose()
         await asyncio.wait({step})
-        await until(lambda: all("handler" in t.get_name() for t in streams_running()))
+        await until(lambda: all("worker" in t.get_name() for t in streams_running()))
         release.set()
 
 

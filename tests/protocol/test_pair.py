@@ -91,6 +91,18 @@ def outputs_in(frame: ServerFrame) -> list[bytes]:
     return [payload for run in runs for payload in run.payloads]
 
 
+def ready_in(client: ClientSession) -> list[tuple[int, bytes | None]]:
+    """What waits for the consumer, as numbers and payloads."""
+    found = []
+    for ready in client._ready:
+        if isinstance(ready, Delivery):
+            found.append((ready.number, ready.payload))
+        else:
+            run = enumerate(ready.payloads[ready.cursor :], ready.first + ready.cursor)
+            found.extend(run)
+    return found
+
+
 def anatomy(thing: object) -> object:
     """Everything that a session consists of, as comparable values."""
     if isinstance(thing, dict):
@@ -471,7 +483,7 @@ class Pair(RuleBasedStateMachine):
         self.note_held()
 
     def note_held(self) -> None:
-        self.held = [d.payload for d in self.client._ready if d.payload is not None]
+        self.held = [payload for _, payload in ready_in(self.client) if payload is not None]
 
     def old_attempt_goes_on(self, link: Link, step: str) -> None:
         if step == "old server speaks":
@@ -603,14 +615,14 @@ class Pair(RuleBasedStateMachine):
     def windows_and_budgets_hold(self):
         if not hasattr(self, "client"):
             return
-        entries = self.client._entries.values()
+        payloads = self.client._payloads.values()
         open_places = sum(not known.enough for known in self.inputs.values())
-        size = sum(len(entry.payload) for entry in entries)
+        size = sum(map(len, payloads))
         assert self.client.accepted == len(self.inputs)
         assert self.client.unanswered <= self.flow.window_items
         # An input that closed without an output of its own is done only once it is taken.
         assert open_places <= self.flow.window_items + self.closed_in_silence()
-        assert size <= self.flow.window_bytes or len(entries) == 1
+        assert size <= self.flow.window_bytes or len(payloads) == 1
         assert len(self.held) == self.client.held_outputs <= self.flow.output_items
         if len(self.held) > 1:
             assert sum(map(len, self.held)) < self.flow.output_bytes + LARGEST
@@ -626,8 +638,8 @@ class Pair(RuleBasedStateMachine):
     def nothing_is_answered_twice_or_lost(self):
         if not hasattr(self, "client"):
             return
-        unanswered = set(self.client._entries)
-        waiting = {delivery.number for delivery in self.client._ready}
+        unanswered = set(self.client._payloads)
+        waiting = {number for number, _ in ready_in(self.client)}
         for number, known in self.inputs.items():
             if number in unanswered or number in waiting:
                 assert number not in self.client._taken or not known.enough

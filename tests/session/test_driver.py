@@ -17,6 +17,7 @@ from servestream_client.protocol.frames import (
     Welcome,
 )
 from servestream_client.session.driver import StreamDriver, Target
+from servestream_client.session.pump import InputPump
 from servestream_client.transport.memory import CallFailed, MemoryTransport
 
 QUICK = RetryPolicy(attempts=3, connect_attempts=3, initial=0.0001, maximum=0.0001)
@@ -25,17 +26,23 @@ ITEMS = [b"%d" % number for number in range(1, 51)]
 
 def drive(server: Callable, *, items=ITEMS, retry: RetryPolicy = QUICK) -> StreamDriver:
     flow = FlowControl()
-    return StreamDriver(
+    driver = StreamDriver(
         session=ClientSession(stream_id=bytes(16), codec=CodecId("bytes"), flow=flow),
         transport=MemoryTransport(server),
         target=Target("memory"),
         retry=retry,
-        inputs=items,
-        encode=lambda item: item,
-        max_item_bytes=flow.max_item_bytes,
         timeout=None,
         close_timeout=0.01,
     )
+    driver.pump = InputPump(
+        session=driver.session,
+        inputs=items,
+        encode=lambda item: item,
+        max_item_bytes=flow.max_item_bytes,
+        pushed=driver.pushed,
+        refused=driver.notify,
+    )
+    return driver
 
 
 async def run(driver: StreamDriver) -> list[bytes]:

@@ -1,0 +1,132 @@
+"""Runs: payloads of consecutive inputs, which wait, travel and are counted together.
+
+A stream is to carry hundreds of thousands of items a second, so both ends keep what waits for a
+frame in runs, and look at single items only where a rule asks for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD_BYTES
+
+__all__ = ["Run", "RunQueue"]
+
+
+class Run:
+    """Payloads of the inputs `first`, `first` + 1, and so on.
+
+    Attributes:
+        first: the first one's number.
+        payloads: at least one.
+        size: of the payloads together, in bytes.
+        start_index: outputs of the first input below this index are not wanted.
+    """
+
+    __slots__ = ("first", "payloads", "size", "start_index")
+
+    def __init__(
+        self, first: int, payloads: Sequence[bytes], size: int, start_index: int = 0
+    ) -> None:
+        self.first = first
+        self.payloads = list(payloads)
+        self.size = size
+        self.start_index = start_index
+
+    @property
+    def last(self) -> int:
+        """The last one's number."""
+        return self.first + len(self.payloads) - 1
+
+    @property
+    def frame_bytes(self) -> int:
+        """What the run takes up in a frame."""
+        return self.size + len(self.payloads) * ITEM_OVERHEAD_BYTES
+
+    def join(self, other: Run) -> bool:
+        """Take in a run that follows this one, if both fit into one frame; False if not."""
+        if (
+            other.first != self.last + 1
+            or other.start_index
+            or self.frame_bytes + other.frame_bytes > FRAME_TARGET_BYTES
+        ):
+            return False
+        self.payloads += other.payloads
+        self.size += other.size
+        return True
+
+    def cut(self, count: int) -> Run:
+        """Take the first `count` payloads off; some must remain."""
+        payloads = self.payloads[:count]
+        head = Run(self.first, payloads, sum(map(len, payloads)), self.start_index)
+        del self.payloads[:count]
+        self.first += count
+        self.size -= head.size
+        self.start_index = 0
+        return head
+
+    def split(self, count: int) -> Run:
+        """Keep the first `count` payloads, and return a run of the others."""
+        rest = Run(self.first + count, self.payloads[count:], 0)
+        rest.size = sum(map(len, rest.payloads))
+        del self.payloads[count:]
+        self.size -= rest.size
+        return rest
+
+
+class RunQueue:
+    """What waits for a frame, in the order in which it came.
+
+    What is appended joins the last run if it follows it and both fit into one frame.
+    """
+
+    __slots__ = ("_runs",)
+
+    def __init__(self) -> None:
+        self._runs: deque[Run] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._runs)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self._runs)
+
+    @property
+    def head(self) -> Run:
+        """What waits longest; there must be something."""
+        return self._runs[0]
+
+    def append(self, run: Run) -> None:
+        """Add payloads at the end."""
+        if not (self._runs and self._runs[-1].join(run)):
+            self._runs.append(run)
+
+    def put_back(self, run: Run) -> None:
+        """Undo the last `take`."""
+        self._runs.appendleft(run)
+
+    def take(self, count: int) -> Run:
+        """Take the first `count` payloads of the head."""
+        head = self._runs[0]
+        if count < len(head.payloads):
+            return head.cut(count)
+        return self._runs.popleft()
+
+    def remove(self, number: int) -> None:
+        """Take the payload of one input out of the middle."""
+        for position, run in enumerate(self._runs):
+            if not run.first <= number <= run.last:
+                continue
+            before = run.cut(number - run.first) if number > run.first else None
+            after = run if run.last > number else None
+            if after is not None:
+                after.cut(1)
+            del self._runs[position]
+            for part in (after, before):
+                if part is not None:
+                    self._runs.insert(position, part)
+            return
+
+    def clear(self) -> None:
+        self._runs.clear()

@@ -1,0 +1,343 @@
+"""Workers: bounded places in which user code runs, shared by all streams of a process.
+
+A worker is a task that takes inputs of a stream, or gathers a batch from all of them, has them
+answered, and goes on until there is nothing to start. Streams take turns. No worker ever waits for
+a stream: what cannot be sent stays in that stream's session, whose inputs are then not startable.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import contextvars
+import logging
+import time
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+import anyio
+
+from servestream_client.errors import ItemErrorKind, describe
+from servestream_client.protocol.runs import Run
+from servestream_client.protocol.server import ServerSession
+
+__all__ = [
+    "Attempt",
+    "BatchWorkers",
+    "Call",
+    "Cancelled",
+    "Handler",
+    "ItemWorkers",
+    "Part",
+    "Workers",
+]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_LONGEST_RUN = 64
+_RUN_SECONDS = 0.001
+"""How long a worker may keep the event loop, or the first results of a run wait for its last."""
+
+
+class Attempt(Protocol):
+    """A stream's attempt, as workers see it."""
+
+    session: ServerSession
+    context: contextvars.Context
+    """In which user code runs for it: Ray Serve keeps the request's there."""
+
+    def answered(self) -> None:
+        """There may be something to send."""
+        ...
+
+
+class Part(NamedTuple):
+    """Inputs of one attempt."""
+
+    attempt: Attempt
+    run: Run
+
+
+class Cancelled(Exception):  # noqa: N818 — an event between two functions
+    """The call was cancelled, since nobody wants what it computes."""
+
+
+class Call:
+    """What a worker lets user code do at the moment, and for whom."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._task = asyncio.current_task()
+        self._wanted: dict[Attempt, set[int]] = {}
+        self._stopped = False
+
+    async def run(self, code: Awaitable[T], parts: Iterable[Part], *, interruptible: bool) -> T:
+        """Wait for user code; meanwhile others may work.
+
+        Raises:
+            Cancelled: all those inputs were cancelled, or their streams are over.
+        """
+        if interruptible:
+            for attempt, run in parts:
+                numbers = self._wanted.setdefault(attempt, set())
+                numbers.update(range(run.first, run.last + 1))
+        self._workers.suspended(self, parts)
+        try:
+            return await code
+        except asyncio.CancelledError:
+            if not self._stopped:
+                raise
+            raise Cancelled from None
+        finally:
+            self._wanted.clear()
+            if self._stopped and self._task is not None:
+                while self._task.uncancel():
+                    pass
+                self._stopped = False
+            self._workers.resumed(self)
+
+    def unwanted(self, attempt: Attempt, numbers: Sequence[int] | None = None) -> None:
+        """Nobody wants these inputs any more, or none of the attempt's: cancel what computes
+        nothing else. Once is enough: user code gets its time to clean up.
+        """
+        if attempt not in self._wanted:
+            return
+        if numbers is None:
+            self._wanted[attempt].clear()
+        else:
+            self._wanted[attempt].difference_update(numbers)
+        if not any(self._wanted.values()) and not self._stopped and self._task is not None:
+            self._stopped = True
+            self._task.cancel()
+
+
+class Handler(Protocol):
+    """Answers inputs. One serves all streams of a process."""
+
+    async def handle(self, call: Call, parts: Sequence[Part]) -> None:
+        """Answer these inputs in their sessions, one way or another, or put them back."""
+        ...
+
+
+class Workers(abc.ABC):
+    """The places of one process.
+
+    Args:
+        handler: what to call.
+        places: calls at a time.
+    """
+
+    def __init__(self, handler: Handler, *, places: int) -> None:
+        self._handler = handler
+        self._free = places
+        self._waiting: dict[Attempt, None] = {}  # the streams with something to start, in turn
+        self._suspended: set[Call] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ---------------------------------------------------------------- from the attempts
+
+    def offer(self, attempt: Attempt) -> None:
+        """The attempt may have inputs to start."""
+        if attempt.session.startable:
+            self._waiting.setdefault(attempt)
+            self._hire()
+
+    def cancel(self, attempt: Attempt, numbers: Sequence[int] | None = None) -> None:
+        """Nobody wants these inputs any more; None: the attempt is over."""
+        if numbers is None:
+            self._waiting.pop(attempt, None)
+        for call in list(self._suspended):
+            call.unwanted(attempt, numbers)
+
+    # ---------------------------------------------------------------- from the calls
+
+    def suspended(self, call: Call, parts: Iterable[Part]) -> None:
+        """A worker waits for user code, so there is something for others to do."""
+        self._suspended.add(call)
+        for part in parts:
+            part.attempt.answered()
+            self.offer(part.attempt)
+
+    def resumed(self, call: Call) -> None:
+        """It goes on."""
+        self._suspended.discard(call)
+
+    # ---------------------------------------------------------------- workers
+
+    @abc.abstractmethod
+    def _hire(self) -> None:
+        """Start workers for what is waiting, as far as there are places and it takes more."""
+
+    @abc.abstractmethod
+    async def _next(self, attempt: Attempt) -> Sequence[Part]:
+        """What a worker that was hired for an attempt is to do next; nothing: it may go."""
+
+    def _gives_way(self, attempt: Attempt) -> bool:  # noqa: ARG002 — by default it serves all
+        """Whether a worker that was hired for an attempt ends so that another's has a turn."""
+        return False
+
+    @abc.abstractmethod
+    def _note(self, parts: Sequence[Part], seconds: float) -> None:
+        """A worker has done that, and took so long."""
+
+    def _start_worker(self, attempt: Attempt) -> None:
+        self._free -= 1
+        task = asyncio.get_running_loop().create_task(
+            self._work(attempt), name="servestream worker", context=attempt.context.copy()
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._left)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._free += 1
+        if task.cancelled():
+            self._waiting.clear()  # the event loop is about to close
+        elif (error := task.exception()) is not None:
+            logger.error("a worker failed", exc_info=error)
+        self._hire()
+
+    async def _work(self, attempt: Attempt) -> None:
+        call = Call(self)
+        while parts := await self._next(attempt):
+            began = time.perf_counter()
+            await self._handle(call, parts)
+            self._note(parts, time.perf_counter() - began)
+            for part in parts:
+                part.attempt.answered()
+            if self._gives_way(attempt):
+                return
+            await asyncio.sleep(0)  # what is answered can be sent, and others have their turn
+
+    async def _handle(self, call: Call, parts: Sequence[Part]) -> None:
+        try:
+            await self._handler.handle(call, parts)
+        except Cancelled:
+            _fail(parts, ItemErrorKind.CANCELLED, "cancelled")
+        except BaseException as error:
+            _fail(parts, ItemErrorKind.HANDLER, describe(error))
+            if not isinstance(error, Exception):
+                raise
+            logger.exception("the kit failed around a handler")
+
+
+class ItemWorkers(Workers):
+    """Each takes inputs of one stream, several at once while they go fast."""
+
+    def __init__(self, handler: Handler, *, places: int) -> None:
+        super().__init__(handler, places=places)
+        self._served: set[Attempt] = set()  # by a worker that is not suspended
+        self._run_length = 1
+
+    def suspended(self, call: Call, parts: Iterable[Part]) -> None:
+        for part in parts:
+            self._served.discard(part.attempt)
+        super().suspended(call, parts)
+
+    def _hire(self) -> None:
+        for attempt in list(self._waiting):
+            if not self._free:
+                return
+            if attempt not in self._served:
+                del self._waiting[attempt]
+                self._served.add(attempt)
+                self._start_worker(attempt)
+
+    async def _next(self, attempt: Attempt) -> Sequence[Part]:
+        run = attempt.session.next_run(self._run_length)
+        if run is not None:
+            return [Part(attempt, run)]
+        self._served.discard(attempt)
+        return []
+
+    def _gives_way(self, attempt: Attempt) -> bool:
+        if self._free or all(each is attempt for each in self._waiting):
+            return False
+        self._served.discard(attempt)
+        self._waiting.pop(attempt, None)
+        if attempt.session.startable:
+            self._waiting[attempt] = None  # behind the others
+        return True
+
+    def _note(self, parts: Sequence[Part], seconds: float) -> None:
+        if seconds > _RUN_SECONDS:
+            self._run_length = max(1, self._run_length // 2)
+        elif seconds < _RUN_SECONDS / 2 and _count(parts) >= self._run_length:
+            self._run_length = min(_LONGEST_RUN, self._run_length * 2)
+
+
+class BatchWorkers(Workers):
+    """Each gathers a batch from all streams.
+
+    Args:
+        handler: what to call.
+        places: calls at a time.
+        max_batch: inputs in a call.
+        batch_wait: seconds that an incomplete batch waits for more.
+    """
+
+    def __init__(self, handler: Handler, *, places: int, max_batch: int, batch_wait: float) -> None:
+        super().__init__(handler, places=places)
+        self._max_batch = max_batch
+        self._batch_wait = batch_wait
+        self._gathering = False
+        self._full = asyncio.Event()
+
+    def offer(self, attempt: Attempt) -> None:
+        super().offer(attempt)
+        if self._gathering and self._batch_wait and self._gathered() >= self._max_batch:
+            self._full.set()
+
+    def suspended(self, call: Call, parts: Iterable[Part]) -> None:
+        self._gathering = False
+        super().suspended(call, parts)
+
+    def _hire(self) -> None:
+        if self._free and self._waiting and not self._gathering:
+            self._gathering = True
+            self._start_worker(next(iter(self._waiting)))
+
+    async def _next(self, attempt: Attempt) -> Sequence[Part]:  # noqa: ARG002 — it asks everybody
+        self._gathering = True
+        if self._batch_wait and 0 < self._gathered() < self._max_batch:
+            self._full.clear()
+            with anyio.move_on_after(self._batch_wait):
+                await self._full.wait()
+        parts = self._gather()
+        self._gathering = bool(parts)
+        return parts
+
+    def _note(self, parts: Sequence[Part], seconds: float) -> None:
+        pass
+
+    def _gathered(self) -> int:
+        return sum(attempt.session.startable_inputs for attempt in self._waiting)
+
+    def _gather(self) -> list[Part]:
+        """What has arrived on whatever stream; who gave last is asked last the next time."""
+        parts: list[Part] = []
+        room = self._max_batch
+        while room and self._waiting:
+            attempt = next(iter(self._waiting))
+            del self._waiting[attempt]
+            run = attempt.session.next_run(room)
+            if run is None:
+                continue
+            parts.append(Part(attempt, run))
+            room -= len(run.payloads)
+            if attempt.session.startable:
+                self._waiting[attempt] = None
+        return parts
+
+
+def _count(parts: Sequence[Part]) -> int:
+    return sum(len(part.run.payloads) for part in parts)
+
+
+def _fail(parts: Sequence[Part], kind: ItemErrorKind, text: str) -> None:
+    """Fail those of these inputs that have no answer yet."""
+    for attempt, run in parts:
+        for number in range(run.first, run.last + 1):
+            attempt.session.fail(number, kind, text)

@@ -1,0 +1,201 @@
+"""The pump: from the caller's inputs to the session, no faster than there is room."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from servestream_client.errors import ItemErrorKind, StreamError, describe
+from servestream_client.protocol.client import ClientSession
+from servestream_client.session.source import InputSource
+from servestream_client.signals import Signal
+
+__all__ = ["InputPump", "being_cancelled"]
+
+_FIRST_RUN = 64
+_LONGEST_RUN = 256
+_RUN_SECONDS = 0.001
+"""How long a plain iterator keeps the event loop, if its items come fast enough for that."""
+
+
+class _Refusal(NamedTuple):
+    """Why an input is not sent."""
+
+    kind: ItemErrorKind
+    text: str
+    cause: Exception | None = None
+
+
+class InputPump:
+    """Pulls, encodes and pushes inputs while there is room for them.
+
+    It runs the caller's code, so it wants a task of its own: that gets one cancellation and then
+    its time to clean up, where a cancel scope would interrupt it again and again.
+
+    Args:
+        session: where the inputs go.
+        inputs: the caller's.
+        encode: item to payload; whatever it raises becomes that item's error.
+        max_item_bytes: the largest payload to send.
+        pushed: called when there may be something to send.
+        refused: called when there may be something to take: an input that failed here, or the end.
+
+    Raises:
+        InputsError: the inputs are no iterable.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: ClientSession,
+        inputs: Iterable[object] | AsyncIterable[object],
+        encode: Callable[[object], bytes],
+        max_item_bytes: int,
+        pushed: Callable[[], None],
+        refused: Callable[[], None],
+    ) -> None:
+        self.pulled = 0
+        """How many inputs came out of the caller's iterator."""
+        self.error: BaseException | None = None
+        """What the iterator raised."""
+        self.room = Signal()
+        """To be raised when there may be room for inputs."""
+
+        self._session = session
+        self._source = InputSource(inputs)
+        self._encode = encode
+        self._max_item_bytes = max_item_bytes
+        self._pushed = pushed
+        self._refused = refused
+        self._run_length = _FIRST_RUN
+
+    async def run(self) -> None:
+        """Until the inputs are exhausted, or fail. They are finished in any case."""
+        try:
+            if self._source.plain is None:
+                await self._pump_async()
+            else:
+                await self._pump_plain(self._source.plain)
+        except asyncio.CancelledError as error:
+            if being_cancelled():
+                raise
+            self.error = StreamError("the stream's inputs raised CancelledError")
+            self.error.__cause__ = error
+        except BaseException as error:
+            self.error = error
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            with suppress(Exception):  # a frozen exception takes no note
+                error.add_note(f"raised by the stream's inputs, after {self.pulled} of them")
+        finally:
+            self._session.finish()
+            self._pushed()
+            self._refused()
+
+    async def aclose(self) -> None:
+        """Close the caller's iterator, if it is a generator."""
+        await self._source.aclose()
+
+    async def _pump_async(self) -> None:
+        while True:
+            await self._place()
+            try:
+                item = await self._source.pull()
+            except StopAsyncIteration:
+                return
+            self.pulled += 1
+            await self._push(self._payload(item), item)
+            self._pushed()
+
+    async def _pump_plain(self, inputs: Iterator[object]) -> None:
+        while True:
+            await self._place()
+            began = time.perf_counter()
+            more, unfitting = self._push_run(inputs)
+            self._learn(time.perf_counter() - began)
+            self._pushed()
+            if unfitting is not None:
+                await self._push(*unfitting)
+                self._pushed()
+            if not more:
+                return
+            await asyncio.sleep(0)  # what was pushed can be sent, and others have their turn
+
+    async def _place(self) -> None:
+        while not self._session.has_place:
+            await self.room.wait()
+
+    def _push_run(
+        self, inputs: Iterator[object]
+    ) -> tuple[bool, tuple[bytes | _Refusal, object] | None]:
+        """Pull and push as many as there is room for, at most a run.
+
+        Returns:
+            Whether there may be more inputs; and one that was pulled but not pushed, if it is
+            not to be sent or does not fit now.
+        """
+        places, room = self._session.room
+        stop = self.pulled + min(self._run_length, places)
+        payloads: list[bytes] = []
+        items: list[object] = []
+        size = 0
+        try:
+            for item in inputs:
+                self.pulled += 1
+                payload = self._payload(item)
+                if isinstance(payload, _Refusal) or size + len(payload) > room:
+                    return True, (payload, item)
+                size += len(payload)
+                payloads.append(payload)
+                items.append(item)
+                if self.pulled == stop or size == room:
+                    return True, None
+            return False, None
+        finally:
+            if payloads:
+                self._session.push_all(payloads, items, size)
+
+    async def _push(self, payload: bytes | _Refusal, item: object) -> None:
+        if isinstance(payload, _Refusal):
+            self._session.push_failure(payload.kind, payload.text, item, payload.cause)
+            self._refused()
+            return
+        while not self._session.fits(len(payload)):
+            await self.room.wait()
+        self._session.push(payload, item)
+
+    def _payload(self, item: object) -> bytes | _Refusal:
+        """An item encoded, or why it cannot be sent."""
+        try:
+            payload = self._encode(item)
+            if not isinstance(payload, bytes):
+                raise TypeError(f"the codec made a {type(payload).__name__}, not bytes")
+        except asyncio.CancelledError:
+            if being_cancelled():
+                raise
+            return _Refusal(ItemErrorKind.INPUT_ENCODE, "the codec was cancelled")
+        except Exception as error:
+            return _Refusal(ItemErrorKind.INPUT_ENCODE, describe(error), error)
+        if len(payload) > self._max_item_bytes:
+            return _Refusal(
+                ItemErrorKind.INPUT_TOO_LARGE,
+                f"{len(payload)} bytes encoded, and FlowControl.max_item_bytes is"
+                f" {self._max_item_bytes}",
+            )
+        return payload
+
+    def _learn(self, seconds: float) -> None:
+        """Longer runs while items come fast, single ones where each takes its time."""
+        if seconds > _RUN_SECONDS:
+            self._run_length = max(1, self._run_length // 2)
+        elif seconds < _RUN_SECONDS / 2:
+            self._run_length = min(_LONGEST_RUN, self._run_length * 2)
+
+
+def being_cancelled() -> bool:
+    """Whether the running task itself is being cancelled, and not something that it awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
