@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 INGRESS ?= proxy
 RUNS ?= 20
+# Options of `make bench`, e.g. BENCH="--quick --modes plain".
+BENCH ?=
 
 # Protobuf versions that the generated code must load on, one a major version.
 PROTOBUFS = 5.29.6 6.33.6 7.36.2
@@ -14,7 +16,7 @@ READY = $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick test-ray test-protobufs check format protos docs lock serve \
-	kill-runs planted-bugs build clean
+	kill-runs planted-bugs bench build clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -55,8 +57,9 @@ check: $(READY)  ## Format, lint, types, layering, and whether what is generated
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log || (cat $(VENV)/lint-imports.log; exit 1)
-	@$(BIN)/buf lint protos
-	@$(BIN)/buf format --diff --exit-code protos
+	@set -e; for protos in protos benchmarks/protos; do \
+		$(BIN)/buf lint $$protos; $(BIN)/buf format --diff --exit-code $$protos; \
+	done
 	@$(BIN)/python scripts/protos.py --check
 	@$(BIN)/python scripts/doc_tables.py --check
 	@echo "All checks passed."
@@ -65,6 +68,7 @@ format: $(READY)  ## Format the code
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/buf format --write protos
+	@$(BIN)/buf format --write benchmarks/protos
 
 protos: $(READY)  ## Regenerate the protobuf code
 	@$(BIN)/python scripts/protos.py
@@ -83,6 +87,9 @@ kill-runs: $(READY)  ## RUNS streams of 2,000 inputs, replicas killed at random 
 
 planted-bugs: $(READY)  ## Break the code on purpose, one bug at a time, and see the tests catch it
 	@$(BIN)/python scripts/planted_bugs.py
+
+bench: $(READY)  ## Measure against a raw gRPC stub; BENCH="--help" lists the options
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 build: $(READY)  ## Build wheel and sdist into dist/
 	@$(UV) build --quiet

@@ -1,4 +1,7 @@
-"""Regenerate `servestream_client/wire/stream_pb2*` from `protos/`, or check that they are current.
+"""Regenerate the protobuf code from the protos, or check that it is current.
+
+`servestream_client/wire/stream_pb2*` comes from `protos/`, `benchmarks/wire/raw_pb2*` from
+`benchmarks/protos/`.
 
 The generator is old on purpose: what grpcio-tools 1.62.3 generates loads on every protobuf from
 4.25 to 7, and newer generators refuse older runtimes (docs/decisions/0002). It runs in a
@@ -11,28 +14,53 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-PROTOS = ROOT / "protos" / "servestream" / "v1"
-PACKAGE = Path("servestream_client/wire")
-NAMES = ("stream_pb2.py", "stream_pb2.pyi", "stream_pb2_grpc.py", "stream_pb2_grpc.pyi")
+SUFFIXES = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
 TOOLS = ("grpcio-tools==1.62.3", "mypy-protobuf==3.6.0", "setuptools<81")
 
 
+class Proto(NamedTuple):
+    """A proto file and the package that its code belongs into.
+
+    Attributes:
+        directory: where the file lies.
+        package: where its code goes to; both relative to the root.
+        name: the file's, without its suffix.
+    """
+
+    directory: Path
+    package: Path
+    name: str
+
+    def generated(self) -> Iterator[Path]:
+        """The four files, relative to the root."""
+        return (self.package / f"{self.name}{suffix}" for suffix in SUFFIXES)
+
+
+PROTOS = (
+    Proto(Path("protos/servestream/v1"), Path("servestream_client/wire"), "stream"),
+    Proto(Path("benchmarks/protos/servestream/bench/v1"), Path("benchmarks/wire"), "raw"),
+)
+
+
 def generate(into: Path) -> None:
-    """Write the four generated files below `into`."""
+    """Write the generated files below `into`."""
     uv = [sys.executable, "-m", "uv", "run", "--quiet", "--no-project", "--isolated"]
     uv += ["--python", ">=3.11,<3.13"]
     for tool in TOOLS:
         uv += ["--with", tool]
-    # The virtual path gives the generated modules their place in the package.
+    # The virtual paths give the generated modules their places in their packages.
     command = [
         *uv,
-        *("python", "-m", "grpc_tools.protoc", f"-I{PACKAGE}={PROTOS}"),
+        *("python", "-m", "grpc_tools.protoc"),
+        *(f"-I{proto.package}={ROOT / proto.directory}" for proto in PROTOS),
         *(f"--{kind}_out={into}" for kind in ("python", "grpc_python")),
         *(f"--{kind}_out=quiet:{into}" for kind in ("mypy", "mypy_grpc")),
-        str(PACKAGE / "stream.proto"),
+        *(str(proto.package / f"{proto.name}.proto") for proto in PROTOS),
     ]
     subprocess.run(command, check=True)
 
@@ -47,12 +75,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as fresh:
         generate(Path(fresh))
         stale = [
-            name
-            for name in NAMES
-            if (Path(fresh) / PACKAGE / name).read_bytes() != (ROOT / PACKAGE / name).read_bytes()
+            path
+            for proto in PROTOS
+            for path in proto.generated()
+            if not (ROOT / path).exists()
+            or (Path(fresh) / path).read_bytes() != (ROOT / path).read_bytes()
         ]
     if stale:
-        print(f"out of date: {', '.join(stale)}; run `make protos`", file=sys.stderr)
+        print(f"out of date: {', '.join(map(str, stale))}; run `make protos`", file=sys.stderr)
         return 1
     return 0
 

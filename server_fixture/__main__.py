@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from server_fixture.cluster import Ingress, cluster, deploy
+from server_fixture.cluster import Ingress, application_name, cluster, deploy
 
 # Not imported here: Ray, whose ingress mode is settled by `cluster` before it is imported.
 APPLICATIONS = ("digits", "echo", "not_a_stream")
@@ -72,10 +72,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--application",
         action="append",
-        choices=APPLICATIONS,
+        type=_application,
         metavar="NAME",
-        help="an application to deploy, under its own name; may be given several times"
+        help="an application to deploy, under its own name; may be given several times. One of"
+        " those below, or MODULE:BUILDER for another one (server_fixture.cluster.deploy)"
         " (default: digits)",
+    )
+    parser.add_argument(
+        "--servicer",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="import path of the servicer function of another gRPC service that an application"
+        " speaks; may be given several times",
     )
     parser.add_argument(
         "--ingress",
@@ -104,6 +113,14 @@ def _parser() -> argparse.ArgumentParser:
         " directory",
     )
     return parser
+
+
+def _application(text: str) -> str:
+    if text not in APPLICATIONS and not all(text.rpartition(":")):
+        raise argparse.ArgumentTypeError(
+            f"one of {', '.join(APPLICATIONS)}, or MODULE:BUILDER, not {text!r}"
+        )
+    return text
 
 
 class _Ended(BaseException):
@@ -137,6 +154,7 @@ def _serve(applications: Sequence[str], options: argparse.Namespace) -> None:
         ingress=options.ingress,
         port=options.port,
         replicas=options.replicas,
+        servicers=options.servicer,
         directory=options.directory,
         say=say,
     ):
@@ -158,7 +176,8 @@ async for output in client.stream([b"one", b"two"]): ...""",
 
 def _usage(applications: Sequence[str], port: int) -> str:
     target = f"127.0.0.1:{port}"
-    lines = [f"ready: gRPC on {target}, applications: {', '.join(applications)}", ""]
+    names = [application_name(application) for application in applications]
+    lines = [f"ready: gRPC on {target}, applications: {', '.join(names)}", ""]
     for name in applications:
         if name in _EXAMPLES:
             lines += [_EXAMPLES[name].format(target=target), ""]
@@ -184,6 +203,7 @@ def _control(applications: Sequence[str], options: argparse.Namespace) -> None:
         ingress=options.ingress,
         port=options.port,
         replicas=options.replicas,
+        servicers=options.servicer,
         directory=options.directory,
         say=lambda text: send({"phase": text}),
     ):

@@ -91,8 +91,8 @@ class LedgerPlan:
         return claimed
 
 
-def _enrol() -> LedgerPlan:
-    """Called last by a constructor: who is enrolled can serve."""
+def enrol() -> LedgerPlan:
+    """Called last by a constructor, and only in a replica: who is enrolled can serve."""
     plan = LedgerPlan()
     context = serve.get_replica_context()
     ray.get(ledger().enrol.remote(context.replica_tag, os.getpid(), context.app_name))
@@ -101,7 +101,7 @@ def _enrol() -> LedgerPlan:
 
 # Two replicas, and room on each for many streams: Serve's default of 5 would be the number of
 # streams that a replica serves at once. Small shares of a CPU, so that it all fits two cores.
-_OPTIONS: dict[str, Any] = {
+OPTIONS: dict[str, Any] = {
     "num_replicas": 2,
     "max_ongoing_requests": 1000,
     "graceful_shutdown_timeout_s": 2,
@@ -120,7 +120,7 @@ class Digits(FaultyService[Image, Prediction]):
 
     def __init__(self) -> None:
         self._model = DigitsModel()
-        self.plan = _enrol()
+        self.plan = enrol()
 
     def predict(self, item: Image) -> Prediction:
         return self._model.predict(item)
@@ -132,7 +132,7 @@ class Echo(FaultyService[bytes, bytes]):
     codec = BytesCodec()
 
     def __init__(self) -> None:
-        self.plan = _enrol()
+        self.plan = enrol()
 
     async def predict(self, item: bytes) -> bytes:
         return item
@@ -146,9 +146,9 @@ class NotAStream:
 
 
 DEPLOYMENTS: dict[str, Deployment] = {
-    "digits": serve.deployment(**_OPTIONS)(Digits),
-    "echo": serve.deployment(**_OPTIONS)(Echo),
-    "not_a_stream": serve.deployment(**_OPTIONS)(NotAStream),
+    "digits": serve.deployment(**OPTIONS)(Digits),
+    "echo": serve.deployment(**OPTIONS)(Echo),
+    "not_a_stream": serve.deployment(**OPTIONS)(NotAStream),
 }
 
 

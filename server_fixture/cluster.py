@@ -5,6 +5,7 @@ Import this before Ray: the ingress mode is decided by Ray's environment at impo
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import secrets
@@ -121,6 +122,11 @@ def end(cluster_id: str, *, grace: float = 3.0) -> list[int]:
     return ended
 
 
+def application_name(application: str) -> str:
+    """The name that an application is deployed under: without the module that builds it."""
+    return application.rpartition(":")[2]
+
+
 @contextmanager
 def cluster(
     applications: Sequence[str],
@@ -128,16 +134,19 @@ def cluster(
     ingress: Ingress,
     port: int,
     replicas: int,
+    servicers: Sequence[str] = (),
     directory: str | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[None]:
-    """Ray on loopback with Serve on it, and these applications of `server_fixture.app` on it.
+    """Ray on loopback with Serve on it, and these applications on it.
 
     Args:
-        applications: names in `server_fixture.app.DEPLOYMENTS`; each is deployed as that.
+        applications: as for `deploy`.
         ingress: how requests reach the replicas.
         port: of the gRPC ingress.
         replicas: of each deployment.
+        servicers: import paths of servicer functions of other gRPC services that the applications
+            speak.
         directory: where Ray and HAProxy keep their files; its path must be short, since sockets
             lie in it. None: a temporary one, removed in the end.
         say: called with what is being waited for.
@@ -147,10 +156,10 @@ def cluster(
     where = directory or temporary or ""
     os.environ.update(environment(ingress, where, cluster_id))
     try:
-        _start(port, where, say)
-        for name in applications:
-            say(f"deploying {name}: {replicas} replicas")
-            deploy(name, replicas=replicas)
+        _start(port, where, servicers, say)
+        for application in applications:
+            say(f"deploying {application_name(application)}: {replicas} replicas")
+            deploy(application, replicas=replicas)
         yield
     finally:
         say("ending Ray")
@@ -160,16 +169,29 @@ def cluster(
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def deploy(name: str, *, replicas: int) -> None:
-    """Deploy one application on the running cluster, and wait until it is ready."""
+def deploy(application: str, *, replicas: int) -> None:
+    """Deploy one application on the running cluster, and wait until it is ready.
+
+    Args:
+        application: a name in `server_fixture.app.DEPLOYMENTS`, or ``module:builder`` for somebody
+            else's. The builder is called with `replicas`, a keyword, and returns what `serve.run`
+            takes; the application gets its name. To be waited for and killed by name its replicas
+            must enrol (`server_fixture.app.enrol`).
+        replicas: of its deployment.
+    """
     from ray import serve
 
     from server_fixture.app import build
 
-    serve.run(build(name, replicas=replicas), name=name, route_prefix=f"/{name}")
+    module, _, name = application.rpartition(":")
+    if module:
+        built = getattr(importlib.import_module(module), name)(replicas=replicas)
+    else:
+        built = build(name, replicas=replicas)
+    serve.run(built, name=name, route_prefix=f"/{name}")
 
 
-def _start(port: int, directory: str, say: Callable[[str], None]) -> None:
+def _start(port: int, directory: str, servicers: Sequence[str], say: Callable[[str], None]) -> None:
     say("starting Ray")
     import ray
     from ray import serve
@@ -195,7 +217,9 @@ def _start(port: int, directory: str, say: Callable[[str], None]) -> None:
     (http_port,) = free_ports(1)
     serve.start(
         http_options=HTTPOptions(host="127.0.0.1", port=http_port),
-        grpc_options=gRPCOptions(port=port, grpc_servicer_functions=GRPC_SERVICER_FUNCTIONS),
+        grpc_options=gRPCOptions(
+            port=port, grpc_servicer_functions=[*GRPC_SERVICER_FUNCTIONS, *servicers]
+        ),
     )
     ray.get(ledger().pending.remote())
 

@@ -20,7 +20,15 @@ from typing import IO, Any, NamedTuple, Self
 
 import psutil
 
-from server_fixture.cluster import MARK, Ingress, end, free_ports, members, new_directory
+from server_fixture.cluster import (
+    MARK,
+    Ingress,
+    application_name,
+    end,
+    free_ports,
+    members,
+    new_directory,
+)
 from servestream_client.testing.faults import Fault
 
 __all__ = ["FixtureError", "Replica", "ServeFixture"]
@@ -56,9 +64,12 @@ class ServeFixture:
     thread, one call at a time goes through.
 
     Args:
-        applications: names in `server_fixture.app.DEPLOYMENTS`.
+        applications: names in `server_fixture.app.DEPLOYMENTS`, or ``module:builder`` for others
+            (`server_fixture.cluster.deploy`).
         ingress: how requests reach the replicas.
         replicas: of each application.
+        servicers: import paths of servicer functions of other gRPC services that the applications
+            speak.
         port: of the gRPC ingress; None: a free one.
         on_phase: called with what is being waited for while Serve starts.
     """
@@ -69,12 +80,14 @@ class ServeFixture:
         ingress: Ingress = Ingress.PROXY,
         *,
         replicas: int = 2,
+        servicers: Sequence[str] = (),
         port: int | None = None,
         on_phase: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.ingress = ingress
         self.applications = list(applications)
         self.replicas = replicas
+        self.servicers = list(servicers)
         self.port = port if port is not None else free_ports(1)[0]
         self.id = uuid.uuid4().hex
         self._on_phase = on_phase
@@ -141,6 +154,7 @@ class ServeFixture:
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-m", "server_fixture", "--control"]
         command += [f"--application={name}" for name in self.applications]
+        command += [f"--servicer={path}" for path in self.servicers]
         command += [f"--ingress={self.ingress}", f"--replicas={self.replicas}"]
         command += [f"--port={self.port}", f"--directory={directory}"]
         with (directory / "stderr.log").open("wb") as log:
@@ -252,7 +266,7 @@ class ServeFixture:
             FixtureError: it took too long, or the fixture's process does not answer.
         """
         wanted = self.replicas if count is None else count
-        names = [application] if application else self.applications
+        names = [application] if application else map(application_name, self.applications)
         names = [name for name in names if name != "not_a_stream"]  # which cannot enrol
         deadline = time.monotonic() + timeout
         while True:
@@ -273,6 +287,9 @@ class ServeFixture:
 
     def deploy(self, application: str) -> None:
         """Deploy another application beside those that are there.
+
+        Args:
+            application: as for the class.
 
         Raises:
             FixtureError: it cannot be deployed.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -75,9 +76,16 @@ class DigitsModel:
         self._forest.fit(images[:half], labels[:half])
 
     def predict(self, image: Image) -> Prediction:
-        shares = self._forest.predict_proba(image.reshape(1, 64))[0]
-        best = int(shares.argmax())
-        return Prediction(int(self._forest.classes_[best]), float(shares[best]), image_crc(image))
+        return self.predict_batch([image])[0]
+
+    def predict_batch(self, images: Sequence[Image]) -> list[Prediction]:
+        """Many images at once, which costs hardly more than one."""
+        predictions: list[Prediction] = []
+        for image, shares in zip(images, self._forest.predict_proba(np.stack(images)), strict=True):
+            best = int(shares.argmax())
+            digit, votes = int(self._forest.classes_[best]), float(shares[best])
+            predictions.append(Prediction(digit, votes, image_crc(image)))
+        return predictions
 
 
 def image_crc(image: Image) -> int:

@@ -50,13 +50,13 @@ class BytesCodec:
     fingerprint = ""
 
     def encode_input(self, item: bytes, /) -> bytes:
-        return _as_bytes(item)
+        return item if item.__class__ is bytes else _as_bytes(item)
 
     def decode_input(self, payload: bytes, /) -> bytes:
         return payload
 
     def encode_output(self, output: bytes, /) -> bytes:
-        return _as_bytes(output)
+        return output if output.__class__ is bytes else _as_bytes(output)
 
     def decode_output(self, payload: bytes, /) -> bytes:
         return payload

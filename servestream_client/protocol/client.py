@@ -672,7 +672,7 @@ class ClientSession:
             *frame.parts,
             *frame.errors,
         ]
-        attempt.grant.receive_all(list(_sizes(frame)))
+        attempt.grant.receive_all(_sizes(frame))
         if self._ordered and len(answers) > 1:
             answers.sort(key=_place)
         for answer in answers:
@@ -913,12 +913,14 @@ def _ranges(numbers: list[int]) -> list[NumberRange]:
     return ranges
 
 
-def _sizes(frame: ServerFrame) -> Iterator[int]:
+def _sizes(frame: ServerFrame) -> list[int]:
     """The sizes of a frame's outputs, in bytes."""
+    sizes: list[int] = []
     for run in frame.outputs:
-        yield from map(len, run.payloads)
+        sizes += map(len, run.payloads)
     for part in frame.parts:
-        yield from map(len, part.payloads)
+        sizes += map(len, part.payloads)
+    return sizes
 
 
 def _place(answer: OutputRun | OutputPart | ItemFailure) -> tuple[int, int]:

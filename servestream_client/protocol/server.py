@@ -326,12 +326,16 @@ class ServerSession:
             raise RemoteProtocolError(
                 f"metadata for {len(run.metadata)} of {len(run.payloads)} inputs"
             )
-        self._check_size(run)
-        count, size = len(run.payloads), sum(map(len, run.payloads))
+        sizes = list(map(len, run.payloads))
+        count, size = len(sizes), sum(sizes)
+        if (
+            self._unanswered + count > self._limits.window_items
+            or self._open_bytes + size > self._limits.window_bytes
+            or max(sizes) > self._limits.item_bytes
+        ):
+            self._check_each(run.first_number, sizes)
         accepted = Run(run.first_number, run.payloads, size, run.first_start_index)
-        self._open.update(
-            zip(range(accepted.first, accepted.last + 1), map(len, run.payloads), strict=True)
-        )
+        self._open.update(zip(range(accepted.first, accepted.last + 1), sizes, strict=True))
         self._open_bytes += size
         self._unanswered += count
         self._received += count
@@ -342,13 +346,13 @@ class ServerSession:
             self._order.append(accepted.first, count)
         self._unstarted.append(accepted)
 
-    def _check_size(self, run: InputRun) -> None:
+    def _check_each(self, first: int, sizes: Sequence[int]) -> None:
         """
         Raises:
             RemoteProtocolError: an input is too large, or beyond the window.
         """
         limits, items, size = self._limits, self._unanswered, self._open_bytes
-        for number, length in enumerate(map(len, run.payloads), run.first_number):
+        for number, length in enumerate(sizes, first):
             if length > limits.item_bytes:
                 raise RemoteProtocolError(
                     f"input {number} has {length} bytes, and at most {limits.item_bytes} were"

@@ -44,48 +44,60 @@ def _failed(kind: ItemErrorKind, error: BaseException) -> _Failure:
     return _Failure(kind, describe(error))
 
 
-class _Answers:
-    """The answers to a run of inputs, in their order; single outputs reach the session in runs."""
+def _not_bytes(payload: object) -> _Failure:
+    made = TypeError(f"the codec made a {type(payload).__name__}, not bytes")
+    return _Failure(ItemErrorKind.ENCODE, describe(made))
 
-    __slots__ = ("_encode", "_first", "_payloads", "_session", "_size")
+
+class _Answers:
+    """The answers to a run of inputs, in their order; single outputs reach the session in runs.
+
+    Attributes:
+        payloads: outputs that are not handed over yet, to which further ones may be appended.
+        size: of these together, in bytes.
+    """
+
+    __slots__ = ("_encode", "_first", "_session", "payloads", "size")
 
     def __init__(self, session: ServerSession, first: int, codec: Codec[Any, Any]) -> None:
         self._session = session
         self._first = first
         self._encode = codec.encode_output
-        self._payloads: list[bytes] = []
-        self._size = 0
+        self.payloads: list[bytes] = []
+        self.size = 0
 
     def add(self, result: object) -> None:
         """What the handler made of the next input, or its failure."""
-        if not isinstance(result, _Failure):
-            try:
-                payload = self._encode(result)
-                if not isinstance(payload, bytes):
-                    raise TypeError(f"the codec made a {type(payload).__name__}, not bytes")
-            except BaseException as error:
-                result = _failed(ItemErrorKind.ENCODE, error)
-            else:
-                self._payloads.append(payload)
-                self._size += len(payload)
-                if self._size > FRAME_TARGET_BYTES:
-                    self.flush()
-                return
-        self.flush()
-        self._session.fail(self._first, result.kind, result.text)
-        self._first += 1
+        if isinstance(result, _Failure):
+            self.fail(result)
+            return
+        payload: object
+        try:
+            payload = self._encode(result)
+        except BaseException as error:
+            self.fail(_failed(ItemErrorKind.ENCODE, error))
+            return
+        if not isinstance(payload, bytes):
+            self.fail(_not_bytes(payload))
+            return
+        self.payloads.append(payload)
+        self.size += len(payload)
+        if self.size > FRAME_TARGET_BYTES:
+            self.flush()
 
-    @property
-    def waiting(self) -> bool:
-        """Whether some are not handed over yet."""
-        return bool(self._payloads)
+    def fail(self, failure: _Failure) -> None:
+        """The next input has failed."""
+        self.flush()
+        self._session.fail(self._first, failure.kind, failure.text)
+        self._first += 1
 
     def flush(self) -> None:
         """Hand over what is there."""
-        if self._payloads:
-            payloads, self._payloads, self._size = self._payloads, [], 0
-            self._session.outputs(self._first, payloads)
-            self._first += len(payloads)
+        if self.payloads:
+            self._session.outputs(self._first, self.payloads)
+            self._first += len(self.payloads)
+            self.payloads.clear()
+            self.size = 0
 
 
 class _Resumed:
@@ -143,30 +155,43 @@ class _AsyncItems:
     async def _handle(self, call: Call, part: Part) -> None:
         session, run = part.attempt.session, part.run
         answers = _Answers(session, run.first, self._codec)
-        predict, decode = self._predict, self._codec.decode_input
+        outputs = answers.payloads
+        predict, codec = self._predict, self._codec
+        decode, encode = codec.decode_input, codec.encode_output
         for done, payload in enumerate(run.payloads, 1):
             try:
                 value = decode(payload)
             except BaseException as error:
-                answers.add(_failed(ItemErrorKind.DECODE, error))
+                answers.fail(_failed(ItemErrorKind.DECODE, error))
                 continue
-            result: object
             try:
                 coroutine = predict(value)
                 waits_for = coroutine.send(None)
             except StopIteration as stop:
                 result = stop.value
             except BaseException as error:
-                result = _failed(ItemErrorKind.HANDLER, error)
+                answers.fail(_failed(ItemErrorKind.HANDLER, error))
+                continue
             else:
                 answers.flush()
                 _give_back(session, run, done)
                 answers.add(await self._finish(call, part, _Resumed(coroutine, waits_for)))
                 break
-            answers.add(result)
-            if not answers.waiting and session.full:
-                _give_back(session, run, done)
-                break
+            try:
+                output = encode(result)
+            except BaseException as error:
+                answers.fail(_failed(ItemErrorKind.ENCODE, error))
+                continue
+            if output.__class__ is not bytes:
+                answers.fail(_not_bytes(output))
+                continue
+            outputs.append(output)
+            answers.size += len(output)
+            if answers.size > FRAME_TARGET_BYTES:
+                answers.flush()
+                if session.full:
+                    _give_back(session, run, done)
+                    break
         answers.flush()
 
     async def _finish(self, call: Call, part: Part, rest: _Resumed) -> object:

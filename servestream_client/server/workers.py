@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_LONGEST_RUN = 64
+_LONGEST_RUN = 512
 _RUN_SECONDS = 0.001
 """How long a worker may keep the event loop, or the first results of a run wait for its last."""
 

@@ -16,7 +16,7 @@ from servestream_client.signals import Signal
 __all__ = ["InputPump", "being_cancelled"]
 
 _FIRST_RUN = 64
-_LONGEST_RUN = 256
+_LONGEST_RUN = 1024
 _RUN_SECONDS = 0.001
 """How long a plain iterator keeps the event loop, if its items come fast enough for that."""
 
@@ -138,25 +138,34 @@ class InputPump:
             not to be sent or does not fit now.
         """
         places, room = self._session.room
-        stop = self.pulled + min(self._run_length, places)
+        longest = min(self._run_length, places)
+        bound = min(room, self._max_item_bytes)
+        encode = self._encode
         payloads: list[bytes] = []
         items: list[object] = []
         size = 0
         try:
             for item in inputs:
-                self.pulled += 1
-                payload = self._payload(item)
-                if isinstance(payload, _Refusal) or size + len(payload) > room:
-                    return True, (payload, item)
-                size += len(payload)
-                payloads.append(payload)
                 items.append(item)
-                if self.pulled == stop or size == room:
+                try:
+                    payload = encode(item)
+                except BaseException as error:
+                    return True, (self._why_not(error), item)
+                length = len(payload) if payload.__class__ is bytes else bound
+                if size + length >= bound:  # or else there is nothing special about it
+                    checked = self._checked(payload)
+                    if isinstance(checked, _Refusal) or size + len(checked) > room:
+                        return True, (checked, item)
+                    payload, length = checked, len(checked)
+                size += length
+                payloads.append(payload)
+                if len(payloads) == longest or size == room:
                     return True, None
             return False, None
         finally:
+            self.pulled += len(items)
             if payloads:
-                self._session.push_all(payloads, items, size)
+                self._session.push_all(payloads, items[: len(payloads)], size)
 
     async def _push(self, payload: bytes | _Refusal, item: object) -> None:
         if isinstance(payload, _Refusal):
@@ -171,14 +180,14 @@ class InputPump:
         """An item encoded, or why it cannot be sent."""
         try:
             payload = self._encode(item)
-            if not isinstance(payload, bytes):
-                raise TypeError(f"the codec made a {type(payload).__name__}, not bytes")
-        except asyncio.CancelledError:
-            if being_cancelled():
-                raise
-            return _Refusal(ItemErrorKind.INPUT_ENCODE, "the codec was cancelled")
-        except Exception as error:
-            return _Refusal(ItemErrorKind.INPUT_ENCODE, describe(error), error)
+        except BaseException as error:
+            return self._why_not(error)
+        return self._checked(payload)
+
+    def _checked(self, payload: object) -> bytes | _Refusal:
+        if not isinstance(payload, bytes):
+            made = TypeError(f"the codec made a {type(payload).__name__}, not bytes")
+            return _Refusal(ItemErrorKind.INPUT_ENCODE, describe(made), made)
         if len(payload) > self._max_item_bytes:
             return _Refusal(
                 ItemErrorKind.INPUT_TOO_LARGE,
@@ -186,6 +195,13 @@ class InputPump:
                 f" {self._max_item_bytes}",
             )
         return payload
+
+    def _why_not(self, error: BaseException) -> _Refusal:
+        if isinstance(error, asyncio.CancelledError) and not being_cancelled():
+            return _Refusal(ItemErrorKind.INPUT_ENCODE, "the codec was cancelled")
+        if not isinstance(error, Exception):
+            raise error
+        return _Refusal(ItemErrorKind.INPUT_ENCODE, describe(error), error)
 
     def _learn(self, seconds: float) -> None:
         """Longer runs while items come fast, single ones where each takes its time."""

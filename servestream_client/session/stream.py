@@ -27,7 +27,7 @@ from servestream_client.session.driver import StreamDriver
 
 __all__ = ["PredictionStream", "StreamStatistics"]
 
-_LONGEST_RUN = 128
+_LONGEST_RUN = 256
 """Outputs that the consumer gets before others on the event loop have their turn."""
 
 T = TypeVar("T")
