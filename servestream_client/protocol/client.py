@@ -49,6 +49,7 @@ from servestream_client.protocol.frames import (
 )
 from servestream_client.protocol.numbers import NumberSet
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD_BYTES, Pacer
+from servestream_client.protocol.replay import OrderedReplay, UnorderedReplay
 from servestream_client.protocol.runs import Run, RunQueue
 from servestream_client.protocol.states import (
     CLIENT,
@@ -208,21 +209,18 @@ class ClientSession:
         self._codec = codec
         self._flow = flow
         self._application = application
-        self._ordered = ordered
         self._parameters = dict(parameters or {})
         self._budget = Credit(flow.output_items, flow.output_bytes)
 
         self._attempt: _Attempt | None = None
-        # The unanswered inputs, ascending: the replay set. If ordered, all from _head on.
-        self._payloads: dict[int, bytes] = {}
-        self._items: dict[int, object] = {}
-        self._head = 1
-        # Of these, the ones with something special about them:
+        self._replay: OrderedReplay | UnorderedReplay = (
+            OrderedReplay() if ordered else UnorderedReplay()
+        )
+        # Of the unanswered inputs, the ones with something special about them:
         self._next_index: dict[int, int] = {}  # partly received: the next output's index
         self._cancelled: set[int] = set()
         self._failures: dict[int, _Failed] = {}  # if ordered, until their turn comes
 
-        self._replay_bytes = 0
         self._last_number = 0
         self._sent_through = 0  # on any attempt
         self._finished = False
@@ -232,13 +230,17 @@ class ClientSession:
         self._held_bytes = 0
         self._taken = NumberSet()
 
+    @property
+    def _in_order(self) -> bool:
+        return isinstance(self._replay, OrderedReplay)
+
     # ---------------------------------------------------------------- inputs
 
     @property
     def has_place(self) -> bool:
         """Whether the user's iterator may be pulled for one more input (docs section 6)."""
         return (
-            self._places < self._flow.window_items and self._replay_bytes < self._flow.window_bytes
+            self._places < self._flow.window_items and self._replay.size < self._flow.window_bytes
         )
 
     @property
@@ -246,13 +248,13 @@ class ClientSession:
         """How many inputs, and of how many bytes together, may be pushed now. See `fits`."""
         return (
             self._flow.window_items - self._places,
-            self._flow.window_bytes - self._replay_bytes,
+            self._flow.window_bytes - self._replay.size,
         )
 
     def fits(self, size: int) -> bool:
         """Whether a payload of `size` bytes may be pushed now; one is allowed whatever its size."""
         return self._places < self._flow.window_items and (
-            not self._payloads or self._replay_bytes + size <= self._flow.window_bytes
+            not self._replay or self._replay.size + size <= self._flow.window_bytes
         )
 
     def push(self, payload: bytes, item: object = None) -> int:
@@ -291,7 +293,7 @@ class ClientSession:
 
     def cancel(self, number: int) -> None:
         """Nobody wants the outputs of this input any more. It still gets one answer."""
-        if number not in self._payloads or number in self._cancelled or number in self._failures:
+        if number not in self._replay or number in self._cancelled or number in self._failures:
             return
         self._cancelled.add(number)
         attempt = self._attempt
@@ -308,10 +310,7 @@ class ClientSession:
         first = self._last_number + 1
         self._last_number += len(payloads)
         self._places += len(payloads)
-        numbers = range(first, self._last_number + 1)
-        self._payloads.update(zip(numbers, payloads, strict=True))
-        self._items.update(zip(numbers, items, strict=True))
-        self._replay_bytes += size
+        self._replay.append(first, payloads, items, size)
         return first
 
     # ---------------------------------------------------------------- what is known
@@ -324,14 +323,14 @@ class ClientSession:
     @property
     def unanswered(self) -> int:
         """How many inputs still lack their last output."""
-        return len(self._payloads)
+        return len(self._replay)
 
     @property
     def unsent(self) -> int:
         """How many unanswered inputs were never sent."""
         waiting = sum(
             number > self._sent_through and number not in self._failures
-            for number in self._payloads
+            for number, _ in self._replay
         )
         return waiting + sum(not failed.sent for failed in self._failures.values())
 
@@ -343,7 +342,7 @@ class ClientSession:
     @property
     def complete(self) -> bool:
         """Every input there will ever be is answered. Outputs may still wait to be taken."""
-        return self._finished and not self._payloads
+        return self._finished and not self._replay
 
     @property
     def held_outputs(self) -> int:
@@ -401,7 +400,7 @@ class ClientSession:
         )
         for number in sorted(self._cancelled - self._failures.keys()):
             self._fail_here(number, ItemErrorKind.CANCELLED, "cancelled")
-        for number, payload in self._payloads.items():
+        for number, payload in self._replay:
             if number not in self._failures:
                 start_index = self._next_index.get(number, 0)
                 attempt.unsent.append(Run(number, (payload,), len(payload), start_index))
@@ -464,7 +463,7 @@ class ClientSession:
             attempt=attempt.number,
             codec=self._codec,
             application=self._application,
-            order=Order.INPUT if self._ordered else Order.ANY,
+            order=Order.INPUT if self._in_order else Order.ANY,
             first_number=attempt.unsent.head.first if attempt.unsent else self._last_number + 1,
             limits=self._offer(),
             deadline_ms=attempt.deadline_ms,
@@ -673,7 +672,7 @@ class ClientSession:
             *frame.errors,
         ]
         attempt.grant.receive_all(_sizes(frame))
-        if self._ordered and len(answers) > 1:
+        if self._in_order and len(answers) > 1:
             answers.sort(key=_place)
         for answer in answers:
             if isinstance(answer, OutputRun):
@@ -704,9 +703,7 @@ class ClientSession:
         """
         if self._next_index or self._failures or first + count - 1 > attempt.sent_through:
             return False
-        if self._ordered:
-            return first == self._head
-        return all(map(self._payloads.__contains__, range(first, first + count)))
+        return self._replay.may_answer(first, count)
 
     def _receive_part(self, attempt: _Attempt, part: OutputPart) -> None:
         if not part.payloads:
@@ -748,7 +745,7 @@ class ClientSession:
         number = failure.number
         if self._answerable(attempt, number, failure.index):
             self._ready.append(
-                Delivery(number, failure.index, None, failure, True, self._items[number])
+                Delivery(number, failure.index, None, failure, True, self._replay.item(number))
             )
             self._answered(attempt, number)
 
@@ -759,7 +756,7 @@ class ClientSession:
             RemoteProtocolError: there is no such input, or something before this answer is
                 missing.
         """
-        if number not in self._payloads:
+        if number not in self._replay:
             if not 1 <= number <= self._last_number:
                 raise RemoteProtocolError(f"an answer to input {number}, which was never sent")
             self.counters.duplicates += 1
@@ -776,9 +773,9 @@ class ClientSession:
             raise RemoteProtocolError(
                 f"a gap: output {index} of input {number} came before output {next_index}"
             )
-        if self._ordered and number != self._head:
+        if not self._replay.may_answer(number):
             raise RemoteProtocolError(
-                f"a gap: an answer to input {number} came before one to input {self._head}"
+                f"a gap: an answer to input {number} came before one to an earlier input"
             )
         self.counters.received += 1
         attempt.progressed = True
@@ -787,9 +784,7 @@ class ClientSession:
     def _answered(self, attempt: _Attempt, first: int, count: int = 1) -> None:
         attempt.in_flight_items -= count
         attempt.in_flight_bytes -= self._remove(first, count)
-        if self._ordered:
-            self._head += count
-            self._release_failures()
+        self._release_failures()
 
     def _check_end(self, attempt: _Attempt, end: ServerEnd) -> None:
         """The end frame cross-checks what both sides counted (docs section 9)."""
@@ -863,15 +858,12 @@ class ClientSession:
         self._failures[number] = _Failed(
             ItemFailure(number, kind, text, index), cause, sent=number <= self._sent_through
         )
-        if self._ordered:
-            self._release_failures()
-        else:
-            self._deliver_failure(number)
+        self._release_failures()
 
     def _release_failures(self) -> None:
-        while self._head in self._failures:
-            self._deliver_failure(self._head)
-            self._head += 1
+        """Deliver the failures whose turn has come."""
+        while (number := self._replay.next_of(self._failures)) is not None:
+            self._deliver_failure(number)
 
     def _deliver_failure(self, number: int) -> None:
         failed = self._failures[number]
@@ -882,7 +874,7 @@ class ClientSession:
                 None,
                 failed.failure,
                 True,
-                self._items[number],
+                self._replay.item(number),
                 failed.cause,
             )
         )
@@ -890,12 +882,9 @@ class ClientSession:
 
     def _remove(self, first: int, count: int = 1) -> int:
         """Forget inputs that are answered, and return the size of their payloads."""
-        numbers = range(first, first + count)
-        size = sum(map(len, map(self._payloads.pop, numbers)))
-        deque(map(self._items.pop, numbers), maxlen=0)
-        self._replay_bytes -= size
+        size = self._replay.remove(first, count)
         if self._next_index or self._failures or self._cancelled:
-            for number in numbers:
+            for number in range(first, first + count):
                 self._next_index.pop(number, None)
                 self._failures.pop(number, None)
                 self._cancelled.discard(number)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from itertools import islice
+from typing import Any, TypeGuard, cast
 
 import anyio
 import anyio.to_thread
 
 from servestream_client.codecs import Codec
 from servestream_client.errors import ItemErrorKind, describe
-from servestream_client.protocol.pacing import FRAME_TARGET_BYTES
 from servestream_client.protocol.runs import Run
 from servestream_client.protocol.server import ServerSession
 from servestream_client.server.workers import Call, Cancelled, Handler, Part
@@ -44,60 +44,71 @@ def _failed(kind: ItemErrorKind, error: BaseException) -> _Failure:
     return _Failure(kind, describe(error))
 
 
-def _not_bytes(payload: object) -> _Failure:
-    made = TypeError(f"the codec made a {type(payload).__name__}, not bytes")
-    return _Failure(ItemErrorKind.ENCODE, describe(made))
+def _mapped(
+    function: Callable[[Any], object], values: Iterable[object]
+) -> tuple[list[object], BaseException | None]:
+    """A function's results up to the first value for which it raises, and what it raised."""
+    results: list[object] = []
+    try:
+        results.extend(map(function, values))
+    except BaseException as error:
+        return results, error
+    return results, None
 
 
 class _Answers:
-    """The answers to a run of inputs, in their order; single outputs reach the session in runs.
+    """The answers to a run of inputs, in their order."""
 
-    Attributes:
-        payloads: outputs that are not handed over yet, to which further ones may be appended.
-        size: of these together, in bytes.
-    """
-
-    __slots__ = ("_encode", "_first", "_session", "payloads", "size")
+    __slots__ = ("_encode", "_next", "_session")
 
     def __init__(self, session: ServerSession, first: int, codec: Codec[Any, Any]) -> None:
         self._session = session
-        self._first = first
-        self._encode = codec.encode_output
-        self.payloads: list[bytes] = []
-        self.size = 0
+        self._next = first
+        self._encode: Callable[[Any], object] = codec.encode_output
+
+    def add_all(self, results: Sequence[object]) -> None:
+        """What the handler made of the next inputs, or failures of theirs."""
+        kinds = set(map(type, results))
+        if _Failure in kinds:
+            for result in results:
+                self.add(result)
+            return
+        payloads, error = _mapped(self._encode, results)
+        if error is None and set(map(type, payloads)) == {bytes}:
+            self._session.outputs(self._next, cast("list[bytes]", payloads))
+            self._next += len(payloads)
+            return
+        for payload in payloads:
+            self._post(payload)
+        if error is not None:
+            self.fail(_failed(ItemErrorKind.ENCODE, error))
+            self.add_all(results[len(payloads) + 1 :])
 
     def add(self, result: object) -> None:
-        """What the handler made of the next input, or its failure."""
+        """The same of one input."""
+        payload: object
         if isinstance(result, _Failure):
             self.fail(result)
             return
-        payload: object
         try:
             payload = self._encode(result)
         except BaseException as error:
             self.fail(_failed(ItemErrorKind.ENCODE, error))
-            return
-        if not isinstance(payload, bytes):
-            self.fail(_not_bytes(payload))
-            return
-        self.payloads.append(payload)
-        self.size += len(payload)
-        if self.size > FRAME_TARGET_BYTES:
-            self.flush()
+        else:
+            self._post(payload)
+
+    def _post(self, payload: object) -> None:
+        if isinstance(payload, bytes):
+            self._session.output(self._next, payload, last=True)
+            self._next += 1
+        else:
+            made = TypeError(f"the codec made a {type(payload).__name__}, not bytes")
+            self.fail(_Failure(ItemErrorKind.ENCODE, describe(made)))
 
     def fail(self, failure: _Failure) -> None:
         """The next input has failed."""
-        self.flush()
-        self._session.fail(self._first, failure.kind, failure.text)
-        self._first += 1
-
-    def flush(self) -> None:
-        """Hand over what is there."""
-        if self.payloads:
-            self._session.outputs(self._first, self.payloads)
-            self._first += len(self.payloads)
-            self.payloads.clear()
-            self.size = 0
+        self._session.fail(self._next, failure.kind, failure.text)
+        self._next += 1
 
 
 class _Resumed:
@@ -155,44 +166,27 @@ class _AsyncItems:
     async def _handle(self, call: Call, part: Part) -> None:
         session, run = part.attempt.session, part.run
         answers = _Answers(session, run.first, self._codec)
-        outputs = answers.payloads
-        predict, codec = self._predict, self._codec
-        decode, encode = codec.decode_input, codec.encode_output
-        for done, payload in enumerate(run.payloads, 1):
-            try:
-                value = decode(payload)
-            except BaseException as error:
-                answers.fail(_failed(ItemErrorKind.DECODE, error))
-                continue
+        values, undecoded = _mapped(self._codec.decode_input, run.payloads)
+        if undecoded is not None:
+            _give_back(session, run, len(values) + 1)
+        predict = self._predict
+        results: list[object] = []
+        for value in values:
             try:
                 coroutine = predict(value)
                 waits_for = coroutine.send(None)
             except StopIteration as stop:
-                result = stop.value
+                results.append(stop.value)
             except BaseException as error:
-                answers.fail(_failed(ItemErrorKind.HANDLER, error))
-                continue
+                results.append(_failed(ItemErrorKind.HANDLER, error))
             else:
-                answers.flush()
-                _give_back(session, run, done)
+                answers.add_all(results)
+                _give_back(session, run, len(results) + 1)
                 answers.add(await self._finish(call, part, _Resumed(coroutine, waits_for)))
-                break
-            try:
-                output = encode(result)
-            except BaseException as error:
-                answers.fail(_failed(ItemErrorKind.ENCODE, error))
-                continue
-            if output.__class__ is not bytes:
-                answers.fail(_not_bytes(output))
-                continue
-            outputs.append(output)
-            answers.size += len(output)
-            if answers.size > FRAME_TARGET_BYTES:
-                answers.flush()
-                if session.full:
-                    _give_back(session, run, done)
-                    break
-        answers.flush()
+                return
+        answers.add_all(results)
+        if undecoded is not None:
+            answers.fail(_failed(ItemErrorKind.DECODE, undecoded))
 
     async def _finish(self, call: Call, part: Part, rest: _Resumed) -> object:
         try:
@@ -266,9 +260,9 @@ class _ThreadedItems:
             sound = [value for value in values if not isinstance(value, _Failure)]
             results = iter(await self._predict(call, [part], sound) if sound else ())
             answers = _Answers(part.attempt.session, run.first, self._codec)
-            for value in values:
-                answers.add(value if isinstance(value, _Failure) else next(results))
-            answers.flush()
+            answers.add_all(
+                [value if isinstance(value, _Failure) else next(results) for value in values]
+            )
 
 
 class _Batches:
@@ -285,15 +279,14 @@ class _Batches:
 
     async def handle(self, call: Call, parts: Sequence[Part]) -> None:
         values = [_decoded(self._codec, payload) for part in parts for payload in part.run.payloads]
-        sound = [value for value in values if not isinstance(value, _Failure)]
+        sound = [value for value in values if value.__class__ is not _Failure]
         results = iter(await self._results(call, parts, sound) if sound else ())
         each = iter(values)
         for attempt, run in parts:
-            answers = _Answers(attempt.session, run.first, self._codec)
-            for _ in run.payloads:
-                value = next(each)
-                answers.add(value if isinstance(value, _Failure) else next(results))
-            answers.flush()
+            own = islice(each, len(run.payloads))
+            _Answers(attempt.session, run.first, self._codec).add_all(
+                [value if isinstance(value, _Failure) else next(results) for value in own]
+            )
 
     async def _results(
         self, call: Call, parts: Sequence[Part], values: list[object]

@@ -615,7 +615,7 @@ class Pair(RuleBasedStateMachine):
     def windows_and_budgets_hold(self):
         if not hasattr(self, "client"):
             return
-        payloads = self.client._payloads.values()
+        payloads = [payload for _, payload in self.client._replay]
         open_places = sum(not known.enough for known in self.inputs.values())
         size = sum(map(len, payloads))
         assert self.client.accepted == len(self.inputs)
@@ -638,7 +638,7 @@ class Pair(RuleBasedStateMachine):
     def nothing_is_answered_twice_or_lost(self):
         if not hasattr(self, "client"):
             return
-        unanswered = set(self.client._payloads)
+        unanswered = {number for number, _ in self.client._replay}
         waiting = {number for number, _ in ready_in(self.client)}
         for number, known in self.inputs.items():
             if number in unanswered or number in waiting:
