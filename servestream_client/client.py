@@ -6,7 +6,7 @@ import asyncio
 import copy
 import os
 import re
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, cast, overload
 
@@ -22,13 +22,17 @@ from servestream_client.errors import (
 )
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
-from servestream_client.session.driver import StreamDriver, Target
+from servestream_client.session.driver import Break, StreamDriver, Target
+from servestream_client.session.predictor import Predictor
 from servestream_client.session.pump import InputPump
 from servestream_client.session.stream import PredictionStream
 from servestream_client.transport.base import Link, Transport
 from servestream_client.transport.grpc_link import GrpcTransport, Metadata
 
 __all__ = ["StreamClient"]
+
+PREDICT_IDLE_SECONDS = 5.0
+"""How long a stream of `predict` is kept without calls. It occupies a place at its replica."""
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -46,7 +50,9 @@ class _Connection:
         metadata: Metadata,
         max_frame_bytes: int,
         credentials: grpc.ChannelCredentials | None,
+        streams_per_connection: int,
     ) -> None:
+        self._streams_per_connection = streams_per_connection
         self.target = Target(target)
         self.max_frame_bytes = max_frame_bytes
         self.closed = False
@@ -87,6 +93,7 @@ class _Connection:
                 metadata=self._metadata,
                 max_frame_bytes=self.max_frame_bytes,
                 credentials=self._credentials,
+                streams_per_connection=self._streams_per_connection,
             )
         return self._transport.open()
 
@@ -134,6 +141,10 @@ class StreamClient(Generic[In, Out]):
             ingress offers.
         close_timeout: seconds that each step of any leave-taking may last: the call's, the
             inputs', and an end that does not come.
+        predict_streams: how many streams `predict` may spread its calls over. Serve routes each
+            to one replica, so it should not lie below the number of replicas.
+        streams_per_connection: how many streams share a connection before another is opened.
+            HAProxy allows 100, and lets further ones wait without a word.
 
     Raises:
         ConfigurationError: an argument cannot work.
@@ -151,6 +162,8 @@ class StreamClient(Generic[In, Out]):
         metadata: Metadata = ...,
         credentials: grpc.ChannelCredentials | None = ...,
         close_timeout: float = ...,
+        predict_streams: int = ...,
+        streams_per_connection: int = ...,
     ) -> None: ...
 
     @overload
@@ -165,6 +178,8 @@ class StreamClient(Generic[In, Out]):
         metadata: Metadata = ...,
         credentials: grpc.ChannelCredentials | None = ...,
         close_timeout: float = ...,
+        predict_streams: int = ...,
+        streams_per_connection: int = ...,
     ) -> None: ...
 
     def __init__(
@@ -178,7 +193,15 @@ class StreamClient(Generic[In, Out]):
         metadata: Metadata = (),
         credentials: grpc.ChannelCredentials | None = None,
         close_timeout: float = 5.0,
+        predict_streams: int = 4,
+        streams_per_connection: int = 100,
     ) -> None:
+        for name, value in (
+            ("predict_streams", predict_streams),
+            ("streams_per_connection", streams_per_connection),
+        ):
+            if not isinstance(value, int) or value < 1:
+                raise ConfigurationError(f"{name} must be a number from 1 up, not {value!r}")
         _check_arguments(target, application, codec, metadata, close_timeout)
         own = (("application", application),) if application else ()
         self._application = application
@@ -186,8 +209,14 @@ class StreamClient(Generic[In, Out]):
         self._retry = retry if retry is not None else RetryPolicy()
         self._flow = flow if flow is not None else FlowControl()
         self._close_timeout = close_timeout
+        self._predict_streams = predict_streams
+        self._predictor: Predictor | None = None
         self._connection = _Connection(
-            target, (*own, *metadata), self._flow.max_frame_bytes, credentials
+            target,
+            (*own, *metadata),
+            self._flow.max_frame_bytes,
+            credentials,
+            streams_per_connection,
         )
 
     def with_options(
@@ -216,6 +245,7 @@ class StreamClient(Generic[In, Out]):
         if close_timeout is not None and not close_timeout > 0:
             raise ConfigurationError("close_timeout must be positive")
         other: StreamClient[In, Out] = copy.copy(self)
+        other._predictor = None
         other._retry = retry if retry is not None else self._retry
         other._flow = flow if flow is not None else self._flow
         if close_timeout is not None:
@@ -284,14 +314,7 @@ class StreamClient(Generic[In, Out]):
             if not isinstance(name, str) or not isinstance(value, str):
                 raise ConfigurationError(f"parameters must be strings: {name!r}: {value!r}")
         codec = self._codec
-        session = ClientSession(
-            stream_id=os.urandom(STREAM_ID_BYTES),
-            codec=CodecId(codec.id, codec.fingerprint),
-            flow=self._flow,
-            application=self._application,
-            ordered=ordered,
-            parameters=parameters,
-        )
+        session = self._session(ordered=ordered, parameters=parameters)
         driver = StreamDriver(
             session=session,
             transport=self._connection,
@@ -313,6 +336,76 @@ class StreamClient(Generic[In, Out]):
             start=self._connection.start,
             decode=codec.decode_output,
             return_exceptions=return_exceptions,
+        )
+
+    async def predict(self, item: In, *, timeout: float | None = None) -> Out:
+        """The prediction for one input.
+
+        Meant for many calls at a time, from as many tasks: they share a few long-lived streams,
+        and with them the cost of a message. A call survives its replica like any stream's input;
+        a cancelled one is cancelled at the server, too.
+
+        Args:
+            item: the input. Its handler must give one output.
+            timeout: seconds, across failures; None: no limit.
+
+        Raises:
+            ItemError: this input failed. Its `number` is 1: a call is a stream of one input.
+            StreamError: the stream that carried the call failed; `delivered` speaks of the call.
+            StreamTimeoutError: the timeout passed.
+            ConfigurationError: the timeout cannot work.
+            ClientClosedError, WrongEventLoopError: the client is closed, or belongs elsewhere.
+        """
+        self._connection.check()
+        if timeout is not None and not timeout > 0:
+            raise ConfigurationError("timeout must be positive, or None")
+        if self._predictor is None:
+            self._predictor = Predictor(
+                self._open_lane,
+                encode=self._codec.encode_input,
+                decode=self._codec.decode_output,
+                max_item_bytes=self._flow.max_item_bytes,
+                lanes=self._predict_streams,
+                idle_seconds=PREDICT_IDLE_SECONDS,
+            )
+        return cast("Out", await self._predictor.predict(item, timeout=timeout))
+
+    def _open_lane(
+        self,
+        *,
+        isolated: bool,
+        on_arrival: Callable[[], None],
+        on_break: Callable[[Break], None],
+    ) -> StreamDriver:
+        driver = StreamDriver(
+            session=self._session(ordered=False, isolated=isolated),
+            transport=self._connection,
+            target=self._connection.target,
+            retry=self._retry,
+            timeout=None,
+            close_timeout=self._close_timeout,
+            eager=not isolated,
+            on_arrival=on_arrival,
+            on_break=on_break,
+        )
+        self._connection.start(driver)
+        return driver
+
+    def _session(
+        self,
+        *,
+        ordered: bool,
+        parameters: Mapping[str, str] | None = None,
+        isolated: bool = False,
+    ) -> ClientSession:
+        return ClientSession(
+            stream_id=os.urandom(STREAM_ID_BYTES),
+            codec=CodecId(self._codec.id, self._codec.fingerprint),
+            flow=self._flow,
+            application=self._application,
+            ordered=ordered,
+            parameters=parameters,
+            isolated=isolated,
         )
 
     # ---------------------------------------------------------------- life

@@ -179,6 +179,7 @@ class ClientSession:
         application: the wanted application; empty: any.
         ordered: whether outputs come in input order.
         parameters: for the handler, as they are.
+        isolated: its inputs are suspected of breaking servers.
     """
 
     def __init__(
@@ -190,6 +191,7 @@ class ClientSession:
         application: str = "",
         ordered: bool = True,
         parameters: Mapping[str, str] | None = None,
+        isolated: bool = False,
     ) -> None:
         if len(stream_id) != STREAM_ID_BYTES:
             raise LocalProtocolError(f"a stream id has {STREAM_ID_BYTES} bytes")
@@ -210,6 +212,7 @@ class ClientSession:
         self._flow = flow
         self._application = application
         self._parameters = dict(parameters or {})
+        self._isolated = isolated
         self._budget = Credit(flow.output_items, flow.output_bytes)
 
         self._attempt: _Attempt | None = None
@@ -304,6 +307,18 @@ class ClientSession:
                 attempt.unsent.remove(number)
             self._fail_here(number, ItemErrorKind.CANCELLED, "cancelled before it was sent")
 
+    def withdraw(self, number: int) -> None:
+        """Between two attempts: forget an input, of which nothing will be delivered. Its caller
+        has it answered in another way. Only for a stream that is not ordered.
+        """
+        if self._attempt is not None or self._in_order:
+            raise LocalProtocolError(
+                "inputs are withdrawn between attempts, from unordered streams"
+            )
+        self._remove(number)
+        self._places -= 1
+        self._taken.add(number)
+
     def _append(self, payloads: Sequence[bytes], items: Sequence[object], size: int) -> int:
         if self._finished:
             raise LocalProtocolError("input after finish()")
@@ -333,6 +348,23 @@ class ClientSession:
             for number, _ in self._replay
         )
         return waiting + sum(not failed.sent for failed in self._failures.values())
+
+    @property
+    def sent_through(self) -> int:
+        """Every input up to this one was sent at least once, or failed on this side."""
+        return self._sent_through
+
+    @property
+    def suspects(self) -> Sequence[int]:
+        """What the present attempt's server has got, as far as it was sent, and not answered."""
+        attempt = self._attempt
+        if attempt is None:
+            return ()
+        return [
+            number
+            for number, _ in self._replay
+            if number <= attempt.sent_through and number not in self._failures
+        ]
 
     @property
     def taken_through(self) -> int:
@@ -466,6 +498,7 @@ class ClientSession:
             order=Order.INPUT if self._in_order else Order.ANY,
             first_number=attempt.unsent.head.first if attempt.unsent else self._last_number + 1,
             limits=self._offer(),
+            isolated=self._isolated,
             deadline_ms=attempt.deadline_ms,
             parameters=self._parameters,
         )

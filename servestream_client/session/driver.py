@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ from servestream_client.transport.classify import (
     classify_violation,
 )
 
-__all__ = ["StreamDriver", "Target"]
+__all__ = ["Break", "StreamDriver", "Target"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,21 @@ class Target:
     limits: Limits | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Break:
+    """An attempt that ended before its stream was complete.
+
+    Attributes:
+        verdict: what that means.
+        counted: whether the server had welcomed it, and did not ask the client to leave.
+        suspects: the inputs that it had got and not answered.
+    """
+
+    verdict: Verdict
+    counted: bool
+    suspects: Sequence[int]
+
+
 class StreamDriver:
     """Runs one stream in a task of its own.
 
@@ -76,6 +91,7 @@ class StreamDriver:
         close_timeout: seconds that any leave-taking may last.
         on_arrival: called when there may be something to take, or the end; by default it raises
             `arrived`.
+        eager: whether an open frame may carry inputs, where the target is known.
         on_break: called between two attempts, when the first is over and before it is known
             whether there will be a second.
     """
@@ -89,8 +105,9 @@ class StreamDriver:
         retry: RetryPolicy,
         timeout: float | None,
         close_timeout: float,
+        eager: bool = True,
         on_arrival: Callable[[], None] | None = None,
-        on_break: Callable[[Verdict], None] | None = None,
+        on_break: Callable[[Break], None] | None = None,
     ) -> None:
         self.session = session
         self.arrived = Signal()
@@ -103,6 +120,7 @@ class StreamDriver:
         """What pushes the inputs; None: others do, and say so with `pushed`."""
 
         self.notify = on_arrival if on_arrival is not None else self.arrived.set
+        self._eager = eager
         self._on_break = on_break
         self._transport = transport
         self._target = target
@@ -113,7 +131,7 @@ class StreamDriver:
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
-        self._alone = False  # the next open carries no inputs, since the last one was refused
+        self._alone = False  # the next open carries no inputs, since the last was not welcomed
         self._welcomes = 0  # of the session's, as last looked at
 
     # ---------------------------------------------------------------- from outside
@@ -278,10 +296,10 @@ class StreamDriver:
         session = self.session
         link = self._transport.open()
         attempt = session.begin(
-            known=None if self._alone else self._target.limits,
+            known=self._target.limits if self._eager and not self._alone else None,
             deadline_ms=self._time_left_ms(),
         )
-        begun = anyio.current_time()
+        begun, welcomes = anyio.current_time(), session.counters.welcomes
         exchange = _Exchange(
             session=session,
             attempt=attempt,
@@ -297,13 +315,18 @@ class StreamDriver:
             verdict = await self._verdict(exchange, link)
             lasted = anyio.current_time() - begun
             progressed = session.progressed or (session.idle and lasted >= CALM_SECONDS)
+            welcomed = session.counters.welcomes > welcomes
+            # Whether a server that broke had got the inputs is known only if it had said welcome.
+            self._alone |= not welcomed
+            counted = welcomed and session.grace_ms is None
+            suspects = session.suspects if self._on_break is not None else ()
         finally:
             link.cancel()
             session.lost(attempt)
         if verdict is None:
             return
         if self._on_break is not None:
-            self._on_break(verdict)
+            self._on_break(Break(verdict, counted, suspects))
             if session.complete:
                 return
         raise AttemptFailed(verdict, progressed=progressed)
@@ -330,7 +353,6 @@ class StreamDriver:
         if session.complete and session.accepted:
             return None
         if session.state is ClientState.REFUSED and session.refusal is not None:
-            self._alone = True  # what came with the open may have been what did not fit
             verdict = classify_refusal(session.refusal)
             self._target.known |= verdict.decision is not Decision.FAIL
             return verdict

@@ -103,14 +103,27 @@ class GrpcLink:
         self._call.cancel()
 
 
+class _Connection:
+    """One channel, and how many calls are under way on it."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.stub: pb_grpc.StreamServiceAsyncStub = pb_grpc.StreamServiceStub(channel)  # type: ignore[assignment]
+        self.calls = 0
+
+
 class GrpcTransport:
-    """A channel to one target. Make and use it on one event loop.
+    """Channels to one target. Make and use it on one event loop.
+
+    A peer lets only so many calls share a connection, and further ones wait without a word
+    (HAProxy: 100); so another connection is opened in time, and closed when it is not needed.
 
     Args:
         target: ``host:port``, or any gRPC target name.
         metadata: sent with every call.
         max_frame_bytes: the largest frame to accept.
         credentials: for a TLS channel; None: an insecure one.
+        streams_per_connection: calls at a time on one channel.
     """
 
     def __init__(
@@ -120,19 +133,55 @@ class GrpcTransport:
         metadata: Metadata = (),
         max_frame_bytes: int,
         credentials: grpc.ChannelCredentials | None = None,
+        streams_per_connection: int = 100,
     ) -> None:
-        options = channel_options(max_frame_bytes)
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target, options=options)
-        else:
-            self._channel = grpc.aio.secure_channel(target, credentials, options=options)
-        self._stub: pb_grpc.StreamServiceAsyncStub = pb_grpc.StreamServiceStub(  # type: ignore[assignment]
-            self._channel
-        )
+        self._target = target
         self._metadata = tuple(metadata)
+        self._options = channel_options(max_frame_bytes)
+        self._credentials = credentials
+        self._most_calls = streams_per_connection
+        self._connections = [self._connect()]
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def connections(self) -> int:
+        """How many channels are open."""
+        return len(self._connections)
 
     def open(self) -> GrpcLink:
-        return GrpcLink(self._stub.Stream(metadata=self._metadata))
+        for connection in self._connections:
+            if connection.calls < self._most_calls:
+                break
+        else:
+            connection = self._connect()
+            self._connections.append(connection)
+        connection.calls += 1
+        call = connection.stub.Stream(metadata=self._metadata)
+        call.add_done_callback(lambda _: self._ended(connection))
+        return GrpcLink(call)
 
     async def aclose(self) -> None:
-        await self._channel.close(grace=None)
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            await connection.channel.close(grace=None)
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _connect(self) -> _Connection:
+        if self._credentials is None:
+            channel = grpc.aio.insecure_channel(self._target, options=self._options)
+        else:
+            channel = grpc.aio.secure_channel(
+                self._target, self._credentials, options=self._options
+            )
+        return _Connection(channel)
+
+    def _ended(self, connection: _Connection) -> None:
+        """A call is over; whoever waited may take its place."""
+        connection.calls -= 1
+        if connection.calls or connection not in self._connections[1:]:
+            return
+        self._connections.remove(connection)
+        closing = asyncio.ensure_future(connection.channel.close(grace=None))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)

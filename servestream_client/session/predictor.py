@@ -1,0 +1,420 @@
+"""Single predictions: many concurrent calls on few long-lived streams.
+
+A *lane* is an unordered stream that carries the calls of many tasks, each as one input. Lanes are
+opened as the load grows, and given back once they have had nothing to do for a while. A lane
+survives its replicas like any stream. When it breaks twice in a row with the same calls under way,
+one of them may be what breaks it: these suspects leave the lane, so that the others need not wait,
+and go one at a time, each on a stream of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from servestream_client.errors import (
+    Delivered,
+    InputEncodeError,
+    InputTooLargeError,
+    ItemError,
+    ItemErrorKind,
+    OutputDecodeError,
+    StreamError,
+    StreamTimeoutError,
+    describe,
+)
+from servestream_client.protocol.client import Delivery
+from servestream_client.session.driver import Break, StreamDriver
+
+__all__ = ["Predictor"]
+
+_ENOUGH_CALLS = 16
+"""A further lane is opened once every lane has so many calls under way: lanes are routed to
+replicas one by one, so more of them spread the load, and fewer share their messages better."""
+
+_LONE_BREAKS = 3
+"""An input is to blame after so many breaks in a row of a stream that carried nothing else, if
+others were answered meanwhile."""
+
+_RUN = 1024
+
+_THE_ONLY_INPUT = 1
+
+
+class _Call:
+    """One prediction that somebody waits for."""
+
+    __slots__ = ("answered_before", "future", "item", "lane", "lone_breaks", "number", "payload")
+
+    def __init__(self, item: object, payload: bytes) -> None:
+        self.item = item
+        self.payload = payload
+        self.future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self.lane: _Lane | None = None
+        self.number = 0
+        self.lone_breaks = 0  # of a stream that carried nothing else
+        self.answered_before = 0  # by the server, when the first of these came
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def delivered(self) -> Delivered:
+        """What became of the input, as far as it is known."""
+        session = self.lane.driver.session if self.lane is not None else None
+        sent = session is not None and self.number <= session.sent_through
+        return Delivered(
+            accepted=1,
+            unsent=0 if sent else 1,
+            stream_id=session.stream_id.hex() if session is not None else "",
+            attempts=session.counters.attempts if session is not None else 0,
+        )
+
+
+class OpenStream(Protocol):
+    """Starts an unordered stream whose inputs are pushed by hand."""
+
+    def __call__(
+        self,
+        *,
+        isolated: bool,
+        on_arrival: Callable[[], None],
+        on_break: Callable[[Break], None],
+    ) -> StreamDriver: ...
+
+
+class _Lane:
+    """A stream that carries calls.
+
+    Args:
+        predictor: whose.
+        open_stream: starts it.
+        isolated: it carries a suspect, alone.
+    """
+
+    def __init__(
+        self, predictor: Predictor, open_stream: OpenStream, *, isolated: bool = False
+    ) -> None:
+        self.calls: dict[int, _Call] = {}
+        self.ended = False
+        self.retiring = False
+        self._predictor = predictor
+        self._isolated = isolated
+        self._suspects: frozenset[int] = frozenset()
+        self._idle: asyncio.TimerHandle | None = None
+        self.driver = open_stream(isolated=isolated, on_arrival=self._arrived, on_break=self._broke)
+
+    def takes(self, size: int) -> bool:
+        """Whether it has room for an input of so many bytes."""
+        return not self.retiring and self.driver.session.fits(size)
+
+    def submit(self, call: _Call) -> None:
+        """Send a call's input; see `takes`."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        call.lane = self
+        call.number = self.driver.session.push(call.payload, call.item)
+        self.calls[call.number] = call
+        self.driver.pushed()
+
+    def cancel(self, call: _Call) -> None:
+        """Nobody waits for it any more. Its number is free once any answer came."""
+        if self.calls.get(call.number) is call:
+            self.driver.session.cancel(call.number)
+            self.driver.pushed()
+            self._arrived()  # it may never have been sent
+
+    def retire(self) -> None:
+        """Take no further calls, and end once those under way are answered."""
+        if not self.retiring:
+            self.retiring = True
+            self.driver.session.finish()
+            self.driver.pushed()
+
+    # ---------------------------------------------------------------- from the driver
+
+    def _arrived(self) -> None:
+        session = self.driver.session
+        took = False
+        while True:
+            run = session.take_run(_RUN)
+            if run is not None:
+                for number, payload in enumerate(run.payloads, run.first_number):
+                    self._answer(self.calls.pop(number), payload)
+                session.release(run)
+                took = True
+                continue
+            delivery = session.take()
+            if delivery is None:
+                break
+            self._take(delivery)
+            took = True
+        if self.driver.finished:
+            self._end(self.driver.error)
+        elif took:
+            self.driver.taken()
+            self._predictor.has_room()
+            if not self.calls and not self.retiring and self._idle is None:
+                loop = asyncio.get_running_loop()
+                self._idle = loop.call_later(self._predictor.idle_seconds, self.retire)
+
+    def _answer(self, call: _Call, payload: bytes) -> None:
+        self._predictor.answered += 1
+        if call.future.done():
+            return
+        try:
+            output = self._predictor.decode(payload)
+        except Exception as error:
+            undecoded = OutputDecodeError(
+                _THE_ONLY_INPUT, ItemErrorKind.OUTPUT_DECODE, describe(error), input=call.item
+            )
+            undecoded.__cause__ = error
+            call.fail(undecoded)
+        else:
+            call.future.set_result(output)
+
+    def _take(self, delivery: Delivery) -> None:
+        """An item error, or an output of an input that has several."""
+        call = self.calls[delivery.number]
+        if delivery.last:
+            del self.calls[delivery.number]
+        if delivery.failure is None:
+            text = "the handler gives several outputs for an input: use stream(), not predict()"
+            call.fail(StreamError(text, call.delivered()))
+            return
+        failure = delivery.failure
+        if failure.kind < ItemErrorKind.INPUT_ENCODE:  # else it was not the server
+            self._predictor.answered += 1
+        kind = InputTooLargeError if failure.kind is ItemErrorKind.INPUT_TOO_LARGE else ItemError
+        call.fail(
+            kind(
+                _THE_ONLY_INPUT,
+                failure.kind,
+                failure.text,
+                index=failure.index,
+                retryable=failure.retryable,
+                input=call.item,
+            )
+        )
+
+    def _end(self, error: BaseException | None) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        self.retiring = True
+        if self._idle is not None:
+            self._idle.cancel()
+        for call in self.calls.values():
+            call.fail(_own(error or StreamError("the stream ended"), call))
+        self.calls.clear()
+        self._predictor.left(self)
+
+    def _broke(self, broken: Break) -> None:
+        if not self.calls:
+            self.retire()  # there is nothing to come back for
+        elif self._isolated:
+            self._judge(broken)
+        elif broken.counted:
+            suspects = frozenset(broken.suspects)
+            for number in sorted(suspects & self._suspects):
+                self.driver.session.withdraw(number)
+                self._predictor.isolate(self.calls.pop(number))
+            self._suspects = suspects
+            if not self.calls:
+                self.retire()
+
+    def _judge(self, broken: Break) -> None:
+        """A stream broke that carries a suspect, alone (docs/protocol.md, section 14)."""
+        if not (broken.counted and broken.suspects):
+            return
+        (number,) = self.calls
+        call, predictor = self.calls[number], self._predictor
+        if call.lone_breaks == 0:
+            call.answered_before = predictor.answered
+        call.lone_breaks += 1
+        enough = call.lone_breaks >= _LONE_BREAKS
+        if enough and predictor.answered > call.answered_before:
+            call.fail(
+                ItemError(
+                    _THE_ONLY_INPUT,
+                    ItemErrorKind.POISON,
+                    f"its server broke {call.lone_breaks} times in a row on this input alone, and"
+                    f" answered others meanwhile; last: {broken.verdict.reason}",
+                    input=call.item,
+                )
+            )
+        elif enough or not predictor.suspects_wait:
+            return  # it is tried again, as often as the retry policy allows
+        else:
+            predictor.isolate(call)  # behind the others: whether these are answered will tell
+        self.driver.session.withdraw(number)
+        self.calls.clear()
+
+
+class Predictor:
+    """Hands calls to lanes.
+
+    Args:
+        open_stream: starts a lane's stream.
+        encode: item to payload.
+        decode: payload to output.
+        max_item_bytes: the largest payload to send.
+        lanes: how many streams at the most.
+        idle_seconds: how long a lane without calls is kept.
+    """
+
+    def __init__(
+        self,
+        open_stream: OpenStream,
+        *,
+        encode: Callable[[object], bytes],
+        decode: Callable[[bytes], object],
+        max_item_bytes: int,
+        lanes: int,
+        idle_seconds: float,
+    ) -> None:
+        self.decode = decode
+        self.idle_seconds = idle_seconds
+        self.answered = 0
+        """How many calls were answered by the server, on whatever lane."""
+
+        self._open_stream = open_stream
+        self._encode = encode
+        self._max_item_bytes = max_item_bytes
+        self._most_lanes = lanes
+        self._lanes: list[_Lane] = []
+        self._waiting: deque[_Call] = deque()
+        self._suspects: deque[_Call] = deque()
+        self._suspected: _Lane | None = None
+
+    async def predict(self, item: object, *, timeout: float | None) -> object:
+        """The output for one input.
+
+        Raises:
+            ItemError: the input failed.
+            StreamError: the stream that carried it failed.
+        """
+        call = _Call(item, self._payload(item))
+        try:
+            self._waiting.append(call)
+            self.has_room()
+            if timeout is None:
+                return await call.future
+            async with asyncio.timeout(timeout):
+                return await call.future
+        except TimeoutError as error:
+            if call.future.done() and not call.future.cancelled():
+                raise  # it is the answer
+            text = f"no answer within the timeout of {timeout:g} s"
+            raise StreamTimeoutError(text, call.delivered()) from error
+        finally:
+            if not call.future.done() or call.future.cancelled():
+                self._forget(call)
+
+    def _payload(self, item: object) -> bytes:
+        try:
+            payload = self._encode(item)
+            if not isinstance(payload, bytes):
+                raise TypeError(f"the codec made a {type(payload).__name__}, not bytes")
+        except Exception as error:
+            raise InputEncodeError(
+                _THE_ONLY_INPUT, ItemErrorKind.INPUT_ENCODE, describe(error), input=item
+            ) from error
+        if len(payload) > self._max_item_bytes:
+            raise InputTooLargeError(
+                _THE_ONLY_INPUT,
+                ItemErrorKind.INPUT_TOO_LARGE,
+                f"{len(payload)} bytes encoded, and FlowControl.max_item_bytes is"
+                f" {self._max_item_bytes}",
+                input=item,
+            )
+        return payload
+
+    def _forget(self, call: _Call) -> None:
+        """Whoever made the call has gone."""
+        call.future.cancel()
+        if call.lane is not None:
+            call.lane.cancel(call)
+
+    # ---------------------------------------------------------------- lanes
+
+    def has_room(self) -> None:
+        """Hand out the calls that wait, as far as there is room."""
+        while self._waiting:
+            call = self._waiting[0]
+            if call.future.done():
+                self._waiting.popleft()
+                continue
+            lane = self._lane_for(len(call.payload))
+            if lane is None:
+                return
+            self._waiting.popleft()
+            lane.submit(call)
+
+    def _lane_for(self, size: int) -> _Lane | None:
+        lanes = [lane for lane in self._lanes if lane.takes(size)]
+        best = min(lanes, key=lambda lane: len(lane.calls), default=None)
+        open_lanes = sum(not lane.retiring for lane in self._lanes)
+        if open_lanes < self._most_lanes and (best is None or len(best.calls) >= _ENOUGH_CALLS):
+            best = _Lane(self, self._open_stream)
+            self._lanes.append(best)
+        return best
+
+    def left(self, lane: _Lane) -> None:
+        """A lane has ended."""
+        if lane is self._suspected:
+            self._suspect_left(lane)
+            return
+        self._lanes.remove(lane)
+        try:
+            self.has_room()
+        except Exception as error:  # the client was closed meanwhile
+            for call in self._waiting:
+                call.fail(error)
+
+    # ---------------------------------------------------------------- suspects
+
+    @property
+    def suspects_wait(self) -> bool:
+        """Whether there are suspects besides the one that is being tried."""
+        return bool(self._suspects)
+
+    def isolate(self, call: _Call) -> None:
+        """Send a call's input on a stream of its own, one after the other."""
+        call.lane = None
+        self._suspects.append(call)
+        self._next_suspect()
+
+    def _next_suspect(self) -> None:
+        while self._suspects and self._suspected is None:
+            call = self._suspects.popleft()
+            if call.future.done():
+                continue
+            try:
+                self._suspected = _Lane(self, self._open_stream, isolated=True)
+            except Exception as error:  # the client was closed meanwhile
+                call.fail(error)
+                continue
+            self._suspected.submit(call)
+            self._suspected.retire()
+
+    def _suspect_left(self, lane: _Lane) -> None:
+        self._suspected = None
+        error = lane.driver.error
+        while error is not None and self._suspects:
+            call = self._suspects.popleft()  # a server that served none will not serve this one
+            call.fail(_own(error, call))
+        self._next_suspect()
+
+
+def _own(error: BaseException, call: _Call) -> BaseException:
+    """A stream's failure as one call's: an exception has one traceback, and one caller."""
+    if not isinstance(error, StreamError):
+        return copy.copy(error)
+    own = type(error)(error.reason, call.delivered())
+    own.__cause__ = error.__cause__
+    return own
