@@ -447,6 +447,28 @@ class ClientSession:
 
     # ---------------------------------------------------------------- frames out
 
+    @property
+    def may_speak(self) -> bool:
+        """Whether it is worth while to ask for the `next_frame`, or the attempt is `over`."""
+        attempt = self._attempt
+        if attempt is None or self.over:
+            return True
+        if self.state is ClientState.OPENING:
+            return not attempt.open_sent
+        if self.state is ClientState.STREAMING and (
+            attempt.pacer.may_send if attempt.unsent else self._finished and not attempt.end_sent
+        ):
+            return True
+        return self._notices_due(attempt)
+
+    def _notices_due(self, attempt: _Attempt) -> bool:
+        """Whether there is something to say besides inputs and the end."""
+        return (
+            bool(attempt.cancelled)
+            or attempt.pacer.acknowledgement_due
+            or attempt.grant.due(Credit(self._held_outputs, self._held_bytes))
+        )
+
     def next_frame(self) -> ClientFrame | None:
         """The next frame to send, or None while there is nothing to say.
 
@@ -457,16 +479,12 @@ class ClientSession:
             return None
         if self.state is ClientState.OPENING:
             return None if attempt.open_sent else self._open_frame(attempt)
+        if not self.may_speak:
+            return None
         inputs = self._gather(attempt) if self.state is ClientState.STREAMING else ()
         end = self._end_to_send(attempt)
         held = Credit(self._held_outputs, self._held_bytes)
-        if not (
-            inputs
-            or end
-            or attempt.cancelled
-            or attempt.pacer.acknowledgement_due
-            or attempt.grant.due(held)
-        ):
+        if not (inputs or end or self._notices_due(attempt)):
             return None
         cancelled, attempt.cancelled = attempt.cancelled, []
         return ClientFrame(

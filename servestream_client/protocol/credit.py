@@ -76,9 +76,10 @@ class CreditGrant:
 
     def due(self, held: Credit) -> bool:
         """Whether a frame for credit alone is worth its cost: half the budget became free."""
-        total = self.total(held)
-        return (total.outputs - self._granted.outputs) * 2 >= self._budget.outputs or (
-            total.bytes - self._granted.bytes
+        free_outputs = self._received_outputs + self._budget.outputs - held.outputs
+        free_bytes = self._received_bytes + self._budget.bytes - held.bytes
+        return (free_outputs - self._granted.outputs) * 2 >= self._budget.outputs or (
+            free_bytes - self._granted.bytes
         ) * 2 >= self._budget.bytes
 
     def grant(self, held: Credit) -> Credit:

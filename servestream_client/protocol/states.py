@@ -26,7 +26,15 @@ __all__ = [
 ]
 
 
-class ClientState(enum.Enum):
+class _Name(enum.Enum):
+    """A member is its own and only instance, so identity will do: the tables are consulted for
+    every frame, and the hash of `enum.Enum` is a function written in Python.
+    """
+
+    __hash__ = object.__hash__
+
+
+class ClientState(_Name):
     """Where the client's present attempt stands."""
 
     IDLE = "no attempt is under way"
@@ -39,7 +47,7 @@ class ClientState(enum.Enum):
     FAILED = "the server has given the stream up"
 
 
-class ClientEvent(enum.Enum):
+class ClientEvent(_Name):
     """What moves it. LEAVE and BEGIN are the client's own, LOST is the link's, the rest frames."""
 
     BEGIN = "a new attempt"
@@ -53,7 +61,7 @@ class ClientEvent(enum.Enum):
     LOST = "the call is over, or abandoned"
 
 
-class ServerState(enum.Enum):
+class ServerState(_Name):
     """Where an attempt stands at its server."""
 
     AWAITING_OPEN = "nothing came yet"
@@ -66,7 +74,7 @@ class ServerState(enum.Enum):
     ABANDONED = "the client is gone; nobody wants the outputs"
 
 
-class ServerEvent(enum.Enum):
+class ServerEvent(_Name):
     """What moves it. OPEN, INPUT, CLIENT_END and HALF_CLOSE are the client's, the rest ours."""
 
     OPEN = "open frame"

@@ -154,7 +154,8 @@ class StreamDriver:
 
     def taken(self) -> None:
         """Say that the consumer took something: there may be room for inputs, credit to give."""
-        self._outbound.set()
+        if self.session.may_speak:
+            self._outbound.set()
         if self.pump is not None:
             self.pump.room.set()
 
@@ -455,10 +456,11 @@ class _Exchange:
 
     def _limit_the_rest(self) -> None:
         """Once nothing is missing but a farewell, or the server leaves, do not wait for ever."""
-        session, now = self._session, anyio.current_time()
+        session = self._session
         if self._scope.deadline < math.inf:
             return
         if session.over or session.complete:
-            self._scope.deadline = now + self._close_timeout
+            self._scope.deadline = anyio.current_time() + self._close_timeout
         elif session.grace_ms is not None:
-            self._scope.deadline = now + session.grace_ms / 1000 + self._close_timeout
+            grace = session.grace_ms / 1000
+            self._scope.deadline = anyio.current_time() + grace + self._close_timeout

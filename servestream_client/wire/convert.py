@@ -103,12 +103,14 @@ def _token_from_wire(token: pb.StateToken) -> f.StateToken:
 
 def client_frame_to_wire(frame: f.ClientFrame) -> pb.ClientFrame:
     message = pb.ClientFrame(
-        inputs=[_run_to_wire(run) for run in frame.inputs],
         frames_read=frame.frames_read,
-        cancelled=[pb.NumberRange(first=r.first, last=r.last) for r in frame.cancelled],
         want_token=frame.want_token,
         taken_through=frame.taken_through,
     )
+    for run in frame.inputs:
+        _run_to_wire(run, message.inputs.add())
+    for numbers in frame.cancelled:
+        message.cancelled.add(first=numbers.first, last=numbers.last)
     if frame.open is not None:
         message.open.CopyFrom(_open_to_wire(frame.open))
     if frame.credit is not None:
@@ -195,36 +197,35 @@ def _open_from_wire(message: pb.Open) -> f.Open:
     )
 
 
-def _run_to_wire(run: f.InputRun) -> pb.InputRun:
-    return pb.InputRun(
-        first_number=run.first_number,
-        payloads=run.payloads,
-        first_start_index=run.first_start_index,
-        metadata=[
-            pb.ItemMetadata(
-                deadline_ms=m.deadline_ms,
-                priority=m.priority,
-                traceparent=m.traceparent,
-                tracestate=m.tracestate,
-                key=m.key,
-            )
-            for m in run.metadata
-        ],
-    )
+def _run_to_wire(run: f.InputRun, message: pb.InputRun) -> None:
+    message.first_number = run.first_number
+    message.payloads.extend(run.payloads)
+    message.first_start_index = run.first_start_index
+    for m in run.metadata:
+        message.metadata.add(
+            deadline_ms=m.deadline_ms,
+            priority=m.priority,
+            traceparent=m.traceparent,
+            tracestate=m.tracestate,
+            key=m.key,
+        )
 
 
 def _run_from_wire(run: pb.InputRun) -> f.InputRun:
     _filled(run)
     if run.metadata and len(run.metadata) != len(run.payloads):
         raise RemoteProtocolError(f"metadata for {len(run.metadata)} of {len(run.payloads)} inputs")
+    payloads = list(run.payloads)
     return f.InputRun(
-        _number(run.first_number, len(run.payloads)),
-        list(run.payloads),
+        _number(run.first_number, len(payloads)),
+        payloads,
         run.first_start_index,
         [
             f.ItemMetadata(m.deadline_ms, m.priority, m.traceparent, m.tracestate, m.key)
             for m in run.metadata
-        ],
+        ]
+        if run.metadata
+        else (),
     )
 
 
@@ -232,40 +233,19 @@ def _run_from_wire(run: pb.InputRun) -> f.InputRun:
 
 
 def server_frame_to_wire(frame: f.ServerFrame) -> pb.ServerFrame:
-    message = pb.ServerFrame(
-        outputs=[
-            pb.OutputRun(first_number=run.first_number, payloads=run.payloads)
-            for run in frame.outputs
-        ],
-        parts=[
-            pb.OutputPart(
-                number=part.number,
-                first_index=part.first_index,
-                payloads=part.payloads,
-                last=part.last,
-            )
-            for part in frame.parts
-        ],
-        errors=[
-            pb.ItemError(
-                number=error.number,
-                index=error.index,
-                kind=pb.ItemErrorKind.ValueType(error.kind),
-                retryable=error.retryable,
-                text=error.text,
-            )
-            for error in frame.errors
-        ],
-        tokens=[_token_to_wire(token) for token in frame.tokens],
-        frames_read=frame.frames_read,
-    )
+    message = pb.ServerFrame(frames_read=frame.frames_read)
+    if frame.paced:
+        _answers_to_wire(frame, message)
     if frame.welcome is not None:
         message.welcome.CopyFrom(_welcome_to_wire(frame.welcome))
     if frame.refused is not None:
-        message.refused.kind = pb.RefusalKind.ValueType(frame.refused.kind)
-        message.refused.text = frame.refused.text
-        if frame.refused.retry_after_ms is not None:
-            message.refused.retry_after_ms = frame.refused.retry_after_ms
+        message.refused.CopyFrom(
+            pb.Refused(
+                kind=pb.RefusalKind.ValueType(frame.refused.kind),
+                text=frame.refused.text,
+                retry_after_ms=frame.refused.retry_after_ms,
+            )
+        )
     if frame.running is not None:
         message.running.CopyFrom(_running_to_wire(frame.running))
     if frame.drain is not None:
@@ -273,10 +253,13 @@ def server_frame_to_wire(frame: f.ServerFrame) -> pb.ServerFrame:
             pb.Drain(grace_ms=frame.drain.grace_ms, endpoints=frame.drain.endpoints)
         )
     if frame.error is not None:
-        message.error.kind = pb.StreamErrorKind.ValueType(frame.error.kind)
-        message.error.text = frame.error.text
-        if frame.error.retry_after_ms is not None:
-            message.error.retry_after_ms = frame.error.retry_after_ms
+        message.error.CopyFrom(
+            pb.StreamError(
+                kind=pb.StreamErrorKind.ValueType(frame.error.kind),
+                text=frame.error.text,
+                retry_after_ms=frame.error.retry_after_ms,
+            )
+        )
     if frame.end is not None:
         message.end.CopyFrom(
             pb.ServerEnd(
@@ -288,6 +271,28 @@ def server_frame_to_wire(frame: f.ServerFrame) -> pb.ServerFrame:
     if frame.heartbeat is not None:
         message.heartbeat.CopyFrom(_heartbeat_to_wire(frame.heartbeat))
     return message
+
+
+def _answers_to_wire(frame: f.ServerFrame, message: pb.ServerFrame) -> None:
+    for run in frame.outputs:
+        message.outputs.add(first_number=run.first_number).payloads.extend(run.payloads)
+    for part in frame.parts:
+        message.parts.add(
+            number=part.number,
+            first_index=part.first_index,
+            payloads=part.payloads,
+            last=part.last,
+        )
+    for failure in frame.errors:
+        message.errors.add(
+            number=failure.number,
+            index=failure.index,
+            kind=pb.ItemErrorKind.ValueType(failure.kind),
+            retryable=failure.retryable,
+            text=failure.text,
+        )
+    for token in frame.tokens:
+        message.tokens.append(_token_to_wire(token))
 
 
 def server_frame_from_wire(message: pb.ServerFrame) -> f.ServerFrame:
@@ -359,7 +364,8 @@ def _retry_after(message: pb.Refused | pb.StreamError) -> int | None:
 
 def _output_run(run: pb.OutputRun) -> f.OutputRun:
     _filled(run)
-    return f.OutputRun(_number(run.first_number, len(run.payloads)), list(run.payloads))
+    payloads = list(run.payloads)
+    return f.OutputRun(_number(run.first_number, len(payloads)), payloads)
 
 
 def _output_part(part: pb.OutputPart) -> f.OutputPart:
