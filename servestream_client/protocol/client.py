@@ -455,10 +455,11 @@ class ClientSession:
             return True
         if self.state is ClientState.OPENING:
             return not attempt.open_sent
-        if self.state is ClientState.STREAMING and (
-            attempt.pacer.may_send if attempt.unsent else self._finished and not attempt.end_sent
-        ):
-            return True
+        if self.state is ClientState.STREAMING and attempt.limits is not None:
+            if self._may_send(attempt, attempt.limits):
+                return True
+            if self._finished and not attempt.unsent and not attempt.end_sent:
+                return True
         return self._notices_due(attempt)
 
     def _notices_due(self, attempt: _Attempt) -> bool:
@@ -529,12 +530,18 @@ class ClientSession:
 
     def _gather(self, attempt: _Attempt) -> tuple[InputRun, ...]:
         """Inputs for one frame: all that wait and fit (docs sections 5, 6 and 8)."""
-        if attempt.limits is None or not attempt.unsent or not attempt.pacer.may_send:
+        if attempt.limits is None or not self._may_send(attempt, attempt.limits):
             return ()
         runs = tuple(self._runs(attempt, attempt.limits))
         if runs:
             attempt.pacer.sent()
         return runs
+
+    def _may_send(self, attempt: _Attempt, limits: Limits) -> bool:
+        waiting = attempt.unsent.frame_bytes
+        return waiting > 0 and attempt.pacer.may_send(
+            full=waiting >= min(FRAME_TARGET_BYTES, limits.frame_bytes)
+        )
 
     def _runs(self, attempt: _Attempt, limits: Limits) -> Iterator[InputRun]:
         frame_room = min(FRAME_TARGET_BYTES, limits.frame_bytes)
@@ -547,8 +554,8 @@ class ClientSession:
             if head.size > limits.item_bytes and self._fail_too_large(attempt, head, limits):
                 continue
             count = self._fitting(attempt, limits, head, frame_room, used)
-            if count < len(head.payloads) and (used or not count):
-                return  # the rest of a run is better off in a frame of its own
+            if not count:
+                return
             run = attempt.unsent.take(count)
             used += run.frame_bytes
             self._note_sent(attempt, run)

@@ -27,10 +27,14 @@ class Pacer:
         self._read = 0
         self._reported = 0
 
-    @property
-    def may_send(self) -> bool:
-        """Whether another paced frame may go out."""
-        return self._sent - self._acknowledged < self.limit
+    def may_send(self, *, full: bool) -> bool:
+        """Whether a paced frame may go out now, which is `full` or not.
+
+        While half of K are under way, the peer owes a word of them, and one that is not full waits
+        for that: otherwise a busy stream would travel in small frames.
+        """
+        under_way = self._sent - self._acknowledged
+        return under_way < self.limit if full else under_way * 2 < self.limit
 
     @property
     def acknowledgement_due(self) -> bool:

@@ -81,10 +81,12 @@ class RunQueue:
     What is appended joins the last run if it follows it and both fit into one frame.
     """
 
-    __slots__ = ("_runs",)
+    __slots__ = ("_runs", "frame_bytes")
 
     def __init__(self) -> None:
         self._runs: deque[Run] = deque()
+        self.frame_bytes = 0
+        """What all of it takes up in frames."""
 
     def __bool__(self) -> bool:
         return bool(self._runs)
@@ -99,19 +101,21 @@ class RunQueue:
 
     def append(self, run: Run) -> None:
         """Add payloads at the end."""
+        self.frame_bytes += run.frame_bytes
         if not (self._runs and self._runs[-1].join(run)):
             self._runs.append(run)
 
     def put_back(self, run: Run) -> None:
         """Undo the last `take`."""
+        self.frame_bytes += run.frame_bytes
         self._runs.appendleft(run)
 
     def take(self, count: int) -> Run:
         """Take the first `count` payloads of the head."""
         head = self._runs[0]
-        if count < len(head.payloads):
-            return head.cut(count)
-        return self._runs.popleft()
+        taken = head.cut(count) if count < len(head.payloads) else self._runs.popleft()
+        self.frame_bytes -= taken.frame_bytes
+        return taken
 
     def remove(self, number: int) -> None:
         """Take the payload of one input out of the middle."""
@@ -120,8 +124,8 @@ class RunQueue:
                 continue
             before = run.cut(number - run.first) if number > run.first else None
             after = run if run.last > number else None
-            if after is not None:
-                after.cut(1)
+            removed = after.cut(1) if after is not None else run
+            self.frame_bytes -= removed.frame_bytes
             del self._runs[position]
             for part in (after, before):
                 if part is not None:
@@ -129,4 +133,6 @@ class RunQueue:
             return
 
     def clear(self) -> None:
+        """Drop everything."""
         self._runs.clear()
+        self.frame_bytes = 0

@@ -588,7 +588,8 @@ class ServerSession:
         runs: list[Run] = []
         parts: list[OutputPart] = []
         errors: list[ItemFailure] = []
-        if self._outbox and self._pacer.may_send:
+        full = self._held_bytes >= self._frame_bytes_out
+        if self._outbox and self._pacer.may_send(full=full):
             self._gather(runs, parts, errors)
         if runs or parts or errors:
             self._pacer.sent()
@@ -618,8 +619,8 @@ class ServerSession:
             head = self._outbox[0]
             if isinstance(head, Run):
                 count = self._sendable(head, used)
-                if count < len(head.payloads) and (used or not count):
-                    return  # the rest of a run is better off in a frame of its own
+                if not count:
+                    return
                 run = head if count == len(head.payloads) else head.cut(count)
                 if run is head:
                     self._outbox.popleft()

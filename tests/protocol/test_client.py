@@ -1,6 +1,7 @@
 """The client's side of a stream, by examples."""
 
 from enum import Enum
+from random import Random
 
 import pytest
 
@@ -38,6 +39,8 @@ from servestream_client.protocol.states import ClientState
 KIB = 1024
 CODEC = CodecId("bytes", "v1")
 STREAM_ID = bytes(range(16))
+FULL = bytes(64 * KIB)
+"""Fills a frame."""
 
 
 def make_client(*, ordered: bool = True, application: str = "", **flow: int) -> ClientSession:
@@ -216,9 +219,9 @@ def test_an_open_with_inputs_is_a_paced_frame():
     session = make_client(max_unacknowledged_frames=2)
     session.push(b"x")
     open_attempt(session, known=Limits())
-    session.push(b"y")
+    session.push(FULL)
     assert numbers_in([session.next_frame()]) == [2]
-    session.push(b"z")
+    session.push(FULL)
     assert session.next_frame() is None
 
 
@@ -459,13 +462,13 @@ def test_a_lower_window_of_the_server_is_obeyed_in_bytes():
     session = streaming(welcome={"limits": Limits(window_bytes=10)})
     push_all(session, bytes(6), bytes(4), bytes(1), bytes(100), bytes(1))
     assert numbers_in(frames_out(session)) == [1, 2]
-    session.receive(1, answers(1, b"A"))
+    session.receive(1, answers(1, b"A", frames_read=1))
     assert numbers_in(frames_out(session)) == [3]
     session.receive(1, answers(2, b"B"))
     assert numbers_in(frames_out(session)) == []
-    session.receive(1, answers(3, b"C"))
+    session.receive(1, answers(3, b"C", frames_read=2))
     assert numbers_in(frames_out(session)) == [4]
-    session.receive(1, answers(4, b"D"))
+    session.receive(1, answers(4, b"D", frames_read=3))
     assert numbers_in(frames_out(session)) == [5]
 
 
@@ -490,9 +493,9 @@ def test_a_higher_k_of_the_server_changes_nothing():
         max_unacknowledged_frames=2, welcome={"limits": Limits(unacknowledged_frames=9)}
     )
     for _ in range(2):
-        session.push(b"x")
+        session.push(FULL)
         assert session.next_frame() is not None
-    session.push(b"x")
+    session.push(FULL)
     assert session.next_frame() is None
 
 
@@ -554,19 +557,32 @@ def test_many_empty_inputs_fill_a_frame_too():
 
 def test_an_item_above_64_kib_goes_alone():
     session = streaming()
-    push_all(session, b"small", bytes(100 * KIB), b"small")
+    push_all(session, b"small", bytes(100 * KIB), FULL)
     assert [numbers_in([frame]) for frame in frames_out(session)] == [[1], [2], [3]]
 
 
 def test_at_most_k_paced_frames_are_unacknowledged():
     session = streaming(max_unacknowledged_frames=3)
     for _ in range(3):
+        session.push(FULL)
+        assert numbers_in([session.next_frame()])
+    session.push(FULL)
+    assert session.next_frame() is None
+    session.receive(1, ServerFrame(frames_read=1))
+    assert numbers_in([session.next_frame()]) == [4]
+    session.push(FULL)
+    assert session.next_frame() is None
+
+
+def test_inputs_that_fill_no_frame_wait_while_half_of_k_is_unacknowledged():
+    session = streaming(max_unacknowledged_frames=3)
+    for _ in range(2):
         session.push(b"x")
         assert numbers_in([session.next_frame()])
     push_all(session, b"y", b"z")
     assert session.next_frame() is None
     session.receive(1, ServerFrame(frames_read=1))
-    assert numbers_in([session.next_frame()]) == [4, 5]
+    assert numbers_in([session.next_frame()]) == [3, 4]
     session.push(b"x")
     assert session.next_frame() is None
 
@@ -574,7 +590,7 @@ def test_at_most_k_paced_frames_are_unacknowledged():
 def test_an_end_alone_is_not_paced():
     session = streaming(max_unacknowledged_frames=2)
     for _ in range(2):
-        session.push(b"x")
+        session.push(FULL)
         session.next_frame()
     session.finish()
     assert session.next_frame().end == ClientEnd(2)
@@ -1355,3 +1371,520 @@ def test_cancelling_what_is_not_unanswered_changes_nothing(number):
     before = anatomy(session)
     session.cancel(number)
     assert anatomy(session) == before
+
+
+# ------------------------------------------------------------------ runs of inputs
+
+
+def test_inputs_are_accepted_together_under_consecutive_numbers():
+    session = streaming(b"1")
+    assert session.push_all([b"2", b"3"], ["two", "three"], 2) == 2
+    assert session.push_all([b"4"], ["four"], 1) == 4
+    assert session.accepted == session.unanswered == 4
+    assert session.next_frame().inputs == (InputRun(2, [b"2", b"3", b"4"]),)
+
+
+def test_inputs_accepted_together_wait_for_an_attempt_like_any():
+    session = make_client()
+    session.push_all([b"1", b"2"], [None, None], 2)
+    session.push(b"3")
+    open_attempt(session)
+    assert inputs_in(frames_out(session)) == [(1, b"1"), (2, b"2"), (3, b"3")]
+
+
+def test_each_input_of_a_run_comes_back_with_its_own_failure():
+    session = make_client()
+    session.push_all([b"1", b"2", b"3"], ["one", "two", "three"], 3)
+    open_attempt(session)
+    frames_out(session)
+    session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"A"])], errors=[failed(2), failed(3)]))
+    assert [d.item for d in take_all(session)] == [None, "two", "three"]
+
+
+def failed(number: int) -> ItemFailure:
+    return ItemFailure(number, ItemErrorKind.HANDLER, "bad")
+
+
+def test_no_run_follows_the_finish():
+    session = make_client()
+    session.finish()
+    with pytest.raises(LocalProtocolError, match="finish"):
+        session.push_all([b"x"], [None], 1)
+
+
+def test_the_caller_may_go_on_with_its_own_list():
+    session = streaming()
+    payloads, items = [b"1", b"2"], ["one", "two"]
+    session.push_all(payloads, items, 2)
+    payloads.clear()
+    items.clear()
+    session.lost(1)
+    open_attempt(session)
+    assert inputs_in(frames_out(session)) == [(1, b"1"), (2, b"2")]
+
+
+def test_room_is_what_the_window_leaves_in_items_and_bytes():
+    session = make_client(window_items=5, window_bytes=100)
+    assert session.room == (5, 100)
+    session.push_all([bytes(10), bytes(20)], [None, None], 30)
+    assert session.room == (3, 70)
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "no")
+    assert session.room == (2, 70)
+
+
+def test_room_grows_in_bytes_with_the_answer_and_in_items_with_the_taking():
+    session = streaming(bytes(10), bytes(20), window_items=5, window_bytes=100)
+    session.receive(1, answers(1, b"A"))
+    assert session.room == (3, 80)
+    session.take()
+    assert session.room == (4, 80)
+
+
+def test_a_large_input_leaves_no_room():
+    session = make_client(window_bytes=10)
+    session.push(bytes(1000))
+    assert session.room[1] < 0
+
+
+def test_a_run_of_inputs_is_cut_where_the_servers_window_ends():
+    session = streaming(welcome={"limits": Limits(window_items=3)})
+    session.push_all([b"1", b"2", b"3", b"4", b"5"], [None] * 5, 5)
+    assert numbers_in(frames_out(session)) == [1, 2, 3]
+    session.receive(1, answers(1, b"A", b"B"))
+    assert numbers_in(frames_out(session)) == [4, 5]
+    assert session.counters.sent == 5
+
+
+def test_a_run_of_inputs_is_cut_where_the_servers_window_ends_in_bytes():
+    session = streaming(welcome={"limits": Limits(window_bytes=10)})
+    session.push_all([bytes(4), bytes(6), b"", bytes(1)], [None] * 4, 11)
+    assert numbers_in(frames_out(session)) == [1, 2, 3]
+    session.receive(1, answers(1, b"A"))
+    assert numbers_in(frames_out(session)) == [4]
+
+
+def test_inputs_above_the_servers_limit_fail_out_of_the_midst_of_a_run():
+    session = streaming(welcome={"limits": Limits(item_bytes=5)}, ordered=False)
+    payloads = [bytes(6), b"2", bytes(7), bytes(8), b"5", bytes(9)]
+    session.push_all(payloads, list("abcdef"), sum(map(len, payloads)))
+    assert inputs_in(frames_out(session)) == [(2, b"2"), (5, b"5")]
+    too_large = take_all(session)
+    assert [(d.number, d.item) for d in too_large] == [(1, "a"), (3, "c"), (4, "d"), (6, "f")]
+    assert {d.failure.kind for d in too_large} == {ItemErrorKind.INPUT_TOO_LARGE}
+    assert session.counters.sent == 2
+
+
+def test_an_input_cancelled_out_of_the_midst_of_a_run_is_not_sent():
+    session = streaming()
+    session.push_all([b"1", b"2", b"3", b"4"], [None] * 4, 4)
+    session.cancel(2)
+    session.cancel(4)
+    assert inputs_in(frames_out(session)) == [(1, b"1"), (3, b"3")]
+    session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"A"]), OutputRun(3, [b"C"])]))
+    cancelled = ItemErrorKind.CANCELLED
+    assert kinds(take_all(session)) == [(1, None), (2, cancelled), (3, None), (4, cancelled)]
+
+
+def test_a_resume_of_a_run_counts_what_was_sent_before_and_what_was_not():
+    session = streaming(welcome={"limits": Limits(window_items=2)})
+    session.push_all([b"1", b"2", b"3", b"4"], [None] * 4, 4)
+    frames_out(session)
+    assert (session.counters.sent, session.counters.replayed) == (2, 0)
+    session.lost(1)
+    open_attempt(session)
+    assert numbers_in(frames_out(session)) == [1, 2, 3, 4]
+    assert (session.counters.sent, session.counters.replayed) == (4, 2)
+
+
+# ------------------------------------------------------------------ runs of outputs
+
+
+def run_taken(session: ClientSession, limit: int) -> tuple[int, list[bytes]]:
+    run = session.take_run(limit)
+    return run.first_number, list(run.payloads)
+
+
+def test_outputs_are_taken_together():
+    session = streaming(b"1", b"2", b"3")
+    session.receive(1, answers(1, b"A", b"B", b"C"))
+    assert run_taken(session, 10) == (1, [b"A", b"B", b"C"])
+    assert session.take_run(10) is None
+    assert not session.ready
+
+
+def test_outputs_are_taken_together_up_to_a_limit():
+    session = streaming(b"1", b"2", b"3", b"4", b"5")
+    session.receive(1, answers(1, b"A", b"B", b"C", b"D", b"E"))
+    assert run_taken(session, 2) == (1, [b"A", b"B"])
+    assert session.take() == output(3, b"C")
+    assert run_taken(session, 2) == (4, [b"D", b"E"])
+    assert not session.ready
+
+
+def test_whatever_is_not_a_run_is_left_to_be_taken_singly():
+    session = streaming(b"1", b"2", b"3", b"4")
+    session.receive(
+        1,
+        ServerFrame(
+            outputs=[OutputRun(1, [b"A"]), OutputRun(4, [b"D"])],
+            parts=[OutputPart(2, 0, [b"b"], True)],
+            errors=[failed(3)],
+        ),
+    )
+    assert session.take_run(9).first_number == 1
+    assert session.take_run(9) is None
+    assert session.take() == output(2, b"b")
+    assert session.take_run(9) is None
+    assert session.take().failure.number == 3
+    assert run_taken(session, 9) == (4, [b"D"])
+
+
+def test_a_run_holds_its_places_until_it_is_released():
+    session = streaming(b"1", b"2", b"3", window_items=3)
+    session.receive(1, answers(1, b"A", b"B", b"C"))
+    run = session.take_run(3)
+    assert (session.room[0], session.has_place, session.taken_through) == (0, False, 0)
+    session.release(OutputRun(1, run.payloads[:2]))
+    assert (session.room[0], session.has_place, session.taken_through) == (2, True, 2)
+    session.release(OutputRun(3, run.payloads[2:]))
+    assert (session.room[0], session.taken_through) == (3, 3)
+
+
+def test_a_run_holds_its_credit_until_it_is_released():
+    session = streaming(b"1", b"2", b"3", output_items=4, output_bytes=100)
+    session.receive(1, answers(1, bytes(10), bytes(20), bytes(30)))
+    run = session.take_run(3)
+    assert session.held_outputs == 3
+    assert session.next_frame() is None
+    session.push(b"4")
+    assert session.next_frame().credit == Credit(4, 100)
+    session.release(OutputRun(1, run.payloads[:2]))
+    assert session.held_outputs == 1
+    assert session.next_frame().credit == Credit(3 + 4 - 1, 60 + 100 - 30)
+    session.release(OutputRun(3, run.payloads[2:]))
+    session.receive(1, ServerFrame(frames_read=2))
+    session.push(b"5")
+    assert session.next_frame().credit == Credit(3 + 4, 60 + 100)
+    assert session.held_outputs == 0
+
+
+def test_what_is_not_released_is_not_granted_again_on_a_resume():
+    session = streaming(b"1", b"2", b"3", output_items=4, output_bytes=100)
+    session.receive(1, answers(1, bytes(10), bytes(20)))
+    session.take_run(2)
+    session.lost(1)
+    session.begin()
+    assert session.next_frame().credit == Credit(4 - 2, 100 - 30)
+
+
+def test_runs_may_be_released_in_another_order():
+    session = streaming(b"1", b"2", b"3", b"4")
+    session.receive(1, answers(1, b"A", b"B", b"C", b"D"))
+    first, second = session.take_run(2), session.take_run(2)
+    session.release(second)
+    assert session.taken_through == 0
+    session.release(first)
+    assert session.taken_through == 4
+
+
+NOT_SENT = "not sent on this attempt"
+
+# Inputs 1 and 2 are answered, 3 to 7 were sent, 8 waits, and 9 never was. What is special about a
+# run, the run, and what is taken of it and what the server is blamed for: in order, in any order.
+SPECIAL_RUNS = {
+    "as it should be": (3, [b"c", b"d"], ([3, 4], ""), ([3, 4], "")),
+    "all there is": (3, [b"o"] * 5, ([3, 4, 5, 6, 7], ""), ([3, 4, 5, 6, 7], "")),
+    "duplicates at its beginning": (1, [b"o"] * 4, ([3, 4], ""), ([3, 4], "")),
+    "duplicates only": (1, [b"a", b"b"], ([], ""), ([], "")),
+    "a gap before it": (4, [b"d", b"e"], ([], "a gap"), ([4, 5], "")),
+    "an end that was not sent": (
+        3,
+        [b"o"] * 6,
+        ([3, 4, 5, 6, 7], NOT_SENT),
+        ([3, 4, 5, 6, 7], NOT_SENT),
+    ),
+    "a gap, and not sent": (7, [b"g", b"h"], ([], "a gap"), ([7], NOT_SENT)),
+    "an end that never was": (7, [b"g", b"h", b"i"], ([], "a gap"), ([7], NOT_SENT)),
+    "nothing that ever was": (9, [b"i"], ([], "never sent"), ([], "never sent")),
+    "one too large": (3, [b"c", bytes(11), b"e"], ([3], "11 bytes"), ([3], "11 bytes")),
+    "large only together": (3, [bytes(10)] * 3, ([3, 4, 5], ""), ([3, 4, 5], "")),
+}
+
+
+@pytest.mark.parametrize("case", SPECIAL_RUNS)
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+def test_a_special_run_is_taken_as_far_as_its_outputs_may_be(ordered, case):
+    first, payloads, in_order, in_any_order = SPECIAL_RUNS[case]
+    taken, breach = in_order if ordered else in_any_order
+    session = half_answered(ordered=ordered)
+    if breach:
+        expect_breach(session, answers(first, *payloads), breach)
+    else:
+        session.receive(1, answers(first, *payloads))
+    assert take_all(session) == [output(number, payloads[number - first]) for number in taken]
+    assert session.counters.received == 2 + len(taken)
+    assert session.unanswered == 6 - len(taken)
+    assert session.held_outputs == 0
+
+
+def half_answered(*, ordered: bool) -> ClientSession:
+    """A client of eight inputs: two are answered and taken, five more were sent."""
+    session = streaming(
+        *(b"%d" % n for n in range(1, 8)),
+        ordered=ordered,
+        max_item_bytes=10,
+        welcome={"limits": Limits(window_items=7)},
+    )
+    session.receive(1, answers(1, b"a", b"b"))
+    take_all(session)
+    session.push(b"8")
+    return session
+
+
+def test_a_run_goes_on_behind_a_failure_of_the_clients_own():
+    session = streaming(b"1", b"2")
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "three")
+    push_all(session, b"4", b"5")
+    frames_out(session)
+    session.receive(1, answers(1, b"A", b"B"))
+    session.receive(1, answers(4, b"D", b"E"))
+    assert kinds(take_all(session)) == [
+        (1, None),
+        (2, None),
+        (3, ItemErrorKind.INPUT_ENCODE),
+        (4, None),
+        (5, None),
+    ]
+
+
+def test_a_run_that_answers_what_failed_at_the_client_is_the_servers_error():
+    session = streaming(b"1", b"2")
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "three")
+    session.push(b"4")
+    frames_out(session)
+    # With the second answer the failure's turn has come, so that it is answered already.
+    session.receive(1, answers(1, b"A", b"B", b"?", b"D"))
+    assert session.counters.duplicates == 1
+    session = streaming(b"1", b"2")
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "three")
+    session.push(b"4")
+    frames_out(session)
+    expect_breach(session, answers(3, b"?", b"D"), "not sent on this attempt")
+
+
+def test_a_run_that_answers_a_half_answered_input_anew_is_a_duplicate_there():
+    session = streaming(b"1", b"2", ordered=False)
+    session.receive(1, part(1, 0, b"a"))
+    session.receive(1, answers(1, b"a", b"B"))
+    assert [d.number for d in take_all(session)] == [1, 2]
+    assert session.counters.duplicates == 1
+    assert session.unanswered == 1
+
+
+def test_a_cancelled_input_may_be_answered_within_a_run():
+    session = streaming(b"1", b"2", b"3")
+    session.cancel(2)
+    session.receive(1, answers(1, b"A", b"B", b"C"))
+    assert kinds(take_all(session)) == [(1, None), (2, None), (3, None)]
+    session.lost(1)
+    open_attempt(session)
+    assert session.take() is None
+
+
+class Twins:
+    """Two clients that see and do the same: one may take runs in as a whole, the other must not."""
+
+    def __init__(self, random: Random, *, ordered: bool) -> None:
+        self.random = random
+        flow = FlowControl(
+            window_items=random.randint(3, 12),
+            output_items=random.choice([4, 8, 4096]),
+            output_bytes=random.choice([20, 4096]),
+            max_item_bytes=10,
+        )
+        self.client, self.twin = (
+            ClientSession(stream_id=STREAM_ID, codec=CODEC, flow=flow, ordered=ordered)
+            for _ in range(2)
+        )
+        self.twin._all_new = lambda *_: False
+        self.attempt = 0
+        self.paced = 0  # frames that both have sent on this attempt
+
+    @property
+    def both(self) -> tuple[ClientSession, ClientSession]:
+        return self.client, self.twin
+
+    def outcome(self, step) -> object:
+        """What a step comes to, which must be the same."""
+        found = []
+        for session in self.both:
+            try:
+                found.append(step(session))
+            except RemoteProtocolError as error:
+                found.append(str(error))
+        assert found[0] == found[1]
+        return found[0]
+
+    def same(self) -> None:
+        names = ("counters", "state", "room", "held_outputs", "unanswered", "unsent", "progressed")
+        for name in (*names, "taken_through", "sent_through", "suspects", "idle", "complete"):
+            assert getattr(self.client, name) == getattr(self.twin, name), name
+
+    def step(self) -> None:
+        match self.random.choice(["push", "push", "answer", "answer", "take", "cancel", "break"]):
+            case "push":
+                if self.client.has_place:
+                    if self.random.random() < 0.1:
+                        self.outcome(lambda s: s.push_failure(ItemErrorKind.INPUT_ENCODE, "no"))
+                    else:
+                        count = self.random.randint(1, self.client.room[0])
+                        items = [b"x"] * count
+                        self.outcome(lambda s: s.push_all(items, items, count))
+                self.speak()
+            case "answer":
+                self.answer()
+            case "take":
+                self.outcome(take_all)
+            case "cancel":
+                number = self.random.randint(1, self.client.accepted + 1)
+                self.outcome(lambda s: s.cancel(number))
+            case "break":
+                if self.random.random() < 0.3:
+                    self.begin()
+
+    def begin(self) -> None:
+        if self.attempt:
+            self.outcome(lambda s: s.lost(self.attempt))
+        self.attempt = self.outcome(lambda s: s.begin(known=Limits()))
+        self.paced = 0
+        self.speak()
+        limits = Limits(window_items=self.random.randint(1, 12))
+        welcome = Welcome(limits=limits, restartable=self.random.random() < 0.5)
+        self.outcome(lambda s: s.receive(self.attempt, ServerFrame(welcome=welcome)))
+        self.speak()
+
+    def speak(self) -> None:
+        self.paced += sum(frame.paced for frame in self.outcome(frames_out))
+
+    def answer(self) -> None:
+        """Of consecutive inputs, and mostly of such as lack one."""
+        random, open_inputs = self.random, list(self.client.suspects) or [1]
+        first = open_inputs[0] if random.random() < 0.6 else random.choice(open_inputs)
+        count, sizes = random.randint(1, 6), [0, 1, 2]
+        if random.random() < 0.8:
+            count = sum(number in open_inputs for number in range(first, first + count))
+        else:
+            first = max(0, first + random.choice([0, 0, -1, -2, 1]))
+            sizes = random.choice([[0, 1, 2], [4, 10], [0, 11]])
+        payloads = [bytes(random.choice(sizes)) for _ in range(count)]
+        frame = answers(first, *payloads, frames_read=self.paced)
+        if random.random() < 0.1:
+            frame = part(first, 0, *payloads[:2], last=random.random() < 0.5)
+        if self.outcome(lambda s: s.receive(self.attempt, frame)) is not None:
+            self.begin()  # a breach ends the attempt
+
+
+@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+def test_runs_come_to_the_same_as_their_outputs_one_by_one(ordered, seed):
+    twins = Twins(Random(seed), ordered=ordered)
+    twins.begin()
+    for _ in range(150):
+        twins.step()
+        twins.same()
+
+
+# ------------------------------------------------------------------ what a predictor asks
+
+
+def test_sent_through_counts_what_went_out_on_any_attempt():
+    session = streaming(b"1", b"2", welcome={"limits": Limits(window_items=2)})
+    session.push(b"3")
+    assert session.sent_through == 2
+    session.lost(1)
+    session.begin()
+    assert session.sent_through == 2
+
+
+def test_suspects_are_what_this_server_has_got_and_not_answered():
+    session = streaming(b"1", b"2", b"3", ordered=False)
+    session.push(b"4")
+    session.receive(1, answers(2, b"B"))
+    assert list(session.suspects) == [1, 3]
+    frames_out(session)
+    assert list(session.suspects) == [1, 3, 4]
+    session.lost(1)
+    assert list(session.suspects) == []
+    session.begin()
+    session.next_frame()
+    assert list(session.suspects) == []
+    session.receive(2, ServerFrame(welcome=Welcome(limits=Limits(window_items=2))))
+    frames_out(session)
+    assert list(session.suspects) == [1, 3]
+
+
+def test_inputs_that_failed_at_the_client_are_no_suspects():
+    session = streaming(b"1")
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "no")
+    session.push(b"3")
+    frames_out(session)
+    assert list(session.suspects) == [1, 3]
+
+
+def test_a_withdrawn_input_is_forgotten():
+    session = streaming(bytes(10), bytes(20), bytes(30), ordered=False, window_items=3)
+    session.lost(1)
+    session.withdraw(2)
+    assert session.take() is None
+    assert session.unanswered == 2
+    assert session.room == (1, 4 * KIB * KIB - 40)
+    open_attempt(session)
+    assert numbers_in(frames_out(session)) == [1, 3]
+    session.receive(2, ServerFrame(outputs=[OutputRun(1, [b"A"]), OutputRun(3, [b"C"])]))
+    take_all(session)
+    assert session.taken_through == 3
+
+
+def test_a_withdrawn_input_counts_in_no_end():
+    session = streaming(b"1", b"2", ordered=False, end=True)
+    session.lost(1)
+    session.withdraw(2)
+    assert not session.complete
+    session.withdraw(1)
+    assert session.complete
+
+
+@pytest.mark.parametrize("how", ["partly answered", "cancelled"])
+def test_nothing_of_a_withdrawn_input_comes_back(how):
+    session = streaming(b"1", b"2", ordered=False, welcome={"restartable": True})
+    if how == "cancelled":
+        session.cancel(1)
+    else:
+        session.receive(1, part(1, 0, b"a"))
+        take_all(session)
+    session.lost(1)
+    session.withdraw(1)
+    open_attempt(session, restartable=True)
+    assert session.next_frame().inputs == (InputRun(2, [b"2"]),)
+    assert session.take() is None
+
+
+def test_an_answer_to_a_withdrawn_input_is_a_duplicate():
+    session = streaming(b"1", b"2", ordered=False)
+    session.lost(1)
+    session.withdraw(1)
+    open_attempt(session)
+    frames_out(session)
+    session.receive(2, answers(1, b"A", b"B"))
+    assert [d.number for d in take_all(session)] == [2]
+    assert session.counters.duplicates == 1
+
+
+@pytest.mark.parametrize("reason", ["ordered", "under way"])
+def test_inputs_are_withdrawn_only_between_attempts_and_from_unordered_streams(reason):
+    session = streaming(b"1", ordered=reason == "ordered")
+    if reason == "ordered":
+        session.lost(1)
+    with pytest.raises(LocalProtocolError, match="withdrawn"):
+        session.withdraw(1)
+    assert session.unanswered == 1

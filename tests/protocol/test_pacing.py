@@ -24,16 +24,29 @@ def having_read(limit: int, count: int) -> Pacer:
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 16])
 def test_exactly_k_frames_may_be_under_way(limit):
-    assert having_sent(limit, limit - 1).may_send
-    assert not having_sent(limit, limit).may_send
+    assert having_sent(limit, limit - 1).may_send(full=True)
+    assert not having_sent(limit, limit).may_send(full=True)
+
+
+@pytest.mark.parametrize(("limit", "allowed"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (16, 8)])
+def test_a_frame_that_is_not_full_waits_while_half_of_k_are_under_way(limit, allowed):
+    assert having_sent(limit, allowed - 1).may_send(full=False)
+    assert not having_sent(limit, allowed).may_send(full=False)
+
+
+@settings(derandomize=True, deadline=None)
+@given(limit=st.integers(1, 16), under_way=st.integers(0, 16))
+def test_whoever_holds_a_frame_back_is_owed_a_word(limit, under_way):
+    if not having_sent(limit, under_way).may_send(full=False):
+        assert having_read(limit, under_way).acknowledgement_due
 
 
 def test_each_acknowledged_frame_makes_room_for_one():
     pacer = having_sent(2, 2)
     pacer.acknowledge(1)
-    assert pacer.may_send
+    assert pacer.may_send(full=True)
     pacer.sent()
-    assert not pacer.may_send
+    assert not pacer.may_send(full=True)
 
 
 def test_an_acknowledgement_is_a_total_so_repeats_and_late_ones_change_nothing():
@@ -43,9 +56,9 @@ def test_an_acknowledgement_is_a_total_so_repeats_and_late_ones_change_nothing()
     pacer.acknowledge(1)
     pacer.acknowledge(0)
     for _ in range(3):
-        assert pacer.may_send
+        assert pacer.may_send(full=True)
         pacer.sent()
-    assert not pacer.may_send
+    assert not pacer.may_send(full=True)
 
 
 def test_acknowledging_more_than_was_sent_is_the_peers_error():
@@ -75,21 +88,25 @@ def test_a_report_says_the_total_and_settles_the_debt():
 def test_a_lowered_limit_holds_for_what_is_under_way():
     pacer = having_sent(4, 3)
     pacer.limit = 2
-    assert not pacer.may_send
+    assert not pacer.may_send(full=True)
     pacer.acknowledge(1)
-    assert not pacer.may_send
+    assert not pacer.may_send(full=True)
     pacer.acknowledge(2)
-    assert pacer.may_send
+    assert pacer.may_send(full=True)
 
 
 @settings(derandomize=True, deadline=None)
-@given(limit=st.integers(1, 5), steps=st.lists(st.sampled_from(["send", "read", "word"])))
-def test_a_peer_that_reports_what_is_due_never_leaves_the_sender_waiting(limit, steps):
+@given(
+    limit=st.integers(1, 5),
+    full=st.booleans(),
+    steps=st.lists(st.sampled_from(["send", "read", "word"])),
+)
+def test_a_peer_that_reports_what_is_due_never_leaves_the_sender_waiting(limit, full, steps):
     sender, reader = Pacer(limit), Pacer(limit)
     sent = read = reported = 0
     words: list[int] = []
     for step in [*steps, *["read", "word"] * (limit + len(steps))]:
-        if step == "send" and sender.may_send:
+        if step == "send" and sender.may_send(full=full):
             sender.sent()
             sent += 1
         elif step == "read" and read < sent:
@@ -101,4 +118,4 @@ def test_a_peer_that_reports_what_is_due_never_leaves_the_sender_waiting(limit, 
             reported = words.pop(0)
             sender.acknowledge(reported)
         assert sent - reported <= limit
-    assert sender.may_send
+    assert sender.may_send(full=full)

@@ -35,6 +35,8 @@ from servestream_client.protocol.states import ServerState
 KIB = 1024
 CODEC = CodecId("bytes", "v1")
 STREAM_ID = bytes(range(16))
+FULL = bytes(64 * KIB)
+"""Fills a frame."""
 PLENTY = Credit(1_000_000, 1_000_000_000)
 
 
@@ -606,6 +608,17 @@ def test_too_much_waiting_output_stops_the_next_input():
 def test_at_most_k_paced_frames_are_unacknowledged():
     server = computing(b"1", b"2", b"3", b"4", limits=Limits(unacknowledged_frames=2))
     for number in (1, 2):
+        server.output(number, FULL, last=True)
+        assert server.next_frame().paced
+    server.output(3, FULL, last=True)
+    assert server.next_frame() is None
+    server.receive(ClientFrame(frames_read=1))
+    assert [n for n, _, _ in answers_in([server.next_frame()])] == [3]
+
+
+def test_answers_that_fill_no_frame_wait_while_half_of_k_is_unacknowledged():
+    server = computing(b"1", b"2", b"3", b"4", limits=Limits(unacknowledged_frames=3))
+    for number in (1, 2):
         server.output(number, b"x", last=True)
         assert server.next_frame().paced
     server.output(3, b"x", last=True)
@@ -648,7 +661,7 @@ def test_frames_that_are_not_paced_are_not_counted():
 def test_an_end_alone_is_not_paced():
     server = computing(b"1", b"2", limits=Limits(unacknowledged_frames=2))
     for number in (1, 2):
-        server.output(number, b"x", last=True)
+        server.output(number, FULL, last=True)
         server.next_frame()
     server.receive(end(2))
     assert server.next_frame().end == ServerEnd(2, 2, 2)
@@ -666,7 +679,7 @@ def test_a_frame_stays_within_64_kib():
 
 def test_an_output_above_64_kib_goes_alone():
     server = computing(b"1", b"2", b"3")
-    for number, size in enumerate((5, 100 * KIB, 5), 1):
+    for number, size in enumerate((5, 100 * KIB, 64 * KIB), 1):
         server.output(number, bytes(size), last=True)
     assert [[n for n, _, _ in answers_in([frame])] for frame in frames_out(server)] == [
         [1],
