@@ -174,9 +174,11 @@ class Workers(abc.ABC):
     async def _next(self, attempt: Attempt) -> Sequence[Part]:
         """What a worker that was hired for an attempt is to do next; nothing: it may go."""
 
-    def _gives_way(self, attempt: Attempt) -> bool:  # noqa: ARG002 — by default it serves all
-        """Whether a worker that was hired for an attempt ends so that another's has a turn."""
-        return False
+    @abc.abstractmethod
+    def _is_done(self, attempt: Attempt) -> bool:
+        """Whether a worker that was hired for an attempt may go: there is nothing more to do, or
+        it is another's turn.
+        """
 
     @abc.abstractmethod
     def _note(self, parts: Sequence[Part], seconds: float) -> None:
@@ -207,7 +209,7 @@ class Workers(abc.ABC):
             self._note(parts, time.perf_counter() - began)
             for part in parts:
                 part.attempt.answered()
-            if self._gives_way(attempt):
+            if self._is_done(attempt):
                 return
             await asyncio.sleep(0)  # what is answered can be sent, and others have their turn
 
@@ -252,12 +254,13 @@ class ItemWorkers(Workers):
         self._served.discard(attempt)
         return []
 
-    def _gives_way(self, attempt: Attempt) -> bool:
-        if self._free or all(each is attempt for each in self._waiting):
+    def _is_done(self, attempt: Attempt) -> bool:
+        startable = attempt.session.startable
+        if startable and (self._free or all(each is attempt for each in self._waiting)):
             return False
         self._served.discard(attempt)
         self._waiting.pop(attempt, None)
-        if attempt.session.startable:
+        if startable:
             self._waiting[attempt] = None  # behind the others
         return True
 
@@ -308,6 +311,10 @@ class BatchWorkers(Workers):
         parts = self._gather()
         self._gathering = bool(parts)
         return parts
+
+    def _is_done(self, attempt: Attempt) -> bool:  # noqa: ARG002 — it asks everybody
+        self._gathering = bool(self._waiting)
+        return not self._waiting
 
     def _note(self, parts: Sequence[Part], seconds: float) -> None:
         pass

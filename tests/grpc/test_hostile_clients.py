@@ -21,7 +21,7 @@ def opening(**changes) -> pb.ClientFrame:
         "attempt": 1,
         "first_number": 1,
         "codec": pb.Codec(id="bytes"),
-        "limits": pb.Limits(window_items=5, window_bytes=100, unacknowledged_frames=2),
+        "limits": pb.Limits(window_items=5, window_bytes=100, unacknowledged_frames=4),
         **changes,
     }
     return pb.ClientFrame(open=pb.Open(**fields), credit=CREDIT)
