@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeGuard, cast
@@ -57,13 +57,17 @@ def _mapped(
 
 
 class _Answers:
-    """The answers to a run of inputs, in their order."""
+    """The answers to a run of inputs, in their order.
 
-    __slots__ = ("_encode", "_next", "_session")
+    Attributes:
+        next: the input whose answer is next.
+    """
+
+    __slots__ = ("_encode", "_session", "next")
 
     def __init__(self, session: ServerSession, first: int, codec: Codec[Any, Any]) -> None:
         self._session = session
-        self._next = first
+        self.next = first
         self._encode: Callable[[Any], object] = codec.encode_output
 
     def add_all(self, results: Sequence[object]) -> None:
@@ -75,8 +79,8 @@ class _Answers:
             return
         payloads, error = _mapped(self._encode, results)
         if error is None and set(map(type, payloads)) == {bytes}:
-            self._session.outputs(self._next, cast("list[bytes]", payloads))
-            self._next += len(payloads)
+            self._session.outputs(self.next, cast("list[bytes]", payloads))
+            self.next += len(payloads)
             return
         for payload in payloads:
             self._post(payload)
@@ -99,43 +103,16 @@ class _Answers:
 
     def _post(self, payload: object) -> None:
         if isinstance(payload, bytes):
-            self._session.output(self._next, payload, last=True)
-            self._next += 1
+            self._session.output(self.next, payload, last=True)
+            self.next += 1
         else:
             made = TypeError(f"the codec made a {type(payload).__name__}, not bytes")
             self.fail(_Failure(ItemErrorKind.ENCODE, describe(made)))
 
     def fail(self, failure: _Failure) -> None:
         """The next input has failed."""
-        self._session.fail(self._next, failure.kind, failure.text)
-        self._next += 1
-
-
-class _Resumed:
-    """The rest of a coroutine that was begun by hand and has come to wait for something."""
-
-    __slots__ = ("_coroutine", "_waits_for")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, object], waits_for: object) -> None:
-        self._coroutine = coroutine
-        self._waits_for = waits_for
-
-    def __await__(self) -> Generator[object, Any, object]:
-        waits_for = self._waits_for
-        while True:
-            thrown: BaseException | None = None
-            sent: object = None
-            try:
-                sent = yield waits_for
-            except BaseException as error:
-                thrown = error
-            try:
-                if thrown is None:
-                    waits_for = self._coroutine.send(sent)
-                else:
-                    waits_for = self._coroutine.throw(thrown)
-            except StopIteration as stop:
-                return stop.value
+        self._session.fail(self.next, failure.kind, failure.text)
+        self.next += 1
 
 
 def _decoded(codec: Codec[Any, Any], payload: bytes) -> object:
@@ -149,8 +126,8 @@ def _decoded(codec: Codec[Any, Any], payload: bytes) -> object:
 class _AsyncItems:
     """An `async def predict`, called on the event loop.
 
-    Its first steps are made in place. Most handlers that do not wait for anything end there, and
-    the next input follows at once; one that waits gives the other inputs of its run back.
+    Most handlers that wait for nothing are done at once, and the next input follows. When one comes
+    to wait, what is done is answered, and the other inputs of its run are given back.
     """
 
     def __init__(
@@ -167,32 +144,25 @@ class _AsyncItems:
         session, run = part.attempt.session, part.run
         answers = _Answers(session, run.first, self._codec)
         values, undecoded = _mapped(self._codec.decode_input, run.payloads)
-        if undecoded is not None:
-            _give_back(session, run, len(values) + 1)
-        predict = self._predict
         results: list[object] = []
-        for value in values:
-            try:
-                coroutine = predict(value)
-                waits_for = coroutine.send(None)
-            except StopIteration as stop:
-                results.append(stop.value)
-            except BaseException as error:
-                results.append(_failed(ItemErrorKind.HANDLER, error))
-            else:
-                answers.add_all(results)
-                _give_back(session, run, len(results) + 1)
-                answers.add(await self._finish(call, part, _Resumed(coroutine, waits_for)))
-                return
-        answers.add_all(results)
-        if undecoded is not None:
-            answers.fail(_failed(ItemErrorKind.DECODE, undecoded))
 
-    async def _finish(self, call: Call, part: Part, rest: _Resumed) -> object:
-        try:
-            return await call.run(rest, [part], interruptible=True)
-        except BaseException as error:
-            return _failed(ItemErrorKind.HANDLER, error)
+        def waits() -> None:
+            _give_back(session, run, len(results) + 1)
+            del values[len(results) + 1 :]
+            answers.add_all(results)
+            results.clear()
+
+        predict = self._predict
+        with call.watched(part, waits):
+            for value in values:
+                try:
+                    results.append(await predict(value))
+                except BaseException as error:
+                    results.append(_failed(ItemErrorKind.HANDLER, error))
+        answers.add_all(results)
+        if undecoded is not None and answers.next <= run.last:
+            _give_back(session, run, len(values) + 1)
+            answers.fail(_failed(ItemErrorKind.DECODE, undecoded))
 
 
 def _give_back(session: ServerSession, run: Run, done: int) -> None:

@@ -12,7 +12,8 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol, TypeVar
 
 import anyio
@@ -72,17 +73,17 @@ class Call:
         self._task = asyncio.current_task()
         self._wanted: dict[Attempt, set[int]] = {}
         self._stopped = False
+        self.notice: Callable[[], None] = _nothing
+        """Look whether watched code waits, which it does if somebody else can call this."""
 
-    async def run(self, code: Awaitable[T], parts: Iterable[Part], *, interruptible: bool) -> T:
+    async def run(self, code: Awaitable[T], parts: Sequence[Part], *, interruptible: bool) -> T:
         """Wait for user code; meanwhile others may work.
 
         Raises:
             Cancelled: all those inputs were cancelled, or their streams are over.
         """
         if interruptible:
-            for attempt, run in parts:
-                numbers = self._wanted.setdefault(attempt, set())
-                numbers.update(range(run.first, run.last + 1))
+            self._want(parts)
         self._workers.suspended(self, parts)
         try:
             return await code
@@ -91,12 +92,56 @@ class Call:
                 raise
             raise Cancelled from None
         finally:
-            self._wanted.clear()
-            if self._stopped and self._task is not None:
-                while self._task.uncancel():
-                    pass
-                self._stopped = False
-            self._workers.resumed(self)
+            self._end()
+
+    @contextmanager
+    def watched(self, part: Part, waits: Callable[[], None]) -> Iterator[None]:
+        """Run user code for one input after the other, which may come to wait for something.
+
+        Args:
+            part: the inputs.
+            waits: called if it does, once; it leaves in `part` what has been started.
+
+        Raises:
+            Cancelled: the input at hand was cancelled, or its stream is over.
+        """
+
+        def notice() -> None:
+            self.notice = _nothing
+            waits()
+            self._want([part])
+            self._workers.suspended(self, [part])
+
+        self.notice = notice
+        self._workers.watch(self)
+        # Nobody else runs before the code waits: so this does, then, and is called off otherwise.
+        handle = asyncio.get_running_loop().call_soon(self._look)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._stopped:
+                raise
+            raise Cancelled from None
+        finally:
+            self.notice = _nothing
+            handle.cancel()
+            self._end()
+
+    def _look(self) -> None:
+        self.notice()
+
+    def _want(self, parts: Iterable[Part]) -> None:
+        for attempt, run in parts:
+            numbers = self._wanted.setdefault(attempt, set())
+            numbers.update(range(run.first, run.last + 1))
+
+    def _end(self) -> None:
+        self._wanted.clear()
+        if self._stopped and self._task is not None:
+            while self._task.uncancel():
+                pass
+            self._stopped = False
+        self._workers.resumed(self)
 
     def unwanted(self, attempt: Attempt, numbers: Sequence[int] | None = None) -> None:
         """Nobody wants these inputs any more, or none of the attempt's: cancel what computes
@@ -111,6 +156,10 @@ class Call:
         if not any(self._wanted.values()) and not self._stopped and self._task is not None:
             self._stopped = True
             self._task.cancel()
+
+
+def _nothing() -> None:
+    pass
 
 
 class Handler(Protocol):
@@ -133,6 +182,7 @@ class Workers(abc.ABC):
         self._handler = handler
         self._free = places
         self._waiting: dict[Attempt, None] = {}  # the streams with something to start, in turn
+        self._watched: set[Call] = set()
         self._suspended: set[Call] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -148,13 +198,20 @@ class Workers(abc.ABC):
         """Nobody wants these inputs any more; None: the attempt is over."""
         if numbers is None:
             self._waiting.pop(attempt, None)
+        for call in list(self._watched):
+            call.notice()
         for call in list(self._suspended):
             call.unwanted(attempt, numbers)
 
     # ---------------------------------------------------------------- from the calls
 
+    def watch(self, call: Call) -> None:
+        """A worker runs user code that may come to wait."""
+        self._watched.add(call)
+
     def suspended(self, call: Call, parts: Iterable[Part]) -> None:
         """A worker waits for user code, so there is something for others to do."""
+        self._watched.discard(call)
         self._suspended.add(call)
         for part in parts:
             part.attempt.answered()
@@ -162,6 +219,7 @@ class Workers(abc.ABC):
 
     def resumed(self, call: Call) -> None:
         """It goes on."""
+        self._watched.discard(call)
         self._suspended.discard(call)
 
     # ---------------------------------------------------------------- workers
