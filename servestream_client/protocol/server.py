@@ -384,8 +384,11 @@ class ServerSession:
                 self._cancelled.add(number)
                 self._newly_cancelled.append(number)
             else:
-                self._unstarted.remove(number)
-                self.fail(number, ItemErrorKind.CANCELLED, "cancelled before it was started")
+                self._drop_unstarted(number)
+
+    def _drop_unstarted(self, number: int) -> None:
+        self._unstarted.remove(number)
+        self.fail(number, ItemErrorKind.CANCELLED, "cancelled before it was started")
 
     def _receive_end(self, last_number: int) -> None:
         if last_number < self._last_seen:
@@ -426,9 +429,12 @@ class ServerSession:
 
     def put_back(self, run: Run) -> None:
         """Inputs of the last `next_run` were not started after all."""
-        if not self.over:
-            self._started_through = run.first - 1
-            self._unstarted.put_back(run)
+        if self.over:
+            return
+        self._started_through = run.first - 1
+        self._unstarted.put_back(run)
+        for number in self._cancelled.intersection(range(run.first, run.last + 1)):
+            self._drop_unstarted(number)
 
     def next_input(self) -> Input | None:
         """Like `next_run`, for one input."""
