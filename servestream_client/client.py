@@ -329,6 +329,7 @@ class StreamClient(Generic[In, Out]):
             encode=codec.encode_input,
             max_item_bytes=self._flow.max_item_bytes,
             pushed=driver.pushed,
+            speak=driver.speak,
             refused=driver.notify,
         )
         return PredictionStream(

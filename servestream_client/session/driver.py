@@ -128,6 +128,7 @@ class StreamDriver:
         self._timeout = timeout
         self._close_timeout = close_timeout
         self._outbound = Signal()
+        self._exchange: _Exchange | None = None
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -151,6 +152,16 @@ class StreamDriver:
     def pushed(self) -> None:
         """Say that there may be something to send."""
         self._outbound.set()
+
+    async def speak(self) -> None:
+        """Like `pushed`, for a task that has the time: a lone input is sent in it, without waking
+        the writer.
+        """
+        exchange = self._exchange
+        if exchange is None or self.session.in_flight or not await exchange.send_next():
+            self._outbound.set()
+        elif self.session.may_speak:
+            self._outbound.set()  # for the writer, who let this task go first
 
     def taken(self) -> None:
         """Say that the consumer took something: there may be room for inputs, credit to give."""
@@ -311,6 +322,7 @@ class StreamDriver:
             open_timeout=self._retry.open_timeout,
             close_timeout=self._close_timeout,
         )
+        self._exchange = exchange
         try:
             await exchange.run()
             verdict = await self._verdict(exchange, link)
@@ -322,6 +334,7 @@ class StreamDriver:
             counted = welcomed and session.grace_ms is None
             suspects = session.suspects if self._on_break is not None else ()
         finally:
+            self._exchange = None
             link.cancel()
             session.lost(attempt)
         if verdict is None:
@@ -407,6 +420,8 @@ class _Exchange:
         self._close_timeout = close_timeout
         self._scope = anyio.CancelScope()
         self._answered = False
+        self._sending = False
+        self._mute = False  # the call takes no more writes
 
     @property
     def timed_out(self) -> bool:
@@ -441,18 +456,30 @@ class _Exchange:
                     self._changed()
 
     async def _write(self) -> None:
-        session = self._session
-        while not session.over:
-            frame = session.next_frame()
-            if session.ready:  # an input that turned out not to fit this server
-                self._notify()
-            if frame is None:
+        while not self._session.over:
+            if self._sending or not await self.send_next():
                 await self._outbound.wait()
-                continue
-            if not await self._link.send(frame):
+            elif self._mute:
                 return  # that is no status: the reader finds out
-            self._limit_the_rest()
         await self._link.half_close()
+
+    async def send_next(self) -> bool:
+        """Send the next frame in the calling task, if there is one and nobody else is sending."""
+        session = self._session
+        if self._sending or session.over:
+            return False
+        frame = session.next_frame()
+        if session.ready:  # an input that turned out not to fit this server
+            self._notify()
+        if frame is None:
+            return False
+        self._sending = True
+        try:
+            self._mute = not await self._link.send(frame)
+        finally:
+            self._sending = False
+        self._limit_the_rest()
+        return True
 
     def _limit_the_rest(self) -> None:
         """Once nothing is missing but a farewell, or the server leaves, do not wait for ever."""

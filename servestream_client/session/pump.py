@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -41,6 +41,7 @@ class InputPump:
         encode: item to payload; whatever it raises becomes that item's error.
         max_item_bytes: the largest payload to send.
         pushed: called when there may be something to send.
+        speak: the same, where it does not matter if sending takes its time.
         refused: called when there may be something to take: an input that failed here, or the end.
 
     Raises:
@@ -55,6 +56,7 @@ class InputPump:
         encode: Callable[[object], bytes],
         max_item_bytes: int,
         pushed: Callable[[], None],
+        speak: Callable[[], Awaitable[None]],
         refused: Callable[[], None],
     ) -> None:
         self.pulled = 0
@@ -69,6 +71,7 @@ class InputPump:
         self._encode = encode
         self._max_item_bytes = max_item_bytes
         self._pushed = pushed
+        self._speak = speak
         self._refused = refused
         self._run_length = _FIRST_RUN
 
@@ -108,7 +111,7 @@ class InputPump:
                 return
             self.pulled += 1
             await self._push(self._payload(item), item)
-            self._pushed()
+            await self._speak()
 
     async def _pump_plain(self, inputs: Iterator[object]) -> None:
         while True:

@@ -40,6 +40,7 @@ def drive(server: Callable, *, items=ITEMS, retry: RetryPolicy = QUICK) -> Strea
         encode=lambda item: item,
         max_item_bytes=flow.max_item_bytes,
         pushed=driver.pushed,
+        speak=driver.speak,
         refused=driver.notify,
     )
     return driver
