@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 def _application(text: str) -> str:
     if text not in APPLICATIONS and not all(text.rpartition(":")):
         raise argparse.ArgumentTypeError(
-            f"one of {', '.join(APPLICATIONS)}, or MODULE:BUILDER, not {text!r}"
+            f"invalid choice: {text!r} (choose from {', '.join(APPLICATIONS)}, or MODULE:BUILDER)"
         )
     return text
 

@@ -1,7 +1,9 @@
 """A very short run, end to end; and what ends badly."""
 
+import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import psutil
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.background import Beginning, in_background
 from benchmarks.bench import Bench, Settings
 from benchmarks.measure import MeasurementError
 from benchmarks.results import Record
@@ -59,6 +62,55 @@ async def test_a_suite_that_fails_says_why():
             await SUITES["pause"].run(Bench(servers, Settings(), one))
 
 
+async def test_what_fails_is_measured_again_and_noted():
+    one = Record(suite="streams", mode="plain", quick=True, date="", environment={})
+    bench = Bench(NotImplemented, Settings(rounds=1), one)
+    failures = [MeasurementError("too slow"), MeasurementError("too slow")]
+
+    async def way():
+        if failures:
+            raise failures.pop()
+        return 1.0
+
+    assert await bench.alternate({"raw": way}, unit="items/s", where="500 streams") == {
+        "raw": [1.0]
+    }
+    assert one.samples == {"500 streams, raw [items/s]": [1.0]}
+    assert one.notes == ["500 streams, raw: too slow; measured again"] * 2
+
+
+async def test_what_fails_again_and_again_is_given_up():
+    one = Record(suite="streams", mode="plain", quick=True, date="", environment={})
+
+    async def way():
+        raise MeasurementError("too slow")
+
+    with pytest.raises(MeasurementError, match="too slow"):
+        await Bench(NotImplemented, Settings(), one).alternate({"raw": way}, unit="s")
+
+
+async def test_endless_work_that_ends_is_an_error_and_what_is_left_is_cancelled():
+    beginning = Beginning(2)
+    ended = []
+
+    async def endless():
+        beginning.has_begun()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    async def ending():
+        beginning.has_begun()
+        await asyncio.sleep(0)
+        raise OSError("gone")
+
+    with pytest.raises(MeasurementError, match=r"1 of 2 streams ended, .* OSError: gone"):
+        async with in_background([endless(), ending()], beginning, "streams"):
+            await asyncio.sleep(0.01)
+    assert ended
+
+
 def test_a_plain_server_ends_with_whoever_started_it():
     script = (
         "import sys, os\n"
@@ -76,6 +128,26 @@ def test_a_plain_server_ends_with_whoever_started_it():
     server = int(run.stdout)
     if psutil.pid_exists(server):
         psutil.Process(server).wait(timeout=10)
+
+
+def test_a_run_that_is_told_to_end_ends_in_order(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "--only", "throughput", "--modes", "plain"]
+    run = subprocess.Popen(
+        [*command, "--output", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        text=True,
+    )
+    lines = iter(run.stdout.readline, "")
+    assert any("(1 of 1)" in line for line in lines)
+    servers = psutil.Process(run.pid).children(recursive=True)
+    assert servers
+    run.send_signal(signal.SIGTERM)
+    assert any("interrupted" in line for line in lines)
+    assert run.wait(timeout=10) == 130
+    run.stdout.close()
+    psutil.wait_procs(servers, timeout=10)
+    assert not [server for server in servers if server.is_running()]
 
 
 @pytest.mark.parametrize(

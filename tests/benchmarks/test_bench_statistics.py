@@ -93,6 +93,7 @@ class Clock:
     def __init__(self, monkeypatch):
         self.now = 0.0
         monkeypatch.setattr("time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("gc.collect", lambda: 0)
 
     def contender(self, name, a_second, *, start=0.0, least=1):
         async def run(items):

@@ -1,5 +1,7 @@
 """Output credit: totals over one attempt, granted by the client and used by the server."""
 
+from contextlib import nullcontext
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -73,6 +75,71 @@ def test_an_output_is_counted_only_if_there_was_credit_for_it():
     with pytest.raises(RemoteProtocolError):
         grant.receive(1)
     assert grant.received_outputs == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "counted", "accepted"),
+    [
+        ([5, 4], 2, True),
+        ([5, 5], 2, True),  # the last one may exceed, and reaches the total exactly
+        ([500, 9], 2, True),  # whichever was the last, it may have been the large one
+        ([9, 500], 2, True),
+        ([0, 0, 0], 3, True),
+        ([1, 1, 1, 1], 3, False),
+        ([10, 10], 1, False),
+        ([11, 0], 2, True),
+        ([0, 10, 10], 2, False),
+        ([], 0, True),
+    ],
+)
+def test_the_outputs_of_a_frame_are_counted_from_small_to_large(sizes, counted, accepted):
+    grant = granted(outputs=3, size=10)
+    with nullcontext() if accepted else pytest.raises(RemoteProtocolError, match="beyond"):
+        grant.receive_all(sizes)
+    assert grant.received_outputs == counted
+
+
+@pytest.mark.parametrize(
+    ("total", "frames"),
+    [(10, [[4, 6], [0]]), (10, [[10], [0, 0]]), (10, [[5, 500], [1]]), (2, [[1, 1, 1]])],
+)
+def test_nothing_may_follow_the_outputs_that_reached_the_bytes(total, frames):
+    grant = granted(size=total)
+    for sizes in frames[:-1]:
+        grant.receive_all(sizes)
+    with pytest.raises(RemoteProtocolError, match="beyond the credit"):
+        grant.receive_all(frames[-1])
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(
+    budget=st.tuples(st.integers(1, 6), st.integers(1, 20)),
+    frames=st.lists(
+        st.tuples(
+            st.lists(st.sampled_from([0, 0, 1, 2, 5, 10, 21]), max_size=5),
+            st.tuples(st.integers(0, 6), st.integers(0, 20)),
+        ),
+        max_size=8,
+    ),
+)
+def test_a_frame_at_once_is_the_same_as_its_outputs_in_ascending_order(budget, frames):
+    grant, singly = granted(*budget), granted(*budget)
+    for sizes, held in frames:
+        breach = found = None
+        try:
+            grant.receive_all(sizes)
+        except RemoteProtocolError as error:
+            found = str(error)
+        try:
+            for size in sorted(sizes):
+                singly.receive(size)
+        except RemoteProtocolError as error:
+            breach = str(error)
+        assert found == breach
+        assert grant.received_outputs == singly.received_outputs
+        assert grant.grant(Credit(*held)) == singly.grant(Credit(*held))
+        if breach:
+            return
 
 
 @pytest.mark.parametrize(("budget", "freed"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)])

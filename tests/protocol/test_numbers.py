@@ -1,5 +1,6 @@
 """Sets of numbers that fill up from below."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,3 +55,22 @@ def test_it_behaves_like_a_set(added):
         assert len(numbers) == len(model)
         assert {n for n in range(-1, 32) if n in numbers} == model
         assert numbers.through == next(n for n in range(31) if n + 1 not in model)
+
+
+@pytest.mark.parametrize(("first", "count"), [(1, 3), (2, 3), (4, 1), (4, 4), (6, 2)])
+def test_a_run_is_added_like_its_numbers(first, count):
+    numbers, singly = number_set(1, 2, 5), number_set(1, 2, 5, *range(first, first + count))
+    numbers.add_run(first, count)
+    assert (numbers.through, numbers._beyond) == (singly.through, singly._beyond)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 8))))
+def test_adding_runs_is_adding_each_number(runs):
+    numbers, singly = NumberSet(), NumberSet()
+    for first, count in runs:
+        numbers.add_run(first, count)
+        for number in range(first, first + count):
+            singly.add(number)
+        assert (numbers.through, numbers._beyond) == (singly.through, singly._beyond)
+        assert len(numbers) == len(singly)

@@ -58,6 +58,8 @@ SIZES = st.sampled_from([0, 5, 15, 40, 75])
 STEP_NAMES = [
     *["client speaks", "server speaks", "handler works", "to server", "to client"] * 4,
     *["consumer takes", "user pushes"] * 3,
+    *["consumer takes a run", "consumer lets go"] * 2,
+    "user pushes a run",
     *["old server speaks", "old server hears", "old handler works"],
     *["old frame comes late"] * 2,
     *["to client, a run twice"] * 2,
@@ -212,6 +214,7 @@ class Pair(RuleBasedStateMachine):
         self.small_servers = False
         self.wanted = ("one", 5)
         self.held: list[bytes] = []
+        self.out: deque[OutputRun] = deque()  # runs that were taken and not released yet
         self.events = 0
 
     # ---------------------------------------------------------------- the user
@@ -229,6 +232,25 @@ class Pair(RuleBasedStateMachine):
                 self.inputs[number] = Pushed(b"", sendable=False)
             elif self.client.fits(len(payload)):
                 assert self.client.push(payload, item=number) == number
+                self.inputs[number] = Pushed(payload, sendable=True)
+
+    @precondition(lambda self: not self.finished)
+    @rule(items=st.lists(st.tuples(SHAPE_NAMES, SIZES), min_size=1, max_size=4))
+    def push_run(self, items):
+        """As many together as there is room for."""
+        places, room = self.client.room
+        first = self.client.accepted + 1
+        payloads = []
+        for number, (shape, size) in enumerate(items, first):
+            payload = input_payload(number, shape, size)
+            if shape == UNSENDABLE or len(payloads) == places or len(payload) > room:
+                break
+            payloads.append(payload)
+            room -= len(payload)
+        if payloads:
+            numbers = range(first, first + len(payloads))
+            assert self.client.push_all(payloads, numbers, sum(map(len, payloads))) == first
+            for number, payload in zip(numbers, payloads, strict=True):
                 self.inputs[number] = Pushed(payload, sendable=True)
 
     # Seldom wanted early: most streams should have something to do.
@@ -250,7 +272,32 @@ class Pair(RuleBasedStateMachine):
     def take(self) -> None:
         delivery = self.client.take()
         if delivery is not None:
+            if delivery.payload is not None:
+                self.held.remove(delivery.payload)
             self.check_delivery(delivery)
+
+    def take_run(self, limit: int) -> None:
+        """Take several outputs, and let go of them later."""
+        run = self.client.take_run(limit)
+        if run is None:
+            return
+        assert 1 <= len(run.payloads) <= limit
+        self.out.append(run)
+        for number, payload in enumerate(run.payloads, run.first_number):
+            self.check_delivery(Delivery(number, 0, payload, None, last=True))
+
+    def let_go(self, count: int) -> None:
+        """Of the outputs that were taken first; at most of one run."""
+        if not self.out:
+            return
+        run = self.out.popleft()
+        released = OutputRun(run.first_number, run.payloads[:count])
+        if count < len(run.payloads):
+            self.out.appendleft(OutputRun(run.first_number + count, run.payloads[count:]))
+        self.events += 1
+        self.client.release(released)
+        for payload in released.payloads:
+            self.held.remove(payload)
 
     # ---------------------------------------------------------------- attempts
 
@@ -325,16 +372,25 @@ class Pair(RuleBasedStateMachine):
             self.nothing_is_answered_twice_or_lost()
 
     def one_step(self, step: str, pick: int) -> None:
-        if step == "consumer takes":
-            self.take()
-        elif step == "user pushes":
+        if step.startswith("consumer"):
+            self.consumer_step(step, pick)
+        elif step.startswith("user"):
             if not self.finished:
-                self.push([self.wanted])
+                push = self.push if step == "user pushes" else self.push_run
+                push([self.wanted] * (1 + pick % 3))
         elif step.startswith("old"):
             if self.old:
                 self.old_attempt_goes_on(self.old[pick % len(self.old)], step)
         elif self.link is not None:
             self.step_of_attempt(self.link, step, pick)
+
+    def consumer_step(self, step: str, pick: int) -> None:
+        if step == "consumer takes":
+            self.take()
+        elif step == "consumer takes a run":
+            self.take_run(1 + pick % 4)
+        else:
+            self.let_go(1 + pick)
 
     def step_of_attempt(self, link: Link, step: str, pick: int) -> None:
         if step == "client speaks":
@@ -484,6 +540,7 @@ class Pair(RuleBasedStateMachine):
 
     def note_held(self) -> None:
         self.held = [payload for _, payload in ready_in(self.client) if payload is not None]
+        self.held += [payload for run in self.out for payload in run.payloads]
 
     def old_attempt_goes_on(self, link: Link, step: str) -> None:
         if step == "old server speaks":
@@ -505,19 +562,65 @@ class Pair(RuleBasedStateMachine):
     # ---------------------------------------------------------------- the server
 
     def handler_step(self, link: Link, pick: int, *, together: bool) -> None:
-        """Start what may start, and let one of the running handlers take a step."""
-        server = link.server
-        while (item := server.next_input()) is not None:
-            self.events += 1
-            assert item.payload == self.inputs[item.number].payload
-            assert self.restartable or not item.start_index
-            link.jobs[item.number] = Job(item, item.start_index)
+        """Start what may start, and let one of the running handlers take a step, or several."""
+        if pick % 3 == 1:
+            self.start_run(link, pick)
+        else:
+            self.start_singly(link)
         if not link.jobs:
             return
         self.events += 1
         number = sorted(link.jobs)[pick % len(link.jobs)]
+        if together and self.answer_run(link, number):
+            return
         if self.step(link, link.jobs[number], together=together):
             del link.jobs[number]
+
+    def start_singly(self, link: Link) -> None:
+        while (item := link.server.next_input()) is not None:
+            self.start_job(link, item)
+
+    def start_run(self, link: Link, pick: int) -> None:
+        """Take some inputs at once, and perhaps put the last ones back."""
+        server = link.server
+        waiting = server.startable_inputs
+        run = server.next_run(1 + pick)
+        assert (run is None) == (waiting == 0)
+        if run is None:
+            return
+        started = len(run.payloads)
+        assert started <= 1 + pick
+        kept = 1 + pick % started
+        if kept < started:
+            server.put_back(run.split(kept))
+        assert waiting - server.startable_inputs == kept
+        for offset, payload in enumerate(run.payloads):
+            self.start_job(
+                link, Input(run.first + offset, payload, 0 if offset else run.start_index)
+            )
+
+    def start_job(self, link: Link, item: Input) -> None:
+        self.events += 1
+        assert item.payload == self.inputs[item.number].payload
+        assert self.restartable or not item.start_index
+        assert item.number not in link.jobs, "an input was started twice"
+        link.jobs[item.number] = Job(item, item.start_index)
+
+    def answer_run(self, link: Link, first: int) -> bool:
+        """Answer consecutive inputs together, if each has a single output; False if not even the
+        first one has.
+        """
+        author = 0 if self.restartable else link.number
+        payloads: list[bytes] = []
+        while (job := link.jobs.get(first + len(payloads))) is not None:
+            if shape_of(job.item.payload) != "one" or job.next_index or job.cancelled:
+                break
+            payloads.append(output_payload(job.item.number, 0, job.item.payload, author))
+        if payloads:
+            link.server.outputs(first, payloads)
+            for number in range(first, first + len(payloads)):
+                del link.jobs[number]
+        return bool(payloads)
 
     def step(self, link: Link, job: Job, *, together: bool) -> bool:
         """One step of a handler; True after its last."""
@@ -578,7 +681,6 @@ class Pair(RuleBasedStateMachine):
         if self.ordered:
             assert all(self.inputs[n].enough for n in range(1, number))
         if delivery.failure is None:
-            self.held.remove(delivery.payload)
             self.check_output(number, known, delivery.payload)
             known.outputs.append(delivery.payload)
         else:
@@ -616,7 +718,8 @@ class Pair(RuleBasedStateMachine):
         if not hasattr(self, "client"):
             return
         payloads = [payload for _, payload in self.client._replay]
-        open_places = sum(not known.enough for known in self.inputs.values())
+        out = self.numbers_out()
+        open_places = len(out) + sum(not known.enough for known in self.inputs.values())
         size = sum(map(len, payloads))
         assert self.client.accepted == len(self.inputs)
         assert self.client.unanswered <= self.flow.window_items
@@ -626,6 +729,14 @@ class Pair(RuleBasedStateMachine):
         assert len(self.held) == self.client.held_outputs <= self.flow.output_items
         if len(self.held) > 1:
             assert sum(map(len, self.held)) < self.flow.output_bytes + LARGEST
+
+    def numbers_out(self) -> set[int]:
+        """The inputs whose outputs were taken and not let go."""
+        return {
+            number
+            for run in self.out
+            for number in range(run.first_number, run.first_number + len(run.payloads))
+        }
 
     def closed_in_silence(self) -> int:
         """Inputs whose harness-side account is open although their empty last part was taken."""
@@ -640,8 +751,12 @@ class Pair(RuleBasedStateMachine):
             return
         unanswered = {number for number, _ in self.client._replay}
         waiting = {number for number, _ in ready_in(self.client)}
+        out = self.numbers_out()
         for number, known in self.inputs.items():
-            if number in unanswered or number in waiting:
+            if number in out:
+                assert known.enough
+                assert number not in self.client._taken
+            elif number in unanswered or number in waiting:
                 assert number not in self.client._taken or not known.enough
             else:
                 assert known.enough, f"input {number} is lost"
@@ -663,7 +778,7 @@ class Pair(RuleBasedStateMachine):
                 self.begin_at(Limits(window_items=2, window_bytes=50), 20, known=attempts == 1)
                 self.events += 1
             self.one_round()
-            if self.ended and self.client.complete and not self.client._ready:
+            if self.ended and self.client.complete and not self.client._ready and not self.out:
                 return
             assert self.events > before, f"stuck in {self.client.state}"
         raise AssertionError("no end in sight")
@@ -680,8 +795,10 @@ class Pair(RuleBasedStateMachine):
             self.speak(link)
             while link.to_client and self.link is link:
                 self.deliver_to_client()
-        while (delivery := self.client.take()) is not None:
-            self.check_delivery(delivery)
+        while self.client.ready or self.out:
+            self.take_run(3)
+            self.take()
+            self.let_go(3)
         if self.link is not None and self.client.over:
             self.leave()
 

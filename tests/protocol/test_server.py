@@ -1,5 +1,7 @@
 """The server's side of one attempt, by examples."""
 
+from random import Random
+
 import pytest
 
 from servestream_client.errors import ItemErrorKind, LocalProtocolError, RemoteProtocolError
@@ -950,3 +952,454 @@ def test_a_cancel_in_the_frame_of_its_input_holds():
     server = serving()
     server.receive(inputs(1, b"x", b"y", cancelled=[NumberRange(1, 1)]))
     assert started(server) == [2]
+
+
+# ------------------------------------------------------------------ runs of inputs
+
+
+def run_started(server: ServerSession, limit: int) -> tuple[int, list[bytes], int]:
+    run = server.next_run(limit)
+    return run.first, list(run.payloads), run.start_index
+
+
+def test_consecutive_inputs_reach_the_handler_together():
+    server = serving(b"1", b"2")
+    server.receive(inputs(3, b"3", b"4"))
+    assert run_started(server, 3) == (1, [b"1", b"2", b"3"], 0)
+    assert run_started(server, 3) == (4, [b"4"], 0)
+    assert server.next_run(3) is None
+
+
+def test_a_run_ends_before_a_gap_and_before_an_input_that_goes_on_in_its_middle():
+    server = serving()
+    server.receive(
+        ClientFrame(
+            inputs=[InputRun(1, [b"1", b"2"], 3), InputRun(3, [b"3"], 1), InputRun(5, [b"5"])]
+        )
+    )
+    assert run_started(server, 9) == (1, [b"1", b"2"], 3)
+    assert run_started(server, 9) == (3, [b"3"], 1)
+    assert run_started(server, 9) == (5, [b"5"], 0)
+
+
+def test_an_input_cancelled_within_a_run_before_its_start_never_starts():
+    server = serving(b"1", b"2", b"3", b"4", b"5")
+    assert run_started(server, 1) == (1, [b"1"], 0)
+    server.receive(ClientFrame(cancelled=[NumberRange(3, 3), NumberRange(5, 5)]))
+    assert server.startable_inputs == 2
+    assert run_started(server, 9) == (2, [b"2"], 0)
+    assert run_started(server, 9) == (4, [b"4"], 0)
+    assert server.next_run(9) is None
+    for number in (1, 2, 4):
+        server.outputs(number, [b"x"])
+    (frame,) = frames_out(server)
+    assert sorted(number for number, _, _ in answers_in([frame])) == [1, 2, 3, 4, 5]
+    assert [error.number for error in frame.errors] == [3, 5]
+
+
+def test_what_was_put_back_starts_again_before_the_others():
+    server = serving(b"1", b"2", b"3", b"4")
+    run = server.next_run(3)
+    server.put_back(run.split(1))
+    assert server.startable_inputs == 3
+    assert started(server) == [2, 3, 4]
+
+
+def test_what_was_put_back_is_no_longer_started():
+    server = serving(b"1", b"2", b"3")
+    run = server.next_run(3)
+    server.put_back(run.split(1))
+    server.receive(ClientFrame(cancelled=[NumberRange(1, 2)]))
+    assert list(server.take_cancelled()) == [1]
+    assert started(server) == [3]
+    server.outputs(1, [b"A"])
+    assert answers_in(frames_out(server)) == [(1, 0, b"A"), (2, 0, None)]
+
+
+def test_what_is_put_back_after_it_was_cancelled_never_starts():
+    server = serving(b"1", b"2", b"3", b"4", b"5")
+    run = server.next_run(5)
+    server.receive(ClientFrame(cancelled=[NumberRange(1, 2), NumberRange(4, 4)]))
+    assert list(server.take_cancelled()) == [1, 2, 4]
+    server.put_back(run.split(1))
+    assert started(server) == [3, 5]
+    server.outputs(1, [b"A"])
+    server.outputs(3, [b"C"])
+    server.outputs(5, [b"E"])
+    assert sorted(answers_in(frames_out(server)), key=lambda answer: answer[0]) == [
+        (1, 0, b"A"),
+        (2, 0, None),
+        (3, 0, b"C"),
+        (4, 0, None),
+        (5, 0, b"E"),
+    ]
+
+
+def test_all_of_a_run_may_be_put_back():
+    server = serving(b"1", b"2")
+    server.receive(inputs(5, b"5", start=2))
+    server.put_back(server.next_run(9))
+    assert run_started(server, 9) == (1, [b"1", b"2"], 0)
+    server.put_back(server.next_run(9))
+    assert run_started(server, 9) == (5, [b"5"], 2)
+
+
+def test_nothing_is_put_back_once_the_client_has_gone():
+    server = serving(b"1", b"2")
+    run = server.next_run(2)
+    server.half_close()
+    server.put_back(run)
+    assert not server.startable
+    assert server.next_run(2) is None
+
+
+def test_startable_are_those_that_wait_unless_too_much_output_does():
+    server = serving(b"1", b"2", b"3", credit=Credit(0, 0), offer={"ahead_bytes": 10})
+    assert (server.startable, server.full, server.startable_inputs) == (True, False, 3)
+    server.next_run(2)
+    assert server.startable_inputs == 1
+    server.outputs(1, [bytes(4), bytes(5)])
+    assert (server.startable, server.full, server.startable_inputs) == (True, False, 1)
+    server.receive(inputs(4, b"4"))
+    server.next_run(1)
+    server.outputs(3, [b"x"])
+    assert (server.startable, server.full, server.startable_inputs) == (False, True, 0)
+    assert server.next_run(9) is None
+    server.receive(ClientFrame(credit=Credit(1, 100)))
+    assert numbers_out(server) == [1]
+    assert (server.startable, server.full, server.startable_inputs) == (True, False, 1)
+
+
+def test_nothing_is_startable_where_nothing_waits():
+    server = serving()
+    assert (server.startable, server.startable_inputs) == (False, 0)
+    server = computing(b"1")
+    assert (server.startable, server.startable_inputs) == (False, 0)
+
+
+# ------------------------------------------------------------------ the window, in runs
+
+
+@pytest.mark.parametrize(
+    ("sizes", "breach"),
+    [
+        ([4, 3, 3], None),
+        ([10], None),
+        ([0, 10], None),
+        ([10, 0], None),
+        ([1, 1, 1], None),
+        ([0, 0, 0, 0], "input 4 exceeds the window of 3 inputs"),
+        ([4, 3, 4], "input 3 exceeds the window of 3 inputs and 10 bytes"),
+        ([11], None),  # one is allowed, however large
+        ([11, 0], "input 2 exceeds the window"),
+        ([0, 11], "input 2 exceeds the window"),
+        ([1, 21, 1], "input 2 has 21 bytes, and at most 20 were"),
+        ([21], "input 1 has 21 bytes"),
+    ],
+)
+@pytest.mark.parametrize("in_runs", [1, 2], ids=["one run", "two runs"])
+def test_the_window_is_enforced_within_a_run(sizes, breach, in_runs):
+    server = serving(offer={"limits": Limits(window_items=3, window_bytes=10, item_bytes=20)})
+    payloads = [bytes(size) for size in sizes]
+    cut = len(payloads) if in_runs == 1 else len(payloads) // 2
+    runs = [InputRun(1, payloads[:cut]), InputRun(1 + cut, payloads[cut:])]
+    frame = ClientFrame(inputs=[run for run in runs if run.payloads])
+    if breach is None:
+        server.receive(frame)
+        assert server.unanswered == len(sizes)
+    else:
+        expect_breach(server, frame, breach)
+
+
+def test_a_run_is_held_to_what_the_window_leaves():
+    limits = {"limits": Limits(window_items=4, window_bytes=10)}
+    expect_breach(serving(b"1", b"2", offer=limits), inputs(3, *[b""] * 3), "input 5 exceeds")
+    expect_breach(serving(bytes(8), offer=limits), inputs(2, b"x", b"yy"), "input 3 exceeds")
+    server = serving(bytes(8), offer=limits)
+    server.receive(inputs(2, b"x", b"y", b""))
+    assert server.unanswered == 4
+
+
+def test_the_outputs_of_a_run_make_room_in_the_window():
+    server = computing(
+        bytes(5), bytes(5), offer={"limits": Limits(window_items=2, window_bytes=10)}
+    )
+    server.outputs(1, [b"A", b"B"])
+    assert numbers_out(server) == [1, 2]
+    server.receive(inputs(3, bytes(5), bytes(5)))
+    assert server.unanswered == 2
+
+
+# ------------------------------------------------------------------ runs of outputs
+
+
+def test_the_outputs_of_a_run_answer_its_inputs():
+    server = computing(b"1", b"2", b"3")
+    server.receive(end(3))
+    server.outputs(1, [b"A", b"B", b"C"])
+    frame = server.next_frame()
+    assert answers_in([frame]) == [(1, 0, b"A"), (2, 0, b"B"), (3, 0, b"C")]
+    assert len(frame.outputs) == 1
+    assert frame.end == ServerEnd(3, 3, 3)
+
+
+@pytest.mark.parametrize("order", [Order.INPUT, Order.ANY])
+def test_of_a_run_only_what_is_not_answered_yet_is_answered(order):
+    server = computing(b"1", b"2", b"3", b"4", order=order)
+    server.fail(2, ItemErrorKind.HANDLER, "no")
+    server.output(4, b"first", last=True)
+    server.outputs(1, [b"A", b"B", b"C", b"D", b"E"])
+    found = answers_in(frames_out(server))
+    assert sorted(found, key=lambda answer: answer[0]) == [
+        (1, 0, b"A"),
+        (2, 0, None),
+        (3, 0, b"C"),
+        (4, 0, b"first"),
+    ]
+    assert server.unanswered == 0
+
+
+def test_early_outputs_of_a_run_wait_for_their_turn():
+    server = computing(b"1", b"2", b"3", b"4", b"5")
+    server.outputs(4, [b"D", b"E"])
+    server.outputs(2, [b"B"])
+    assert server.next_frame() is None
+    server.outputs(1, [b"A"])
+    assert numbers_out(server) == [1, 2]
+    server.outputs(3, [b"C"])
+    assert answers_in(frames_out(server)) == [(3, 0, b"C"), (4, 0, b"D"), (5, 0, b"E")]
+
+
+def test_early_outputs_wait_behind_an_input_with_several():
+    server = computing(b"1", b"2", b"3")
+    server.output(1, b"a", last=False)
+    server.outputs(2, [b"B", b"C"])
+    assert answers_in(frames_out(server)) == [(1, 0, b"a")]
+    server.output(1, b"b", last=True)
+    found = sorted(answers_in(frames_out(server)))
+    assert found == [(1, 1, b"b"), (2, 0, b"B"), (3, 0, b"C")]
+
+
+def test_unordered_outputs_of_a_run_do_not_wait():
+    server = computing(b"1", b"2", b"3", b"4", order=Order.ANY)
+    server.outputs(3, [b"C", b"D"])
+    server.outputs(1, [b"A", b"B"])
+    assert answers_in(frames_out(server)) == [
+        (3, 0, b"C"),
+        (4, 0, b"D"),
+        (1, 0, b"A"),
+        (2, 0, b"B"),
+    ]
+
+
+def test_outputs_keep_their_turn_across_gaps_between_runs_of_inputs():
+    server = serving(b"1", b"2")
+    server.receive(ClientFrame(inputs=[InputRun(5, [b"5", b"6"]), InputRun(9, [b"9"])]))
+    assert started(server) == [1, 2, 5, 6, 9]
+    server.outputs(5, [b"E", b"F"])
+    server.outputs(9, [b"I"])
+    assert numbers_out(server) == []
+    server.outputs(1, [b"A", b"B"])
+    assert numbers_out(server) == [1, 2, 5, 6, 9]
+
+
+def test_the_outputs_of_a_run_may_belong_to_several_frames_of_inputs():
+    server = serving(b"1")
+    for number in (2, 3, 4):
+        server.receive(inputs(number, b"%d" % number))
+    assert run_started(server, 9)[0] == 1
+    server.outputs(1, [b"A", b"B", b"C"])
+    server.outputs(4, [b"D"])
+    assert numbers_out(server) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_of_a_run_only_the_output_that_is_too_large_fails_its_input(place):
+    server = computing(b"1", b"2", b"3", limits=Limits(item_bytes=5))
+    payloads = [b"12345", b"12345", b"12345"]
+    payloads[place] = b"123456"
+    server.outputs(1, payloads)
+    (frame,) = frames_out(server)
+    assert [(e.number, e.kind) for e in frame.errors] == [(place + 1, ItemErrorKind.TOO_LARGE)]
+    assert len(answers_in([frame])) == 3
+
+
+def test_a_run_whose_first_input_goes_on_in_its_middle_is_answered_there():
+    server = serving()
+    server.receive(inputs(1, b"1", b"2", start=2))
+    server.next_run(2)
+    server.outputs(1, [b"a2", b"B"])
+    frame = server.next_frame()
+    assert frame.parts == [OutputPart(1, 2, (b"a2",), last=True)]
+    assert answers_in([frame])[0] == (2, 0, b"B")
+
+
+def test_outputs_of_a_run_stop_where_the_credit_ends():
+    server = computing(b"1", b"2", b"3", b"4", credit=Credit(3, 1000))
+    server.outputs(1, [b"A", b"B", b"C", b"D"])
+    assert numbers_out(server) == [1, 2, 3]
+    server.receive(ClientFrame(credit=Credit(4, 1000), frames_read=1))
+    assert answers_in(frames_out(server)) == [(4, 0, b"D")]
+
+
+def test_one_output_of_a_run_may_overshoot_the_bytes():
+    server = computing(b"1", b"2", b"3", credit=Credit(10, 10))
+    server.outputs(1, [bytes(9), bytes(9), bytes(9)])
+    assert numbers_out(server) == [1, 2]
+    server.receive(ClientFrame(credit=Credit(10, 18), frames_read=1))
+    assert numbers_out(server) == []
+    server.receive(ClientFrame(credit=Credit(10, 19)))
+    assert numbers_out(server) == [3]
+
+
+def test_a_run_that_exactly_spends_the_bytes_goes_out_as_a_whole():
+    server = computing(b"1", b"2", b"3", credit=Credit(10, 10))
+    server.outputs(1, [bytes(5), bytes(5)])
+    server.output(3, b"", last=True)
+    assert numbers_out(server) == [1, 2]
+
+
+def test_a_run_of_outputs_keeps_within_64_kib():
+    server = computing(*[b"x"] * 8)
+    server.outputs(1, [bytes(20 * KIB)] * 7 + [bytes(100 * KIB)])
+    found = []
+    while len(found) < 8:
+        for frame in frames_out(server):
+            sizes = [len(payload) for _, _, payload in answers_in([frame])]
+            assert sum(sizes) <= 64 * KIB or len(sizes) == 1
+            found += [number for number, _, _ in answers_in([frame])]
+        server.receive(ClientFrame(frames_read=server._pacer._sent))
+    assert found == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_cancelled_input_may_be_answered_within_a_run():
+    server = computing(b"1", b"2", b"3")
+    server.receive(ClientFrame(cancelled=[NumberRange(2, 2)]))
+    assert list(server.take_cancelled()) == [2]
+    server.outputs(1, [b"A", b"B", b"C"])
+    assert answers_in(frames_out(server)) == [(1, 0, b"A"), (2, 0, b"B"), (3, 0, b"C")]
+    assert not server._cancelled
+
+
+def test_outputs_after_the_end_of_the_attempt_are_dropped():
+    server = computing(b"1", b"2")
+    server.half_close()
+    server.outputs(1, [b"A", b"B"])
+    assert server.next_frame() is None
+    server = computing(b"1", b"2")
+    server.give_up(StreamErrorKind.INTERNAL, "broke")
+    server.outputs(1, [b"A", b"B"])
+    assert answers_in(frames_out(server)) == []
+
+
+class Twins:
+    """Two servers that see and do the same: one answers runs at once, the other one by one."""
+
+    def __init__(self, random: Random, order: Order) -> None:
+        self.random = random
+        limits = Limits(
+            window_items=20,
+            window_bytes=random.choice([30, 4096]),
+            item_bytes=random.choice([6, 4096]),
+        )
+        credit = Credit(random.randint(0, 10), random.randint(0, 40))
+        offer = {"ahead_bytes": random.choice([10, 1000])}
+        self.server, self.twin = (
+            serving(credit=credit, limits=limits, order=order, offer=offer) for _ in range(2)
+        )
+        self.credit = credit
+        self.number = 0
+        self.running: list[int] = []
+        self.sent: list[tuple[int, int, bytes | None]] = []
+
+    def outcome(self, step) -> object:
+        found = step(self.server), step(self.twin)
+        assert found[0] == found[1]
+        return found[0]
+
+    def send(self) -> None:
+        random = self.random
+        self.number += random.choice([1, 1, 1, 2])
+        count = min(random.randint(1, 4), 20 - self.server.unanswered)
+        payloads = [b"x"] * min(count, 30 - self.server._open_bytes)
+        if payloads:
+            start = random.choice([0, 0, 0, 1])
+            frame = inputs(self.number, *payloads, start=start, frames_read=self.read())
+            self.outcome(lambda s: s.receive(frame))
+            self.number += len(payloads) - 1
+
+    def read(self) -> int:
+        return self.server._pacer._sent
+
+    def start(self) -> None:
+        limit = self.random.randint(1, 5)
+        found = self.outcome(
+            lambda s: (run := s.next_run(limit)) and (run.first, len(run.payloads))
+        )
+        if found:
+            self.running += range(found[0], found[0] + found[1])
+
+    def answer(self) -> None:
+        """Some consecutive ones of those that run; now and then others as well."""
+        if not self.running:
+            return
+        random = self.random
+        first = random.choice(self.running)
+        count = random.randint(1, 5)
+        if random.random() < 0.8:
+            count = sum(number in self.running for number in range(first, first + count))
+        payloads = [bytes(random.choice([0, 1, 2, 7])) for _ in range(count)]
+        self.server.outputs(first, payloads)
+        for number, payload in enumerate(payloads, first):
+            self.twin.output(number, payload, last=True)
+        self.running = [n for n in self.running if not first <= n < first + count]
+
+    def other(self) -> None:
+        """What makes an input special: an output that is not its last, or a failure."""
+        if not self.running:
+            return
+        number = self.random.choice(self.running)
+        match self.random.choice(["part", "fail", "cancel"]):
+            case "part":
+                self.outcome(lambda s: s.output(number, b"p", last=False))
+            case "fail":
+                self.outcome(lambda s: s.fail(number, ItemErrorKind.HANDLER, "no"))
+                self.running.remove(number)
+            case "cancel":
+                ranges = [NumberRange(number, number + self.random.randint(0, 3))]
+                self.outcome(lambda s: s.receive(ClientFrame(cancelled=ranges)))
+                self.outcome(lambda s: list(s.take_cancelled()))
+
+    def grant(self) -> None:
+        more = self.random.randint(0, 10), self.random.randint(0, 40)
+        self.credit = Credit(self.credit.outputs + more[0], self.credit.bytes + more[1])
+        self.outcome(lambda s: s.receive(ClientFrame(credit=self.credit)))
+
+    def speak(self) -> None:
+        frames = self.outcome(lambda s: [spoken(frame) for frame in frames_out(s)])
+        self.sent += [answer for frame in frames for answer in frame]
+        frame = ClientFrame(frames_read=self.read())
+        self.outcome(lambda s: s.receive(frame))
+
+    def same(self) -> None:
+        for name in ("unanswered", "startable", "full", "startable_inputs", "over", "_open_bytes"):
+            assert getattr(self.server, name) == getattr(self.twin, name), name
+
+
+def spoken(frame: ServerFrame) -> list[tuple[int, int, bytes | None]]:
+    return sorted(answers_in([frame]), key=lambda answer: answer[:2])
+
+
+@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("order", [Order.INPUT, Order.ANY])
+def test_outputs_of_a_run_come_to_the_same_as_one_by_one(order, seed):
+    twins = Twins(Random(seed), order)
+    for _ in range(200):
+        step = twins.random.choice([twins.send, twins.start, twins.answer, twins.speak])
+        if twins.random.random() < 0.2:
+            step = twins.random.choice([twins.other, twins.grant])
+        step()
+        twins.same()
+    if order is Order.INPUT:
+        numbers = [number for number, _, _ in twins.sent]
+        assert numbers == sorted(numbers)

@@ -1,0 +1,64 @@
+"""What the client is meant to reach."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from benchmarks.results import Unit
+from benchmarks.servers import Mode
+from benchmarks.statistics import brief
+
+ANY = None
+"""In the place of a mode: every mode."""
+
+
+class Goal(NamedTuple):
+    """A limit for the median of a figure."""
+
+    limit: float
+    at_most: bool = False
+
+    def reached(self, median: float) -> bool:
+        return median <= self.limit if self.at_most else median >= self.limit
+
+    def text(self, unit: Unit) -> str:
+        return f"{'≤' if self.at_most else '≥'} {figure(self.limit, unit)}"
+
+
+def figure(value: float, unit: Unit) -> str:
+    """A value with its unit."""
+    return f"{brief(value)}{'×' if unit is Unit.TIMES else ' ' + unit.value}"  # noqa: RUF001
+
+
+def _by_mode(proxy: float, haproxy: float, plain: float, *, at_most: bool = False) -> _Goals:
+    return {
+        Mode.PROXY: Goal(proxy, at_most),
+        Mode.HAPROXY: Goal(haproxy, at_most),
+        Mode.PLAIN: Goal(plain, at_most),
+    }
+
+
+_Goals = dict[Mode | None, Goal]
+
+_MESSAGES = _by_mode(200, 60, 100)
+_BY_HAND = _by_mode(1.5, 1.0, 0.6)
+
+GOALS: dict[tuple[str, str], _Goals] = {
+    ("throughput", "predict over one item a message"): _MESSAGES,
+    ("throughput", "predict_batch over one item a message"): _MESSAGES,
+    ("throughput", "predict over 256 by hand"): _BY_HAND,
+    ("throughput", "predict_batch over 256 by hand"): _BY_HAND,
+    ("payloads", "2 MB"): {ANY: Goal(0.9)},
+    ("latency", "lone item on an open stream"): _by_mode(1.15, 1.25, 1.6, at_most=True),
+    ("predict", "1000 callers"): {Mode.PROXY: Goal(50)},
+    ("pause", "beyond the raw stub"): {ANY: Goal(50, at_most=True)},
+    ("memory", "growth, ours"): {ANY: Goal(32, at_most=True)},
+    ("growth", "1,000,000 items"): {ANY: Goal(1.2, at_most=True)},
+}
+"""By suite and figure, and then by mode."""
+
+
+def goal(suite: str, name: str, mode: str) -> Goal | None:
+    """The goal of a figure, if it has one."""
+    goals = GOALS.get((suite, name), {})
+    return goals.get(Mode(mode), goals.get(ANY))

@@ -1,0 +1,114 @@
+"""Start servers, run suites on them, keep what they measure."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.bench import Bench, Settings, Suite
+from benchmarks.machine import environment
+from benchmarks.results import Record, Results
+from benchmarks.servers import Mode, ServerError, Servers, running
+from benchmarks.terminal import Terminal
+
+
+class Group(NamedTuple):
+    """Suites that run on the same servers."""
+
+    suites: list[Suite]
+    applications: list[str]
+    replicas: int
+
+
+def groups(suites: Sequence[Suite], mode: Mode) -> Iterator[Group]:
+    """The suites that say something in a mode, by the servers that they need."""
+    shared: dict[int, Group] = {}
+    alone: list[Group] = []
+    for suite in suites:
+        if mode not in suite.modes:
+            continue
+        if suite.fresh:
+            alone.append(Group([suite], list(suite.applications), suite.replicas))
+            continue
+        group = shared.setdefault(suite.replicas, Group([], [], suite.replicas))
+        group.suites.append(suite)
+        group.applications.extend(
+            name for name in suite.applications if name not in group.applications
+        )
+    yield from shared.values()
+    yield from alone
+
+
+def run(
+    suites: Sequence[Suite],
+    modes: Sequence[Mode],
+    settings: Settings,
+    results: Results,
+    *,
+    terminal: Terminal,
+    path: Path,
+) -> list[str]:
+    """Measure, and save after each suite. Returns what went wrong, in words.
+
+    Args:
+        suites: to run.
+        modes: to run them in, as far as they say something there.
+        settings: of the run.
+        results: of earlier runs, which get those of this one.
+        terminal: shows it.
+        path: where the results go.
+    """
+    failures: list[str] = []
+    planned = [(mode, group) for mode in modes for group in groups(suites, mode)]
+    total, done = sum(len(group.suites) for _, group in planned), 0
+    for mode, group in planned:
+        names = ", ".join(suite.name for suite in group.suites)
+        try:
+            with (
+                terminal.waiting(f"{mode}: starting the servers") as say,
+                running(mode, group.applications, replicas=group.replicas, say=say) as servers,
+            ):
+                for number, suite in enumerate(group.suites, start=done + 1):
+                    terminal.headline(f"{suite.name}, {mode} ({number} of {total})")
+                    record = _measure(suite, servers, settings, terminal, say)
+                    if isinstance(record, Record):
+                        results.add(record)
+                        results.save(path)
+                    else:
+                        failures.append(record)
+                        terminal.problem(record)
+        except ServerError as error:
+            failures.append(f"{mode}: {names}: {error}")
+            terminal.problem(failures[-1])
+        done += len(group.suites)
+    return failures
+
+
+def _measure(
+    suite: Suite,
+    servers: Servers,
+    settings: Settings,
+    terminal: Terminal,
+    say: Callable[[str], None],
+) -> Record | str:
+    """What was measured, or what went wrong."""
+    record = Record(
+        suite=suite.name,
+        mode=servers.mode.value,
+        quick=settings.quick,
+        date=dt.datetime.now(dt.UTC).date().isoformat(),
+        environment=environment(),
+    )
+    bench = Bench(
+        servers, settings, record, say=say, show=lambda each: terminal.measured(record, each)
+    )
+    try:
+        asyncio.run(suite.run(bench))
+    except Exception as error:  # the other suites shall run all the same
+        return f"{servers.mode}: {suite.name}: {type(error).__name__}: {error}"
+    for note in record.notes:
+        terminal.line(f"  {note}")
+    return record

@@ -1,0 +1,34 @@
+"""What can be measured, a module for each."""
+
+from __future__ import annotations
+
+from benchmarks.bench import Suite
+from benchmarks.suites import (
+    batching,
+    growth,
+    imports,
+    latency,
+    memory,
+    pause,
+    payloads,
+    predict,
+    streams,
+    throughput,
+)
+
+SUITES: dict[str, Suite] = {
+    suite.name: suite
+    for suite in (
+        throughput.SUITE,
+        payloads.SUITE,
+        streams.SUITE,
+        latency.SUITE,
+        predict.SUITE,
+        pause.SUITE,
+        memory.SUITE,
+        growth.SUITE,
+        imports.SUITE,
+        batching.SUITE,
+    )
+}
+"""In the order in which they run."""

@@ -1,0 +1,1 @@
+"""Generated code of the raw RPCs, by `make protos`."""
