@@ -64,37 +64,42 @@ def run(
     failures: list[str] = []
     planned = [(mode, group) for mode in modes for group in groups(suites, mode)]
     total, done = sum(len(group.suites) for _, group in planned), 0
-    for mode, group in planned:
-        names = ", ".join(suite.name for suite in group.suites)
-        try:
-            with (
-                terminal.waiting(f"{mode}: starting the servers") as say,
-                running(mode, group.applications, replicas=group.replicas, say=say) as servers,
-            ):
-                for number, suite in enumerate(group.suites, start=done + 1):
-                    terminal.headline(f"{suite.name}, {mode} ({number} of {total})")
-                    record = _measure(suite, servers, settings, terminal, say)
-                    if isinstance(record, Record):
-                        results.add(record)
+    # One event loop for all of it: what gRPC still has to say of calls that were cancelled goes to
+    # their loop, and raises in the next one if theirs is closed.
+    with asyncio.Runner() as runner:
+        for mode, group in planned:
+            names = ", ".join(suite.name for suite in group.suites)
+            try:
+                with (
+                    terminal.waiting(f"{mode}: starting the servers") as say,
+                    running(mode, group.applications, replicas=group.replicas, say=say) as servers,
+                ):
+                    for number, suite in enumerate(group.suites, start=done + 1):
+                        terminal.headline(f"{suite.name}, {mode} ({number} of {total})")
+                        bench = _bench(suite, servers, settings, terminal, say)
+                        failure = _measure(runner, suite, bench)
+                        if failure:
+                            failures.append(f"{mode}: {suite.name}: {failure}")
+                            terminal.problem(failures[-1])
+                            continue
+                        for note in bench.record.notes:
+                            terminal.line(f"  {note}")
+                        results.add(bench.record)
                         results.save(path)
-                    else:
-                        failures.append(record)
-                        terminal.problem(record)
-        except ServerError as error:
-            failures.append(f"{mode}: {names}: {error}")
-            terminal.problem(failures[-1])
-        done += len(group.suites)
+            except ServerError as error:
+                failures.append(f"{mode}: {names}: {error}")
+                terminal.problem(failures[-1])
+            done += len(group.suites)
     return failures
 
 
-def _measure(
+def _bench(
     suite: Suite,
     servers: Servers,
     settings: Settings,
     terminal: Terminal,
     say: Callable[[str], None],
-) -> Record | str:
-    """What was measured, or what went wrong."""
+) -> Bench:
     record = Record(
         suite=suite.name,
         mode=servers.mode.value,
@@ -102,13 +107,15 @@ def _measure(
         date=dt.datetime.now(dt.UTC).date().isoformat(),
         environment=environment(),
     )
-    bench = Bench(
+    return Bench(
         servers, settings, record, say=say, show=lambda each: terminal.measured(record, each)
     )
+
+
+def _measure(runner: asyncio.Runner, suite: Suite, bench: Bench) -> str:
+    """Run a suite. Returns what went wrong, or nothing."""
     try:
-        asyncio.run(suite.run(bench))
+        runner.run(suite.run(bench))
     except Exception as error:  # the other suites shall run all the same
-        return f"{servers.mode}: {suite.name}: {type(error).__name__}: {error}"
-    for note in record.notes:
-        terminal.line(f"  {note}")
-    return record
+        return f"{type(error).__name__}: {error}"
+    return ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -19,13 +19,14 @@ import grpc.aio
 from benchmarks.background import Beginning, in_background
 from benchmarks.bench import Bench, Suite
 from benchmarks.measure import Way
-from benchmarks.servers import RawConnection
+from benchmarks.servers import RawConnection, Servers
 from benchmarks.wire import raw_pb2 as pb
 from servestream_client import StreamClient
 
 Request = TypeVar("Request")
 
 ITEM = bytes(range(100))
+APPLICATION = "echo"
 COUNTS = (1, 10, 100, 500)
 ON_A_CONNECTION = 100
 """Raw streams; HAProxy lets no more through. A client opens further connections by itself."""
@@ -52,6 +53,9 @@ class Tally(Beginning):
 
 Consume = Callable[[Tally], Coroutine[None, None, None]]
 """Opens an endless stream, and consumes it until cancelled."""
+
+Connect = Callable[[AsyncExitStack], Awaitable[Sequence[Consume]]]
+"""Opens connections that the stack closes; streams are spread over them."""
 
 
 def ours(client: StreamClient[bytes, bytes]) -> Consume:
@@ -142,13 +146,19 @@ async def _endless(
         call.cancel()
 
 
-def counting(consume: Sequence[Consume], streams: int, seconds: float) -> Way:
-    """Outputs in a second of so many streams, spread over the connections."""
+def counting(connect: Connect, streams: int, seconds: float) -> Way:
+    """Outputs in a second of so many streams.
+
+    Each time on connections of its own: one on which hundreds of busy streams were cancelled may
+    serve no others, behind HAProxy.
+    """
 
     async def once() -> float:
         tally = Tally(streams)
-        work = [consume[number % len(consume)](tally) for number in range(streams)]
-        async with in_background(work, tally, "streams"):
+        async with AsyncExitStack() as stack:
+            consume = await connect(stack)
+            work = [consume[number % len(consume)](tally) for number in range(streams)]
+            await stack.enter_async_context(in_background(work, tally, "streams"))
             await asyncio.sleep(SETTLING_SECONDS)
             start, before = time.perf_counter(), tally.outputs
             await asyncio.sleep(seconds)
@@ -159,27 +169,40 @@ def counting(consume: Sequence[Consume], streams: int, seconds: float) -> Way:
 
 async def run(bench: Bench) -> None:
     """Count by count."""
+    servers = bench.servers
     for count in COUNTS:
         name = "1 stream" if count == 1 else f"{count} streams"
-        async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(bench.servers.client("echo"))
-            raws = [
-                await stack.enter_async_context(bench.servers.raw("echo"))
-                for _ in range(-(-count // ON_A_CONNECTION))
-            ]
-            consumers: dict[str, list[Consume]] = {
-                "one item a message": [one_message(raw) for raw in raws],
-                "ours": [ours(client)],
-                "256 by hand": [by_hand(raw) for raw in raws],
-            }
-            seconds = bench.settings.seconds * (2 if count >= MANY else 1)
-            rates = await bench.alternate(
-                {way: counting(each, count, seconds) for way, each in consumers.items()},
-                unit="items/s",
-                where=name,
-            )
+        raws = -(-count // ON_A_CONNECTION)
+        ways: dict[str, Connect] = {
+            "one item a message": _raw(servers, raws, one_message),
+            "ours": _ours(servers),
+            "256 by hand": _raw(servers, raws, by_hand),
+        }
+        seconds = bench.settings.seconds * (2 if count >= MANY else 1)
+        rates = await bench.alternate(
+            {way: counting(connect, count, seconds) for way, connect in ways.items()},
+            unit="items/s",
+            where=name,
+        )
         bench.compare(name, rates["ours"], rates["one item a message"], at=count)
         bench.compare(f"{name}, over 256 by hand", rates["ours"], rates["256 by hand"], at=count)
+
+
+def _ours(servers: Servers) -> Connect:
+    async def connect(stack: AsyncExitStack) -> list[Consume]:
+        return [ours(await stack.enter_async_context(servers.client(APPLICATION)))]
+
+    return connect
+
+
+def _raw(servers: Servers, connections: int, kind: Callable[[RawConnection], Consume]) -> Connect:
+    async def connect(stack: AsyncExitStack) -> list[Consume]:
+        return [
+            kind(await stack.enter_async_context(servers.raw(APPLICATION)))
+            for _ in range(connections)
+        ]
+
+    return connect
 
 
 SUITE = Suite(

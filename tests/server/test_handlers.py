@@ -171,6 +171,24 @@ async def test_payloads_of_a_kind_of_bytes_will_do(name):
     assert attempt.outputs == [b"A", b"B"]
 
 
+@pytest.mark.parametrize("places", [1, 3])
+@pytest.mark.parametrize("name", [*ITEM_HANDLERS, *BATCH_HANDLERS])
+async def test_many_inputs_of_several_streams_get_each_their_own_answer(name, places):
+    if name in ITEM_HANDLERS:
+        workers = ItemWorkers(handler_of(name), places=places)
+    else:
+        workers = BatchWorkers(handler_of(name), places=places, max_batch=7, batch_wait=0.0)
+    streams = [FakeAttempt(workers, each) for each in "abc"]
+    for count in (1, 5, 40):
+        for stream in streams:
+            stream.send_many(count)
+        await for_a_while()
+    await until(lambda: all(stream.done for stream in streams))
+    for stream in streams:
+        said = [f"{stream.name}{number}".upper().encode() for number in range(1, 47)]
+        assert stream.answers == list(enumerate(said, 1))
+
+
 # ------------------------------------------------------------------ async def predict
 
 
@@ -271,6 +289,28 @@ async def test_a_cancelled_input_that_went_back_is_not_started():
     await until(lambda: attempt.done)
     assert attempt.outputs == [b"a1", ItemErrorKind.CANCELLED, b"a3"]
     assert began == [b"a1", b"a3"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_an_input_cancelled_in_the_moment_in_which_a_call_comes_to_wait_is_noticed(number):
+    cancelled = []
+
+    async def predict(item):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(item)
+            raise
+
+    workers = ItemWorkers(item_handler(predict, BytesCodec(), PLACES), places=1)
+    workers._run_length = 8
+    attempt = FakeAttempt(workers, "a", ordered=False)
+    attempt.send_many(2)
+    # The worker takes its first step, and this comes right behind it.
+    asyncio.get_running_loop().call_soon(attempt.cancel, number)
+    await until(lambda: attempt.answers == [(number, ItemErrorKind.CANCELLED)])
+    assert cancelled == [b"a1"][: 2 - number]
+    attempt.leave()
 
 
 async def test_one_cancelled_input_of_several_ends_its_own_call_only():

@@ -710,6 +710,15 @@ async def test_what_waits_for_a_batch_and_is_cancelled_is_in_none():
     assert handler.calls == [[b"a2", b"b1", b"b2"]]
 
 
+async def test_nobody_waits_for_more_when_nothing_waits_any_longer():
+    workers = batches(Echo(), max_batch=3, wait=LONG)
+    (stream,) = attempts(workers, "a")
+    stream.send_many(1)
+    stream.cancel(1)
+    await until(lambda: stream.done and not workers_running())
+    assert stream.outputs == [CANCELLED]
+
+
 async def test_what_waits_for_a_batch_and_leaves_is_in_none():
     handler = Echo()
     one, other = attempts(batches(handler, max_batch=3, wait=LONG), "ab")

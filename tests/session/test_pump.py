@@ -206,6 +206,7 @@ async def test_an_input_larger_than_the_window_waits_for_those_before_it(kind):
     assert await harness.rest() == (3, 2)
     assert await harness.answer(1) == (3, 2)
     assert await harness.answer(1) == (3, 3)
+    assert harness.pushes[-1] == 3
     assert await harness.answer(1) == (4, 4)
     assert len(await harness.to_the_end()) == 4
 
@@ -250,6 +251,8 @@ async def test_an_input_that_cannot_be_sent_fails_in_its_place(kind, trouble, pl
     items = [item if number in places else number for number in range(1, 6)]
     harness = Harness(kind(items), max_item_bytes=20)
     assert await harness.rest() == (5, 5)
+    waiting = dict(harness.session._replay)
+    assert all(harness.session._replay.item(n) == items[n - 1] for n in waiting)
     assert await harness.to_the_end() == [
         error if number in places else b"%d" % number for number in range(1, 6)
     ]
@@ -276,8 +279,8 @@ async def test_what_cannot_be_sent_takes_no_bytes(kind):
 @BOTH
 async def test_an_input_is_what_the_caller_gets_back_with_its_failure(kind):
     items = [bytes([number]) for number in range(5)]
-    harness = Harness(kind(items), window_bytes=2)
-    await harness.rest()
+    harness = Harness(kind(items), encode=lambda item: item * 2, window_bytes=5)
+    assert await harness.rest() == (3, 2)
     assert [harness.session._replay.item(number) for number in (1, 2)] == items[:2]
 
 
