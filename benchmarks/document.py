@@ -15,6 +15,19 @@ DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
 HEADS = {Mode.PROXY: "Serve, proxy", Mode.HAPROXY: "Serve, HAProxy", Mode.PLAIN: "no Serve"}
 
+PLOTS = {
+    "throughput": "throughput",
+    "payloads": "sizes of items",
+    "streams": "many streams",
+    "latency": "latency",
+    "predict": "single requests",
+    "pause": "a replica's death",
+    "memory": "memory",
+    "growth": "long streams",
+    "batching": "batches",
+}
+"""What the plots show, by suite; a plot is there once its suite was measured."""
+
 _TABLE = re.compile(r"(<!-- table: ([a-z]+) -->\n).*?(<!-- end -->)", flags=re.DOTALL)
 
 
@@ -41,6 +54,8 @@ def with_tables(text: str, results: Results, suites: Sequence[str]) -> str:
             lines = list(_machine(results))
         else:
             lines = list(_figures(results, name))
+            if lines and name in PLOTS:
+                lines += ["", f"![{PLOTS[name]}](benchmarks/{name}.png)"]
         return "\n".join([match[1].rstrip(), *(lines or ["Not measured yet."]), match[3]])
 
     return _TABLE.sub(table, text)
