@@ -106,9 +106,10 @@ class RunQueue:
             self._runs.append(run)
 
     def put_back(self, run: Run) -> None:
-        """Undo the last `take`."""
+        """Undo a `take`; what others put back meanwhile keeps its order."""
         self.frame_bytes += run.frame_bytes
-        self._runs.appendleft(run)
+        position = next((p for p, each in enumerate(self._runs) if each.first > run.first), None)
+        self._runs.insert(len(self._runs) if position is None else position, run)
 
     def take(self, count: int) -> Run:
         """Take the first `count` payloads of the head."""

@@ -134,11 +134,12 @@ class _Order:
 
     def advance(self, count: int) -> None:
         """So many numbers, consecutive ones, have had their turn."""
-        head = self._ranges.popleft()
-        if count < len(head):
-            self._ranges.appendleft(head[count:])
-        elif count > len(head):
-            self.advance(count - len(head))
+        while count:
+            head = self._ranges.popleft()
+            if count < len(head):
+                self._ranges.appendleft(head[count:])
+                return
+            count -= len(head)
 
 
 class ServerSession:
@@ -405,7 +406,9 @@ class ServerSession:
         """Whether there is an input to start, and not too much output waits already (docs
         section 7).
         """
-        return bool(self._unstarted) and not self.full
+        return bool(self._unstarted) and (
+            not self.full or (bool(self._early) and self._unstarted.head.first == self._order.turn)
+        )
 
     @property
     def full(self) -> bool:
@@ -423,14 +426,15 @@ class ServerSession:
         """
         if not self.startable:
             return None
-        run = self._unstarted.take(limit)
+        # What waits may wait for this input's turn, which is then the only one to start.
+        run = self._unstarted.take(1 if self.full else limit)
         self._started_through = run.last
         return run
 
     def put_back(self, run: Run) -> None:
         """Inputs of the last `next_run` were not started after all."""
-        if self.over:
-            return
+        if run.first not in self._open:
+            return  # everything was dropped meanwhile
         self._started_through = run.first - 1
         self._unstarted.put_back(run)
         for number in self._cancelled.intersection(range(run.first, run.last + 1)):

@@ -354,6 +354,7 @@ class BatchWorkers(Workers):
     def suspended(self, call: Call, parts: Iterable[Part]) -> None:
         self._gathering = False
         super().suspended(call, parts)
+        self._hire()
 
     def _hire(self) -> None:
         if self._free and self._waiting and not self._gathering:

@@ -154,14 +154,8 @@ class StreamDriver:
         self._outbound.set()
 
     async def speak(self) -> None:
-        """Like `pushed`, for a task that has the time: a lone input is sent in it, without waking
-        the writer.
-        """
-        exchange = self._exchange
-        if exchange is None or self.session.in_flight or not await exchange.send_next():
-            self._outbound.set()
-        elif self.session.may_speak:
-            self._outbound.set()  # for the writer, who let this task go first
+        """Like `pushed`, for a task that has the time."""
+        self._outbound.set()
 
     def taken(self) -> None:
         """Say that the consumer took something: there may be room for inputs, credit to give."""
