@@ -66,13 +66,14 @@ _OVER = frozenset({ClientState.ENDED, ClientState.LEFT, ClientState.REFUSED, Cli
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One thing for the consumer: an output, or the failure that stands in an input's place.
+    """One thing for the consumer: an output, or the failure that stands in an input's place, or
+    neither where an input's outputs end without a further one.
 
     Attributes:
         number: the input's number.
         index: which output of that input.
-        payload: the output; None where there is a failure.
-        failure: why there is no output.
+        payload: the output, if it is one.
+        failure: why there is no output, if it failed.
         last: nothing further comes for this input.
         item: of a failed input, what `push` was given with it.
         cause: of an input that failed on this side, the exception.
@@ -867,24 +868,20 @@ class ClientSession:
 
     def take(self) -> Delivery | None:
         """What comes next for the consumer, or None while nothing is there."""
-        while self._ready:
-            head = self._ready[0]
-            if isinstance(head, _Ready):
-                run = self.take_run(1)
-                if run is not None:
-                    self.release(run)
-                    return Delivery(run.first_number, 0, run.payloads[0], None, True)
-                continue
-            self._ready.popleft()
-            if head.payload is not None:
-                self._held_outputs -= 1
-                self._held_bytes -= len(head.payload)
-            if head.last:
-                self._places -= 1
-                self._taken.add(head.number)
-            if head.payload is not None or head.failure is not None:
-                return head
-        return None
+        run = self.take_run(1)
+        if run is not None:
+            self.release(run)
+            return Delivery(run.first_number, 0, run.payloads[0], None, True)
+        head = self._ready.popleft() if self._ready else None
+        if not isinstance(head, Delivery):
+            return None
+        if head.payload is not None:
+            self._held_outputs -= 1
+            self._held_bytes -= len(head.payload)
+        if head.last:
+            self._places -= 1
+            self._taken.add(head.number)
+        return head
 
     def take_run(self, limit: int) -> OutputRun | None:
         """The next outputs at once, at most `limit`, if they are single outputs of consecutive

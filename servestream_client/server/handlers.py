@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeGuard, cast
@@ -45,7 +45,7 @@ def _failed(kind: ItemErrorKind, error: BaseException) -> _Failure:
 
 
 def _mapped(
-    function: Callable[[Any], object], values: Iterable[object]
+    function: Callable[[Any], object], values: Sequence[object]
 ) -> tuple[list[object], BaseException | None]:
     """A function's results up to the first value for which it raises, and what it raised."""
     results: list[object] = []
@@ -53,6 +53,8 @@ def _mapped(
         results.extend(map(function, values))
     except BaseException as error:
         return results, error
+    if len(results) < len(values):  # which is what extend() takes a StopIteration for
+        return results, RuntimeError("the codec raised StopIteration")
     return results, None
 
 
@@ -86,7 +88,8 @@ class _Answers:
             self._post(payload)
         if error is not None:
             self.fail(_failed(ItemErrorKind.ENCODE, error))
-            self.add_all(results[len(payloads) + 1 :])
+            for result in results[len(payloads) + 1 :]:
+                self.add(result)
 
     def add(self, result: object) -> None:
         """The same of one input."""

@@ -242,6 +242,10 @@ class Workers(abc.ABC):
     def _note(self, parts: Sequence[Part], seconds: float) -> None:
         """A worker has done that, and took so long."""
 
+    @abc.abstractmethod
+    def _failed(self, attempt: Attempt) -> None:
+        """A worker that was hired for an attempt ends before its time."""
+
     def _start_worker(self, attempt: Attempt) -> None:
         self._free -= 1
         task = asyncio.get_running_loop().create_task(
@@ -253,9 +257,9 @@ class Workers(abc.ABC):
     def _left(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._free += 1
-        if task.cancelled():
-            self._waiting.clear()  # the event loop is about to close
-        elif (error := task.exception()) is not None:
+        # Cancelled: by its handler, or by an event loop that is about to close and ends the
+        # streams, too.
+        if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a worker failed", exc_info=error)
         self._hire()
 
@@ -263,10 +267,15 @@ class Workers(abc.ABC):
         call = Call(self)
         while parts := await self._next(attempt):
             began = time.perf_counter()
-            await self._handle(call, parts)
+            try:
+                await self._handle(call, parts)
+            except BaseException:
+                self._failed(attempt)
+                raise
+            finally:
+                for part in parts:
+                    part.attempt.answered()
             self._note(parts, time.perf_counter() - began)
-            for part in parts:
-                part.attempt.answered()
             if self._is_done(attempt):
                 return
             await asyncio.sleep(0)  # what is answered can be sent, and others have their turn
@@ -322,6 +331,9 @@ class ItemWorkers(Workers):
             self._waiting[attempt] = None  # behind the others
         return True
 
+    def _failed(self, attempt: Attempt) -> None:
+        self._served.discard(attempt)
+
     def _note(self, parts: Sequence[Part], seconds: float) -> None:
         if seconds > _RUN_SECONDS:
             self._run_length = max(1, self._run_length // 2)
@@ -374,6 +386,9 @@ class BatchWorkers(Workers):
     def _is_done(self, attempt: Attempt) -> bool:  # noqa: ARG002 — it asks everybody
         self._gathering = bool(self._waiting)
         return not self._waiting
+
+    def _failed(self, attempt: Attempt) -> None:
+        pass  # while it waited for the handler, another could be hired
 
     def _note(self, parts: Sequence[Part], seconds: float) -> None:
         pass

@@ -47,14 +47,24 @@ _THE_ONLY_INPUT = 1
 class _Call:
     """One prediction that somebody waits for."""
 
-    __slots__ = ("answered_before", "future", "item", "lane", "lone_breaks", "number", "payload")
+    __slots__ = (
+        "answered_before",
+        "future",
+        "item",
+        "lane",
+        "lone_breaks",
+        "number",
+        "payload",
+        "sent_before",
+    )
 
     def __init__(self, item: object, payload: bytes) -> None:
         self.item = item
         self.payload = payload
         self.future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self.lane: _Lane | None = None
+        self.lane: _Lane | None = None  # the one that carries it, or did so last
         self.number = 0
+        self.sent_before = False  # on an earlier lane
         self.lone_breaks = 0  # of a stream that carried nothing else
         self.answered_before = 0  # by the server, when the first of these came
 
@@ -62,13 +72,19 @@ class _Call:
         if not self.future.done():
             self.future.set_exception(error)
 
+    @property
+    def sent(self) -> bool:
+        """Whether a server may have got the input."""
+        return self.sent_before or (
+            self.lane is not None and self.number <= self.lane.driver.session.sent_through
+        )
+
     def delivered(self) -> Delivered:
         """What became of the input, as far as it is known."""
         session = self.lane.driver.session if self.lane is not None else None
-        sent = session is not None and self.number <= session.sent_through
         return Delivered(
             accepted=1,
-            unsent=0 if sent else 1,
+            unsent=0 if self.sent else 1,
             stream_id=session.stream_id.hex() if session is not None else "",
             attempts=session.counters.attempts if session is not None else 0,
         )
@@ -178,12 +194,13 @@ class _Lane:
             call.future.set_result(output)
 
     def _take(self, delivery: Delivery) -> None:
-        """An item error, or an output of an input that has several."""
+        """An item error, or an input that has not exactly one output."""
         call = self.calls[delivery.number]
         if delivery.last:
             del self.calls[delivery.number]
         if delivery.failure is None:
-            text = "the handler gives several outputs for an input: use stream(), not predict()"
+            outputs = "no output" if delivery.payload is None else "several outputs"
+            text = f"the handler gives {outputs} for an input: use stream(), not predict()"
             call.fail(StreamError(text, call.delivered()))
             return
         failure = delivery.failure
@@ -308,7 +325,7 @@ class Predictor:
                 return await call.future
         except TimeoutError as error:
             if call.future.done() and not call.future.cancelled():
-                raise  # it is the answer
+                return call.future.result()  # it came just then, or is that very error
             text = f"no answer within the timeout of {timeout:g} s"
             raise StreamTimeoutError(text, call.delivered()) from error
         finally:
@@ -385,7 +402,7 @@ class Predictor:
 
     def isolate(self, call: _Call) -> None:
         """Send a call's input on a stream of its own, one after the other."""
-        call.lane = None
+        call.sent_before = call.sent
         self._suspects.append(call)
         self._next_suspect()
 

@@ -152,11 +152,12 @@ class PredictionStream(Generic[T_co]):
             delivery = driver.session.take()
             if delivery is not None:
                 driver.taken()
+                if delivery.payload is None and delivery.failure is None:
+                    continue  # the input has no further output
                 return await self._present(delivery)
             if driver.finished:
                 self._exhausted = True
                 self._conclude(driver.error)
-            driver.taken()  # take() may have passed over inputs that have no outputs
             await driver.arrived.wait()
 
     async def _decoded(self) -> T_co:

@@ -40,7 +40,8 @@ def test_a_short_run_measures_saves_draws_and_leaves_no_process(tmp_path, monkey
     }
     assert (tmp_path / "throughput.png").exists()
     assert "predict over 256 by hand" in capsys.readouterr().out
-    assert set(psutil.Process().children(recursive=True)) == before
+    # Other tests' servers may come and go beside it.
+    assert not set(psutil.Process().children(recursive=True)) - before
 
 
 def short(**_):

@@ -737,7 +737,12 @@ def test_duplicate_parts_are_dropped_and_counted():
     session.receive(1, part(1, 0, b"a"))
     session.receive(1, part(1, 3, last=True))
     session.receive(1, part(1, 3, last=True))
-    assert [(d.index, d.payload) for d in take_all(session)] == [(0, b"a"), (1, b"b"), (2, b"c")]
+    assert [(d.index, d.payload, d.last) for d in take_all(session)] == [
+        (0, b"a", False),
+        (1, b"b", False),
+        (2, b"c", False),
+        (3, None, True),
+    ]
     assert session.counters.duplicates == 3
     assert session.complete is False
     assert session.unanswered == 0
@@ -807,7 +812,7 @@ def test_an_input_may_have_no_outputs():
     session = streaming(b"x", b"y", window_items=2)
     session.receive(1, part(1, 0, last=True))
     assert session.unanswered == 1
-    assert session.take() is None
+    assert take_all(session) == [Delivery(1, 0, None, None, last=True)]
     assert session.taken_through == 1
     assert session.has_place
 
@@ -1274,7 +1279,7 @@ def test_several_failures_in_a_row_come_once_their_turn_has_come():
     session.receive(1, part(1, 0, b"a"))
     assert kinds(take_all(session)) == [(1, None)]
     session.receive(1, part(1, 1, last=True))
-    assert [d.number for d in take_all(session)] == [2, 3]
+    assert [d.number for d in take_all(session)] == [1, 2, 3]
 
 
 def test_unordered_failures_come_at_once():

@@ -680,7 +680,9 @@ class Pair(RuleBasedStateMachine):
         known.closed = delivery.last
         if self.ordered:
             assert all(self.inputs[n].enough for n in range(1, number))
-        if delivery.failure is None:
+        if delivery.failure is None and delivery.payload is None:
+            assert delivery.last
+        elif delivery.failure is None:
             self.check_output(number, known, delivery.payload)
             known.outputs.append(delivery.payload)
         else:

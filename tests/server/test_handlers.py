@@ -11,7 +11,7 @@ from attempts import FakeAttempt, for_a_while, until, workers_running
 
 from servestream_client import BytesCodec
 from servestream_client.errors import ItemErrorKind
-from servestream_client.protocol.frames import Credit
+from servestream_client.protocol.frames import Credit, StreamErrorKind
 from servestream_client.server.handlers import batch_handler, item_handler
 from servestream_client.server.workers import BatchWorkers, Call, Handler, ItemWorkers, Part
 
@@ -667,3 +667,134 @@ async def test_a_handler_for_an_unread_stream_stops_at_what_may_wait():
     assert 3 <= len(handled) <= 4  # a run that was begun is finished, and none is long yet
     attempt.grant(100)
     await until(lambda: attempt.done)
+
+
+# ------------------------------------------------------------------ with workers
+
+
+async def test_an_ordered_stream_does_not_stall_when_two_workers_put_inputs_back():
+    """Later inputs start before an earlier one that went back, and their outputs fill what may
+    wait: the one whose turn it is starts nevertheless."""
+
+    async def predict(item):
+        if int(item) in (1, 2, 3, 6):
+            await asyncio.sleep(0)
+        return item.rjust(20)
+
+    workers = ItemWorkers(item_handler(predict, BytesCodec(), PLACES), places=2)
+    workers._run_length = 3
+    attempt = FakeAttempt(workers, ahead_bytes=35)
+    attempt.send_many(12)
+    await until(lambda: attempt.done)
+    assert [number for number, _ in attempt.answers] == list(range(1, 13))
+
+
+async def test_what_went_back_is_not_started_once_the_stream_was_given_up():
+    began = []
+
+    async def predict(item):
+        began.append(item)
+        await asyncio.Event().wait()
+
+    workers = ItemWorkers(item_handler(predict, BytesCodec(), PLACES), places=PLACES)
+    workers._run_length = 8
+    attempt = FakeAttempt(workers, "a")
+    attempt.send_many(3)
+
+    def give_up():
+        attempt.session.give_up(StreamErrorKind.SUPERSEDED, "a higher attempt came")
+        workers.cancel(attempt)
+
+    asyncio.get_running_loop().call_soon(give_up)
+    await until(lambda: began and not workers_running())
+    assert began == [b"a1"]
+
+
+async def test_batches_of_two_streams_run_side_by_side_where_there_are_places():
+    calls, go = [], asyncio.Event()
+
+    async def predict_batch(items):
+        calls.append(items)
+        await go.wait()
+        return items
+
+    handler = batch_handler(predict_batch, BytesCodec(), PLACES)
+    workers = BatchWorkers(handler, places=2, max_batch=1, batch_wait=0.0)
+    streams = [FakeAttempt(workers, name) for name in "ab"]
+    for stream in streams:
+        stream.send_many(1)
+    await until(lambda: calls == [[b"a1"], [b"b1"]])
+    go.set()
+    await until(lambda: all(stream.done for stream in streams))
+
+
+@pytest.mark.parametrize("method", ["decode_input", "encode_output"])
+async def test_a_codec_that_raises_stop_iteration_fails_its_item(method):
+    class Codec(BytesCodec):
+        pass
+
+    def convert(self, value, /):
+        if value == b"a2":
+            raise StopIteration
+        return value
+
+    setattr(Codec, method, convert)
+    workers = ItemWorkers(item_handler(echo, Codec(), PLACES), places=1)
+    workers._run_length = 8
+    attempt = FakeAttempt(workers, "a")
+    attempt.send_many(4)
+    await until(lambda: attempt.done)
+    kind = DECODE if method == "decode_input" else ENCODE
+    assert attempt.outputs == [b"a1", kind, b"a3", b"a4"]
+
+
+async def test_of_many_outputs_that_cannot_be_encoded_each_is_its_own_error():
+    async def predict_batch(items):
+        return [None for _ in items]
+
+    handler = batch_handler(predict_batch, BytesCodec(), PLACES)
+    workers = BatchWorkers(handler, places=1, max_batch=2000, batch_wait=0.0)
+    attempt = FakeAttempt(workers, "a")
+    attempt.send_many(2000)
+    await until(lambda: attempt.done)
+    assert set(attempt.outputs) == {ENCODE}
+
+
+async def test_a_large_batch_of_inputs_that_came_one_by_one_is_answered():
+    handler = batch_handler(echo, BytesCodec(), PLACES)
+    workers = BatchWorkers(handler, places=1, max_batch=2000, batch_wait=0.0)
+    attempt = FakeAttempt(workers, "a")
+    for _ in range(1500):
+        attempt.send_many(1)
+    await until(lambda: attempt.done)
+    attempt.send_many(1)
+    await until(lambda: attempt.done)
+
+
+@pytest.mark.parametrize("kind", ["items", "batches"])
+async def test_a_handler_that_cancels_its_own_task_fails_its_inputs_only(kind):
+    async def predict(value):
+        if b"a1" in value:  # a batch, or an item
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+        return value
+
+    workers = (
+        ItemWorkers(item_handler(predict, BytesCodec(), PLACES), places=1)
+        if kind == "items"
+        else BatchWorkers(
+            batch_handler(predict, BytesCodec(), PLACES), places=1, max_batch=1, batch_wait=0.0
+        )
+    )
+    one, other = FakeAttempt(workers, "a"), FakeAttempt(workers, "b")
+    one.send_many(2)
+    other.send_many(2)
+    await until(lambda: one.done and other.done)
+    assert one.outputs == [HANDLER, b"a2"]
+    assert other.outputs == [b"b1", b"b2"]
+
+
+async def echo(item):
+    return item

@@ -1,0 +1,254 @@
+"""Single predictions over links in memory: what becomes of a call, whatever its lane meets."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from servestream_client import (
+    FlowControl,
+    ItemError,
+    RetriesExhaustedError,
+    RetryPolicy,
+    StreamError,
+    StreamTimeoutError,
+)
+from servestream_client.errors import ClientClosedError, ItemErrorKind
+from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.frames import (
+    ClientFrame,
+    CodecId,
+    OutputPart,
+    OutputRun,
+    ServerFrame,
+    Welcome,
+)
+from servestream_client.session.driver import StreamDriver, Target
+from servestream_client.session.predictor import Predictor
+from servestream_client.transport.memory import CallFailed, MemoryTransport
+
+QUICK = RetryPolicy(initial=0.0001, maximum=0.0001)
+LONG = 3600.0  # seconds that no test lasts
+
+
+class Harness:
+    """A predictor whose streams all go to one scripted server."""
+
+    def __init__(self, server: Callable, *, lanes: int = 1, retry: RetryPolicy = QUICK) -> None:
+        self.drivers: list[StreamDriver] = []
+        self._transport = MemoryTransport(server)
+        self._target = Target("memory")
+        self._retry = retry
+        self.predictor = Predictor(
+            self._open_stream,
+            encode=lambda item: item,
+            decode=lambda payload: payload,
+            max_item_bytes=1000,
+            lanes=lanes,
+            idle_seconds=LONG,
+        )
+
+    def _open_stream(self, *, isolated, on_arrival, on_break) -> StreamDriver:
+        driver = StreamDriver(
+            session=ClientSession(
+                stream_id=bytes(16),
+                codec=CodecId("bytes"),
+                flow=FlowControl(),
+                ordered=False,
+                isolated=isolated,
+            ),
+            transport=self._transport,
+            target=self._target,
+            retry=self._retry,
+            timeout=None,
+            close_timeout=0.1,
+            eager=not isolated,
+            on_arrival=on_arrival,
+            on_break=on_break,
+        )
+        driver.start()
+        self.drivers.append(driver)
+        return driver
+
+    def call(self, item: bytes, timeout: float | None = None) -> asyncio.Task:
+        return asyncio.ensure_future(self.predictor.predict(item, timeout=timeout))
+
+    async def aclose(self) -> None:
+        for driver in self.drivers:
+            await driver.aclose(ClientClosedError("the test is over"))
+
+
+@pytest.fixture
+async def predict_with():
+    made = []
+
+    def make(server: Callable, **options: object) -> Harness:
+        made.append(Harness(server, **options))
+        return made[-1]
+
+    yield make
+    for harness in made:
+        await harness.aclose()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def exchange(
+    requests: AsyncIterator[ClientFrame], answer: Callable[[int, bytes], ServerFrame | None]
+) -> AsyncIterator[ServerFrame]:
+    """Welcome, and answer each input as told."""
+    read = 0
+    async for frame in requests:
+        if frame.open is not None:
+            yield ServerFrame(welcome=Welcome())
+        read += frame.paced
+        for run in frame.inputs:
+            for number, payload in enumerate(run.payloads, run.first_number):
+                answered = answer(number, payload)
+                if answered is not None:
+                    yield answered
+        yield ServerFrame(frames_read=read)
+
+
+def upper(number: int, payload: bytes) -> ServerFrame:
+    return ServerFrame(outputs=[OutputRun(number, [payload.upper()])])
+
+
+async def upper_server(requests):
+    async for frame in exchange(requests, upper):
+        yield frame
+
+
+async def silent_server(requests):
+    async for frame in exchange(requests, lambda *_: None):
+        yield frame
+
+
+async def test_each_call_gets_its_own_answer(predict_with):
+    harness = predict_with(upper_server)
+    calls = [harness.call(b"item %d" % n) for n in range(50)]
+    assert await asyncio.gather(*calls) == [b"ITEM %d" % n for n in range(50)]
+    assert len(harness.drivers) == 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ([OutputPart(1, 0, (), last=True)], "no output"),
+        ([OutputPart(1, 0, (b"a", b"b"), last=True)], "several outputs"),
+        (
+            [OutputPart(1, 0, (b"a",), last=False), OutputPart(1, 1, (), last=True)],
+            "several outputs",
+        ),
+    ],
+    ids=["none", "two", "one and an end"],
+)
+async def test_an_input_that_has_not_exactly_one_output_fails_its_call(predict_with, parts, said):
+    async def server(requests):
+        async for frame in exchange(requests, lambda *_: ServerFrame(parts=parts)):
+            yield frame
+
+    harness = predict_with(server)
+    with pytest.raises(StreamError, match=f"gives {said} for an input"):
+        await harness.predictor.predict(b"x", timeout=20)
+
+
+async def test_a_break_sends_the_calls_again(predict_with):
+    calls = 0
+
+    async def server(requests):
+        nonlocal calls
+        calls += 1
+        answer = upper if calls > 1 else lambda *_: None
+        async for frame in exchange(requests, answer):
+            yield frame
+            if calls == 1 and frame.frames_read:
+                raise CallFailed("UNAVAILABLE", "broke")
+
+    harness = predict_with(server)
+    assert await asyncio.gather(harness.call(b"a"), harness.call(b"b")) == [b"A", b"B"]
+    assert calls == 2
+    assert len(harness.drivers) == 1
+
+
+async def test_what_breaks_its_server_is_blamed_and_the_others_are_answered(predict_with):
+    async def server(requests):
+        async for frame in exchange(requests, poisoned):
+            yield frame
+
+    def poisoned(number, payload):
+        if payload == b"poison":
+            raise CallFailed("INTERNAL", "broke")
+        return upper(number, payload)
+
+    harness = predict_with(server)
+    items = [b"a", b"poison", b"b", b"c"]
+    results = await asyncio.gather(*map(harness.call, items), return_exceptions=True)
+    poison = results.pop(1)
+    assert results == [b"A", b"B", b"C"]
+    assert isinstance(poison, ItemError)
+    assert (poison.kind, poison.input) == (ItemErrorKind.POISON, b"poison")
+
+
+async def test_a_server_that_breaks_on_everything_is_not_called_poisoned(predict_with):
+    async def server(requests):
+        async for frame in exchange(requests, broken):
+            yield frame
+
+    def broken(*_):
+        raise CallFailed("INTERNAL", "broke")
+
+    harness = predict_with(server, retry=RetryPolicy(attempts=5, initial=0.0001, maximum=0.0001))
+    results = await asyncio.gather(*map(harness.call, [b"a", b"b"]), return_exceptions=True)
+    assert {type(result) for result in results} == {RetriesExhaustedError}
+
+
+async def test_a_suspects_account_says_that_it_was_sent(predict_with):
+    """It may have been computed, although its own stream has sent nothing yet."""
+    isolated = asyncio.Event()
+
+    async def server(requests):
+        opened = await anext(requests)
+        yield ServerFrame(welcome=Welcome())
+        if opened.open.isolated:
+            isolated.set()
+            await asyncio.Event().wait()
+        if not opened.inputs:
+            await anext(requests)
+        raise CallFailed("INTERNAL", "broke")
+
+    harness = predict_with(server)
+    calls = [harness.call(b"%d" % n) for n in range(2)]
+    await asyncio.wait_for(isolated.wait(), 20)
+    for driver in harness.drivers:
+        await driver.aclose(StreamError("that is enough"))
+    errors = await asyncio.gather(*calls, return_exceptions=True)
+    assert [error.delivered.unsent for error in errors] == [0, 0]
+
+
+async def test_an_answer_that_comes_with_the_timeout_is_the_answer(predict_with):
+    harness = predict_with(silent_server)
+    loop = asyncio.get_running_loop()
+    call = harness.call(b"x", timeout=50)
+    await until(lambda: harness.drivers and harness.drivers[0].session.sent_through == 1)
+    (lane,) = harness.predictor._lanes
+    now, real = loop.time(), loop.time
+    # Both are due in the same turn of the event loop, the answer first.
+    loop.call_at(now + 40, lane._answer, lane.calls[1], b"answer")
+    loop.time = lambda: real() + 100
+    try:
+        assert await call == b"answer"
+    finally:
+        loop.time = real
+
+
+async def test_a_timeout_says_whether_the_input_was_sent(predict_with):
+    harness = predict_with(silent_server)
+    call = harness.call(b"x", timeout=0.01)
+    with pytest.raises(StreamTimeoutError, match=r"timeout of 0\.01 s") as caught:
+        await call
+    assert caught.value.delivered.accepted == 1
