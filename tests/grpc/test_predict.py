@@ -108,6 +108,16 @@ async def test_a_failing_item_fails_its_own_call_only(connected):
     assert "no bad one" in bad.text
 
 
+async def test_a_failing_item_leaves_calls_that_wait_alone(connected, service):
+    slow = asyncio.ensure_future(connected.predict(b"slow"))
+    await until(lambda: service.running == [b"slow"])
+    with pytest.raises(ItemError):
+        await connected.predict(b"bad one")
+    service.release.set()
+    assert await slow == b"SLOW"
+    assert len(service.streams) == 1
+
+
 async def test_a_slow_call_does_not_hold_up_others(connected, service):
     slow = asyncio.ensure_future(connected.predict(b"slow"))
     await until(lambda: service.running == [b"slow"])

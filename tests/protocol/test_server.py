@@ -1070,6 +1070,22 @@ def test_startable_are_those_that_wait_unless_too_much_output_does():
     assert (server.startable, server.full, server.startable_inputs) == (True, False, 1)
 
 
+def test_the_inputs_for_which_early_output_waits_start_one_by_one_although_it_is_too_much():
+    server = serving(b"1", b"2", b"3", b"4", offer={"ahead_bytes": 10})
+    run = server.next_run(2)
+    server.next_run(1)
+    server.outputs(3, [bytes(10)])
+    assert (server.startable, server.full) == (False, True)
+    server.put_back(run)
+    assert run_started(server, 9) == (1, [b"1"], 0)
+    assert server.next_run(9) is None
+    server.outputs(1, [b"A"])
+    assert run_started(server, 9) == (2, [b"2"], 0)
+    server.outputs(2, [b"B"])
+    assert numbers_out(server) == [1, 2, 3]
+    assert started(server) == [4]
+
+
 def test_nothing_is_startable_where_nothing_waits():
     server = serving()
     assert (server.startable, server.startable_inputs) == (False, 0)

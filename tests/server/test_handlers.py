@@ -771,14 +771,17 @@ async def test_a_large_batch_of_inputs_that_came_one_by_one_is_answered():
     await until(lambda: attempt.done)
 
 
+@pytest.mark.parametrize("waits", [True, False])
 @pytest.mark.parametrize("kind", ["items", "batches"])
-async def test_a_handler_that_cancels_its_own_task_fails_its_inputs_only(kind):
+async def test_a_handler_that_cancels_its_own_task_fails_its_inputs_only(kind, waits):
     async def predict(value):
         if b"a1" in value:  # a batch, or an item
             task = asyncio.current_task()
             assert task is not None
             task.cancel()
-            await asyncio.sleep(0)
+            if waits:
+                await asyncio.sleep(0)
+            raise asyncio.CancelledError
         return value
 
     workers = (

@@ -1,5 +1,6 @@
 """The driver over links in memory: attempts in turn, as scripted servers end them."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 
@@ -18,6 +19,7 @@ from servestream_client.protocol.frames import (
 )
 from servestream_client.session.driver import StreamDriver, Target
 from servestream_client.session.pump import InputPump
+from servestream_client.session.stream import PredictionStream
 from servestream_client.transport.memory import CallFailed, MemoryTransport
 
 QUICK = RetryPolicy(attempts=3, connect_attempts=3, initial=0.0001, maximum=0.0001)
@@ -109,6 +111,28 @@ async def test_connecting_is_not_progress():
         await run(driver)
     assert driver.session.counters.attempts == 1 + QUICK.attempts
     assert driver.delivered().taken_through == 3
+
+
+async def test_what_had_arrived_comes_before_the_failure():
+    calls = itertools.count()
+
+    async def server(requests):
+        async for frame in answers(requests, 3 if next(calls) == 0 else 0):
+            yield frame
+
+    tasks: list[asyncio.Task] = []
+    stream = PredictionStream(
+        drive(server),
+        start=lambda driver: tasks.append(driver.start()),
+        decode=bytes,
+        return_exceptions=False,
+    )
+    seen = [await anext(stream)]
+    await asyncio.wait(tasks)  # the consumer looks away until all is over
+    with pytest.raises(RetriesExhaustedError):
+        async for output in stream:
+            seen.append(output)
+    assert seen == ITEMS[:3]
 
 
 async def test_a_refusal_that_passes_makes_the_server_known():

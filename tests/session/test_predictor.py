@@ -18,8 +18,10 @@ from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import (
     ClientFrame,
     CodecId,
+    Drain,
     OutputPart,
     OutputRun,
+    ServerEnd,
     ServerFrame,
     Welcome,
 )
@@ -213,10 +215,10 @@ async def test_a_suspects_account_says_that_it_was_sent(predict_with):
 
     async def server(requests):
         opened = await anext(requests)
-        yield ServerFrame(welcome=Welcome())
         if opened.open.isolated:
             isolated.set()
             await asyncio.Event().wait()
+        yield ServerFrame(welcome=Welcome())
         if not opened.inputs:
             await anext(requests)
         raise CallFailed("INTERNAL", "broke")
@@ -252,3 +254,65 @@ async def test_a_timeout_says_whether_the_input_was_sent(predict_with):
     with pytest.raises(StreamTimeoutError, match=r"timeout of 0\.01 s") as caught:
         await call
     assert caught.value.delivered.accepted == 1
+
+
+# ------------------------------------------------------------------ suspects
+
+
+class Suspicious:
+    """Echoes, and breaks on poison. Its first calls may end otherwise, once they have inputs."""
+
+    def __init__(self, *endings: str) -> None:
+        self.endings = list(endings)
+        self.tried: list[bytes] = []
+        """The inputs that came alone."""
+        self.alone = 0
+        self.most_alone = 0
+
+    async def __call__(self, requests: AsyncIterator[ClientFrame]) -> AsyncIterator[ServerFrame]:
+        isolated, read, received = False, 0, 0
+        try:
+            async for frame in requests:
+                if frame.open is not None:
+                    isolated = frame.open.isolated
+                    self.alone += isolated
+                    self.most_alone = max(self.most_alone, self.alone)
+                    yield ServerFrame(welcome=Welcome())
+                read += frame.paced
+                payloads = [payload for run in frame.inputs for payload in run.payloads]
+                received += len(payloads)
+                self.tried += payloads if isolated else []
+                if b"poison" in payloads:
+                    raise CallFailed("INTERNAL", "broke")
+                if payloads and self.endings:
+                    if self.endings.pop(0) == "breaks":
+                        raise CallFailed("INTERNAL", "broke by chance")
+                    yield ServerFrame(drain=Drain(0))
+                    return
+                outputs = [OutputRun(run.first_number, run.payloads) for run in frame.inputs]
+                yield ServerFrame(outputs=outputs, frames_read=read)
+                if frame.end is not None:
+                    yield ServerFrame(end=ServerEnd(frame.end.last_number, received, received))
+        finally:
+            self.alone -= isolated
+
+
+async def test_suspects_are_tried_one_at_a_time_and_blamed_after_three_breaks(predict_with):
+    server = Suspicious()
+    calls = map(predict_with(server).call, [b"poison", b"a", b"b"])
+    poison, *others = await asyncio.gather(*calls, return_exceptions=True)
+    assert others == [b"a", b"b"]
+    assert isinstance(poison, ItemError)
+    assert poison.kind is ItemErrorKind.POISON
+    assert server.tried == [b"poison", b"a", b"b", b"poison", b"poison"]
+    assert server.most_alone == 1
+
+
+@pytest.mark.parametrize("endings", [["breaks"], ["leaves", "leaves", "leaves"]], ids=str)
+async def test_neither_a_single_break_nor_a_server_that_leaves_makes_suspects(
+    predict_with, endings
+):
+    server = Suspicious(*endings)
+    calls = map(predict_with(server).call, [b"a", b"b"])
+    assert await asyncio.gather(*calls) == [b"a", b"b"]
+    assert server.endings == server.tried == []
