@@ -6,6 +6,8 @@ INGRESS ?= proxy
 RUNS ?= 20
 # Options of `make bench`, e.g. BENCH="--quick --modes plain".
 BENCH ?=
+# Options of `make planted-bugs`, e.g. BUGS="--only credit --jobs 4".
+BUGS ?=
 
 # Protobuf versions that the generated code must load on, one a major version.
 PROTOBUFS = 5.29.6 6.33.6 7.36.2
@@ -85,8 +87,8 @@ serve: $(READY)  ## Run the fixture's Ray Serve applications until Ctrl-C
 kill-runs: $(READY)  ## RUNS streams of 2,000 inputs, replicas killed at random places
 	@$(BIN)/python scripts/kill_runs.py --runs $(RUNS) --ingress $(INGRESS)
 
-planted-bugs: $(READY)  ## Break the code on purpose, one bug at a time, and see the tests catch it
-	@$(BIN)/python scripts/planted_bugs.py
+planted-bugs: $(READY)  ## Break the code, one bug at a time, and see the tests catch it; BUGS="--only credit"
+	@$(BIN)/python scripts/planted_bugs.py $(BUGS)
 
 bench: $(READY)  ## Measure against a raw gRPC stub; BENCH="--help" lists the options
 	@$(BIN)/python -m benchmarks $(BENCH)

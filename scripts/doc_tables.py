@@ -1,4 +1,4 @@
-"""Write the tables of docs/protocol.md that mirror code, or check that they are current."""
+"""Write the tables in docs/ that mirror code, or check that they are current."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
+from planted_bugs import as_markdown
+
 from servestream_client.protocol.states import CLIENT, SERVER
 from servestream_client.transport.classify import STATUS_TABLE
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "protocol.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def _row(*cells: str) -> str:
@@ -47,11 +49,20 @@ def statuses() -> str:
     return "\n".join(rows)
 
 
-def current() -> str:
-    """The document with its tables as the code has them."""
-    text = DOCUMENT.read_text()
-    tables = {"client": states(CLIENT), "server": states(SERVER), "statuses": statuses()}
-    for name, table in tables.items():
+TABLES = {
+    DOCS / "protocol.md": {
+        "client": states(CLIENT),
+        "server": states(SERVER),
+        "statuses": statuses(),
+    },
+    DOCS / "testing.md": {"planted bugs": as_markdown()},
+}
+
+
+def current(document: Path) -> str:
+    """A document with its tables as the code has them."""
+    text = document.read_text()
+    for name, table in TABLES[document].items():
         text, found = re.subn(
             rf"(<!-- table: {name} -->\n).*?(<!-- end -->)",
             lambda match, table=table: f"{match[1]}{table}\n{match[2]}",  # type: ignore[misc]
@@ -59,19 +70,21 @@ def current() -> str:
             flags=re.DOTALL,
         )
         if not found:
-            raise SystemExit(f"{DOCUMENT.name} has no place for the table {name!r}")
+            raise SystemExit(f"{document.name} has no place for the table {name!r}")
     return text
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail if out of date")
-    if not parser.parse_args().check:
-        DOCUMENT.write_text(current())
-    elif DOCUMENT.read_text() != current():
-        print("docs/protocol.md: tables out of date; run `make docs`", file=sys.stderr)
-        return 1
-    return 0
+    check = parser.parse_args().check
+    stale = [document for document in TABLES if document.read_text() != current(document)]
+    for document in stale:
+        if check:
+            print(f"docs/{document.name}: tables out of date; run `make docs`", file=sys.stderr)
+        else:
+            document.write_text(current(document))
+    return 1 if check and stale else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Plant bugs, one at a time, in a copy of the code, and see that the tests catch each.
+"""Plant bugs, one at a time, in a copy of the code, and see that a test catches each.
 
 A test suite that cannot fail proves nothing. Every bug here is a replacement of one piece of text
-by another, so that it also fails when the code has moved on and the bug must be planted anew.
+by another; when the code has moved on and that piece is gone, or stands there twice, the bug must
+be planted anew. Each names the test that is to fail, or to hang: with no bug planted it passes.
 """
 
 from __future__ import annotations
@@ -12,12 +13,26 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
+import pytest
 from rich.console import Console
+from rich.progress import track
+from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
+
+TEST_SECONDS = 10
+"""A test that hangs has noticed the bug as well; its process is ended then."""
+
+RUN_SECONDS = 120
+"""The same for whatever hangs outside of tests."""
 
 
 @dataclass(frozen=True)
@@ -29,207 +44,774 @@ class Bug:
         path: the file, below the package.
         old: a piece of it, which stands there exactly once.
         new: what replaces it.
-        tests: where a test must fail.
+        test: what must fail, below `tests`.
     """
 
     name: str
     path: str
     old: str
     new: str
-    tests: str
+    test: str
+
+    @property
+    def places(self) -> int:
+        """How often `old` stands in the file."""
+        return (ROOT / "servestream_client" / self.path).read_text().count(self.old)
+
+    def plant(self, package: Path) -> None:
+        """Break a copy of the package."""
+        target = package / self.path
+        target.write_text(target.read_text().replace(self.old, self.new))
 
 
 BUGS = (
+    # ------------------------------------------------------------------ the client's session
     Bug(
         "an input is lost at replay",
         "protocol/client.py",
-        "for entry in list(self._entries.values()):",
-        "for entry in list(self._entries.values())[1:]:",
-        "tests/grpc/test_faults.py",
+        "for number, payload in self._replay:",
+        "for number, payload in list(self._replay)[1:]:",
+        "protocol/test_client.py::test_a_resume_sends_exactly_the_unanswered_under_their_old_numbers",
     ),
     Bug(
         "a duplicate is taken for a breach",
         "protocol/client.py",
-        "            self.counters.duplicates += 1\n            return None\n"
-        "        if entry.sent_on",
-        '            raise RemoteProtocolError("again")\n        if entry.sent_on',
-        "tests/grpc/test_faults.py",
+        "if not 1 <= number <= self._last_number:",
+        "if True:",
+        "protocol/test_client.py::test_duplicates_are_dropped_and_counted",
     ),
     Bug(
         "gaps are not noticed",
         "protocol/client.py",
-        "if self._ordered and number != self._order[0]:",
+        "if not self._replay.may_answer(number):",
         "if False:",
-        "tests/grpc/test_faults.py",
+        "protocol/test_client.py::"
+        "test_a_gap_between_inputs_is_the_servers_error_and_what_came_before_is_kept",
     ),
     Bug(
         "the end is not checked",
         "protocol/client.py",
         "if said != known or attempt.in_flight_items:",
         "if False:",
-        "tests/grpc/test_hostile_servers.py",
+        "protocol/test_client.py::test_an_end_that_does_not_add_up_is_the_servers_error",
     ),
     Bug(
         "frames of an older attempt are believed",
         "protocol/client.py",
         "if current is None or current.number != attempt:",
         "if current is None:",
-        "tests/protocol/test_client.py",
-    ),
-    Bug(
-        "the whole credit is given afresh at every resume",
-        "protocol/credit.py",
-        "self._received_outputs + max(0, self._budget.outputs - held.outputs),",
-        "self._received_outputs + self._budget.outputs,",
-        "tests/protocol/test_client.py",
-    ),
-    Bug(
-        "nothing is ever acknowledged on its own",
-        "protocol/pacing.py",
-        "return (self._read - self._reported) * 2 >= self.limit",
-        "return False",
-        "tests/protocol/test_client.py",
-    ),
-    Bug(
-        "the server answers out of order",
-        "protocol/server.py",
-        "        if self._ordered:\n            self._emittable.append(work)",
-        "        if self._ordered:\n            self._emittable.appendleft(work)",
-        "tests/grpc/test_stream.py",
-    ),
-    Bug(
-        "status OK is taken for complete",
-        "session/driver.py",
-        "        if session.complete and session.accepted:\n",
-        "        if session.complete or (await link.status()).code == 'OK':\n",
-        "tests/grpc/test_faults.py",
-    ),
-    Bug(
-        "a connect counts as progress",
-        "session/driver.py",
-        "progressed=session.progressed",
-        "progressed=session.welcome is not None",
-        "tests/session",
-    ),
-    Bug(
-        "a failure overtakes outputs that had arrived",
-        "session/stream.py",
-        "            delivery = driver.session.take()\n            if delivery is not None:",
-        "            delivery = driver.session.take()\n"
-        "            if delivery is not None and driver.error is None:",
-        "tests/grpc/test_faults.py",
-    ),
-    Bug(
-        "a server's delay is ignored",
-        "session/retry.py",
-        "if told is not None:",
-        "if False:",
-        "tests/session",
-    ),
-    Bug(
-        "cancelled handlers run on",
-        "server/runner.py",
-        "        if self._handler.interruptible and not task.cancelling():",
-        "        if False:",
-        "tests/grpc/test_closing.py",
-    ),
-    Bug(
-        "the server does not linger",
-        "server/runner.py",
-        "LINGER_SECONDS = 2.0",
-        "LINGER_SECONDS = 0.0",
-        "tests/grpc/test_hostile_clients.py",
-    ),
-    Bug(
-        "an exception in the user's inputs vanishes",
-        "session/driver.py",
-        "        except BaseException as error:\n            self._input_error = error",
-        "        except BaseException as error:",
-        "tests/grpc/test_closing.py",
-    ),
-    Bug(
-        "an item's failure is lost when the wait for the close is cancelled",
-        "session/stream.py",
-        "        self._failed = problem  #",
-        "        #",
-        "tests/grpc/test_user_code.py",
-    ),
-    Bug(
-        "progress goes unnoticed",
-        "protocol/client.py",
-        "        self.counters.received += 1\n        attempt.progressed = True",
-        "        self.counters.received += 1",
-        "tests/session",
-    ),
-    Bug(
-        "a cancelled input is forgotten while it waits for its place",
-        "server/runner.py",
-        "            await handler.reserve()\n            inputs: list[Input] = []",
-        "            inputs: list[Input] = [session.next_input()]\n"
-        "            await handler.reserve()",
-        "tests/grpc/test_hostile_clients.py",
+        "protocol/test_client.py::test_a_late_frame_of_an_older_attempt_changes_nothing",
     ),
     Bug(
         "a wrong application's welcome is accepted",
         "protocol/client.py",
         'if self._application and welcome.application not in ("", self._application):',
         "if False:",
-        "tests/grpc/test_bad_input.py",
+        "protocol/test_client.py::test_a_server_that_does_not_fit_is_left",
+    ),
+    Bug(
+        "progress goes unnoticed",
+        "protocol/client.py",
+        "self.counters.received += len(payloads)\n        attempt.progressed = True",
+        "self.counters.received += len(payloads)",
+        "session/test_driver.py::"
+        "test_progress_carries_a_stream_through_any_number_of_breaks[INTERNAL]",
+    ),
+    Bug(
+        "halves of different answers are spliced",
+        "protocol/client.py",
+        "if self.welcome is not None and self.welcome.restartable:",
+        "if self.welcome is not None:",
+        "protocol/test_client.py::"
+        "test_halves_are_not_spliced_when_the_next_server_turns_out_unable_to_go_on",
+    ),
+    Bug(
+        "inputs that were never sent are suspected",
+        "protocol/client.py",
+        "if number <= attempt.sent_through and number not in self._failures",
+        "if number not in self._failures",
+        "protocol/test_client.py::test_suspects_are_what_this_server_has_got_and_not_answered",
+    ),
+    Bug(
+        "outputs count as taken before they are",
+        "protocol/client.py",
+        "return OutputRun(first, head.payloads[begin:end])",
+        "self._held_outputs -= limit\n        return OutputRun(first, head.payloads[begin:end])",
+        "protocol/test_client.py::test_a_run_holds_its_credit_until_it_is_released",
+    ),
+    # ------------------------------------------------------------------ runs and the replay set
+    Bug(
+        "an input that was cut goes on at its first output",
+        "protocol/runs.py",
+        "head = Run(self.first, payloads, sum(map(len, payloads)), self.start_index)",
+        "head = Run(self.first, payloads, sum(map(len, payloads)))",
+        "protocol/test_runs.py::test_the_head_of_a_run_is_cut_off_with_the_start_index",
+    ),
+    Bug(
+        "runs grow beyond a frame",
+        "protocol/runs.py",
+        "or self.frame_bytes + other.frame_bytes > FRAME_TARGET_BYTES",
+        "",
+        "protocol/test_runs.py::test_runs_join_only_as_far_as_they_fit_into_one_frame",
+    ),
+    Bug(
+        "what is put back goes to the end",
+        "protocol/runs.py",
+        "self._runs.insert(len(self._runs) if position is None else position, run)",
+        "self._runs.append(run)",
+        "protocol/test_runs.py::test_what_is_put_back_is_taken_first",
+    ),
+    Bug(
+        "an input that is removed takes those behind it along",
+        "protocol/runs.py",
+        "for part in (after, before):",
+        "for part in (before,):",
+        "protocol/test_runs.py::test_one_input_is_removed_from_wherever_it_stands",
+    ),
+    Bug(
+        "the bytes of answered inputs are not given back",
+        "protocol/replay.py",
+        "self.head += count\n        self.size -= size",
+        "self.head += count",
+        "protocol/test_client.py::"
+        "test_room_grows_in_bytes_with_the_answer_and_in_items_with_the_taking",
+    ),
+    Bug(
+        "a failed input comes back as another",
+        "protocol/replay.py",
+        "return self._items[number - self.head]",
+        "return self._items[0]",
+        "protocol/test_replay.py::test_what_was_appended_is_there_in_ascending_order",
+    ),
+    Bug(
+        "of a run without order only one input is looked up",
+        "protocol/replay.py",
+        "return all(map(self._payloads.__contains__",
+        "return any(map(self._payloads.__contains__",
+        "protocol/test_replay.py::test_in_any_order_each_may_be_answered_that_is_there",
+    ),
+    # ------------------------------------------------------------------ credit and pacing
+    Bug(
+        "the whole credit is given afresh at every resume",
+        "protocol/credit.py",
+        "self._received_outputs + max(0, self._budget.outputs - held.outputs),",
+        "self._received_outputs + self._budget.outputs,",
+        "protocol/test_client.py::"
+        "test_a_resume_with_a_full_buffer_grants_nothing_until_the_consumer_takes",
+    ),
+    Bug(
+        "outputs without credit are let pass",
+        "protocol/credit.py",
+        "self._received_outputs >= self._granted.outputs",
+        "False",
+        "protocol/test_credit.py::test_one_output_too_many_is_the_servers_error",
+    ),
+    Bug(
+        "a late grant takes credit back",
+        "protocol/credit.py",
+        "max(self._granted.outputs, total.outputs), max(self._granted.bytes, total.bytes)",
+        "total.outputs, total.bytes",
+        "protocol/test_credit.py::test_of_several_grants_the_highest_holds",
+    ),
+    Bug(
+        "credit is never given on its own",
+        "protocol/credit.py",
+        "return (free_outputs - self._granted.outputs)",
+        "return False and (free_outputs - self._granted.outputs)",
+        "protocol/test_credit.py::test_a_frame_for_credit_alone_is_due_at_half_the_outputs",
+    ),
+    Bug(
+        "nothing is ever acknowledged on its own",
+        "protocol/pacing.py",
+        "return (self._read - self._reported) * 2 >= self.limit",
+        "return False",
+        "protocol/test_client.py::test_a_frame_for_the_acknowledgement_alone_goes_at_half_of_k",
+    ),
+    Bug(
+        "one frame more than K is under way",
+        "protocol/pacing.py",
+        "under_way < self.limit if full",
+        "under_way <= self.limit if full",
+        "protocol/test_pacing.py::test_exactly_k_frames_may_be_under_way",
+    ),
+    Bug(
+        "a frame that is not full does not wait",
+        "protocol/pacing.py",
+        "if full else under_way * 2 < self.limit",
+        "",
+        "protocol/test_client.py::"
+        "test_inputs_that_fill_no_frame_wait_while_half_of_k_is_unacknowledged",
+    ),
+    # ------------------------------------------------------------------ the server's session
+    Bug(
+        "the server answers out of order",
+        "protocol/server.py",
+        "if self._ordered and run.first != self._order.turn:",
+        "if False:",
+        "protocol/test_server.py::"
+        "test_ordered_answers_keep_the_order_of_inputs_however_handlers_finish",
+    ),
+    Bug(
+        "a failure overtakes the answers before it",
+        "protocol/server.py",
+        "if self._ordered and work.number != self._order.turn:",
+        "if False:",
+        "protocol/test_server.py::test_an_ordered_cancelled_input_answers_in_its_turn",
+    ),
+    Bug(
+        "what was put back counts as started",
+        "protocol/server.py",
+        "self._started_through = run.first - 1",
+        "pass",
+        "protocol/test_server.py::test_what_was_put_back_is_no_longer_started",
+    ),
+    Bug(
+        "what was cancelled and put back is started again",
+        "protocol/server.py",
+        "for number in self._cancelled.intersection(range(run.first, run.last + 1)):",
+        "for number in ():",
+        "protocol/test_server.py::test_what_is_put_back_after_it_was_cancelled_never_starts",
+    ),
+    Bug(
+        "a cancelled input is forgotten while it waits for its place",
+        "protocol/server.py",
+        'self.fail(number, ItemErrorKind.CANCELLED, "cancelled before it was started")',
+        "self._close(number)",
+        "protocol/test_server.py::test_a_cancelled_input_that_has_not_started_never_does",
+    ),
+    Bug(
+        "the server computes ahead without a bound",
+        "protocol/server.py",
+        "return self._held_bytes >= self._offer.ahead_bytes",
+        "return False",
+        "protocol/test_server.py::test_too_much_waiting_output_stops_the_next_input",
+    ),
+    Bug(
+        "the input for which the others wait is held up by them",
+        "protocol/server.py",
+        "not self.full or (bool(self._early)",
+        "not self.full or (False",
+        "protocol/test_server.py::"
+        "test_the_inputs_for_which_early_output_waits_start_one_by_one_although_it_is_too_much",
+    ),
+    Bug(
+        "more than the input for which the others wait is started",
+        "protocol/server.py",
+        "self._unstarted.take(1 if self.full else limit)",
+        "self._unstarted.take(limit)",
+        "protocol/test_server.py::"
+        "test_the_inputs_for_which_early_output_waits_start_one_by_one_although_it_is_too_much",
+    ),
+    Bug(
+        "the window is not enforced",
+        "protocol/server.py",
+        "self._check_each(run.first_number, sizes)",
+        "pass",
+        "protocol/test_server.py::test_the_window_is_enforced_within_a_run",
+    ),
+    # ------------------------------------------------------------------ the driver and its retries
+    Bug(
+        "status OK is taken for complete",
+        "session/driver.py",
+        "        if session.complete and session.accepted:\n",
+        "        if session.complete or (await link.status()).code == 'OK':\n",
+        "session/test_driver.py::test_progress_carries_a_stream_through_any_number_of_breaks[OK]",
+    ),
+    Bug(
+        "a connect counts as progress",
+        "session/driver.py",
+        "progressed = session.progressed or",
+        "progressed = session.welcome is not None or",
+        "session/test_driver.py::test_connecting_is_not_progress",
+    ),
+    Bug(
+        "inputs travel to a server that did not welcome the attempt before",
+        "session/driver.py",
+        "self._alone |= not welcomed",
+        "pass",
+        "session/test_driver.py::test_inputs_travel_with_the_open_only_to_who_welcomed_before",
+    ),
+    Bug(
+        "after one attempt without a welcome every open travels alone",
+        "session/driver.py",
+        "self._welcomes = session.counters.welcomes\n            self._alone = False",
+        "self._welcomes = session.counters.welcomes",
+        "session/test_driver.py::test_inputs_travel_with_the_open_only_to_who_welcomed_before",
+    ),
+    Bug(
+        "a busy server remains a stranger",
+        "session/driver.py",
+        "self._target.known |= verdict.decision is not Decision.FAIL",
+        "pass",
+        "session/test_driver.py::test_a_refusal_that_passes_makes_the_server_known",
+    ),
+    Bug(
+        "a server's delay is ignored",
+        "session/retry.py",
+        "if told is not None:",
+        "if False:",
+        "session/test_retry.py::test_a_servers_delay_is_kept_and_spread",
+    ),
+    Bug(
+        "progress does not start the count afresh",
+        "session/retry.py",
+        "state.attempt_number = 0",
+        "pass",
+        "session/test_retry.py::test_progress_starts_the_count_afresh",
+    ),
+    Bug(
+        "a wrong address is tried as often as a known one",
+        "session/retry.py",
+        "stop_after_attempt(policy.connect_attempts)",
+        "too_often",
+        "session/test_retry.py::test_a_target_that_never_answered_is_given_up_sooner",
+    ),
+    Bug(
+        "a restart is taken for a wrong address",
+        "transport/classify.py",
+        "or (row.strangers_only and not stranger)",
+        "",
+        "transport/test_classify.py::test_a_wrong_address_is_told_from_a_restart",
+    ),
+    Bug(
+        "a final refusal is tried again",
+        "transport/classify.py",
+        "if final is not None:",
+        "if False:",
+        "transport/test_classify.py::test_refusals_are_final_unless_they_pass",
+    ),
+    Bug(
+        "an overloaded server is asked again at once",
+        "transport/classify.py",
+        "if failure.kind is StreamErrorKind.OVERLOADED or failure.retry_after_ms is not None:",
+        "if failure.retry_after_ms is not None:",
+        "transport/test_classify.py::test_stream_errors",
+    ),
+    # ------------------------------------------------------------------ the pump and the stream
+    Bug(
+        "an exception in the user's inputs vanishes",
+        "session/pump.py",
+        "self.error = error",
+        "self.error = None",
+        "session/test_pump.py::test_what_came_before_an_error_of_the_inputs_is_pushed",
+    ),
+    Bug(
+        "inputs are pushed whether they fit or not",
+        "session/pump.py",
+        "while not self._session.fits(len(payload)):",
+        "while False:",
+        "session/test_pump.py::test_an_input_larger_than_the_window_waits_for_those_before_it",
+    ),
+    Bug(
+        "inputs are pulled beyond their places",
+        "session/pump.py",
+        "longest = min(self._run_length, places)",
+        "longest = self._run_length",
+        "session/test_pump.py::test_inputs_are_pulled_as_far_as_there_are_places",
+    ),
+    Bug(
+        "plain inputs keep the event loop to themselves",
+        "session/pump.py",
+        "await asyncio.sleep(0)",
+        "pass",
+        "session/test_pump.py::test_others_have_their_turn_between_runs",
+    ),
+    Bug(
+        "runs of inputs grow although each takes its time",
+        "session/pump.py",
+        "if seconds > _RUN_SECONDS:",
+        "if False:",
+        "session/test_pump.py::test_runs_shrink_where_each_item_takes_its_time",
+    ),
+    Bug(
+        "a codec that raises CancelledError ends the stream",
+        "session/pump.py",
+        "if isinstance(error, asyncio.CancelledError) and not being_cancelled():",
+        "if False:",
+        "session/test_pump.py::test_a_codec_that_raises_cancelled_fails_its_input",
+    ),
+    Bug(
+        "a failure overtakes outputs that had arrived",
+        "session/stream.py",
+        "            run = driver.session.take_run(_LONGEST_RUN)\n",
+        "            if driver.error is not None:\n"
+        "                self._conclude(driver.error)\n"
+        "            run = driver.session.take_run(_LONGEST_RUN)\n",
+        "session/test_driver.py::test_what_had_arrived_comes_before_the_failure",
+    ),
+    Bug(
+        "an item's failure is lost when the wait for the close is cancelled",
+        "session/stream.py",
+        "self._failed = problem  # not forgotten should this task be cancelled while it closes\n"
+        "        await self.aclose()",
+        "await self.aclose()\n        self._failed = problem",
+        "grpc/test_user_code.py::test_an_item_error_is_not_lost_to_a_cancelled_wait",
+    ),
+    # ------------------------------------------------------------------ single predictions
+    Bug(
+        "every call has a stream of its own",
+        "session/predictor.py",
+        "_ENOUGH_CALLS = 16",
+        "_ENOUGH_CALLS = 0",
+        "grpc/test_predict.py::test_few_calls_at_a_time_need_one_stream",
+    ),
+    Bug(
+        "calls open more streams than they may",
+        "session/predictor.py",
+        "if open_lanes < self._most_lanes and (",
+        "if (",
+        "grpc/test_predict.py::test_calls_spread_over_as_many_streams_as_allowed",
+    ),
+    Bug(
+        "calls that found no room wait for ever",
+        "session/predictor.py",
+        "self._predictor.has_room()",
+        "pass",
+        "grpc/test_predict.py::test_more_calls_than_fit_wait_for_their_turn",
+    ),
+    Bug(
+        "an idle stream is never given back",
+        "session/predictor.py",
+        "loop.call_later(self._predictor.idle_seconds, self.retire)",
+        "loop.call_later(3600.0, self.retire)",
+        "grpc/test_predict.py::"
+        "test_an_idle_stream_is_given_back_and_a_new_one_is_opened_when_needed",
+    ),
+    Bug(
+        "a call that nobody waits for runs on at the server",
+        "session/predictor.py",
+        "call.lane.cancel(call)",
+        "pass",
+        "grpc/test_predict.py::test_a_cancelled_call_is_cancelled_at_the_server_and_others_go_on",
+    ),
+    Bug(
+        "a call's timeout does not say what is known",
+        "session/predictor.py",
+        "raise StreamTimeoutError(text, call.delivered()) from error",
+        "raise",
+        "grpc/test_predict.py::test_a_timeout_ends_the_call_and_tells_what_is_known",
+    ),
+    Bug(
+        "an answer that comes with the timeout is lost",
+        "session/predictor.py",
+        "return call.future.result()",
+        "raise",
+        "session/test_predictor.py::test_an_answer_that_comes_with_the_timeout_is_the_answer",
+    ),
+    Bug(
+        "a suspect that was sent counts as never sent",
+        "session/predictor.py",
+        "call.sent_before = call.sent",
+        "pass",
+        "session/test_predictor.py::test_a_suspects_account_says_that_it_was_sent",
+    ),
+    Bug(
+        "an item error of one call ends its stream for all",
+        "session/predictor.py",
+        "        failure = delivery.failure\n",
+        "        failure = delivery.failure\n        self._end(StreamError(failure.text))\n",
+        "grpc/test_predict.py::test_a_failing_item_leaves_calls_that_wait_alone",
+    ),
+    Bug(
+        "suspects stay among the other calls",
+        "session/predictor.py",
+        "for number in sorted(suspects & self._suspects):",
+        "for number in ():",
+        "session/test_predictor.py::"
+        "test_suspects_are_tried_one_at_a_time_and_blamed_after_three_breaks",
+    ),
+    Bug(
+        "a single break makes suspects",
+        "session/predictor.py",
+        "for number in sorted(suspects & self._suspects):",
+        "for number in sorted(suspects):",
+        "session/test_predictor.py::"
+        "test_neither_a_single_break_nor_a_server_that_leaves_makes_suspects",
+    ),
+    Bug(
+        "a server that leaves makes suspects",
+        "session/predictor.py",
+        "elif broken.counted:",
+        "else:",
+        "session/test_predictor.py::"
+        "test_neither_a_single_break_nor_a_server_that_leaves_makes_suspects",
+    ),
+    Bug(
+        "suspects are not tried one at a time",
+        "session/predictor.py",
+        "while self._suspects and self._suspected is None:",
+        "while self._suspects:",
+        "session/test_predictor.py::"
+        "test_suspects_are_tried_one_at_a_time_and_blamed_after_three_breaks",
+    ),
+    Bug(
+        "one break of a lone input is enough to blame it",
+        "session/predictor.py",
+        "_LONE_BREAKS = 3",
+        "_LONE_BREAKS = 1",
+        "session/test_predictor.py::"
+        "test_suspects_are_tried_one_at_a_time_and_blamed_after_three_breaks",
+    ),
+    Bug(
+        "an input is blamed where nothing else was answered either",
+        "session/predictor.py",
+        "if enough and predictor.answered > call.answered_before:",
+        "if enough:",
+        "grpc/test_predict.py::test_where_nothing_is_answered_it_is_the_server_that_is_broken",
+    ),
+    # ------------------------------------------------------------------ workers and handlers
+    Bug(
+        "more calls run than there are places",
+        "server/workers.py",
+        "self._free -= 1",
+        "pass",
+        "server/test_workers.py::test_no_more_calls_run_at_a_time_than_there_are_places",
+    ),
+    Bug(
+        "a stream that had its turn is forgotten",
+        "server/workers.py",
+        "self._waiting[attempt] = None  # behind the others",
+        "pass",
+        "server/test_workers.py::test_inputs_are_handled_although_nothing_can_be_sent_yet[items]",
+    ),
+    Bug(
+        "cancelled handlers run on",
+        "server/workers.py",
+        "self._task.cancel()",
+        "pass",
+        "server/test_workers.py::test_a_call_none_of_whose_inputs_is_wanted_is_cancelled",
+    ),
+    Bug(
+        "a call ends although one of its streams wants it",
+        "server/workers.py",
+        "if not any(self._wanted.values())",
+        "if not all(self._wanted.values())",
+        "server/test_workers.py::"
+        "test_a_call_for_several_streams_goes_on_while_one_of_them_wants_it",
+    ),
+    Bug(
+        "the call after a cancelled one is cancelled as well",
+        "server/workers.py",
+        "while self._task.uncancel():",
+        "while False:",
+        "server/test_workers.py::test_the_call_after_a_cancelled_one_is_not_cancelled",
+    ),
+    Bug(
+        "a handler that cancels its own task ends the service of its stream",
+        "server/workers.py",
+        "self._served.discard(attempt)\n\n    def _note",
+        "pass\n\n    def _note",
+        "server/test_handlers.py::test_a_handler_that_cancels_its_own_task_fails_its_inputs_only",
+    ),
+    Bug(
+        "a stream that may not start anything blocks the batches of the others",
+        "server/workers.py",
+        "            if run is None:\n                continue\n",
+        "            if run is None:\n"
+        "                self._waiting = {attempt: None, **self._waiting}\n"
+        "                break\n",
+        "server/test_workers.py::test_a_stream_that_fills_up_while_it_waits_is_passed_over",
+    ),
+    Bug(
+        "an incomplete batch does not wait for more",
+        "server/workers.py",
+        "if self._batch_wait and 0 < self._gathered() < self._max_batch:",
+        "if False:",
+        "server/test_workers.py::test_an_incomplete_batch_waits_for_more",
+    ),
+    Bug(
+        "a batch that fails is not tried singly",
+        "server/handlers.py",
+        "if len(values) == 1:\n            return [results]",
+        "if values:\n            return [results] * len(values)",
+        "server/test_handlers.py::test_a_batch_that_fails_is_tried_singly",
+    ),
+    Bug(
+        "what stands behind an input that waits must wait, too",
+        "server/handlers.py",
+        "if done < len(run.payloads):",
+        "if False:",
+        "server/test_handlers.py::test_what_stands_behind_an_input_that_waits_goes_back",
+    ),
+    Bug(
+        "a codec that raises StopIteration leaves its item without an answer",
+        "server/handlers.py",
+        "if len(results) < len(values):",
+        "if False:",
+        "server/test_handlers.py::test_a_codec_that_raises_stop_iteration_fails_its_item",
+    ),
+    Bug(
+        "the server does not linger",
+        "server/runner.py",
+        "LINGER_SECONDS = 2.0",
+        "LINGER_SECONDS = 0.0",
+        "grpc/test_hostile_clients.py::test_the_server_lingers_until_the_client_has_half_closed",
+    ),
+    Bug(
+        "two attempts of one stream are served side by side",
+        "server/runner.py",
+        "            resident.supersede()\n",
+        "",
+        "grpc/test_hostile_clients.py::test_a_higher_attempt_ends_a_lower_one",
+    ),
+    # ------------------------------------------------------------------ links and the wire
+    Bug(
+        "all calls share one connection",
+        "transport/grpc_link.py",
+        "if connection.calls < self._most_calls:",
+        "if True:",
+        "transport/test_connections.py::test_calls_share_a_connection_up_to_the_limit",
+    ),
+    Bug(
+        "a call that has ended keeps its place on the connection",
+        "transport/grpc_link.py",
+        "connection.calls -= 1",
+        "pass",
+        "transport/test_connections.py::test_an_ended_call_gives_its_place_to_the_next",
+    ),
+    Bug(
+        "connections that nobody needs stay open",
+        "transport/grpc_link.py",
+        "if connection.calls or connection not in self._connections[1:]:",
+        "if True:",
+        "transport/test_connections.py::test_a_connection_that_is_not_needed_is_closed",
+    ),
+    Bug(
+        "a limit that is not set is a limit of nothing",
+        "wire/convert.py",
+        "limits.window_items or _DEFAULTS.window_items",
+        "limits.window_items",
+        "wire/test_convert.py::test_a_limit_of_zero_is_the_default",
+    ),
+    Bug(
+        "come again at once is read as whenever you like",
+        "wire/convert.py",
+        'return message.retry_after_ms if message.HasField("retry_after_ms") else None',
+        "return message.retry_after_ms or None",
+        "wire/test_convert.py::test_no_retry_after_differs_from_at_once",
+    ),
+    Bug(
+        "payloads are taken for what they are not",
+        "wire/convert.py",
+        "if encoding != pb.ENCODING_UNSPECIFIED:",
+        "if False:",
+        "wire/test_convert.py::test_answers_that_mean_nothing_are_the_servers_error",
+    ),
+    Bug(
+        "the value of a later version breaks this one",
+        "wire/convert.py",
+        "return kind(0)",
+        "raise",
+        "wire/test_convert.py::test_unknown_enumeration_values_become_zero",
     ),
 )
 
 
-def caught_by(bug: Bug) -> str | None:
-    """The first test that failed with the bug planted; None if all passed."""
+class Outcome(Enum):
+    """What became of a run of tests."""
+
+    PASSED = "missed"
+    FAILED = "caught"
+    HUNG = "caught, by a test that hangs"
+
+
+def run_tests(tests: Iterable[str], bug: Bug | None = None) -> Outcome:
+    """Run tests in a copy of the code, with a bug planted or without."""
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory)
-        for name in ("servestream_client", "tests", "protos", "docs"):
-            shutil.copytree(
-                ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "ray")
+        for name in ("servestream_client", "tests"):
+            ignored = shutil.ignore_patterns("__pycache__", "ray", "benchmarks")
+            shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        if bug is not None:
+            bug.plant(copy / "servestream_client")
+        limit = (f"--timeout={TEST_SECONDS}", "--timeout-method=thread")
+        try:
+            run = subprocess.run(
+                [
+                    *(sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no"),
+                    *("-p", "no:cacheprovider", "-p", "no:randomly", *limit),
+                    *(f"tests/{test}" for test in tests),
+                ],
+                cwd=copy,
+                # The copy stands before what is installed; were it not so, all would be missed.
+                env={**os.environ, "PYTHONPATH": directory},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=RUN_SECONDS,
+                check=False,
             )
-        for name in ("pyproject.toml", "README.md", "Makefile"):
-            shutil.copy(ROOT / name, copy / name)
-        target = copy / "servestream_client" / bug.path
-        text = target.read_text()
-        if text.count(bug.old) != 1:
-            raise SystemExit(
-                f"{bug.name}: {bug.path} has {text.count(bug.old)} places for it, not one"
-            )
-        target.write_text(text.replace(bug.old, bug.new))
-        run = subprocess.run(
-            [
-                *(sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p"),
-                *("no:cacheprovider", "--timeout=20", "--tb=no", bug.tests),
-            ],
-            cwd=copy,
-            env={**os.environ, "PYTHONPATH": str(copy)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    if run.returncode == 0:
-        return None
-    if not failed:
-        return "the test run itself broke" if run.returncode > 1 else "a test timed out"
-    return failed[0].split(" - ")[0].removeprefix("FAILED ").removeprefix("ERROR ")
+        except subprocess.TimeoutExpired:
+            return Outcome.HUNG
+    if run.returncode == pytest.ExitCode.OK:
+        return Outcome.PASSED
+    if run.returncode != pytest.ExitCode.TESTS_FAILED:
+        raise SystemExit(f"{bug.name if bug else 'nothing planted'}: no test ran\n{run.stdout}")
+    if bug is None:
+        print(run.stdout)
+    return Outcome.HUNG if "+ Timeout +" in run.stdout else Outcome.FAILED
+
+
+def as_markdown() -> str:
+    """The table of bugs in docs/testing.md."""
+    rows = ["| what is broken | in | a test that fails |", "|---|---|---|"]
+    for bug in BUGS:
+        module, _, test = bug.test.partition("::")
+        said = test.partition("[")[0].removeprefix("test_").replace("_", " ")
+        rows.append(f"| {bug.name} | `{bug.path}` | `{module}`: {said} |")
+    return "\n".join(rows)
+
+
+def summary(bugs: Iterable[Bug], missed: Iterable[Bug]) -> Table:
+    """How many bugs were planted in each file, and missed."""
+    planted, lacking = Counter(b.path for b in bugs), Counter(b.path for b in missed)
+    table = Table("in", "planted", "caught", "missed")
+    for path, count in planted.items():
+        table.add_row(path, str(count), str(count - lacking[path]), str(lacking[path] or ""))
+    table.add_section()
+    total, left = planted.total(), lacking.total()
+    table.add_row("all", str(total), str(total - left), str(left or ""))
+    return table
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("only", nargs="?", default="", help="plant only bugs whose name has this")
-    only = parser.parse_args().only
-    console = Console()
-    missed = 0
-    for bug in BUGS:
-        if only not in bug.name:
-            continue
-        with console.status(bug.name):
-            test = caught_by(bug)
-        missed += test is None
-        verdict = "[red]MISSED[/red]" if test is None else f"caught by {test}"
-        console.print(f"{bug.name} ({bug.path}): {verdict}", soft_wrap=True)
-    console.print(f"{missed} missed")
+    parser.add_argument("--only", default="", help="plant only bugs whose name has this")
+    parser.add_argument("--jobs", type=int, default=2, help="test runs at a time")
+    options = parser.parse_args()
+    console = Console(highlight=False, soft_wrap=True)
+    bugs = [bug for bug in BUGS if options.only in bug.name]
+    if not bugs:
+        parser.error(f"no bug has {options.only!r} in its name")
+    stale = [bug for bug in bugs if bug.places != 1]
+    for bug in stale:
+        console.print(
+            f"{bug.name}: {bug.path} has {bug.places} places for it, not one", style="red"
+        )
+    if stale:
+        return 1
+    began = time.monotonic()
+    with console.status("the tests, with nothing planted"):
+        unbroken = run_tests(sorted({bug.test for bug in bugs}))
+    if unbroken is not Outcome.PASSED:
+        console.print("these tests fail although nothing is planted", style="red")
+        return 1
+    missed: list[Bug] = []
+    pool = ThreadPoolExecutor(options.jobs)
+    try:
+        runs = {pool.submit(run_tests, [bug.test], bug): bug for bug in bugs}
+        for run in track(as_completed(runs), "planted", total=len(bugs), console=console):
+            bug, outcome = runs[run], run.result()
+            if outcome is Outcome.PASSED:
+                missed.append(bug)
+            console.print(f"{bug.name} ({bug.path}): {outcome.value}")
+    finally:
+        pool.shutdown(cancel_futures=True)
+    console.print(summary(bugs, missed))
+    for bug in missed:
+        console.print(f"missed: {bug.name} ({bug.path}), by {bug.test}", style="red", markup=False)
+    console.print(f"{len(missed)} of {len(bugs)} missed, in {time.monotonic() - began:.0f} s")
     return 1 if missed else 0
 
 
