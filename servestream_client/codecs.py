@@ -65,6 +65,11 @@ class BytesCodec:
         return "BytesCodec()"
 
 
+def is_bytes_codec(codec: object) -> bool:
+    """Whether payloads and bytes are the same to a codec, so that nobody need ask it."""
+    return codec.__class__ is BytesCodec
+
+
 def _as_bytes(value: object) -> bytes:
     if isinstance(value, bytes):
         return value

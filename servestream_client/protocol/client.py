@@ -48,7 +48,7 @@ from servestream_client.protocol.frames import (
     Welcome,
 )
 from servestream_client.protocol.numbers import NumberSet
-from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD_BYTES, Pacer
+from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, Pacer
 from servestream_client.protocol.replay import OrderedReplay, UnorderedReplay
 from servestream_client.protocol.runs import Run, RunQueue
 from servestream_client.protocol.states import (
@@ -589,19 +589,9 @@ class ClientSession:
         One is always allowed when none is unanswered, and one goes alone into a frame.
         """
         items, size = attempt.in_flight_items, attempt.in_flight_bytes
-        if (
-            items + len(run.payloads) <= limits.window_items
-            and size + run.size <= limits.window_bytes
-            and used + run.frame_bytes <= frame_room
-        ):
-            return len(run.payloads)
-        for count, length in enumerate(map(len, run.payloads)):
-            if items and (items >= limits.window_items or size + length > limits.window_bytes):
-                return count
-            if used and used + length + ITEM_OVERHEAD_BYTES > frame_room:
-                return count
-            items, size, used = items + 1, size + length, used + length + ITEM_OVERHEAD_BYTES
-        return len(run.payloads)
+        in_window = min(limits.window_items - items, run.within(limits.window_bytes - size))
+        in_frame = run.within_frame(frame_room - used)
+        return min(max(in_window, items == 0), max(in_frame, used == 0))
 
     def _note_sent(self, attempt: _Attempt, run: Run) -> None:
         count = len(run.payloads)

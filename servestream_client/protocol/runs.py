@@ -6,8 +6,10 @@ frame in runs, and look at single items only where a rule asks for it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD_BYTES
 
@@ -43,6 +45,24 @@ class Run:
     def frame_bytes(self) -> int:
         """What the run takes up in a frame."""
         return self.size + len(self.payloads) * ITEM_OVERHEAD_BYTES
+
+    def within(self, size: int) -> int:
+        """How many of the payloads, from the first on, have so many bytes together at the most."""
+        if self.size <= size:
+            return len(self.payloads)
+        return bisect_right(list(accumulate(map(len, self.payloads))), size)
+
+    def within_frame(self, room: int) -> int:
+        """How many of them take up that much of a frame at the most."""
+        if self.frame_bytes <= room:
+            return len(self.payloads)
+        guess = max(0, room * len(self.payloads) // self.frame_bytes)  # right if all are alike
+        taken = sum(map(len, self.payloads[:guess])) + guess * ITEM_OVERHEAD_BYTES
+        if taken <= room < taken + len(self.payloads[guess]) + ITEM_OVERHEAD_BYTES:
+            return guess
+        sizes = list(accumulate(map(len, self.payloads)))
+        counts = range(1, len(sizes) + 1)
+        return bisect_right(counts, room, key=lambda n: sizes[n - 1] + n * ITEM_OVERHEAD_BYTES)
 
     def join(self, other: Run) -> bool:
         """Take in a run that follows this one, if both fit into one frame; False if not."""

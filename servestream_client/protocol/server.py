@@ -47,6 +47,7 @@ from servestream_client.protocol.frames import (
     StreamFailure,
     Welcome,
 )
+from servestream_client.protocol.inputs import OpenInputs
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD_BYTES, Pacer
 from servestream_client.protocol.runs import Run, RunQueue
 from servestream_client.protocol.states import (
@@ -162,8 +163,7 @@ class ServerSession:
         self._farewell: StreamFailure | ServerEnd | None = None
 
         self._ordered = True
-        self._open: dict[int, int] = {}  # inputs not closed yet, ascending, with their sizes
-        self._open_bytes = 0
+        self._open = OpenInputs()
         self._unanswered = 0  # inputs whose answer is not on its way yet, closed or not
         self._unstarted = RunQueue()
         self._started_through = 0
@@ -331,13 +331,12 @@ class ServerSession:
         count, size = len(sizes), sum(sizes)
         if (
             self._unanswered + count > self._limits.window_items
-            or self._open_bytes + size > self._limits.window_bytes
+            or self._open.size + size > self._limits.window_bytes
             or max(sizes) > self._limits.item_bytes
         ):
             self._check_each(run.first_number, sizes)
         accepted = Run(run.first_number, run.payloads, size, run.first_start_index)
-        self._open.update(zip(range(accepted.first, accepted.last + 1), sizes, strict=True))
-        self._open_bytes += size
+        self._open.append(accepted.first, sizes)
         self._unanswered += count
         self._received += count
         self._last_seen = accepted.last
@@ -352,7 +351,7 @@ class ServerSession:
         Raises:
             RemoteProtocolError: an input is too large, or beyond the window.
         """
-        limits, items, size = self._limits, self._unanswered, self._open_bytes
+        limits, items, size = self._limits, self._unanswered, self._open.size
         for number, length in enumerate(sizes, first):
             if length > limits.item_bytes:
                 raise RemoteProtocolError(
@@ -460,15 +459,10 @@ class ServerSession:
         """
         size = sum(map(len, payloads))
         numbers = range(first, first + len(payloads))
-        if (
-            self._works
-            or size > self._item_bytes_out
-            or not all(map(self._open.__contains__, numbers))
-        ):
+        if self._works or size > self._item_bytes_out or not self._open.close(first, len(payloads)):
             for number, payload in zip(numbers, payloads, strict=True):
                 self.output(number, payload, last=True)
             return
-        self._open_bytes -= sum(map(self._open.pop, numbers))
         if self._cancelled:
             self._cancelled.difference_update(numbers)
         self._held_bytes += size
@@ -515,7 +509,7 @@ class ServerSession:
         return self._works.setdefault(number, _Work(number))
 
     def _close(self, number: int) -> None:
-        self._open_bytes -= self._open.pop(number)
+        self._open.close(number)
         self._cancelled.discard(number)
 
     def _answer_with(self, run: Run) -> None:
@@ -647,21 +641,12 @@ class ServerSession:
 
     def _sendable(self, run: Run, used: int) -> int:
         """How many of a run's outputs the credit and the frame allow; one goes alone."""
-        left, room = self._credit.left, self._frame_bytes_out
-        if (
-            len(run.payloads) <= left.outputs
-            and run.size < left.bytes
-            and used + run.frame_bytes <= room
-        ):
-            return len(run.payloads)
-        size = 0
-        for count, length in enumerate(map(len, run.payloads)):
-            if count >= left.outputs or size >= left.bytes:
-                return count
-            if used and used + length + ITEM_OVERHEAD_BYTES > room:
-                return count
-            size, used = size + length, used + length + ITEM_OVERHEAD_BYTES
-        return len(run.payloads)
+        if not self._credit.allows_output:
+            return 0
+        left = self._credit.left
+        in_credit = min(left.outputs, run.within(left.bytes - 1) + 1)  # the last may exceed it
+        in_frame = run.within_frame(self._frame_bytes_out - used)
+        return min(len(run.payloads), in_credit, max(in_frame, used == 0))
 
     def _gather_work(
         self,

@@ -16,7 +16,7 @@ from typing import Any, TypeGuard, cast
 import anyio
 import anyio.to_thread
 
-from servestream_client.codecs import Codec
+from servestream_client.codecs import Codec, is_bytes_codec
 from servestream_client.errors import ItemErrorKind, describe
 from servestream_client.protocol.runs import Run
 from servestream_client.protocol.server import ServerSession
@@ -65,12 +65,12 @@ class _Answers:
         next: the input whose answer is next.
     """
 
-    __slots__ = ("_encode", "_session", "next")
+    __slots__ = ("_codec", "_session", "next")
 
     def __init__(self, session: ServerSession, first: int, codec: Codec[Any, Any]) -> None:
         self._session = session
         self.next = first
-        self._encode: Callable[[Any], object] = codec.encode_output
+        self._codec = codec
 
     def add_all(self, results: Sequence[object]) -> None:
         """What the handler made of the next inputs, or failures of theirs."""
@@ -79,10 +79,12 @@ class _Answers:
             for result in results:
                 self.add(result)
             return
-        payloads, error = _mapped(self._encode, results)
-        if error is None and set(map(type, payloads)) == {bytes}:
-            self._session.outputs(self.next, cast("list[bytes]", payloads))
-            self.next += len(payloads)
+        if kinds == _BYTES and is_bytes_codec(self._codec):
+            self._send(cast("Sequence[bytes]", results))
+            return
+        payloads, error = _mapped(self._codec.encode_output, results)
+        if error is None and set(map(type, payloads)) == _BYTES:
+            self._send(cast("Sequence[bytes]", payloads))
             return
         for payload in payloads:
             self._post(payload)
@@ -98,11 +100,15 @@ class _Answers:
             self.fail(result)
             return
         try:
-            payload = self._encode(result)
+            payload = self._codec.encode_output(result)
         except BaseException as error:
             self.fail(_failed(ItemErrorKind.ENCODE, error))
         else:
             self._post(payload)
+
+    def _send(self, payloads: Sequence[bytes]) -> None:
+        self._session.outputs(self.next, payloads)
+        self.next += len(payloads)
 
     def _post(self, payload: object) -> None:
         if isinstance(payload, bytes):
@@ -118,12 +124,24 @@ class _Answers:
         self.next += 1
 
 
+_BYTES = {bytes}
+
+
 def _decoded(codec: Codec[Any, Any], payload: bytes) -> object:
     try:
         value: object = codec.decode_input(payload)
     except BaseException as error:
         return _failed(ItemErrorKind.DECODE, error)
     return value
+
+
+def _decoded_all(
+    codec: Codec[Any, Any], payloads: Sequence[bytes]
+) -> tuple[list[Any], BaseException | None]:
+    """The values up to the first payload that cannot be decoded, and why it cannot."""
+    if is_bytes_codec(codec):
+        return list(payloads), None
+    return _mapped(codec.decode_input, payloads)
 
 
 class _AsyncItems:
@@ -146,7 +164,7 @@ class _AsyncItems:
     async def _handle(self, call: Call, part: Part) -> None:
         session, run = part.attempt.session, part.run
         answers = _Answers(session, run.first, self._codec)
-        values, undecoded = _mapped(self._codec.decode_input, run.payloads)
+        values, undecoded = _decoded_all(self._codec, run.payloads)
         results: list[object] = []
 
         def waits() -> None:

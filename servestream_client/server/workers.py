@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_LONGEST_RUN = 512
+_LONGEST_RUN = 1024
 _RUN_SECONDS = 0.001
 """How long a worker may keep the event loop, or the first results of a run wait for its last."""
 
@@ -246,13 +246,14 @@ class Workers(abc.ABC):
     def _failed(self, attempt: Attempt) -> None:
         """A worker that was hired for an attempt ends before its time."""
 
-    def _start_worker(self, attempt: Attempt) -> None:
+    def _start_worker(self, attempt: Attempt) -> asyncio.Task[None]:
         self._free -= 1
         task = asyncio.get_running_loop().create_task(
             self._work(attempt), name="servestream worker", context=attempt.context.copy()
         )
         self._tasks.add(task)
         task.add_done_callback(self._left)
+        return task
 
     def _left(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -265,20 +266,21 @@ class Workers(abc.ABC):
 
     async def _work(self, attempt: Attempt) -> None:
         call = Call(self)
-        while parts := await self._next(attempt):
-            began = time.perf_counter()
-            try:
-                await self._handle(call, parts)
-            except BaseException:
-                self._failed(attempt)
-                raise
-            finally:
-                for part in parts:
-                    part.attempt.answered()
-            self._note(parts, time.perf_counter() - began)
-            if self._is_done(attempt):
-                return
-            await asyncio.sleep(0)  # what is answered can be sent, and others have their turn
+        try:
+            while parts := await self._next(attempt):
+                began = time.perf_counter()
+                try:
+                    await self._handle(call, parts)
+                finally:
+                    for part in parts:
+                        part.attempt.answered()
+                self._note(parts, time.perf_counter() - began)
+                if self._is_done(attempt):
+                    return
+                await asyncio.sleep(0)  # what is answered can be sent, and others have their turn
+        except BaseException:
+            self._failed(attempt)
+            raise
 
     async def _handle(self, call: Call, parts: Sequence[Part]) -> None:
         try:
@@ -355,40 +357,41 @@ class BatchWorkers(Workers):
         super().__init__(handler, places=places)
         self._max_batch = max_batch
         self._batch_wait = batch_wait
-        self._gathering = False
+        self._gatherer: asyncio.Task[None] | None = None  # one at a time
         self._full = asyncio.Event()
 
     def offer(self, attempt: Attempt) -> None:
         super().offer(attempt)
-        if self._gathering and self._batch_wait and self._gathered() >= self._max_batch:
+        if self._gatherer and self._batch_wait and self._gathered() >= self._max_batch:
             self._full.set()
 
     def suspended(self, call: Call, parts: Iterable[Part]) -> None:
-        self._gathering = False
+        self._gatherer = None
         super().suspended(call, parts)
         self._hire()
 
     def _hire(self) -> None:
-        if self._free and self._waiting and not self._gathering:
-            self._gathering = True
-            self._start_worker(next(iter(self._waiting)))
+        if self._free and self._waiting and not self._gatherer:
+            self._gatherer = self._start_worker(next(iter(self._waiting)))
 
     async def _next(self, attempt: Attempt) -> Sequence[Part]:  # noqa: ARG002 — it asks everybody
-        self._gathering = True
+        self._gatherer = asyncio.current_task()
         if self._batch_wait and 0 < self._gathered() < self._max_batch:
             self._full.clear()
             with anyio.move_on_after(self._batch_wait):
                 await self._full.wait()
         parts = self._gather()
-        self._gathering = bool(parts)
+        if not parts:
+            self._gatherer = None
         return parts
 
     def _is_done(self, attempt: Attempt) -> bool:  # noqa: ARG002 — it asks everybody
-        self._gathering = bool(self._waiting)
-        return not self._waiting
+        self._gatherer = asyncio.current_task() if self._waiting else None
+        return self._gatherer is None
 
-    def _failed(self, attempt: Attempt) -> None:
-        pass  # while it waited for the handler, another could be hired
+    def _failed(self, attempt: Attempt) -> None:  # noqa: ARG002 — it served everybody
+        if self._gatherer is asyncio.current_task():
+            self._gatherer = None  # or else another was hired while it waited for its handler
 
     def _note(self, parts: Sequence[Part], seconds: float) -> None:
         pass

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple
 
 from servestream_client.errors import ItemErrorKind, StreamError, describe
@@ -148,7 +149,7 @@ class InputPump:
         items: list[object] = []
         size = 0
         try:
-            for item in inputs:
+            for item in islice(inputs, longest):
                 items.append(item)
                 try:
                     payload = encode(item)
@@ -160,11 +161,13 @@ class InputPump:
                     if isinstance(checked, _Refusal) or size + len(checked) > room:
                         return True, (checked, item)
                     payload, length = checked, len(checked)
+                    if size + length == room:
+                        size += length
+                        payloads.append(payload)
+                        return True, None
                 size += length
                 payloads.append(payload)
-                if len(payloads) == longest or size == room:
-                    return True, None
-            return False, None
+            return len(items) == longest, None
         finally:
             self.pulled += len(items)
             if payloads:

@@ -225,3 +225,18 @@ def test_a_queue_holds_what_a_list_would(seed):
         assert items_waiting(model.queue) == model.items
         assert bool(model.queue) == bool(model.items)
         assert all(run.frame_bytes <= model.largest for run in model.queue)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_how_many_payloads_fit_is_what_counting_says(seed):
+    pick = Random(seed)
+    run = Run(1, [bytes(pick.choice([0, 1, 7, 100])) for _ in range(50)], 0)
+    run.size = sum(map(len, run.payloads))
+    for room in [-1, 0, *(pick.randrange(run.frame_bytes + 2) for _ in range(60))]:
+        sums = [sum(map(len, run.payloads[:n])) for n in range(len(run.payloads) + 1)]
+        assert run.within(room) == max(
+            (n for n, size in enumerate(sums) if size <= room), default=0
+        )
+        assert run.within_frame(room) == max(
+            (n for n, size in enumerate(sums) if size + n * ITEM_OVERHEAD_BYTES <= room), default=0
+        )

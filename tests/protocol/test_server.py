@@ -1337,7 +1337,7 @@ class Twins:
         random = self.random
         self.number += random.choice([1, 1, 1, 2])
         count = min(random.randint(1, 4), 20 - self.server.unanswered)
-        payloads = [b"x"] * min(count, 30 - self.server._open_bytes)
+        payloads = [b"x"] * min(count, 30 - self.server._open.size)
         if payloads:
             start = random.choice([0, 0, 0, 1])
             frame = inputs(self.number, *payloads, start=start, frames_read=self.read())
@@ -1398,7 +1398,7 @@ class Twins:
         self.outcome(lambda s: s.receive(frame))
 
     def same(self) -> None:
-        for name in ("unanswered", "startable", "full", "startable_inputs", "over", "_open_bytes"):
+        for name in ("unanswered", "startable", "full", "startable_inputs", "over"):
             assert getattr(self.server, name) == getattr(self.twin, name), name
 
 

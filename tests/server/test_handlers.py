@@ -799,5 +799,33 @@ async def test_a_handler_that_cancels_its_own_task_fails_its_inputs_only(kind, w
     assert other.outputs == [b"b1", b"b2"]
 
 
+@pytest.mark.parametrize("kind", ["items", "batches"])
+@pytest.mark.parametrize("places", [1, 2])
+async def test_a_handler_that_cancels_its_own_task_and_answers_ends_only_its_worker(kind, places):
+    async def predict(value):
+        if b"a1" in value:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        return value
+
+    workers = (
+        ItemWorkers(item_handler(predict, BytesCodec(), PLACES), places=places)
+        if kind == "items"
+        else BatchWorkers(
+            batch_handler(predict, BytesCodec(), PLACES),
+            places=places,
+            max_batch=1,
+            batch_wait=0.0,
+        )
+    )
+    one, other = FakeAttempt(workers, "a"), FakeAttempt(workers, "b")
+    one.send_many(3)
+    other.send_many(2)
+    await until(lambda: one.done and other.done)
+    assert one.outputs[1:] == [b"a2", b"a3"]
+    assert other.outputs == [b"b1", b"b2"]
+
+
 async def echo(item):
     return item

@@ -259,7 +259,7 @@ async def test_runs_grow_while_inputs_are_fast(clock):
     (stream,) = attempts(ItemWorkers(handler, places=1), "a")
     stream.send_many(2100)
     await until(lambda: stream.done)
-    assert handler.lengths == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 512, 512, 53]
+    assert handler.lengths == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 53]
 
 
 async def test_runs_grow_only_as_long_as_they_take_well_below_a_millisecond(clock):
