@@ -1,4 +1,4 @@
-"""A flag that one task waits for and that lowers itself."""
+"""Small things around asyncio's tasks."""
 
 from __future__ import annotations
 
@@ -8,16 +8,32 @@ import asyncio
 class Signal:
     """An event for one waiter: raised any number of times, seen once."""
 
-    __slots__ = ("_event",)
+    # Not on `asyncio.Event`: one is waited for several times an item, and this takes half as long.
+
+    __slots__ = ("_raised", "_waiter")
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self._raised = False
+        self._waiter: asyncio.Future[None] | None = None
 
     def set(self) -> None:
         """Raise the flag; whoever waits wakes up."""
-        self._event.set()
+        self._raised = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def wait(self) -> None:
         """Return once the flag is up, and lower it."""
-        await self._event.wait()
-        self._event.clear()
+        if not self._raised:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        self._raised = False
+
+
+def being_cancelled() -> bool:
+    """Whether the running task itself is being cancelled, and not something that it awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

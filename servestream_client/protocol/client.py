@@ -13,7 +13,7 @@ The rules implemented here are sections 4 to 11 of docs/protocol.md, seen from t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from servestream_client.config import FlowControl
@@ -486,19 +486,16 @@ class ClientSession:
             return None
         if self.state is ClientState.OPENING:
             return None if attempt.open_sent else self._open_frame(attempt)
-        if not self.may_speak:
-            return None
         inputs = self._gather(attempt) if self.state is ClientState.STREAMING else ()
-        end = self._end_to_send(attempt)
-        held = Credit(self._held_outputs, self._held_bytes)
+        end = self._end_to_send(attempt) if self._finished else None
         if not (inputs or end or self._notices_due(attempt)):
             return None
         cancelled, attempt.cancelled = attempt.cancelled, []
         return ClientFrame(
             inputs=inputs,
             frames_read=attempt.pacer.report(),
-            credit=attempt.grant.grant(held),
-            cancelled=_ranges(cancelled),
+            credit=attempt.grant.grant(Credit(self._held_outputs, self._held_bytes)),
+            cancelled=_ranges(cancelled) if cancelled else (),
             taken_through=self._taken.through,
             end=end,
         )
@@ -538,7 +535,7 @@ class ClientSession:
         """Inputs for one frame: all that wait and fit (docs sections 5, 6 and 8)."""
         if attempt.limits is None or not self._may_send(attempt, attempt.limits):
             return ()
-        runs = tuple(self._runs(attempt, attempt.limits))
+        runs = self._runs(attempt, attempt.limits)
         if runs:
             attempt.pacer.sent()
         return runs
@@ -549,23 +546,24 @@ class ClientSession:
             full=waiting >= min(FRAME_TARGET_BYTES, limits.frame_bytes)
         )
 
-    def _runs(self, attempt: _Attempt, limits: Limits) -> Iterator[InputRun]:
+    def _runs(self, attempt: _Attempt, limits: Limits) -> tuple[InputRun, ...]:
         frame_room = min(FRAME_TARGET_BYTES, limits.frame_bytes)
         opening = self.state is ClientState.OPENING
-        used = 0
+        used, runs = 0, list[InputRun]()
         while attempt.unsent:
             head = attempt.unsent.head
             if opening and (head.start_index or head.size > limits.item_bytes):
-                return  # what was known of an earlier server may not hold for this one
+                break  # what was known of an earlier server may not hold for this one
             if head.size > limits.item_bytes and self._fail_too_large(attempt, head, limits):
                 continue
             count = self._fitting(attempt, limits, head, frame_room, used)
             if not count:
-                return
+                break
             run = attempt.unsent.take(count)
             used += run.frame_bytes
             self._note_sent(attempt, run)
-            yield InputRun(run.first, run.payloads, run.start_index)
+            runs.append(InputRun(run.first, run.payloads, run.start_index))
+        return tuple(runs)
 
     def _fail_too_large(self, attempt: _Attempt, run: Run, limits: Limits) -> bool:
         """Fail those inputs of a run that the server does not accept; False if there are none."""
@@ -594,23 +592,19 @@ class ClientSession:
         return min(max(in_window, items == 0), max(in_frame, used == 0))
 
     def _note_sent(self, attempt: _Attempt, run: Run) -> None:
-        count = len(run.payloads)
+        count, last = len(run.payloads), run.last
         replayed = min(count, max(0, self._sent_through - run.first + 1))
         self.counters.replayed += replayed
         self.counters.sent += count - replayed
-        self._sent_through = max(self._sent_through, run.last)
-        attempt.sent_through = run.last
+        self._sent_through = max(self._sent_through, last)
+        attempt.sent_through = last
         attempt.in_flight_items += count
         attempt.in_flight_bytes += run.size
         attempt.inputs_sent += count
 
     def _end_to_send(self, attempt: _Attempt) -> ClientEnd | None:
-        if (
-            self._finished
-            and self.state is ClientState.STREAMING
-            and not attempt.unsent
-            and not attempt.end_sent
-        ):
+        """Once no further inputs come: the end, behind the last of them."""
+        if self.state is ClientState.STREAMING and not attempt.unsent and not attempt.end_sent:
             attempt.end_sent = True
             return ClientEnd(self._last_number)
         return None

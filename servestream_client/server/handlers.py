@@ -21,6 +21,7 @@ from servestream_client.errors import ItemErrorKind, describe
 from servestream_client.protocol.runs import Run
 from servestream_client.protocol.server import ServerSession
 from servestream_client.server.workers import Call, Cancelled, Handler, Part
+from servestream_client.signals import being_cancelled
 
 __all__ = ["batch_handler", "item_handler"]
 
@@ -37,10 +38,8 @@ def _failed(kind: ItemErrorKind, error: BaseException) -> _Failure:
     """
     if isinstance(error, KeyboardInterrupt | SystemExit | Cancelled):
         raise error
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise error
+    if isinstance(error, asyncio.CancelledError) and being_cancelled():
+        raise error
     return _Failure(kind, describe(error))
 
 

@@ -12,8 +12,8 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from types import TracebackType
 from typing import NamedTuple, Protocol, TypeVar
 
 import anyio
@@ -73,8 +73,8 @@ class Call:
         self._task = asyncio.current_task()
         self._wanted: dict[Attempt, set[int]] = {}
         self._stopped = False
-        self.notice: Callable[[], None] = _nothing
-        """Look whether watched code waits, which it does if somebody else can call this."""
+        self._watched: tuple[Part, Callable[[], None]] | None = None
+        self._looking: asyncio.Handle
 
     async def run(self, code: Awaitable[T], parts: Sequence[Part], *, interruptible: bool) -> T:
         """Wait for user code; meanwhile others may work.
@@ -94,9 +94,9 @@ class Call:
         finally:
             self._end()
 
-    @contextmanager
-    def watched(self, part: Part, waits: Callable[[], None]) -> Iterator[None]:
-        """Run user code for one input after the other, which may come to wait for something.
+    def watched(self, part: Part, waits: Callable[[], None]) -> Call:
+        """A context in which user code runs for one input after the other, and may come to wait
+        for something.
 
         Args:
             part: the inputs.
@@ -105,30 +105,35 @@ class Call:
         Raises:
             Cancelled: the input at hand was cancelled, or its stream is over.
         """
+        self._watched = part, waits
+        self._workers.watch(self)
+        # Nobody else runs before the code waits: so this does, then, and is called off otherwise.
+        self._looking = asyncio.get_running_loop().call_soon(self.notice)
+        return self
 
-        def notice() -> None:
-            self.notice = _nothing
+    def notice(self) -> None:
+        """Look whether watched code waits, which it does if somebody else can call this."""
+        if self._watched is not None:
+            (part, waits), self._watched = self._watched, None
             waits()
             self._want([part])
             self._workers.suspended(self, [part])
 
-        self.notice = notice
-        self._workers.watch(self)
-        # Nobody else runs before the code waits: so this does, then, and is called off otherwise.
-        handle = asyncio.get_running_loop().call_soon(self._look)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not self._stopped:
-                raise
-            raise Cancelled from None
-        finally:
-            self.notice = _nothing
-            handle.cancel()
-            self._end()
+    def __enter__(self) -> None:
+        """See `watched`."""
 
-    def _look(self) -> None:
-        self.notice()
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._watched = None
+        self._looking.cancel()
+        stopped = self._stopped
+        self._end()
+        if stopped and isinstance(exc, asyncio.CancelledError):
+            raise Cancelled from None
 
     def _want(self, parts: Iterable[Part]) -> None:
         for attempt, run in parts:
@@ -156,10 +161,6 @@ class Call:
         if not any(self._wanted.values()) and not self._stopped and self._task is not None:
             self._stopped = True
             self._task.cancel()
-
-
-def _nothing() -> None:
-    pass
 
 
 class Handler(Protocol):

@@ -154,8 +154,13 @@ class StreamDriver:
         self._outbound.set()
 
     async def speak(self) -> None:
-        """Like `pushed`, for a task that has the time."""
-        self._outbound.set()
+        """Like `pushed`; what there is to send is sent in the calling task, if nobody else is
+        sending. Returns once gRPC has taken it.
+        """
+        if self._exchange is None or not await self._exchange.send_next():
+            self._outbound.set()
+        elif self.session.may_speak:
+            self._outbound.set()  # there is more to say, or was while nobody else could
 
     def taken(self) -> None:
         """Say that the consumer took something: there may be room for inputs, credit to give."""

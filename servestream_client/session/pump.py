@@ -12,9 +12,9 @@ from typing import NamedTuple
 from servestream_client.errors import ItemErrorKind, StreamError, describe
 from servestream_client.protocol.client import ClientSession
 from servestream_client.session.source import InputSource
-from servestream_client.signals import Signal
+from servestream_client.signals import Signal, being_cancelled
 
-__all__ = ["InputPump", "being_cancelled"]
+__all__ = ["InputPump"]
 
 _FIRST_RUN = 64
 _LONGEST_RUN = 1024
@@ -42,7 +42,8 @@ class InputPump:
         encode: item to payload; whatever it raises becomes that item's error.
         max_item_bytes: the largest payload to send.
         pushed: called when there may be something to send.
-        speak: the same, where it does not matter if sending takes its time.
+        speak: the same, and the frame is sent in the pump's own task: a turn of the event loop
+            sooner.
         refused: called when there may be something to take: an input that failed here, or the end.
 
     Raises:
@@ -112,7 +113,10 @@ class InputPump:
                 return
             self.pulled += 1
             await self._push(self._payload(item), item)
-            await self._speak()
+            if self._session.unanswered == 1:
+                await self._speak()  # nothing else is under way: somebody waits for this one
+            else:
+                self._pushed()
 
     async def _pump_plain(self, inputs: Iterator[object]) -> None:
         while True:
@@ -215,9 +219,3 @@ class InputPump:
             self._run_length = max(1, self._run_length // 2)
         elif seconds < _RUN_SECONDS / 2:
             self._run_length = min(_LONGEST_RUN, self._run_length * 2)
-
-
-def being_cancelled() -> bool:
-    """Whether the running task itself is being cancelled, and not something that it awaits."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

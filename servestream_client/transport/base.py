@@ -42,7 +42,8 @@ class Link(Protocol):
         """Hand over a frame.
 
         Returns:
-            False if the call takes no more writes. That is no status: read on to the end.
+            False if the call takes no more writes, or was cancelled meanwhile. That is no status:
+            read on to the end.
         """
         ...
 

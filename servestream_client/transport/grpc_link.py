@@ -18,6 +18,7 @@ import grpc.aio
 
 from servestream_client.errors import RemoteProtocolError, printable
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
+from servestream_client.signals import being_cancelled
 from servestream_client.transport.base import LinkStatus
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
@@ -70,6 +71,10 @@ class GrpcLink:
         except _WRITE_FAILURES as error:
             logger.debug("write refused: %r", error)
             return False
+        except asyncio.CancelledError:
+            if await self._not_the_call():
+                raise
+            return False
         return True
 
     async def half_close(self) -> None:
@@ -77,6 +82,15 @@ class GrpcLink:
             await self._call.done_writing()
         except _WRITE_FAILURES as error:
             logger.debug("half-close refused: %r", error)
+
+    async def _not_the_call(self) -> bool:
+        """Whether a CancelledError means the running task, and not the call.
+
+        In both cases grpc.aio raises an exception of its own making, which anyio would not know
+        as its own; this raises anyio's, where it is that.
+        """
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        return being_cancelled() or not self._call.cancelled()
 
     async def frames(self) -> AsyncGenerator[ServerFrame, None]:
         try:
@@ -87,11 +101,7 @@ class GrpcLink:
         except grpc.aio.AioRpcError as error:
             logger.debug("call ended: %s", error.code())
         except asyncio.CancelledError:
-            # Either somebody cancelled the call, or somebody this task. In both cases grpc.aio
-            # raises an exception of its own making, which anyio would not know as its own.
-            await anyio.lowlevel.checkpoint_if_cancelled()
-            task = asyncio.current_task()
-            if task is None or task.cancelling() or not self._call.cancelled():
+            if await self._not_the_call():
                 raise
 
     async def status(self) -> LinkStatus:

@@ -7,7 +7,8 @@ enumeration's unknown value is its zero. What no frame can mean is the peer's pr
 from __future__ import annotations
 
 import enum
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from servestream_client.errors import ItemErrorKind, RemoteProtocolError, printable
 from servestream_client.protocol import frames as f
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 _E = TypeVar("_E", bound=enum.IntEnum)
+_T = TypeVar("_T")
 
 _DEFAULTS = f.Limits()
 _NUMBERS_END = 2**63
@@ -44,10 +46,12 @@ def _plain(encoding: int) -> None:
         raise RemoteProtocolError(f"payloads in encoding {encoding}, which was not agreed on")
 
 
-def _filled(run: pb.InputRun | pb.OutputRun) -> None:
+def _payloads(run: pb.InputRun | pb.OutputRun) -> list[bytes]:
     _plain(run.encoding)
-    if not run.payloads:
+    payloads: list[bytes] = run.payloads[:]  # quicker than list()
+    if not payloads:
         raise RemoteProtocolError("a run without payloads")
+    return payloads
 
 
 def _number(value: int, count: int = 1) -> int:
@@ -102,13 +106,11 @@ def _token_from_wire(token: pb.StateToken) -> f.StateToken:
 
 
 def client_frame_to_wire(frame: f.ClientFrame) -> pb.ClientFrame:
-    message = pb.ClientFrame(
-        frames_read=frame.frames_read,
-        want_token=frame.want_token,
-        taken_through=frame.taken_through,
-    )
+    message = pb.ClientFrame(frames_read=frame.frames_read, taken_through=frame.taken_through)
+    if frame.want_token:
+        message.want_token = True
     for run in frame.inputs:
-        _run_to_wire(run, message.inputs.add())
+        _run_to_wire(run, message.inputs.add(first_number=run.first_number))
     for numbers in frame.cancelled:
         message.cancelled.add(first=numbers.first, last=numbers.last)
     if frame.open is not None:
@@ -128,25 +130,10 @@ def client_frame_from_wire(message: pb.ClientFrame) -> f.ClientFrame:
     Raises:
         RemoteProtocolError: the message means nothing.
     """
-    if len(message.cancelled) > _MAX_RANGES:
-        raise RemoteProtocolError(f"{len(message.cancelled)} ranges cancelled in one frame")
-    return f.ClientFrame(
-        open=_open_from_wire(message.open) if message.HasField("open") else None,
-        inputs=[_run_from_wire(run) for run in message.inputs],
-        frames_read=message.frames_read,
-        credit=(
-            f.Credit(message.credit.outputs, message.credit.bytes)
-            if message.HasField("credit")
-            else None
-        ),
-        cancelled=[f.NumberRange(r.first, r.last) for r in message.cancelled],
-        want_token=message.want_token,
-        taken_through=message.taken_through,
-        end=f.ClientEnd(message.end.last_number) if message.HasField("end") else None,
-        heartbeat=(
-            _heartbeat_from_wire(message.heartbeat) if message.HasField("heartbeat") else None
-        ),
-    )
+    frame = f.ClientFrame()
+    for field, value in message.ListFields():
+        setattr(frame, field.name, _CLIENT_FRAME[field.name](value))
+    return frame
 
 
 def _open_to_wire(opened: f.Open) -> pb.Open:
@@ -198,9 +185,9 @@ def _open_from_wire(message: pb.Open) -> f.Open:
 
 
 def _run_to_wire(run: f.InputRun, message: pb.InputRun) -> None:
-    message.first_number = run.first_number
     message.payloads.extend(run.payloads)
-    message.first_start_index = run.first_start_index
+    if run.first_start_index:
+        message.first_start_index = run.first_start_index
     for m in run.metadata:
         message.metadata.add(
             deadline_ms=m.deadline_ms,
@@ -212,21 +199,28 @@ def _run_to_wire(run: f.InputRun, message: pb.InputRun) -> None:
 
 
 def _run_from_wire(run: pb.InputRun) -> f.InputRun:
-    _filled(run)
-    if run.metadata and len(run.metadata) != len(run.payloads):
-        raise RemoteProtocolError(f"metadata for {len(run.metadata)} of {len(run.payloads)} inputs")
-    payloads = list(run.payloads)
+    payloads = _payloads(run)
+    first = _number(run.first_number, len(payloads))
+    metadata = run.metadata
+    if not metadata:
+        return f.InputRun(first, payloads, run.first_start_index)
+    if len(metadata) != len(payloads):
+        raise RemoteProtocolError(f"metadata for {len(metadata)} of {len(payloads)} inputs")
     return f.InputRun(
-        _number(run.first_number, len(payloads)),
+        first,
         payloads,
         run.first_start_index,
         [
             f.ItemMetadata(m.deadline_ms, m.priority, m.traceparent, m.tracestate, m.key)
-            for m in run.metadata
-        ]
-        if run.metadata
-        else (),
+            for m in metadata
+        ],
     )
+
+
+def _cancelled_from_wire(ranges: Sequence[pb.NumberRange]) -> list[f.NumberRange]:
+    if len(ranges) > _MAX_RANGES:
+        raise RemoteProtocolError(f"{len(ranges)} ranges cancelled in one frame")
+    return [f.NumberRange(numbers.first, numbers.last) for numbers in ranges]
 
 
 # ------------------------------------------------------------------ server frames
@@ -300,62 +294,40 @@ def server_frame_from_wire(message: pb.ServerFrame) -> f.ServerFrame:
     Raises:
         RemoteProtocolError: the message means nothing.
     """
-    return f.ServerFrame(
-        welcome=_welcome_from_wire(message.welcome) if message.HasField("welcome") else None,
-        refused=(
-            f.Refused(
-                _known(f.RefusalKind, message.refused.kind),
-                printable(message.refused.text),
-                _retry_after(message.refused),
-            )
-            if message.HasField("refused")
-            else None
-        ),
-        outputs=[_output_run(run) for run in message.outputs],
-        parts=[_output_part(part) for part in message.parts],
-        errors=[
-            f.ItemFailure(
-                _number(error.number),
-                _item_error_kind(error.kind),
-                printable(error.text),
-                error.index,
-                error.retryable,
-            )
-            for error in message.errors
-        ],
-        tokens=[_token_from_wire(token) for token in message.tokens],
-        frames_read=message.frames_read,
-        running=_running_from_wire(message.running) if message.HasField("running") else None,
-        drain=(
-            f.Drain(
-                message.drain.grace_ms,
-                [printable(endpoint, 500) for endpoint in message.drain.endpoints],
-            )
-            if message.HasField("drain")
-            else None
-        ),
-        error=(
-            f.StreamFailure(
-                _known(f.StreamErrorKind, message.error.kind),
-                printable(message.error.text),
-                _retry_after(message.error),
-            )
-            if message.HasField("error")
-            else None
-        ),
-        end=(
-            f.ServerEnd(
-                message.end.last_number,
-                message.end.inputs_received,
-                message.end.inputs_answered,
-            )
-            if message.HasField("end")
-            else None
-        ),
-        heartbeat=(
-            _heartbeat_from_wire(message.heartbeat) if message.HasField("heartbeat") else None
-        ),
+    frame = f.ServerFrame()
+    for field, value in message.ListFields():
+        setattr(frame, field.name, _SERVER_FRAME[field.name](value))
+    return frame
+
+
+def _refused_from_wire(message: pb.Refused) -> f.Refused:
+    return f.Refused(
+        _known(f.RefusalKind, message.kind), printable(message.text), _retry_after(message)
     )
+
+
+def _failure_from_wire(message: pb.ItemError) -> f.ItemFailure:
+    return f.ItemFailure(
+        _number(message.number),
+        _item_error_kind(message.kind),
+        printable(message.text),
+        message.index,
+        message.retryable,
+    )
+
+
+def _drain_from_wire(message: pb.Drain) -> f.Drain:
+    return f.Drain(message.grace_ms, [printable(endpoint, 500) for endpoint in message.endpoints])
+
+
+def _stream_error_from_wire(message: pb.StreamError) -> f.StreamFailure:
+    return f.StreamFailure(
+        _known(f.StreamErrorKind, message.kind), printable(message.text), _retry_after(message)
+    )
+
+
+def _server_end_from_wire(message: pb.ServerEnd) -> f.ServerEnd:
+    return f.ServerEnd(message.last_number, message.inputs_received, message.inputs_answered)
 
 
 def _retry_after(message: pb.Refused | pb.StreamError) -> int | None:
@@ -363,8 +335,7 @@ def _retry_after(message: pb.Refused | pb.StreamError) -> int | None:
 
 
 def _output_run(run: pb.OutputRun) -> f.OutputRun:
-    _filled(run)
-    payloads = list(run.payloads)
+    payloads = _payloads(run)
     return f.OutputRun(_number(run.first_number, len(payloads)), payloads)
 
 
@@ -421,3 +392,37 @@ def _running_from_wire(message: pb.Running) -> f.Running:
         count=message.count,
         blocked_on=_known(f.BlockedOn, message.blocked_on),
     )
+
+
+def _same(value: _T) -> _T:
+    return value
+
+
+_CLIENT_FRAME: dict[str, Callable[[Any], object]] = {
+    "open": _open_from_wire,
+    "inputs": lambda runs: [_run_from_wire(run) for run in runs[:]],
+    "frames_read": _same,
+    "credit": lambda credit: f.Credit(credit.outputs, credit.bytes),
+    "cancelled": _cancelled_from_wire,
+    "want_token": _same,
+    "taken_through": _same,
+    "end": lambda end: f.ClientEnd(end.last_number),
+    "heartbeat": _heartbeat_from_wire,
+}
+"""How each field is read that a client's message may have; one that it has not is the default."""
+
+_SERVER_FRAME: dict[str, Callable[[Any], object]] = {
+    "welcome": _welcome_from_wire,
+    "refused": _refused_from_wire,
+    "outputs": lambda runs: [_output_run(run) for run in runs[:]],
+    "parts": lambda parts: [_output_part(part) for part in parts],
+    "errors": lambda errors: [_failure_from_wire(error) for error in errors],
+    "tokens": lambda tokens: [_token_from_wire(token) for token in tokens],
+    "frames_read": _same,
+    "running": _running_from_wire,
+    "drain": _drain_from_wire,
+    "error": _stream_error_from_wire,
+    "end": _server_end_from_wire,
+    "heartbeat": _heartbeat_from_wire,
+}
+"""The same for a server's."""
