@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import IO, Any, Self
 import grpc.aio
 import psutil
 
-from benchmarks.wire import raw_pb2_grpc
+from benchmarks.wire import raw_pb2, raw_pb2_grpc
 from server_fixture.cluster import Ingress
 from server_fixture.fixture import FixtureError, ServeFixture
 from servestream_client import FlowControl, StreamClient
@@ -156,6 +157,7 @@ class ServeServers(Servers):
             servicers=SERVICERS,
             on_phase=say,
         )
+        self._direct: set[str] = set()
 
     def start(self) -> None:
         self.fixture.start()
@@ -166,7 +168,27 @@ class ServeServers(Servers):
     def require(self, application: str) -> str:
         if _builder(application) not in self.fixture.applications:
             self.fixture.deploy(_builder(application))
+        if self.mode is Mode.HAPROXY and application not in self._direct:
+            self._wait_until_direct(application)
+            self._direct.add(application)
         return self.fixture.target
+
+    def _wait_until_direct(self, application: str) -> None:
+        """Until HAProxy leads to a replica. Before, it leads to the default proxy, which streams
+        opened then would keep.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        with grpc.insecure_channel(self.fixture.target) as channel:
+            stub = raw_pb2_grpc.RawServiceStub(channel)
+            metadata = (("application", application),)
+            while True:
+                stub.Single(raw_pb2.SingleRequest(), metadata=metadata, timeout=START_SECONDS)
+                replicas = [p for p in self.carriers() if f":{application}:" in p.name()]
+                if any(map(_is_reached, replicas)):
+                    return
+                if time.monotonic() > deadline:
+                    raise ServerError("HAProxy does not lead to the replicas")
+                time.sleep(0.2)
 
     def carriers(self) -> list[psutil.Process]:
         return [each for each in self.fixture.processes() if _carries(each)]
@@ -181,6 +203,17 @@ def _carries(process: psutil.Process) -> bool:
     except psutil.Error:  # gone
         return False
     return bool(command) and Path(command[0]).name.startswith(_CARRIERS)
+
+
+def _is_reached(replica: psutil.Process) -> bool:
+    """Whether somebody is connected to a replica's own gRPC port."""
+    environment = replica.environ()
+    first = int(environment["RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT"])
+    last = int(environment["RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT"])
+    return any(
+        first <= connection.laddr.port <= last and connection.status == psutil.CONN_ESTABLISHED
+        for connection in replica.net_connections("tcp")
+    )
 
 
 def _builder(application: str) -> str:

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from enum import StrEnum
 
 import psutil
@@ -35,12 +35,22 @@ class Ingress(StrEnum):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses at the moment."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(closing(socket.socket())) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Ports on which nobody listens.
+
+    They lie below those that the system hands out by itself, of which any process may get one
+    before the port's user has bound it.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = 30_000 + secrets.randbelow(2_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
 
 
 def new_directory() -> str:
@@ -72,7 +82,7 @@ def environment(ingress: Ingress, directory: str, cluster_id: str) -> dict[str, 
         metrics, stats = free_ports(2)
         # Replicas listen on ports of a fixed range. With one range for each cluster, the HAProxy
         # of one never finds a replica of another behind a port it still remembers.
-        ports = 20_000 + 200 * secrets.randbelow(60)
+        ports = 20_000 + 200 * secrets.randbelow(50)
         settings |= {
             "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports),
             "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports + 99),
