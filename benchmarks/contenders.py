@@ -51,7 +51,8 @@ def one_message(raw: RawConnection) -> Call:
 
         returned = 0
         async with beside(write()):
-            async for _ in stream:
+            async for reply in stream:
+                _ = reply.payload  # which is what a caller wants of it
                 returned += 1
         return returned
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from google.protobuf.message import DecodeError
 
 from servestream_client.errors import RemoteProtocolError, describe
-from servestream_client.protocol.frames import Open, RefusalKind, StreamErrorKind
+from servestream_client.protocol.frames import ClientFrame, Open, RefusalKind, StreamErrorKind
 from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.protocol.states import ServerState
 from servestream_client.server.admission import Refuse
@@ -103,7 +103,10 @@ class AttemptRunner:
             while not session.over:
                 frame = session.next_frame()
                 if frame is not None:
-                    yield server_frame_to_wire(frame)
+                    message = server_frame_to_wire(frame)
+                    del frame  # it may be megabytes, which nobody should hold while he waits
+                    yield message
+                    del message
                     self._workers.offer(self)  # what went out makes room for what waits
                 elif not await self._wait(loop):
                     return
@@ -165,9 +168,10 @@ class AttemptRunner:
                 if session.over:
                     continue
                 try:
-                    await self._take_in(message)
+                    await self._take_in(client_frame_from_wire(message))
                 except RemoteProtocolError as error:
                     self._blame(str(error))
+                del message  # its payloads are not to be held while waiting for the next
                 cancelled = session.take_cancelled()
                 if cancelled:
                     self._workers.cancel(self, cancelled)
@@ -185,9 +189,9 @@ class AttemptRunner:
         logger.warning("the client broke the protocol: %s", text)
         self._give_up(StreamErrorKind.PROTOCOL, text)
 
-    async def _take_in(self, message: pb.ClientFrame) -> None:
+    async def _take_in(self, frame: ClientFrame) -> None:
         session = self.session
-        session.receive(client_frame_from_wire(message))
+        session.receive(frame)
         if session.state is ServerState.DECIDING and session.opened is not None:
             await self._decide(session.opened)
 

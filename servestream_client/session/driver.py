@@ -451,6 +451,7 @@ class _Exchange:
                 try:
                     session.receive(self._attempt, frame)
                 finally:
+                    del frame  # its payloads are not to be held while waiting for the next
                     self._limit_the_rest()
                     self._changed()
 

@@ -97,7 +97,10 @@ class GrpcLink:
             async for message in self._call:
                 if message is None:  # grpc.aio's word for a message that does not parse
                     raise RemoteProtocolError("a message that is no frame")
-                yield server_frame_from_wire(message)
+                frame = server_frame_from_wire(message)
+                del message  # it may be megabytes, which nobody should hold while he waits
+                yield frame
+                del frame
         except grpc.aio.AioRpcError as error:
             logger.debug("call ended: %s", error.code())
         except asyncio.CancelledError:
