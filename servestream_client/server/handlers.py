@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeGuard, cast
@@ -268,15 +268,24 @@ class _Batches:
         )
 
     async def handle(self, call: Call, parts: Sequence[Part]) -> None:
-        values = [_decoded(self._codec, payload) for part in parts for payload in part.run.payloads]
-        sound = [value for value in values if value.__class__ is not _Failure]
-        results = iter(await self._results(call, parts, sound) if sound else ())
-        each = iter(values)
+        payloads = [payload for part in parts for payload in part.run.payloads]
+        values, undecoded = _decoded_all(self._codec, payloads)
+        if undecoded is None:
+            results = iter(await self._results(call, parts, values))
+        else:
+            results = await self._results_of_sound(call, parts, payloads)
         for attempt, run in parts:
-            own = islice(each, len(run.payloads))
-            _Answers(attempt.session, run.first, self._codec).add_all(
-                [value if isinstance(value, _Failure) else next(results) for value in own]
-            )
+            own = list(islice(results, len(run.payloads)))
+            _Answers(attempt.session, run.first, self._codec).add_all(own)
+
+    async def _results_of_sound(
+        self, call: Call, parts: Sequence[Part], payloads: Sequence[bytes]
+    ) -> Iterator[object]:
+        """The same, where there are inputs that cannot be decoded: these fail in their places."""
+        values = [_decoded(self._codec, payload) for payload in payloads]
+        sound = [value for value in values if not isinstance(value, _Failure)]
+        results = iter(await self._results(call, parts, sound) if sound else ())
+        return (value if isinstance(value, _Failure) else next(results) for value in values)
 
     async def _results(
         self, call: Call, parts: Sequence[Part], values: list[object]

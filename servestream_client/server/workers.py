@@ -71,7 +71,8 @@ class Call:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self._task = asyncio.current_task()
-        self._wanted: dict[Attempt, set[int]] = {}
+        self._parts: list[Part] = []
+        self._wanted: dict[Attempt, set[int]] | None = None  # of the parts; None: all of them
         self._stopped = False
         self._watched: tuple[Part, Callable[[], None]] | None = None
         self._looking: asyncio.Handle
@@ -83,7 +84,7 @@ class Call:
             Cancelled: all those inputs were cancelled, or their streams are over.
         """
         if interruptible:
-            self._want(parts)
+            self._parts += parts
         self._workers.suspended(self, parts)
         try:
             return await code
@@ -116,7 +117,7 @@ class Call:
         if self._watched is not None:
             (part, waits), self._watched = self._watched, None
             waits()
-            self._want([part])
+            self._parts.append(part)
             self._workers.suspended(self, [part])
 
     def __enter__(self) -> None:
@@ -135,13 +136,9 @@ class Call:
         if stopped and isinstance(exc, asyncio.CancelledError):
             raise Cancelled from None
 
-    def _want(self, parts: Iterable[Part]) -> None:
-        for attempt, run in parts:
-            numbers = self._wanted.setdefault(attempt, set())
-            numbers.update(range(run.first, run.last + 1))
-
     def _end(self) -> None:
-        self._wanted.clear()
+        self._parts.clear()
+        self._wanted = None
         if self._stopped and self._task is not None:
             while self._task.uncancel():
                 pass
@@ -152,8 +149,13 @@ class Call:
         """Nobody wants these inputs any more, or none of the attempt's: cancel what computes
         nothing else. Once is enough: user code gets its time to clean up.
         """
-        if attempt not in self._wanted:
+        if all(part.attempt is not attempt for part in self._parts):
             return
+        if self._wanted is None:
+            self._wanted = {}
+            for part in self._parts:
+                own = self._wanted.setdefault(part.attempt, set())
+                own.update(range(part.run.first, part.run.last + 1))
         if numbers is None:
             self._wanted[attempt].clear()
         else:
