@@ -72,7 +72,7 @@ class GrpcLink:
             logger.debug("write refused: %r", error)
             return False
         except asyncio.CancelledError:
-            if await self._not_the_call():
+            if await _task_is_cancelled():
                 raise
             return False
         return True
@@ -82,15 +82,6 @@ class GrpcLink:
             await self._call.done_writing()
         except _WRITE_FAILURES as error:
             logger.debug("half-close refused: %r", error)
-
-    async def _not_the_call(self) -> bool:
-        """Whether a CancelledError means the running task, and not the call.
-
-        In both cases grpc.aio raises an exception of its own making, which anyio would not know
-        as its own; this raises anyio's, where it is that.
-        """
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        return being_cancelled() or not self._call.cancelled()
 
     async def frames(self) -> AsyncGenerator[ServerFrame, None]:
         try:
@@ -104,7 +95,7 @@ class GrpcLink:
         except grpc.aio.AioRpcError as error:
             logger.debug("call ended: %s", error.code())
         except asyncio.CancelledError:
-            if await self._not_the_call():
+            if await _task_is_cancelled():
                 raise
 
     async def status(self) -> LinkStatus:
@@ -114,6 +105,16 @@ class GrpcLink:
 
     def cancel(self) -> None:
         self._call.cancel()
+
+
+async def _task_is_cancelled() -> bool:
+    """Whether a CancelledError means the running task, and not the call that it waits for.
+
+    In both cases grpc.aio raises an exception of its own making, which anyio would not know as its
+    own; this raises anyio's, where it is that.
+    """
+    await anyio.lowlevel.checkpoint_if_cancelled()
+    return being_cancelled()
 
 
 class _Connection:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from conftest import FaultyEcho
-from helpers import collect, numbered
+from helpers import collect, numbered, until
 
 from servestream_client import (
     FlowControl,
@@ -15,6 +15,8 @@ from servestream_client import (
     ServerFailedError,
     StreamClient,
 )
+from servestream_client.config import MIB
+from servestream_client.testing.faults import Garbage
 from servestream_client.wire import stream_pb2 as pb
 
 QUICK = RetryPolicy(attempts=3, connect_attempts=3, initial=0.001, maximum=0.001)
@@ -290,3 +292,38 @@ async def test_a_drain_moves_the_stream_without_an_error(listen, plan):
         stream = client.stream(inputs())
         assert await collect(stream) == numbered(200)
         assert calls == stream.statistics().attempts == 2
+
+
+async def test_a_write_that_is_under_way_when_its_attempt_breaks_is_no_fault_of_the_inputs(listen):
+    """A lone input is sent by the task that pulls the inputs."""
+    calls: list[int] = []
+    pulled = asyncio.Event()
+    limits = pb.Limits(item_bytes=6 * MIB, window_bytes=6 * MIB, frame_bytes=7 * MIB)
+    welcome = pb.ServerFrame(
+        welcome=pb.Welcome(protocol_version=1, replica="scripted", limits=limits)
+    )
+
+    async def serve(requests, context):
+        calls.append(1)
+        await anext(aiter(requests))
+        yield welcome
+        if len(calls) == 1:
+            await pulled.wait()
+            yield Garbage()  # nobody reads the input, which does not fit into any buffer
+            await asyncio.Event().wait()
+        await received_all(requests)
+        yield run(1, b"answer")
+        yield end(1, 1, 1)
+        async for _ in requests:
+            pass
+
+    async def inputs():
+        await until(lambda: stream.statistics().replica == "scripted")
+        pulled.set()
+        yield bytes(6 * MIB)
+
+    flow = FlowControl(max_item_bytes=6 * MIB, window_bytes=6 * MIB)
+    async with StreamClient(await listen(serve), retry=QUICK, flow=flow) as client:
+        stream = client.stream(inputs())
+        assert await collect(stream) == [b"answer"]
+    assert len(calls) == 2
