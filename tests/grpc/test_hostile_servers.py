@@ -298,7 +298,7 @@ async def test_a_write_that_is_under_way_when_its_attempt_breaks_is_no_fault_of_
     """A lone input is sent by the task that pulls the inputs."""
     calls: list[int] = []
     pulled = asyncio.Event()
-    limits = pb.Limits(item_bytes=6 * MIB, window_bytes=6 * MIB, frame_bytes=7 * MIB)
+    limits = pb.Limits(item_bytes=6 * MIB, window_bytes=8 * MIB, frame_bytes=7 * MIB)
     welcome = pb.ServerFrame(
         welcome=pb.Welcome(protocol_version=1, replica="scripted", limits=limits)
     )
@@ -322,7 +322,7 @@ async def test_a_write_that_is_under_way_when_its_attempt_breaks_is_no_fault_of_
         pulled.set()
         yield bytes(6 * MIB)
 
-    flow = FlowControl(max_item_bytes=6 * MIB, window_bytes=6 * MIB)
+    flow = FlowControl(max_item_bytes=6 * MIB, window_bytes=8 * MIB)
     async with StreamClient(await listen(serve), retry=QUICK, flow=flow) as client:
         stream = client.stream(inputs())
         assert await collect(stream) == [b"answer"]
