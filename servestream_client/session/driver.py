@@ -334,6 +334,8 @@ class StreamDriver:
             suspects = session.suspects if self._on_break is not None else ()
         finally:
             self._exchange = None
+            if exchange.unanswered:
+                link.avoid_connection()
             link.cancel()
             session.lost(attempt)
         if verdict is None:
@@ -426,6 +428,11 @@ class _Exchange:
     def timed_out(self) -> bool:
         """Whether a limit ended the exchange, and not the call."""
         return self._scope.cancelled_caught
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the limit passed before anything came."""
+        return self.timed_out and not self._answered
 
     async def run(self) -> None:
         """Until the call is over, a limit passed, or the server broke the protocol."""

@@ -63,6 +63,10 @@ class Link(Protocol):
         """How the call ended; call it once `frames` is exhausted."""
         ...
 
+    def avoid_connection(self) -> None:
+        """The call got no answer for as long as anybody waits: open no others beside it."""
+        ...
+
     def cancel(self) -> None:
         """End the call now, from this side. Harmless on a call that is over."""
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TypeAlias
 
 import anyio.lowlevel
@@ -60,10 +60,16 @@ def channel_options(max_frame_bytes: int) -> list[tuple[str, int]]:
 
 
 class GrpcLink:
-    """One call of ``servestream.v1.StreamService/Stream``."""
+    """One call of ``servestream.v1.StreamService/Stream``.
 
-    def __init__(self, call: _Call) -> None:
+    Args:
+        call: the call.
+        avoid: keeps further calls from the call's connection.
+    """
+
+    def __init__(self, call: _Call, avoid: Callable[[], None]) -> None:
         self._call = call
+        self.avoid_connection = avoid
 
     async def send(self, frame: ClientFrame) -> bool:
         try:
@@ -124,13 +130,18 @@ class _Connection:
         self.channel = channel
         self.stub: pb_grpc.StreamServiceAsyncStub = pb_grpc.StreamServiceStub(channel)  # type: ignore[assignment]
         self.calls = 0
+        self.avoided = False
+
+    def avoid(self) -> None:
+        self.avoided = True
 
 
 class GrpcTransport:
     """Channels to one target. Make and use it on one event loop.
 
     A peer lets only so many calls share a connection, and further ones wait without a word
-    (HAProxy: 100); so another connection is opened in time, and closed when it is not needed.
+    (HAProxy: 100); so another connection is opened in time, and closed when it is not needed. One
+    on which a call waited in vain takes no further calls: it may have a connection's trouble.
 
     Args:
         target: ``host:port``, or any gRPC target name.
@@ -164,7 +175,7 @@ class GrpcTransport:
 
     def open(self) -> GrpcLink:
         for connection in self._connections:
-            if connection.calls < self._most_calls:
+            if connection.calls < self._most_calls and not connection.avoided:
                 break
         else:
             connection = self._connect()
@@ -172,7 +183,7 @@ class GrpcTransport:
         connection.calls += 1
         call = connection.stub.Stream(metadata=self._metadata)
         call.add_done_callback(lambda _: self._ended(connection))
-        return GrpcLink(call)
+        return GrpcLink(call, connection.avoid)
 
     async def aclose(self) -> None:
         connections, self._connections = self._connections, []
@@ -193,8 +204,10 @@ class GrpcTransport:
     def _ended(self, connection: _Connection) -> None:
         """A call is over; whoever waited may take its place."""
         connection.calls -= 1
-        if connection.calls or connection not in self._connections[1:]:
+        if connection.calls or connection not in self._connections:
             return
+        if connection is self._connections[0] and not connection.avoided:
+            return  # one is kept
         self._connections.remove(connection)
         closing = asyncio.ensure_future(connection.channel.close(grace=None))
         self._closing.add(closing)

@@ -60,6 +60,9 @@ class MemoryLink:
     async def status(self) -> LinkStatus:
         return self._status
 
+    def avoid_connection(self) -> None:
+        """There is none."""
+
     def cancel(self) -> None:
         self._outgoing.close()
         self._incoming.close()

@@ -20,7 +20,7 @@ from servestream_client.protocol.frames import (
 from servestream_client.session.driver import StreamDriver, Target
 from servestream_client.session.pump import InputPump
 from servestream_client.session.stream import PredictionStream
-from servestream_client.transport.memory import CallFailed, MemoryTransport
+from servestream_client.transport.memory import CallFailed, MemoryLink, MemoryTransport
 
 QUICK = RetryPolicy(attempts=3, connect_attempts=3, initial=0.0001, maximum=0.0001)
 ITEMS = [b"%d" % number for number in range(1, 51)]
@@ -169,6 +169,36 @@ async def test_inputs_travel_with_the_open_only_to_who_welcomed_before():
     driver = drive(server, items=ITEMS[:4])
     assert await run(driver) == ITEMS[:4]
     assert [bool(frame.inputs) for frame in opens] == [False, True, True, False, True]
+
+
+@pytest.mark.parametrize("greets", [False, True])
+async def test_only_a_call_without_any_answer_speaks_against_its_connection(greets):
+    avoided: list[MemoryLink] = []
+    links: list[MemoryLink] = []
+
+    class Noting(MemoryLink):
+        def avoid_connection(self) -> None:
+            avoided.append(self)
+
+    class Transport(MemoryTransport):
+        def open(self) -> MemoryLink:
+            links.append(Noting(self._server))
+            return links[-1]
+
+    async def server(requests):
+        if len(links) > 1:
+            async for frame in answers(requests, len(ITEMS)):
+                yield frame
+        elif greets:
+            yield ServerFrame(refused=Refused(RefusalKind.OVERLOADED, "", 0))
+        else:
+            await asyncio.Event().wait()
+
+    policy = RetryPolicy(open_timeout=0.01, initial=0.0001, maximum=0.0001)
+    driver = drive(server, retry=policy)
+    driver._transport = Transport(server)
+    assert await run(driver) == ITEMS
+    assert avoided == ([] if greets else links[:1])
 
 
 async def test_a_bug_in_the_transport_surfaces_and_does_not_hang():

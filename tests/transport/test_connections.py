@@ -121,6 +121,31 @@ async def test_the_first_connection_stays(channels):
     assert places(open_calls(connections, 1), channels) == [0]
 
 
+async def test_a_connection_on_which_a_call_waited_in_vain_takes_no_further_calls(channels):
+    connections = transport(3)
+    links = [connections.open() for _ in range(2)]
+    links[0].avoid_connection()
+    links[0]._call.end()
+    assert places(open_calls(connections, 2), channels) == [1, 1]
+    assert (connections.connections, channels[0].closing) == (2, False)  # one call goes on
+    links[1]._call.end()
+    await a_turn()
+    assert channels[0].closed
+    assert connections.connections == 1
+    assert places(open_calls(connections, 2), channels) == [1, 2]
+
+
+async def test_the_only_connection_is_given_up_as_well(channels):
+    connections = transport(3)
+    link = connections.open()
+    link.avoid_connection()
+    link._call.end()
+    await a_turn()
+    assert channels[0].closed
+    assert connections.connections == 0
+    assert places(open_calls(connections, 1), channels) == [1]
+
+
 async def test_a_connection_that_is_closing_takes_no_call(channels):
     connections = transport(1)
     _, second = open_calls(connections, 2)
