@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import grpc.aio
+
 from benchmarks.bench import Bench, Settings, Suite
 from benchmarks.machine import environment
 from benchmarks.results import Record, Results
@@ -67,6 +69,9 @@ def run(
     # One event loop for all of it: what gRPC still has to say of calls that were cancelled goes to
     # their loop, and raises in the next one if theirs is closed.
     with asyncio.Runner() as runner:
+        # And one channel for all of it: with the last one, gRPC waits for its own thread to end,
+        # for ever if it still waits for a call on a connection that HAProxy does not serve.
+        idle = runner.run(_idle_channel())
         for mode, group in planned:
             names = ", ".join(suite.name for suite in group.suites)
             try:
@@ -90,6 +95,7 @@ def run(
                 failures.append(f"{mode}: {names}: {error}")
                 terminal.problem(failures[-1])
             done += len(group.suites)
+        runner.run(idle.close())
     return failures
 
 
@@ -110,6 +116,11 @@ def _bench(
     return Bench(
         servers, settings, record, say=say, show=lambda each: terminal.measured(record, each)
     )
+
+
+async def _idle_channel() -> grpc.aio.Channel:
+    """A channel that is never used, and so connects to nothing."""
+    return grpc.aio.insecure_channel("localhost:1")
 
 
 def _measure(runner: asyncio.Runner, suite: Suite, bench: Bench) -> str:

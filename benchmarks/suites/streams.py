@@ -28,8 +28,9 @@ Request = TypeVar("Request")
 ITEM = bytes(range(100))
 APPLICATION = "echo"
 COUNTS = (1, 10, 100, 500)
-ON_A_CONNECTION = 100
-"""Raw streams; HAProxy lets no more through. A client opens further connections by itself."""
+ON_A_CONNECTION = 50
+"""Raw streams; HAProxy lets no more than 100 through, and may serve none any more on a connection
+on which so many were cancelled. A client opens further connections by itself."""
 UNANSWERED = 128
 """Raw messages, over all streams; but at least `LEAST_UNANSWERED` of each."""
 LEAST_UNANSWERED = 4
