@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 
+import grpc.aio
+
 from benchmarks.measure import MeasurementError
 
 BEGIN_SECONDS = 60.0
@@ -72,5 +74,11 @@ def _all_run(tasks: Sequence[asyncio.Task[None]], what: str) -> None:
     ended = [task for task in tasks if task.done()]
     if ended:
         error = None if ended[0].cancelled() else ended[0].exception()
-        why = f"first of all {type(error).__name__}: {error}" if error else "without an error"
+        why = f"first of all {_in_words(error)}" if error else "without an error"
         raise MeasurementError(f"{len(ended)} of {len(tasks)} {what} ended, {why}") from error
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return f"{type(error).__name__}: {error}"

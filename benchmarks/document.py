@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -110,8 +111,8 @@ def _figures(results: Results, suite: str) -> Iterator[str]:
         )
         yield _row(name, *cells)
     for mode, record in records.items():
-        for note in record.notes:
-            yield f"\n{HEADS[mode]}: {note}."
+        for note, times in Counter(record.notes).items():
+            yield f"\n{HEADS[mode]}: {note}{f' ({times} times)' if times > 1 else ''}."
 
 
 def cell(record: Record, measurement: Measurement) -> str:

@@ -368,7 +368,7 @@ class StreamDriver:
         if session.complete and session.accepted:
             return None
         if session.state is ClientState.REFUSED and session.refusal is not None:
-            verdict = classify_refusal(session.refusal)
+            verdict = classify_refusal(session.refusal, stranger=stranger)
             self._target.known |= verdict.decision is not Decision.FAIL
             return verdict
         if session.complete:

@@ -290,10 +290,16 @@ _FINAL_REFUSALS: dict[RefusalKind, type[StreamError]] = {
 }
 
 
-def classify_refusal(refused: Refused) -> Verdict:
-    """What a refused frame means, or a welcome that does not fit this client."""
+def classify_refusal(refused: Refused, *, stranger: bool) -> Verdict:
+    """What a refused frame means, or a welcome that does not fit this client.
+
+    Another application at a target that was right before is one that got the port of a replica
+    that died: the ingress will learn of it (docs/serve.md).
+    """
     reason = f"the server refused the stream ({refused.kind.name.lower()}): {refused.text}"
     final = _FINAL_REFUSALS.get(refused.kind)
+    if refused.kind is RefusalKind.APPLICATION and not stranger:
+        return Verdict(Decision.RESUME, reason, WrongApplicationError)
     if final is not None:
         return Verdict(Decision.FAIL, reason, final)
     return Verdict(Decision.WAIT, reason, retry_after=_seconds(refused.retry_after_ms))

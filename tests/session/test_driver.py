@@ -6,7 +6,13 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from servestream_client import FlowControl, RetriesExhaustedError, RetryPolicy, StreamError
+from servestream_client import (
+    FlowControl,
+    RetriesExhaustedError,
+    RetryPolicy,
+    StreamError,
+    WrongApplicationError,
+)
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import (
     ClientFrame,
@@ -148,6 +154,27 @@ async def test_a_refusal_that_passes_makes_the_server_known():
 
     policy = RetryPolicy(attempts=10, connect_attempts=2, initial=0.0001, maximum=0.0001)
     assert await run(drive(server, retry=policy)) == ITEMS
+
+
+@pytest.mark.parametrize("welcomed", [True, False])
+async def test_another_application_is_passing_only_where_the_stream_was_welcome(welcomed):
+    """Behind HAProxy another application's replica may have got the port of one that died."""
+    calls = itertools.count(0 if welcomed else 1)
+
+    async def server(requests):
+        call = next(calls)
+        if 1 <= call <= 2:
+            yield ServerFrame(refused=Refused(RefusalKind.APPLICATION, "this is another"))
+            return
+        async for frame in answers(requests, 3 if call == 0 else len(ITEMS)):
+            yield frame
+
+    driver = drive(server)
+    if welcomed:
+        assert await run(driver) == ITEMS
+    else:
+        with pytest.raises(WrongApplicationError):
+            await run(driver)
 
 
 async def test_inputs_travel_with_the_open_only_to_who_welcomed_before():

@@ -97,13 +97,22 @@ def test_every_row_can_be_reached():
 
 @pytest.mark.parametrize("kind", RefusalKind)
 def test_refusals_are_final_unless_they_pass(kind):
-    verdict = classify_refusal(Refused(kind, "because", 1500))
+    verdict = classify_refusal(Refused(kind, "because", 1500), stranger=True)
     passing = {RefusalKind.UNSPECIFIED, RefusalKind.OVERLOADED, RefusalKind.DRAINING}
     assert (verdict.decision is Decision.WAIT) == (kind in passing)
     assert (verdict.decision is Decision.FAIL) == (kind not in passing)
     assert "because" in verdict.reason
     if kind in passing:
         assert verdict.retry_after == 1.5
+
+
+@pytest.mark.parametrize("kind", RefusalKind)
+def test_only_another_application_may_pass_where_the_client_was_welcome(kind):
+    known = classify_refusal(Refused(kind, "because", 1500), stranger=False)
+    if kind is RefusalKind.APPLICATION:
+        assert (known.decision, known.error) == (Decision.RESUME, errors.WrongApplicationError)
+    else:
+        assert known == classify_refusal(Refused(kind, "because", 1500), stranger=True)
 
 
 @pytest.mark.parametrize("kind", StreamErrorKind)
