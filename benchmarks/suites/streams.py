@@ -24,6 +24,7 @@ from benchmarks.wire import raw_pb2 as pb
 from servestream_client import StreamClient
 
 Request = TypeVar("Request")
+Reply = TypeVar("Reply")
 
 ITEM = bytes(range(100))
 APPLICATION = "echo"
@@ -82,13 +83,8 @@ def one_message(raw: RawConnection) -> Consume:
         call = raw.stub.Items(metadata=raw.metadata)
         pace = Pace(tally.workers)
         async with _endless(call, lambda: pb.ItemsRequest(payload=ITEM), pace):
-            first = True
-            async for _ in call:
-                pace.answered()
+            async for _ in _paced(call, pace, tally):
                 tally.outputs += 1
-                if first:
-                    tally.has_begun()
-                    first = False
 
     return consume
 
@@ -101,14 +97,9 @@ def by_hand(raw: RawConnection) -> Consume:
         call = raw.stub.Batches(metadata=raw.metadata)
         pace = Pace(tally.workers)
         async with _endless(call, lambda: pb.BatchesRequest(payloads=items), pace):
-            first = True
-            async for reply in call:
-                pace.answered()
+            async for reply in _paced(call, pace, tally):
                 for _ in reply.payloads:
                     tally.outputs += 1
-                if first:
-                    tally.has_begun()
-                    first = False
 
     return consume
 
@@ -145,6 +136,19 @@ async def _endless(
     finally:
         writing.cancel()
         call.cancel()
+
+
+async def _paced(
+    call: grpc.aio.StreamStreamCall[Any, Reply], pace: Pace, tally: Tally
+) -> AsyncIterator[Reply]:
+    """A call's messages, each making room for another; the first says that it has begun."""
+    first = True
+    async for reply in call:
+        pace.answered()
+        yield reply
+        if first:
+            tally.has_begun()
+            first = False
 
 
 def counting(connect: Connect, streams: int, seconds: float) -> Way:

@@ -351,11 +351,6 @@ class ClientSession:
         return waiting + sum(not failed.sent for failed in self._failures.values())
 
     @property
-    def in_flight(self) -> int:
-        """How many inputs the present attempt has sent and not had answered."""
-        return self._attempt.in_flight_items if self._attempt is not None else 0
-
-    @property
     def sent_through(self) -> int:
         """Every input up to this one was sent at least once, or failed on this side."""
         return self._sent_through

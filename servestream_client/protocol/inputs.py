@@ -82,4 +82,6 @@ class OpenInputs:
 
     def clear(self) -> None:
         """Forget all."""
-        self.__init__()  # type: ignore[misc]
+        self.size = 0
+        self._firsts.clear()
+        self._stretches.clear()

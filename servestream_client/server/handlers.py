@@ -25,6 +25,8 @@ from servestream_client.signals import being_cancelled
 
 __all__ = ["batch_handler", "item_handler"]
 
+_BYTES = {bytes}
+
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
@@ -121,9 +123,6 @@ class _Answers:
         """The next input has failed."""
         self._session.fail(self.next, failure.kind, failure.text)
         self.next += 1
-
-
-_BYTES = {bytes}
 
 
 def _decoded(codec: Codec[Any, Any], payload: bytes) -> object:
