@@ -53,6 +53,7 @@ GOALS: dict[tuple[str, str], _Goals] = {
     ("predict", "1000 callers"): {Mode.PROXY: Goal(50)},
     ("pause", "beyond the raw stub"): {ANY: Goal(50, at_most=True)},
     ("memory", "growth, ours"): {ANY: Goal(32, at_most=True)},
+    ("blocking", "blocking over async"): {Mode.PROXY: Goal(0.5)},
     ("growth", "1,000,000 items"): {ANY: Goal(1.2, at_most=True)},
 }
 """By suite and figure, and then by mode."""

@@ -22,7 +22,7 @@ import psutil
 from benchmarks.wire import raw_pb2, raw_pb2_grpc
 from server_fixture.cluster import Ingress
 from server_fixture.fixture import FixtureError, ServeFixture
-from servestream_client import FlowControl, StreamClient
+from servestream_client import FlowControl, StreamClient, SyncStreamClient
 from servestream_client.codecs import Codec
 
 SERVICERS = ("benchmarks.wire.raw_pb2_grpc.add_RawServiceServicer_to_server",)
@@ -81,6 +81,10 @@ class Servers(ABC):
         if codec is None:
             return StreamClient(target, application=application, flow=flow)
         return StreamClient(target, application=application, flow=flow, codec=codec)
+
+    def blocking_client(self, application: str) -> SyncStreamClient[bytes, bytes]:
+        """A blocking client of an application."""
+        return SyncStreamClient(self.require(application), application=application)
 
     def raw(self, application: str) -> RawConnection:
         """A channel and a generated stub for an application."""

@@ -433,18 +433,18 @@ BUGS = (
     Bug(
         "a failure overtakes outputs that had arrived",
         "session/stream.py",
-        "            run = driver.session.take_run(_LONGEST_RUN)\n",
+        "            run = driver.session.take_run(self._longest_run)\n",
         "            if driver.error is not None:\n"
         "                self._conclude(driver.error)\n"
-        "            run = driver.session.take_run(_LONGEST_RUN)\n",
+        "            run = driver.session.take_run(self._longest_run)\n",
         "session/test_driver.py::test_what_had_arrived_comes_before_the_failure",
     ),
     Bug(
         "an item's failure is lost when the wait for the close is cancelled",
         "session/stream.py",
         "self._failed = problem  # not forgotten should this task be cancelled while it closes\n"
-        "        await self.aclose()",
-        "await self.aclose()\n        self._failed = problem",
+        "        await self._aclose()",
+        "await self._aclose()\n        self._failed = problem",
         "grpc/test_user_code.py::test_an_item_error_is_not_lost_to_a_cancelled_wait",
     ),
     # ------------------------------------------------------------------ single predictions

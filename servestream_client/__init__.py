@@ -9,6 +9,11 @@ docs/protocol.md for what travels between them.
 """
 
 import logging
+import os
+
+# Before gRPC is imported: its handlers around fork() crash the child of a process in which grpc.aio
+# is at work (docs/decisions/0008). Whoever wants them sets the variable.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from servestream_client.client import StreamClient
 from servestream_client.codecs import BytesCodec, Codec, ProtobufCodec
@@ -40,6 +45,7 @@ from servestream_client.errors import (
     WrongEventLoopError,
 )
 from servestream_client.session.stream import PredictionStream, StreamStatistics
+from servestream_client.sync import SyncPredictionStream, SyncStreamClient
 from servestream_client.version import __version__
 
 __all__ = [
@@ -71,6 +77,8 @@ __all__ = [
     "StreamError",
     "StreamStatistics",
     "StreamTimeoutError",
+    "SyncPredictionStream",
+    "SyncStreamClient",
     "UnreachableError",
     "VersionMismatchError",
     "WrongApplicationError",

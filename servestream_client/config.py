@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from servestream_client.errors import ConfigurationError
 
-__all__ = ["FlowControl", "RetryPolicy"]
+__all__ = ["FlowControl", "RetryPolicy", "check_timeout"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -16,6 +16,14 @@ MIB = 1024 * KIB
 def _require(holds: bool, message: str) -> None:
     if not holds:
         raise ConfigurationError(message)
+
+
+def check_timeout(timeout: float | None) -> None:
+    """
+    Raises:
+        ConfigurationError: it is neither a time in seconds nor None.
+    """
+    _require(timeout is None or timeout > 0, "timeout must be positive, or None")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,5 +35,8 @@ class Signal:
 
 def being_cancelled() -> bool:
     """Whether the running task itself is being cancelled, and not something that it awaits."""
-    task = asyncio.current_task()
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # in a thread without an event loop
+        return False
     return task is not None and task.cancelling() > 0

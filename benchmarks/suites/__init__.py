@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.bench import Suite
 from benchmarks.suites import (
     batching,
+    blocking,
     growth,
     imports,
     latency,
@@ -29,6 +30,7 @@ SUITES: dict[str, Suite] = {
         growth.SUITE,
         imports.SUITE,
         batching.SUITE,
+        blocking.SUITE,
     )
 }
 """In the order in which they run."""

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from servestream_client.config import check_timeout
 from servestream_client.errors import (
     Delivered,
     InputEncodeError,
@@ -61,7 +62,7 @@ class _Call:
     def __init__(self, item: object, payload: bytes) -> None:
         self.item = item
         self.payload = payload
-        self.future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self.lane: _Lane | None = None  # the one that carries it, or did so last
         self.number = 0
         self.sent_before = False  # on an earlier lane
@@ -180,18 +181,8 @@ class _Lane:
 
     def _answer(self, call: _Call, payload: bytes) -> None:
         self._predictor.answered += 1
-        if call.future.done():
-            return
-        try:
-            output = self._predictor.decode(payload)
-        except Exception as error:
-            undecoded = OutputDecodeError(
-                _THE_ONLY_INPUT, ItemErrorKind.OUTPUT_DECODE, describe(error), input=call.item
-            )
-            undecoded.__cause__ = error
-            call.fail(undecoded)
-        else:
-            call.future.set_result(output)
+        if not call.future.done():
+            call.future.set_result(payload)
 
     def _take(self, delivery: Delivery) -> None:
         """An item error, or an input that has not exactly one output."""
@@ -294,13 +285,13 @@ class Predictor:
         lanes: int,
         idle_seconds: float,
     ) -> None:
-        self.decode = decode
         self.idle_seconds = idle_seconds
         self.answered = 0
         """How many calls were answered by the server, on whatever lane."""
 
         self._open_stream = open_stream
         self._encode = encode
+        self._decode = decode
         self._max_item_bytes = max_item_bytes
         self._most_lanes = lanes
         self._lanes: list[_Lane] = []
@@ -314,8 +305,21 @@ class Predictor:
         Raises:
             ItemError: the input failed.
             StreamError: the stream that carried it failed.
+            ConfigurationError: the timeout cannot work.
         """
-        call = _Call(item, self._payload(item))
+        payload = self.encode(item)
+        return self.decode(await self.answer(item, payload, timeout), item)
+
+    async def answer(self, item: object, payload: bytes, timeout: float | None) -> bytes:
+        """The same between the codec's two parts, which may run in any thread.
+
+        Raises:
+            ItemError: the input failed.
+            StreamError: the stream that carried it failed.
+            ConfigurationError: the timeout cannot work.
+        """
+        check_timeout(timeout)
+        call = _Call(item, payload)
         try:
             self._waiting.append(call)
             self.has_room()
@@ -332,7 +336,11 @@ class Predictor:
             if not call.future.done() or call.future.cancelled():
                 self._forget(call)
 
-    def _payload(self, item: object) -> bytes:
+    def encode(self, item: object) -> bytes:
+        """
+        Raises:
+            ItemError: the codec cannot encode it, or it is too large.
+        """
         try:
             payload = self._encode(item)
             if not isinstance(payload, bytes):
@@ -350,6 +358,18 @@ class Predictor:
                 input=item,
             )
         return payload
+
+    def decode(self, payload: bytes, item: object) -> object:
+        """
+        Raises:
+            OutputDecodeError: the codec cannot decode it.
+        """
+        try:
+            return self._decode(payload)
+        except Exception as error:
+            raise OutputDecodeError(
+                _THE_ONLY_INPUT, ItemErrorKind.OUTPUT_DECODE, describe(error), input=item
+            ) from error
 
     def _forget(self, call: _Call) -> None:
         """Whoever made the call has gone."""

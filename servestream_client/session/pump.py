@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from servestream_client.errors import ItemErrorKind, StreamError, describe
 from servestream_client.protocol.client import ClientSession
+from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.source import InputSource
 from servestream_client.signals import Signal, being_cancelled
 
-__all__ = ["InputPump"]
+__all__ = ["InputPump", "Refusal"]
 
 _FIRST_RUN = 64
 _LONGEST_RUN = 1024
@@ -22,7 +23,7 @@ _RUN_SECONDS = 0.001
 """How long a plain iterator keeps the event loop, if its items come fast enough for that."""
 
 
-class _Refusal(NamedTuple):
+class Refusal(NamedTuple):
     """Why an input is not sent."""
 
     kind: ItemErrorKind
@@ -38,7 +39,7 @@ class InputPump:
 
     Args:
         session: where the inputs go.
-        inputs: the caller's.
+        inputs: the caller's. From a feeder they come encoded.
         encode: item to payload; whatever it raises becomes that item's error.
         max_item_bytes: the largest payload to send.
         pushed: called when there may be something to send.
@@ -54,22 +55,22 @@ class InputPump:
         self,
         *,
         session: ClientSession,
-        inputs: Iterable[object] | AsyncIterable[object],
+        inputs: Iterable[object] | AsyncIterable[object] | InputFeeder[bytes | Refusal],
         encode: Callable[[object], bytes],
         max_item_bytes: int,
         pushed: Callable[[], None],
         speak: Callable[[], Awaitable[None]],
         refused: Callable[[], None],
     ) -> None:
-        self.pulled = 0
-        """How many inputs came out of the caller's iterator."""
         self.error: BaseException | None = None
         """What the iterator raised."""
         self.room = Signal()
         """To be raised when there may be room for inputs."""
 
         self._session = session
-        self._source = InputSource(inputs)
+        self._feeder = inputs if isinstance(inputs, InputFeeder) else None
+        self._source = InputSource(() if isinstance(inputs, InputFeeder) else inputs)
+        self._pulled = 0
         self._encode = encode
         self._max_item_bytes = max_item_bytes
         self._pushed = pushed
@@ -77,10 +78,17 @@ class InputPump:
         self._refused = refused
         self._run_length = _FIRST_RUN
 
+    @property
+    def pulled(self) -> int:
+        """How many inputs came out of the caller's iterator."""
+        return self._pulled if self._feeder is None else self._feeder.pulled
+
     async def run(self) -> None:
         """Until the inputs are exhausted, or fail. They are finished in any case."""
         try:
-            if self._source.plain is None:
+            if self._feeder is not None:
+                await self._pump_fed(self._feeder)
+            elif self._source.plain is None:
                 await self._pump_async()
             else:
                 await self._pump_plain(self._source.plain)
@@ -91,8 +99,8 @@ class InputPump:
             self.error.__cause__ = error
         except BaseException as error:
             self.error = error
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
+            if self._feeder is None and isinstance(error, KeyboardInterrupt | SystemExit):
+                raise  # else it is another thread's, which gets it from the stream
             with suppress(Exception):  # a frozen exception takes no note
                 error.add_note(f"raised by the stream's inputs, after {self.pulled} of them")
         finally:
@@ -102,6 +110,8 @@ class InputPump:
 
     async def aclose(self) -> None:
         """Close the caller's iterator, if it is a generator."""
+        if self._feeder is not None:
+            await self._feeder.aclose()
         await self._source.aclose()
 
     async def _pump_async(self) -> None:
@@ -111,7 +121,7 @@ class InputPump:
                 item = await self._source.pull()
             except StopAsyncIteration:
                 return
-            self.pulled += 1
+            self._pulled += 1
             await self._push(self._payload(item), item)
             if self._session.unanswered == 1:
                 await self._speak()  # nothing else is under way: somebody waits for this one
@@ -132,13 +142,49 @@ class InputPump:
                 return
             await asyncio.sleep(0)  # what was pushed can be sent, and others have their turn
 
+    async def _pump_fed(self, feeder: InputFeeder[bytes | Refusal]) -> None:
+        feeder.start(self._payload, _size)
+        while True:
+            await self._place()
+            places, room = self._session.room
+            feeder.allow(min(places, _LONGEST_RUN), room)
+            fed = await feeder.fed()
+            if not fed:
+                return
+            await self._push_fed(fed)
+            if self._session.unanswered == 1:
+                await self._speak()
+            else:
+                self._pushed()
+
+    async def _push_fed(self, fed: list[tuple[object, bytes | Refusal]]) -> None:
+        """Push what has a place already, as far as it fits in runs."""
+        items: list[object] = []
+        payloads: list[bytes] = []
+        size = 0
+        _, room = self._session.room
+        for item, payload in fed:
+            if isinstance(payload, bytes) and size + len(payload) <= room:
+                items.append(item)
+                payloads.append(payload)
+                size += len(payload)
+                continue
+            if payloads:
+                self._session.push_all(payloads, items, size)
+                self._pushed()
+            await self._push(payload, item)
+            items, payloads, size = [], [], 0
+            _, room = self._session.room
+        if payloads:
+            self._session.push_all(payloads, items, size)
+
     async def _place(self) -> None:
         while not self._session.has_place:
             await self.room.wait()
 
     def _push_run(
         self, inputs: Iterator[object]
-    ) -> tuple[bool, tuple[bytes | _Refusal, object] | None]:
+    ) -> tuple[bool, tuple[bytes | Refusal, object] | None]:
         """Pull and push as many as there is room for, at most a run.
 
         Returns:
@@ -162,7 +208,7 @@ class InputPump:
                 length = len(payload) if payload.__class__ is bytes else bound
                 if size + length >= bound:  # or else there is nothing special about it
                     checked = self._checked(payload)
-                    if isinstance(checked, _Refusal) or size + len(checked) > room:
+                    if isinstance(checked, Refusal) or size + len(checked) > room:
                         return True, (checked, item)
                     payload, length = checked, len(checked)
                     if size + length == room:
@@ -173,12 +219,12 @@ class InputPump:
                 payloads.append(payload)
             return len(items) == longest, None
         finally:
-            self.pulled += len(items)
+            self._pulled += len(items)
             if payloads:
                 self._session.push_all(payloads, items[: len(payloads)], size)
 
-    async def _push(self, payload: bytes | _Refusal, item: object) -> None:
-        if isinstance(payload, _Refusal):
+    async def _push(self, payload: bytes | Refusal, item: object) -> None:
+        if isinstance(payload, Refusal):
             self._session.push_failure(payload.kind, payload.text, item, payload.cause)
             self._refused()
             return
@@ -186,7 +232,7 @@ class InputPump:
             await self.room.wait()
         self._session.push(payload, item)
 
-    def _payload(self, item: object) -> bytes | _Refusal:
+    def _payload(self, item: object) -> bytes | Refusal:
         """An item encoded, or why it cannot be sent."""
         try:
             payload = self._encode(item)
@@ -194,24 +240,24 @@ class InputPump:
             return self._why_not(error)
         return self._checked(payload)
 
-    def _checked(self, payload: object) -> bytes | _Refusal:
+    def _checked(self, payload: object) -> bytes | Refusal:
         if not isinstance(payload, bytes):
             made = TypeError(f"the codec made a {type(payload).__name__}, not bytes")
-            return _Refusal(ItemErrorKind.INPUT_ENCODE, describe(made), made)
+            return Refusal(ItemErrorKind.INPUT_ENCODE, describe(made), made)
         if len(payload) > self._max_item_bytes:
-            return _Refusal(
+            return Refusal(
                 ItemErrorKind.INPUT_TOO_LARGE,
                 f"{len(payload)} bytes encoded, and FlowControl.max_item_bytes is"
                 f" {self._max_item_bytes}",
             )
         return payload
 
-    def _why_not(self, error: BaseException) -> _Refusal:
+    def _why_not(self, error: BaseException) -> Refusal:
         if isinstance(error, asyncio.CancelledError) and not being_cancelled():
-            return _Refusal(ItemErrorKind.INPUT_ENCODE, "the codec was cancelled")
+            return Refusal(ItemErrorKind.INPUT_ENCODE, "the codec was cancelled")
         if not isinstance(error, Exception):
             raise error
-        return _Refusal(ItemErrorKind.INPUT_ENCODE, describe(error), error)
+        return Refusal(ItemErrorKind.INPUT_ENCODE, describe(error), error)
 
     def _learn(self, seconds: float) -> None:
         """Longer runs while items come fast, single ones where each takes its time."""
@@ -219,3 +265,7 @@ class InputPump:
             self._run_length = max(1, self._run_length // 2)
         elif seconds < _RUN_SECONDS / 2:
             self._run_length = min(_LONGEST_RUN, self._run_length * 2)
+
+
+def _size(payload: bytes | Refusal) -> int:
+    return len(payload) if isinstance(payload, bytes) else 0

@@ -15,11 +15,24 @@ from typing import Generic, TypeVar
 
 from servestream_client.errors import InputsError
 
-__all__ = ["InputSource"]
+__all__ = ["InputSource", "check_inputs"]
 
 logger = logging.getLogger(__name__)
 
 In = TypeVar("In")
+
+
+def check_inputs(inputs: object) -> None:
+    """
+    Raises:
+        InputsError: they are a single string or bytes object, which would be streamed letter by
+            letter.
+    """
+    if isinstance(inputs, str | bytes | bytearray | memoryview):
+        raise InputsError(
+            f"the inputs are a single {type(inputs).__name__}; to stream it as one item, put"
+            " it into a list"
+        )
 
 
 class InputSource(Generic[In]):
@@ -36,11 +49,7 @@ class InputSource(Generic[In]):
     def __init__(self, inputs: Iterable[In] | AsyncIterable[In]) -> None:
         self._async: AsyncIterator[In] | None = None
         self.plain: Iterator[In] | None = None
-        if isinstance(inputs, str | bytes | bytearray | memoryview):
-            raise InputsError(
-                f"the inputs are a single {type(inputs).__name__}; to stream it as one item, put"
-                " it into a list"
-            )
+        check_inputs(inputs)
         if isinstance(inputs, AsyncIterable):
             self._async = aiter(inputs)
         elif hasattr(type(inputs), "__iter__") or hasattr(type(inputs), "__getitem__"):

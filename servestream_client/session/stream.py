@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from collections.abc import Callable, Coroutine, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -25,7 +26,7 @@ from servestream_client.protocol.client import Delivery
 from servestream_client.protocol.frames import OutputRun
 from servestream_client.session.driver import StreamDriver
 
-__all__ = ["PredictionStream", "StreamStatistics"]
+__all__ = ["PredictionStream", "StreamBase", "StreamStatistics"]
 
 _LONGEST_RUN = 256
 """Outputs that the consumer gets before others on the event loop have their turn."""
@@ -71,22 +72,14 @@ _LOCAL_ERRORS: dict[ItemErrorKind, type[ItemError]] = {
 }
 
 
-class PredictionStream(Generic[T_co]):
-    """Predictions, each exactly once, whatever dies in between; in the order of their inputs
-    unless the stream was made with ``ordered=False``.
+class StreamBase(Generic[T_co]):
+    """What the streams of both faces are, without the verbs in which these differ.
 
-    Iterate it with ``async for``; one task at a time. Leaving the loop early ends the stream when
-    the object is dropped, and ``async with`` or `aclose` end it at once.
-
-    Raises, while being iterated:
-        ItemError: one input failed; the stream is closed. With ``return_exceptions=True`` it is
-            yielded in the input's place instead, and the stream goes on.
-        StreamError: the stream failed; says what was delivered. See `servestream_client.errors`.
-        ClientClosedError, WrongEventLoopError: the client is closed, or belongs elsewhere.
-        ConfigurationError: another task iterates the stream at the same time.
-        Exception: whatever the inputs' own iterator raised, after the outputs of the inputs
-            before it.
+    Results wait in `_run`, and a single one in `_single`; those may be taken in any thread.
+    Everything that is awaited belongs to the event loop of the client.
     """
+
+    _longest_run = _LONGEST_RUN
 
     def __init__(
         self,
@@ -109,29 +102,24 @@ class PredictionStream(Generic[T_co]):
         self._run = OutputRun(0, [])
         self._released = 0
         self._rest: Iterator[bytes] = iter(self._run.payloads)
+        self._single: deque[T_co] = deque()
 
-    def __aiter__(self) -> PredictionStream[T_co]:
-        return self
+    async def _advance(self) -> None:
+        """Wait until there is a result to take, and put it there.
 
-    async def __anext__(self) -> T_co:
-        for payload in self._rest:
-            try:
-                return self._decode(payload)
-            except Exception as error:
-                return await self._alone(self._fail_undecoded(error))
-        return await self._alone(self._next())
-
-    async def _alone(self, step: Coroutine[object, object, T_co]) -> T_co:
+        Raises:
+            StopAsyncIteration: there will be none.
+            ServeStreamError: as for the faces.
+        """
         if self._iterating:
-            step.close()
-            raise ConfigurationError("two tasks iterate one stream at the same time")
+            raise ConfigurationError("two tasks or threads iterate one stream at the same time")
         self._iterating = True
         try:
-            return await step
+            await self._next()
         finally:
             self._iterating = False
 
-    async def _next(self) -> T_co:
+    async def _next(self) -> None:
         if self._failed is not None:
             self._raise_failed()
         if self._exhausted:
@@ -145,26 +133,21 @@ class PredictionStream(Generic[T_co]):
             # A consumer that never waits for anything itself would let nobody else run.
             await asyncio.sleep(0)
         while True:
-            run = driver.session.take_run(_LONGEST_RUN)
+            run = driver.session.take_run(self._longest_run)
             if run is not None:
                 self._run, self._released, self._rest = run, 0, iter(run.payloads)
-                return await self._decoded()
+                return
             delivery = driver.session.take()
             if delivery is not None:
                 driver.taken()
                 if delivery.payload is None and delivery.failure is None:
                     continue  # the input has no further output
-                return await self._present(delivery)
+                self._single.append(await self._presented(delivery))
+                return
             if driver.finished:
                 self._exhausted = True
                 self._conclude(driver.error)
             await driver.arrived.wait()
-
-    async def _decoded(self) -> T_co:
-        try:
-            return self._decode(next(self._rest))
-        except Exception as error:
-            return await self._fail_undecoded(error)
 
     def _release(self) -> None:
         """Tell the session how much of the run was taken."""
@@ -187,25 +170,29 @@ class PredictionStream(Generic[T_co]):
             error.delivered = self._driver.delivered()
         raise error
 
-    async def _present(self, delivery: Delivery) -> T_co:
+    async def _presented(self, delivery: Delivery) -> T_co:
         """An output decoded, or an item error raised or returned in its place."""
         if delivery.failure is None and delivery.payload is not None:
             try:
                 return self._decode(delivery.payload)
             except Exception as error:
-                return await self._fail(_undecoded(delivery.number, delivery.index, error))
-        return await self._fail(_item_error(delivery))
+                return await self._failure(_undecoded(delivery.number, delivery.index, error))
+        return await self._failure(_item_error(delivery))
 
-    async def _fail_undecoded(self, error: Exception) -> T_co:
-        """The output of the run that came last cannot be decoded."""
+    async def _undecoded(self, error: Exception) -> T_co:
+        """What to give in the place of the run's last output, which cannot be decoded.
+
+        Raises:
+            OutputDecodeError: unless that is to be returned.
+        """
         offset = len(self._run.payloads) - operator.length_hint(self._rest) - 1
-        return await self._fail(_undecoded(self._run.first_number + offset, 0, error))
+        return await self._failure(_undecoded(self._run.first_number + offset, 0, error))
 
-    async def _fail(self, problem: ItemError) -> T_co:
+    async def _failure(self, problem: ItemError) -> T_co:
         if self._return_exceptions:
             return problem  # type: ignore[return-value]  # the overloads of stream() say so
         self._failed = problem  # not forgotten should this task be cancelled while it closes
-        await self.aclose()
+        await self._aclose()
         return self._raise_failed()
 
     def _raise_failed(self) -> NoReturn:
@@ -214,26 +201,12 @@ class PredictionStream(Generic[T_co]):
             raise StopAsyncIteration
         raise problem
 
-    async def aclose(self) -> None:
-        """End the stream: the call, the input iterator and every task. Bounded in time.
-
-        Harmless on a stream that has ended. Outputs not yet taken are dropped.
-        """
+    async def _aclose(self) -> None:
         self._exhausted = True
         self._release()
         self._run, self._rest = OutputRun(0, []), iter(())
+        self._single.clear()
         await self._driver.aclose(ClientClosedError("the stream was closed while it was iterated"))
-
-    async def __aenter__(self) -> PredictionStream[T_co]:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     def __del__(self) -> None:
         # Nobody can iterate it any more. The driver does not know this object, so this runs as
@@ -244,8 +217,7 @@ class PredictionStream(Generic[T_co]):
         with suppress(RuntimeError):  # closed in between
             loop.call_soon_threadsafe(self._driver.abandon)
 
-    def statistics(self) -> StreamStatistics:
-        """What happened so far; also after the end."""
+    def _statistics(self) -> StreamStatistics:
         self._release()
         session = self._driver.session
         counters, welcome = session.counters, session.welcome
@@ -262,6 +234,60 @@ class PredictionStream(Generic[T_co]):
             code_version=welcome.code_version if welcome else "",
             stream_id=session.stream_id.hex(),
         )
+
+
+class PredictionStream(StreamBase[T_co]):
+    """Predictions, each exactly once, whatever dies in between; in the order of their inputs
+    unless the stream was made with ``ordered=False``.
+
+    Iterate it with ``async for``; one task at a time. Leaving the loop early ends the stream when
+    the object is dropped, and ``async with`` or `aclose` end it at once.
+
+    Raises, while being iterated:
+        ItemError: one input failed; the stream is closed. With ``return_exceptions=True`` it is
+            yielded in the input's place instead, and the stream goes on.
+        StreamError: the stream failed; says what was delivered. See `servestream_client.errors`.
+        ClientClosedError, WrongEventLoopError: the client is closed, or belongs elsewhere.
+        ConfigurationError: another task iterates the stream at the same time.
+        Exception: whatever the inputs' own iterator raised, after the outputs of the inputs
+            before it.
+    """
+
+    def __aiter__(self) -> PredictionStream[T_co]:
+        return self
+
+    async def __anext__(self) -> T_co:
+        while True:
+            for payload in self._rest:
+                try:
+                    return self._decode(payload)
+                except Exception as error:
+                    return await self._undecoded(error)
+            if self._single:
+                return self._single.popleft()
+            await self._advance()
+
+    async def aclose(self) -> None:
+        """End the stream: the call, the input iterator and every task. Bounded in time.
+
+        Harmless on a stream that has ended. Outputs not yet taken are dropped.
+        """
+        await self._aclose()
+
+    async def __aenter__(self) -> PredictionStream[T_co]:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def statistics(self) -> StreamStatistics:
+        """What happened so far; also after the end."""
+        return self._statistics()
 
 
 def _undecoded(number: int, index: int, cause: Exception) -> OutputDecodeError:

@@ -1,1 +1,49 @@
-"""What tests of streams need: faults by plan."""
+"""Tests of services that stream: faults by plan, a server in this process, a proxy that fails.
+
+With pytest the fixtures `stream_server`, `make_stream_server`, `stream_client`,
+`sync_stream_client` and `ray_stream_server` are there once the package is installed, and the
+marker `stream_faults` (docs/pytest.md).
+"""
+
+from servestream_client.testing.faults import Fault, FaultKind, InjectedError
+from servestream_client.testing.history import Event, History
+from servestream_client.testing.proxy import (
+    Cut,
+    CutKind,
+    Deaf,
+    Delay,
+    Direction,
+    FaultProxy,
+    NetworkFault,
+    Slice,
+    Throttle,
+)
+from servestream_client.testing.server import (
+    AnyFault,
+    Echo,
+    FaultHandle,
+    StreamServer,
+    running_server,
+)
+
+__all__ = [
+    "AnyFault",
+    "Cut",
+    "CutKind",
+    "Deaf",
+    "Delay",
+    "Direction",
+    "Echo",
+    "Event",
+    "Fault",
+    "FaultHandle",
+    "FaultKind",
+    "FaultProxy",
+    "History",
+    "InjectedError",
+    "NetworkFault",
+    "Slice",
+    "StreamServer",
+    "Throttle",
+    "running_server",
+]

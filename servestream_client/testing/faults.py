@@ -12,7 +12,7 @@ import enum
 import os
 import signal
 import threading
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -22,11 +22,13 @@ from weakref import WeakKeyDictionary
 from servestream_client.errors import ItemErrorKind, describe
 from servestream_client.protocol.server import ServerSession
 from servestream_client.server import Refuse, StreamRequest, StreamService
+from servestream_client.server.kit import Frames, Interceptor, Requests
 from servestream_client.server.workers import Call, Handler, Part
 from servestream_client.wire import stream_pb2 as pb
 
 __all__ = [
     "Fault",
+    "FaultInjector",
     "FaultKind",
     "FaultPlan",
     "FaultyService",
@@ -90,6 +92,11 @@ class Fault:
         """Names the fault in its plan: the same fault planned twice is one fault."""
         return f"{self.kind}-{self.at}-{quote(self.stream, safe='')}"
 
+    def __str__(self) -> str:
+        seconds = f", {self.seconds:g} s" if self.seconds else ""
+        stream = f", stream {self.stream!r}" if self.stream else ""
+        return f"{self.kind} at {self.at}{seconds}{stream}"
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -116,9 +123,17 @@ class FaultPlan(Protocol):
 
 
 class LocalPlan:
-    """A plan in this process; may be used from several threads."""
+    """A plan in this process; may be used from several threads.
 
-    def __init__(self, faults: Sequence[Fault] = ()) -> None:
+    Args:
+        faults: to begin with.
+        on_fired: called with each fault as it fires.
+    """
+
+    def __init__(
+        self, faults: Sequence[Fault] = (), *, on_fired: Callable[[Fault], None] = lambda _: None
+    ) -> None:
+        self._on_fired = on_fired
         self._lock = threading.Lock()
         self._pending = {fault.id: fault for fault in faults}
         self.fired: list[Fault] = []
@@ -142,7 +157,8 @@ class LocalPlan:
             if self._pending.pop(fault.id, None) is None:
                 return False
             self.fired.append(fault)
-            return True
+        self._on_fired(fault)
+        return True
 
     async def pending(self) -> Sequence[Fault]:
         return self.pending_now()
@@ -185,42 +201,46 @@ class Garbage:
         return b"\xff\xff\xff\xff this is no frame"
 
 
-class FaultyService(StreamService[In, Out], Generic[In, Out]):
-    """A `StreamService` that fails by plan. Set `plan`; otherwise use it as any other."""
+class FaultInjector(Interceptor):
+    """Comes between a service and its clients, and fails by plan.
 
-    plan: FaultPlan
+    Args:
+        plan: where the faults are kept.
+        die: ends the server as `FaultKind.KILL` says; None: SIGKILL for this process.
+    """
+
+    def __init__(self, plan: FaultPlan, die: Callable[[], None] | None = None) -> None:
+        self._plan = plan
+        self._die = die
 
     async def admit(self, request: StreamRequest) -> None:
-        for fault in await self.plan.pending():
+        for fault in await self._plan.pending():
             if (
                 fault.kind is FaultKind.REFUSE
                 and fault.at == request.attempt
                 and fault.stream in ("", request.parameters.get("fault-key"))
-                and await self.plan.claim(fault)
+                and await self._plan.claim(fault)
             ):
                 raise Refuse("refused by plan", retry_after=fault.seconds)
 
-    def _handler(self, handler: Handler) -> Handler:
-        return _FaultyHandler(handler, self.plan)
+    def handler(self, handler: Handler) -> Handler:
+        return _FaultyHandler(handler, self._plan, self._die)
 
-    async def Stream(  # noqa: N802
-        self, request_stream: AsyncIterable[pb.ClientFrame], grpc_context: object = None
-    ) -> AsyncIterator[pb.ServerFrame]:
-        watched = _Watched(request_stream)
-        frames = super().Stream(watched, grpc_context)
-        assert isinstance(frames, AsyncGenerator)  # noqa: S101 — the base is a generator
+    async def frames(self, serve: Callable[[Requests], Frames], requests: Requests) -> Frames:
+        watched = _Watched(requests)
+        frames = serve(watched)
         faults: list[Fault] | None = None
         try:
             async for frame in frames:
                 if faults is None:
                     faults = [
                         fault
-                        for fault in await self.plan.pending()
+                        for fault in await self._plan.pending()
                         if fault.kind in _FRAME_FAULTS and fault.stream in ("", watched.fault_key)
                     ]
                 for fault in [each for each in faults if _carries(frame, each.at)]:
                     faults.remove(fault)
-                    if not await self.plan.claim(fault):
+                    if not await self._plan.claim(fault):
                         continue
                     if fault.kind is FaultKind.CLOSE:
                         return
@@ -232,6 +252,15 @@ class FaultyService(StreamService[In, Out], Generic[In, Out]):
                     yield frame
         finally:
             await frames.aclose()
+
+
+class FaultyService(StreamService[In, Out], Generic[In, Out]):
+    """A `StreamService` that fails by plan. Set `plan`; otherwise use it as any other."""
+
+    plan: FaultPlan
+
+    def _interceptor(self) -> Interceptor:
+        return FaultInjector(self.plan)
 
 
 class _Watched:
@@ -276,12 +305,17 @@ def _spoil(frame: pb.ServerFrame, fault: Fault) -> pb.ServerFrame:
     return spoiled
 
 
+def _kill_process() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 class _FaultyHandler:
     """Answers as another handler does, but for what the plan says."""
 
-    def __init__(self, inner: Handler, plan: FaultPlan) -> None:
+    def __init__(self, inner: Handler, plan: FaultPlan, die: Callable[[], None] | None) -> None:
         self._inner = inner
         self._plan = plan
+        self._die = die if die is not None else _kill_process
         self._planned: WeakKeyDictionary[ServerSession, asyncio.Task[list[Fault]]] = (
             WeakKeyDictionary()
         )
@@ -315,7 +349,8 @@ class _FaultyHandler:
     async def _strike(self, call: Call, part: Part, fault: Fault) -> None:
         match fault.kind:
             case FaultKind.KILL:
-                os.kill(os.getpid(), signal.SIGKILL)
+                self._die()
+                await call.run(asyncio.Event().wait(), [part], interruptible=True)
             case FaultKind.SLOW:
                 await call.run(asyncio.sleep(fault.seconds), [part], interruptible=True)
             case FaultKind.HANG:

@@ -1,14 +1,15 @@
 """Links over `grpc.aio` and the generated stub.
 
-How to use a grpc.aio call without losing frames was measured (docs/decisions/0003): write with
-``call.write()``, read by iterating the call, never mix in ``read()``; a write that fails is not a
-status; and after the last frame the server must linger until the client has half-closed.
+How to use a grpc.aio call without losing frames was measured (docs/decisions/0003): write by hand,
+read by iterating the call, never mix in ``read()``; a write that fails is not a status; and after
+the last frame the server must linger until the client has half-closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TypeAlias
 
@@ -16,7 +17,7 @@ import anyio.lowlevel
 import grpc
 import grpc.aio
 
-from servestream_client.errors import RemoteProtocolError, printable
+from servestream_client.errors import ConfigurationError, RemoteProtocolError, printable
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
 from servestream_client.signals import being_cancelled
 from servestream_client.transport.base import LinkStatus
@@ -24,7 +25,7 @@ from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
 from servestream_client.wire.convert import client_frame_to_wire, server_frame_from_wire
 
-__all__ = ["GrpcLink", "GrpcTransport", "Metadata"]
+__all__ = ["GrpcLink", "GrpcTransport", "Metadata", "check_process"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,15 @@ _MAX_DETAILS = 4096  # which is where Ray Serve cuts them
 
 # What a write raises on a call that has ended meanwhile: an error of its own kind, or none of
 # grpc's at all ("RPC already finished").
-_WRITE_FAILURES = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError)
+_WRITE_FAILURES = (
+    grpc.aio.AioRpcError,
+    grpc.aio.InternalError,
+    grpc.aio.UsageError,
+    asyncio.InvalidStateError,
+)
+
+_STATUS_TASK = "_AioCall._handle_status_once_received"
+_SETTLING_SECONDS = 0.1
 
 
 def channel_options(max_frame_bytes: int) -> list[tuple[str, int]]:
@@ -72,8 +81,12 @@ class GrpcLink:
         self.avoid_connection = avoid
 
     async def send(self, frame: ClientFrame) -> bool:
+        message = client_frame_to_wire(frame).SerializeToString()
         try:
-            await self._call.write(client_frame_to_wire(frame))
+            await self._call.wait_for_connection()
+            # Not `write()`: one that fails before the call's status has come makes the status
+            # INTERNAL for good, and with it the reason of a refusal is lost.
+            await self._call._cython_call.send_serialized_message(message)  # type: ignore[attr-defined]  # noqa: SLF001
         except _WRITE_FAILURES as error:
             logger.debug("write refused: %r", error)
             return False
@@ -113,6 +126,22 @@ class GrpcLink:
         self._call.cancel()
 
 
+async def _settle() -> None:
+    """Let grpc.aio hear the last of calls that were cancelled.
+
+    What comes after their event loop was closed is reported as an error on the process's next one
+    ("Exception in callback PollerCompletionQueue._handle_events"). Those who wait for it are tasks
+    of grpc.aio's, and of other people's calls as well, hence the limit.
+    """
+    waiting = {
+        task
+        for task in asyncio.all_tasks()
+        if getattr(task.get_coro(), "__qualname__", "") == _STATUS_TASK
+    }
+    if waiting:
+        await asyncio.wait(waiting, timeout=_SETTLING_SECONDS)
+
+
 async def _task_is_cancelled() -> bool:
     """Whether a CancelledError means the running task, and not the call that it waits for.
 
@@ -136,6 +165,27 @@ class _Connection:
         self.avoided = True
 
 
+def check_process() -> None:
+    """
+    Raises:
+        ConfigurationError: gRPC was used before this process was forked, and does not work in it.
+    """
+    if _user not in (None, os.getpid()):
+        raise ConfigurationError(
+            "this process was forked from one that had used gRPC, which does not work here: start"
+            " it with 'spawn' or 'forkserver', or fork before the first client is used"
+        )
+
+
+def _note_process() -> None:
+    global _user  # noqa: PLW0603 — as gRPC itself, it is the process's
+    _user = os.getpid()
+
+
+_user: int | None = None
+"""The process that used gRPC first."""
+
+
 class GrpcTransport:
     """Channels to one target. Make and use it on one event loop.
 
@@ -149,6 +199,9 @@ class GrpcTransport:
         max_frame_bytes: the largest frame to accept.
         credentials: for a TLS channel; None: an insecure one.
         streams_per_connection: calls at a time on one channel.
+
+    Raises:
+        ConfigurationError: as `check_process`.
     """
 
     def __init__(
@@ -160,6 +213,8 @@ class GrpcTransport:
         credentials: grpc.ChannelCredentials | None = None,
         streams_per_connection: int = 100,
     ) -> None:
+        check_process()
+        _note_process()
         self._target = target
         self._metadata = tuple(metadata)
         self._options = channel_options(max_frame_bytes)
@@ -191,6 +246,7 @@ class GrpcTransport:
             await connection.channel.close(grace=None)
         if self._closing:
             await asyncio.wait(self._closing)
+        await _settle()
 
     def _connect(self) -> _Connection:
         if self._credentials is None:

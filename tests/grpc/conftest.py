@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Callable
 
 import grpc.aio
 import pytest
+from faces import FACES
 
-from servestream_client import StreamClient
 from servestream_client.server import GRPC_SERVER_OPTIONS, StreamService
 from servestream_client.testing.faults import FaultyService, LocalPlan
 from servestream_client.wire import stream_pb2 as pb
@@ -72,9 +72,16 @@ async def echo(serve: Callable, plan: LocalPlan) -> str:
     return await serve(FaultyEcho(plan))
 
 
+@pytest.fixture(params=FACES)
+def connect(request: pytest.FixtureRequest) -> Callable:
+    """Makes a client; a test that uses it runs with either face."""
+    return FACES[request.param]
+
+
 @pytest.fixture
-async def client(echo: str) -> AsyncIterator[StreamClient[bytes, bytes]]:
-    async with StreamClient(echo) as connected:
+async def client(echo: str, connect: Callable) -> AsyncIterator:
+    """A client of the echo, with either face."""
+    async with connect(echo) as connected:
         yield connected
 
 

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterable, Callable
 
+from faces import BlockingStream
+
 from servestream_client import ItemError
 
 
@@ -11,6 +13,8 @@ def numbered(count: int) -> list[bytes]:
 
 
 async def collect(stream: AsyncIterable) -> list:
+    if isinstance(stream, BlockingStream):
+        return await stream.rest()
     return [output async for output in stream]
 
 

@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
+from faces import only_async
 from helpers import collect, numbered
 
-from servestream_client import FlowControl, StreamClient
+from servestream_client import FlowControl
 from servestream_client.server import StreamService
 
 KIB = 1024
@@ -28,7 +29,7 @@ class Counting(StreamService[bytes, bytes]):
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-async def test_a_stopped_consumer_bounds_inputs_handlers_and_outputs(serve, ordered):
+async def test_a_stopped_consumer_bounds_inputs_handlers_and_outputs(serve, ordered, connect):
     service = Counting()
     pulled = 0
 
@@ -38,7 +39,7 @@ async def test_a_stopped_consumer_bounds_inputs_handlers_and_outputs(serve, orde
             pulled += 1
             yield b"%d " % number + bytes(ITEM - len(b"%d " % number))
 
-    async with StreamClient(await serve(service), flow=FLOW) as client:
+    async with connect(await serve(service), flow=FLOW) as client:
         stream = client.stream(inputs(), ordered=ordered)
         seen = [await anext(stream)]
         # Others are served meanwhile, for long enough to have moved the whole stream.
@@ -60,8 +61,9 @@ async def test_a_stopped_consumer_bounds_inputs_handlers_and_outputs(serve, orde
     assert service.calls == 2000
 
 
+@only_async
 @pytest.mark.parametrize("places", [1, 2, 3, 4096])
-async def test_a_conversation_never_stalls_for_a_fuller_frame(serve, places):
+async def test_a_conversation_never_stalls_for_a_fuller_frame(serve, places, connect):
     flow = FlowControl(window_items=places, output_items=places)
     answered = asyncio.Queue()
 
@@ -70,13 +72,13 @@ async def test_a_conversation_never_stalls_for_a_fuller_frame(serve, places):
             yield b"%d" % number
             assert await answered.get() == b"%d" % number
 
-    async with StreamClient(await serve(Counting()), flow=flow) as client:
+    async with connect(await serve(Counting()), flow=flow) as client:
         async for answer in client.stream(inputs()):
             answered.put_nowait(answer)
 
 
 @pytest.mark.parametrize("places", [1, 2, 3])
-async def test_small_windows_are_enough(serve, places):
+async def test_small_windows_are_enough(serve, places, connect):
     flow = FlowControl(window_items=places, output_items=places)
-    async with StreamClient(await serve(Counting()), flow=flow) as client:
+    async with connect(await serve(Counting()), flow=flow) as client:
         assert await collect(client.stream(numbered(300))) == numbered(300)

@@ -6,6 +6,7 @@ from contextlib import closing
 
 import grpc
 import pytest
+from faces import only_async
 from helpers import collect, failures, numbered, outputs
 
 from servestream_client import (
@@ -48,8 +49,8 @@ def nobody() -> str:
 # ------------------------------------------------------------------ the target
 
 
-async def test_an_unreachable_server(nobody):
-    async with StreamClient(nobody, retry=QUICK) as client:
+async def test_an_unreachable_server(nobody, connect):
+    async with connect(nobody, retry=QUICK) as client:
         with pytest.raises(UnreachableError) as caught:
             await collect(client.stream(numbered(5)))
     error = caught.value
@@ -60,25 +61,25 @@ async def test_an_unreachable_server(nobody):
     assert error.delivered.unsent == error.delivered.accepted
 
 
-async def test_a_name_that_does_not_resolve():
-    async with StreamClient("no-such-host.invalid:9000", retry=QUICK) as client:
+async def test_a_name_that_does_not_resolve(connect):
+    async with connect("no-such-host.invalid:9000", retry=QUICK) as client:
         with pytest.raises(UnreachableError, match="no-such-host"):
             await collect(client.stream(numbered(5)))
 
 
-async def test_a_server_that_is_no_grpc_server():
+async def test_a_server_that_is_no_grpc_server(connect):
     async def speak_something_else(reader, writer):
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
 
     server = await asyncio.start_server(speak_something_else, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with server, StreamClient(f"127.0.0.1:{port}", retry=QUICK) as client:
+    async with server, connect(f"127.0.0.1:{port}", retry=QUICK) as client:
         with pytest.raises(UnreachableError):
             await collect(client.stream(numbered(5)))
 
 
-async def test_a_server_that_accepts_and_stays_silent(listen):
+async def test_a_server_that_accepts_and_stays_silent(listen, connect):
     """As Serve does with more streams than `max_ongoing_requests`."""
 
     async def silent(requests, context):
@@ -88,28 +89,28 @@ async def test_a_server_that_accepts_and_stays_silent(listen):
     policy = RetryPolicy(
         attempts=2, connect_attempts=2, open_timeout=0.05, initial=0.001, maximum=0.001
     )
-    async with StreamClient(await listen(silent), retry=policy) as client:
+    async with connect(await listen(silent), retry=policy) as client:
         with pytest.raises(UnreachableError, match="max_ongoing_requests"):
             await collect(client.stream(numbered(5)))
 
 
-async def test_a_grpc_server_without_the_service(listen):
+async def test_a_grpc_server_without_the_service(listen, connect):
     async def other(requests, context):
         yield pb.ServerFrame()
 
-    async with StreamClient(await listen(other, method="Other")) as client:
+    async with connect(await listen(other, method="Other")) as client:
         with pytest.raises(NotAServerError, match="GRPC_SERVICER_FUNCTIONS") as caught:
             await collect(client.stream(numbered(5)))
     assert caught.value.attempts == 1
 
 
-async def test_a_method_that_ends_without_a_word(listen):
+async def test_a_method_that_ends_without_a_word(listen, connect):
     async def polite(requests, context):
         async for _ in requests:
             return
         yield
 
-    async with StreamClient(await listen(polite)) as client:
+    async with connect(await listen(polite)) as client:
         with pytest.raises(NotAServerError):
             await collect(client.stream(numbered(5)))
 
@@ -122,18 +123,18 @@ class Foreign:
 
 
 @pytest.mark.parametrize("message", [pb.ServerFrame(), Foreign()])
-async def test_a_server_that_speaks_another_protocol(listen, message):
+async def test_a_server_that_speaks_another_protocol(listen, message, connect):
     async def foreign(requests, context):
         async for _ in requests:
             yield message
 
-    async with StreamClient(await listen(foreign)) as client:
+    async with connect(await listen(foreign)) as client:
         with pytest.raises(NotAServerError, match="does not speak this protocol"):
             await collect(client.stream(numbered(5)))
 
 
 @pytest.mark.parametrize("by_refusal", [False, True])
-async def test_another_protocol_version(listen, by_refusal):
+async def test_another_protocol_version(listen, by_refusal, connect):
     async def newer(requests, context):
         async for _ in requests:
             if by_refusal:
@@ -143,7 +144,7 @@ async def test_another_protocol_version(listen, by_refusal):
             else:
                 yield pb.ServerFrame(welcome=pb.Welcome(protocol_version=2))
 
-    async with StreamClient(await listen(newer)) as client:
+    async with connect(await listen(newer)) as client:
         with pytest.raises(VersionMismatchError, match="version 2") as caught:
             await collect(client.stream(numbered(5)))
     assert caught.value.attempts == 1
@@ -156,31 +157,31 @@ class Named(StreamService[bytes, bytes]):
         return item
 
 
-async def test_an_unknown_application_answered_by_another(serve):
+async def test_an_unknown_application_answered_by_another(serve, connect):
     """As Serve's default proxy does while one application is deployed."""
-    async with StreamClient(await serve(Named()), application="digits") as client:
+    async with connect(await serve(Named()), application="digits") as client:
         with pytest.raises(WrongApplicationError, match="sentiment"):
             await collect(client.stream(numbered(5)))
 
 
-async def test_another_application_that_does_not_look_at_the_name(listen):
+async def test_another_application_that_does_not_look_at_the_name(listen, connect):
     async def welcoming(requests, context):
         async for _ in requests:
             yield pb.ServerFrame(welcome=pb.Welcome(protocol_version=1, application="sentiment"))
 
-    async with StreamClient(await listen(welcoming), application="digits") as client:
+    async with connect(await listen(welcoming), application="digits") as client:
         with pytest.raises(WrongApplicationError, match="sentiment"):
             await collect(client.stream(numbered(5)))
 
 
-async def test_another_codec(echo):
+async def test_another_codec(echo, connect):
     codec = ProtobufCodec(pb.Open, pb.Welcome)
-    async with StreamClient(echo, codec=codec) as client:
+    async with connect(echo, codec=codec) as client:
         with pytest.raises(CodecMismatchError, match=r"'bytes'.*'protobuf'"):
             await collect(client.stream([pb.Open()]))
 
 
-async def test_other_types_of_the_same_codec(serve):
+async def test_other_types_of_the_same_codec(serve, connect):
     class Service(StreamService[pb.Open, pb.Welcome]):
         codec = ProtobufCodec(pb.Open, pb.Welcome)
 
@@ -188,15 +189,15 @@ async def test_other_types_of_the_same_codec(serve):
             return pb.Welcome(application=item.application)
 
     target = await serve(Service())
-    async with StreamClient(target, codec=ProtobufCodec(pb.Open, pb.Welcome)) as client:
+    async with connect(target, codec=ProtobufCodec(pb.Open, pb.Welcome)) as client:
         results = await collect(client.stream([pb.Open(application="x")]))
         assert results == [pb.Welcome(application="x")]
-    async with StreamClient(target, codec=ProtobufCodec(pb.Open, pb.Open)) as client:
+    async with connect(target, codec=ProtobufCodec(pb.Open, pb.Open)) as client:
         with pytest.raises(CodecMismatchError, match=r"servestream\.v1\.Welcome"):
             await collect(client.stream([pb.Open()]))
 
 
-async def test_retries_used_up(listen):
+async def test_retries_used_up(listen, connect):
     """It was welcomed once, and then never again."""
     calls = 0
 
@@ -209,7 +210,7 @@ async def test_retries_used_up(listen):
             yield pb.ServerFrame(welcome=pb.Welcome(protocol_version=1))
             return
 
-    async with StreamClient(await listen(once), retry=QUICK) as client:
+    async with connect(await listen(once), retry=QUICK) as client:
         with pytest.raises(RetriesExhaustedError, match="gone for good") as caught:
             await collect(client.stream(numbered(5)))
     assert caught.value.attempts == calls == 3
@@ -232,8 +233,8 @@ class Shouting(BytesCodec):
         return super().decode_output(payload)
 
 
-async def test_items_that_the_codec_cannot_take(echo):
-    async with StreamClient(echo, codec=Shouting()) as client:
+async def test_items_that_the_codec_cannot_take(echo, connect):
+    async with connect(echo, codec=Shouting()) as client:
         results = await collect(client.stream(numbered(20), return_exceptions=True))
     seven, eight = failures(results)
     assert (results.index(seven), results.index(eight)) == (6, 7)
@@ -266,19 +267,19 @@ async def test_an_item_larger_than_the_limit(client):
     assert caught.value.number == 3
 
 
-async def test_an_output_larger_than_the_client_accepts(serve):
+async def test_an_output_larger_than_the_client_accepts(serve, connect):
     class Inflating(StreamService[bytes, bytes]):
         async def predict(self, item):
             return item * int(item)
 
     small = FlowControl(max_item_bytes=20)
-    async with StreamClient(await serve(Inflating()), flow=small) as client:
+    async with connect(await serve(Inflating()), flow=small) as client:
         results = await collect(client.stream(numbered(12), return_exceptions=True))
     assert [failure.number for failure in failures(results)] == [11, 12]
     assert {failure.kind for failure in failures(results)} == {ItemErrorKind.TOO_LARGE}
 
 
-async def test_a_server_that_accepts_only_small_messages():
+async def test_a_server_that_accepts_only_small_messages(connect):
     """A plain grpc.aio server whose owner lowered the message limit below the kit's offer."""
 
     class Echo(StreamService[bytes, bytes]):
@@ -292,7 +293,7 @@ async def test_a_server_that_accepts_only_small_messages():
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with StreamClient(f"127.0.0.1:{port}") as client:
+        async with connect(f"127.0.0.1:{port}") as client:
             with pytest.raises(MessageTooLargeError, match="max_item_bytes"):
                 await collect(client.stream([b"x" * 200_000]))
     finally:
@@ -309,25 +310,25 @@ async def test_a_server_that_accepts_only_small_messages():
     ],
     ids=["raises", "raises StopIteration", "returns a str", "returns nothing"],
 )
-async def test_handlers_that_misbehave_fail_their_item_only(serve, handler, kind):
+async def test_handlers_that_misbehave_fail_their_item_only(serve, handler, kind, connect):
     class Service(StreamService[bytes, bytes]):
         def predict(self, item):
             return handler(item) if item == b"3" else item
 
-    async with StreamClient(await serve(Service())) as client:
+    async with connect(await serve(Service())) as client:
         results = await collect(client.stream(numbered(5), return_exceptions=True))
     (failure,) = failures(results)
     assert (failure.number, failure.kind) == (3, kind)
 
 
-async def test_a_handler_that_raises_cancelled_fails_its_item_only(serve):
+async def test_a_handler_that_raises_cancelled_fails_its_item_only(serve, connect):
     class Service(StreamService[bytes, bytes]):
         async def predict(self, item):
             if item == b"3":
                 raise asyncio.CancelledError
             return item
 
-    async with StreamClient(await serve(Service())) as client:
+    async with connect(await serve(Service())) as client:
         results = await collect(client.stream(numbered(5), return_exceptions=True))
     assert [failure.number for failure in failures(results)] == [3]
 
@@ -393,8 +394,8 @@ async def test_a_connection_cannot_be_made_for_larger_items_later(client):
         client.with_options(flow=FlowControl(max_item_bytes=100 * 2**20))
 
 
-async def test_a_client_used_after_its_end(echo):
-    client = StreamClient(echo)
+async def test_a_client_used_after_its_end(echo, connect):
+    client = connect(echo)
     waiting = client.stream(numbered(5))
     async with client:
         assert await collect(client.stream(numbered(5))) == numbered(5)
@@ -407,6 +408,7 @@ async def test_a_client_used_after_its_end(echo):
             pass
 
 
+@only_async
 async def test_a_client_used_in_another_event_loop(client):
     assert await collect(client.stream(numbered(5))) == numbered(5)
 
@@ -418,6 +420,7 @@ async def test_a_client_used_in_another_event_loop(client):
     assert await collect(client.stream(numbered(5))) == numbered(5)
 
 
+@only_async
 async def test_two_tasks_iterating_one_stream(client):
     stream = client.stream(numbered(5))
     first, second = await asyncio.gather(anext(stream), anext(stream), return_exceptions=True)

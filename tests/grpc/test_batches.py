@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
+from faces import only_async
 from helpers import collect, failures, numbered, outputs, until
 
-from servestream_client import FlowControl, ItemError, ItemErrorKind, StreamClient
+from servestream_client import FlowControl, ItemError, ItemErrorKind
 from servestream_client.server import StreamService
 
 LONG = 3600.0  # seconds that no test lasts
@@ -53,21 +54,21 @@ def capitals(items: list[bytes]) -> list[bytes]:
     return [item.upper() for item in items]
 
 
-async def test_one_call_sees_items_of_several_streams(serve):
+async def test_one_call_sees_items_of_several_streams(serve, connect):
     service = Waiting()
     inputs = [named("a", 1), named("b", 2), named("c", 3), named("d", 4)]
-    async with StreamClient(await serve(service)) as client:
+    async with connect(await serve(service)) as client:
         results = await asyncio.gather(*(collect(client.stream(items)) for items in inputs))
     assert results == [capitals(items) for items in inputs]
     (call,) = service.calls
     assert sorted(call) == sorted(item for items in inputs for item in items)
 
 
-async def test_one_call_sees_items_of_several_clients(serve):
+async def test_one_call_sees_items_of_several_clients(serve, connect):
     service = Waiting()
     service.max_batch_size = 4
     target = await serve(service)
-    async with StreamClient(target) as one, StreamClient(target) as other:
+    async with connect(target) as one, connect(target) as other:
         results = await asyncio.gather(
             collect(one.stream(named("a", 2))), collect(other.stream(named("b", 2), ordered=False))
         )
@@ -75,10 +76,10 @@ async def test_one_call_sees_items_of_several_clients(serve):
     assert len(service.calls) == 1
 
 
-async def test_what_arrives_during_a_call_is_the_next_batch(serve):
+async def test_what_arrives_during_a_call_is_the_next_batch(serve, connect):
     service = Batches()
     service.hold.clear()
-    async with StreamClient(await serve(service)) as client:
+    async with connect(await serve(service)) as client:
         first = asyncio.ensure_future(collect(client.stream([b"first"])))
         await until(lambda: service.running == 1)
         streams = [asyncio.ensure_future(collect(client.stream([b"%d" % n]))) for n in range(9)]
@@ -91,9 +92,9 @@ async def test_what_arrives_during_a_call_is_the_next_batch(serve):
     assert len(service.calls) == 2
 
 
-async def test_no_batch_is_larger_than_it_may_be(serve):
+async def test_no_batch_is_larger_than_it_may_be(serve, connect):
     service = Batches()
-    async with StreamClient(await serve(service)) as client:
+    async with connect(await serve(service)) as client:
         results = await asyncio.gather(
             *(collect(client.stream(named(name, 300))) for name in "abcde")
         )
@@ -102,12 +103,12 @@ async def test_no_batch_is_larger_than_it_may_be(serve):
     assert sum(map(len, service.calls)) == 1500
 
 
-async def test_a_stream_that_nobody_reads_does_not_block_the_others(serve):
+async def test_a_stream_that_nobody_reads_does_not_block_the_others(serve, connect):
     service = Batches()
     service.flow = FlowControl(output_bytes=1000)
     unread_flow = FlowControl(output_items=4, window_items=2000)
     target = await serve(service)
-    async with StreamClient(target, flow=unread_flow) as client, StreamClient(target) as other:
+    async with connect(target, flow=unread_flow) as client, connect(target) as other:
         unread = client.stream([b"unread" + bytes(90) for _ in range(500)])
         assert (await anext(unread)).startswith(b"UNREAD")
         for _ in range(5):
@@ -119,9 +120,9 @@ async def test_a_stream_that_nobody_reads_does_not_block_the_others(serve):
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-async def test_a_batch_that_fails_is_tried_singly_and_one_item_is_blamed(serve, ordered):
+async def test_a_batch_that_fails_is_tried_singly_and_one_item_is_blamed(serve, ordered, connect):
     service = Waiting()
-    async with StreamClient(await serve(service)) as client:
+    async with connect(await serve(service)) as client:
         good = client.stream(named("a", 5), ordered=ordered)
         bad = client.stream([b"b1", b"b2", b"bad", b"b4", b"b5"], return_exceptions=True)
         results = await asyncio.gather(collect(good), collect(bad))
@@ -133,10 +134,10 @@ async def test_a_batch_that_fails_is_tried_singly_and_one_item_is_blamed(serve, 
     assert [len(call) for call in service.calls] == [10] + [1] * 10
 
 
-async def test_a_failing_item_ends_only_the_stream_that_would_have_it_so(serve):
+async def test_a_failing_item_ends_only_the_stream_that_would_have_it_so(serve, connect):
     service = Waiting()
     service.max_batch_size = 4
-    async with StreamClient(await serve(service)) as client:
+    async with connect(await serve(service)) as client:
         results = await asyncio.gather(
             collect(client.stream([b"a1", b"bad"])),
             collect(client.stream(named("b", 2))),
@@ -147,18 +148,18 @@ async def test_a_failing_item_ends_only_the_stream_that_would_have_it_so(serve):
     assert results[1] == [b"B1", b"B2"]
 
 
-async def test_calls_of_predict_are_batched_together(serve):
+async def test_calls_of_predict_are_batched_together(serve, connect):
     service = Waiting()
     service.max_batch_size = 50
-    async with StreamClient(await serve(service)) as client:
+    async with connect(await serve(service)) as client:
         items = named("item", 100)
         assert await asyncio.gather(*map(client.predict, items)) == capitals(items)
     assert [len(call) for call in service.calls] == [50, 50]
 
 
-async def test_calls_of_predict_and_streams_share_batches(serve):
+async def test_calls_of_predict_and_streams_share_batches(serve, connect):
     service = Waiting()
-    async with StreamClient(await serve(service)) as client:
+    async with connect(await serve(service)) as client:
         *predicted, streamed = await asyncio.gather(
             *map(client.predict, named("p", 4)), collect(client.stream(named("s", 6)))
         )
@@ -167,9 +168,9 @@ async def test_calls_of_predict_and_streams_share_batches(serve):
     assert len(service.calls) == 1
 
 
-async def test_a_failing_call_of_predict_fails_alone(serve):
+async def test_a_failing_call_of_predict_fails_alone(serve, connect):
     service = Waiting()
-    async with StreamClient(await serve(service)) as client:
+    async with connect(await serve(service)) as client:
         items = [*named("a", 5), b"bad", *named("b", 4)]
         results = await asyncio.gather(*map(client.predict, items), return_exceptions=True)
     assert isinstance(results[5], ItemError)
@@ -177,11 +178,12 @@ async def test_a_failing_call_of_predict_fails_alone(serve):
     assert results[:5] + results[6:] == capitals(named("a", 5) + named("b", 4))
 
 
-async def test_a_call_goes_on_for_those_who_stay_and_ends_with_the_last(serve):
+@only_async
+async def test_a_call_goes_on_for_those_who_stay_and_ends_with_the_last(serve, connect):
     service = Waiting()
     service.max_batch_size = 3
     service.hold.clear()
-    async with StreamClient(await serve(service)) as client:
+    async with connect(await serve(service)) as client:
         calls = [asyncio.ensure_future(client.predict(item)) for item in named("a", 3)]
         await until(lambda: service.running == 1)
         for call in calls[:2]:
@@ -199,11 +201,11 @@ async def test_a_call_goes_on_for_those_who_stay_and_ends_with_the_last(serve):
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
-async def test_a_long_stream_in_batches_keeps_its_order(serve, asynchronous):
+async def test_a_long_stream_in_batches_keeps_its_order(serve, asynchronous, connect):
     class Plain(StreamService[bytes, bytes]):
         def predict_batch(self, items):
             return capitals(items)
 
     service = Batches() if asynchronous else Plain()
-    async with StreamClient(await serve(service)) as client:
+    async with connect(await serve(service)) as client:
         assert await collect(client.stream(numbered(3000))) == numbered(3000)

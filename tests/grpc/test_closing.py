@@ -6,12 +6,12 @@ import gc
 import grpc
 import pytest
 from conftest import FaultyEcho, streams_running
+from faces import only_async
 from helpers import collect, numbered, until
 
 from servestream_client import (
     ClientClosedError,
     RejectedError,
-    StreamClient,
     StreamError,
     StreamTimeoutError,
     WrongApplicationError,
@@ -62,8 +62,8 @@ async def gone(waiting: Waiting) -> None:
 # ------------------------------------------------------------------ leaving early
 
 
-async def test_break_ends_the_stream_once_it_is_dropped(target, waiting):
-    async with StreamClient(target) as client:
+async def test_break_ends_the_stream_once_it_is_dropped(target, waiting, connect):
+    async with connect(target) as client:
         async for output in client.stream(numbered(50)):
             if output == b"10":
                 await until(lambda: waiting.running == 40)
@@ -73,8 +73,8 @@ async def test_break_ends_the_stream_once_it_is_dropped(target, waiting):
         await gone(waiting)
 
 
-async def test_aclose_ends_the_stream_at_once(target, waiting):
-    async with StreamClient(target) as client:
+async def test_aclose_ends_the_stream_at_once(target, waiting, connect):
+    async with connect(target) as client:
         stream = client.stream(numbered(50))
         for _ in range(10):
             await anext(stream)
@@ -87,8 +87,8 @@ async def test_aclose_ends_the_stream_at_once(target, waiting):
         await gone(waiting)
 
 
-async def test_async_with_ends_the_stream_at_once(target, waiting):
-    async with StreamClient(target) as client:
+async def test_async_with_ends_the_stream_at_once(target, waiting, connect):
+    async with connect(target) as client:
         async with client.stream(numbered(50)) as stream:
             async for output in stream:
                 if output == b"10":
@@ -97,8 +97,9 @@ async def test_async_with_ends_the_stream_at_once(target, waiting):
         await gone(waiting)
 
 
-async def test_cancelling_the_consumer_ends_everything(target, waiting):
-    async with StreamClient(target) as client:
+@only_async
+async def test_cancelling_the_consumer_ends_everything(target, waiting, connect):
+    async with connect(target) as client:
         consumer = asyncio.ensure_future(collect(client.stream(numbered(50))))
         await until(lambda: waiting.running == 40)
         consumer.cancel()
@@ -109,9 +110,10 @@ async def test_cancelling_the_consumer_ends_everything(target, waiting):
         await gone(waiting)
 
 
-async def test_a_cancelled_wait_loses_nothing(target, waiting):
+@only_async
+async def test_a_cancelled_wait_loses_nothing(target, waiting, connect):
     """A consumer that gave up waiting once can go on: what arrived meanwhile is still there."""
-    async with StreamClient(target) as client:
+    async with connect(target) as client:
         stream = client.stream(numbered(50))
         seen = [await anext(stream) for _ in range(10)]
         for _ in range(5):
@@ -124,8 +126,8 @@ async def test_a_cancelled_wait_loses_nothing(target, waiting):
         assert seen == numbered(50)
 
 
-async def test_closing_the_client_ends_its_streams_and_says_so(target, waiting):
-    client = StreamClient(target)
+async def test_closing_the_client_ends_its_streams_and_says_so(target, waiting, connect):
+    client = connect(target)
     consumer = asyncio.ensure_future(collect(client.stream(numbered(50))))
     await until(lambda: waiting.running == 40)
     await client.aclose()
@@ -135,8 +137,8 @@ async def test_closing_the_client_ends_its_streams_and_says_so(target, waiting):
     await gone(waiting)
 
 
-async def test_a_timeout_ends_the_stream_and_says_what_was_delivered(target, waiting):
-    async with StreamClient(target) as client:
+async def test_a_timeout_ends_the_stream_and_says_what_was_delivered(target, waiting, connect):
+    async with connect(target) as client:
         seen = []
         with pytest.raises(StreamTimeoutError) as caught:
             async for output in client.stream(numbered(50), timeout=0.2):
@@ -148,9 +150,9 @@ async def test_a_timeout_ends_the_stream_and_says_what_was_delivered(target, wai
         await until(lambda: not streams_running())
 
 
-async def test_a_dropped_loop_leaves_no_task(target, waiting):
+async def test_a_dropped_loop_leaves_no_task(target, waiting, connect):
     """A program that neither finishes its loop nor closes its client."""
-    client = StreamClient(target)
+    client = connect(target)
     stream = client.stream(numbered(50))
     await anext(stream)
     del stream
@@ -159,15 +161,15 @@ async def test_a_dropped_loop_leaves_no_task(target, waiting):
     await client.aclose()
 
 
-async def test_a_stream_that_was_never_iterated_leaves_nothing(target):
-    client = StreamClient(target)
+async def test_a_stream_that_was_never_iterated_leaves_nothing(target, connect):
+    client = connect(target)
     client.stream(numbered(50))
     gc.collect()
     assert not streams_running()
     await client.aclose()
 
 
-async def test_streams_cut_at_any_moment_give_back_their_places(serve):
+async def test_streams_cut_at_any_moment_give_back_their_places(serve, connect):
     class Single(StreamService[bytes, bytes]):
         max_concurrency = 1
 
@@ -175,7 +177,7 @@ async def test_streams_cut_at_any_moment_give_back_their_places(serve):
             await asyncio.sleep(0)
             return item
 
-    async with StreamClient(await serve(Single())) as client:
+    async with connect(await serve(Single())) as client:
         for patience in range(200):
             step = asyncio.ensure_future(anext(stream := client.stream(numbered(3))))
             for _ in range(patience):
@@ -201,6 +203,7 @@ async def test_an_exception_in_the_inputs_surfaces_after_the_outputs_before_it(c
     assert caught.value.__notes__ == ["raised by the stream's inputs, after 100 of them"]
 
 
+@only_async
 async def test_an_exception_in_async_inputs_surfaces_likewise(client):
     async def inputs():
         for item in numbered(100):
@@ -224,6 +227,7 @@ async def test_an_exception_before_the_first_input_surfaces(client):
         await collect(client.stream(inputs()))
 
 
+@only_async
 async def test_cancellation_from_within_the_inputs_surfaces(client):
     async def inputs():
         yield b"1"
@@ -237,8 +241,12 @@ async def test_cancellation_from_within_the_inputs_surfaces(client):
     assert isinstance(caught.value.__cause__, asyncio.CancelledError)
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-async def test_generators_are_closed_with_the_stream(target, asynchronous):
+@pytest.mark.parametrize(
+    ("asynchronous", "connect"),
+    [(False, "async"), (True, "async"), (False, "blocking")],
+    indirect=["connect"],
+)
+async def test_generators_are_closed_with_the_stream(target, asynchronous, connect):
     closed = []
 
     def plain():
@@ -256,14 +264,15 @@ async def test_generators_are_closed_with_the_stream(target, asynchronous):
             await asyncio.sleep(0)
             closed.append("async")
 
-    async with StreamClient(target) as client:
+    async with connect(target) as client:
         stream = client.stream(asynchronously() if asynchronous else plain())
         await anext(stream)
         await stream.aclose()
     assert closed == ["async" if asynchronous else "plain"]
 
 
-async def test_inputs_that_wait_for_ever_do_not_hang_the_close(target):
+@only_async
+async def test_inputs_that_wait_for_ever_do_not_hang_the_close(target, connect):
     class Stubborn:
         def __aiter__(self):
             return self
@@ -271,7 +280,7 @@ async def test_inputs_that_wait_for_ever_do_not_hang_the_close(target):
         async def __anext__(self):
             await asyncio.Event().wait()
 
-    async with StreamClient(target) as client:
+    async with connect(target) as client:
         stream = client.stream(Stubborn())
         step = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0)
@@ -285,9 +294,9 @@ async def test_inputs_that_wait_for_ever_do_not_hang_the_close(target):
 # ------------------------------------------------------------------ a thousand times
 
 
-async def test_a_thousand_clean_ends_lose_no_frame(echo):
+async def test_a_thousand_clean_ends_lose_no_frame(echo, connect):
     """Each stream ends in one attempt, with every output: no write raced the server's close."""
-    async with StreamClient(echo) as client:
+    async with connect(echo) as client:
         for _ in range(100):
             streams = [client.stream(numbered(count)) for count in range(10)]
             results = await asyncio.gather(*map(collect, streams))
@@ -295,7 +304,7 @@ async def test_a_thousand_clean_ends_lose_no_frame(echo):
             assert [stream.statistics().attempts for stream in streams] == [1] * 10
 
 
-async def test_a_thousand_refusals_by_the_protocol_hide_no_reason(serve):
+async def test_a_thousand_refusals_by_the_protocol_hide_no_reason(serve, connect):
     class Refusing(StreamService[bytes, bytes]):
         async def admit(self, request):
             raise Refuse("because of reasons", kind=RefusalKind.BAD_OPEN)
@@ -308,12 +317,12 @@ async def test_a_thousand_refusals_by_the_protocol_hide_no_reason(serve):
             await collect(client.stream(numbered(5)))
         assert caught.value.attempts == 1
 
-    async with StreamClient(await serve(Refusing())) as client:
+    async with connect(await serve(Refusing())) as client:
         for _ in range(100):
             await asyncio.gather(*(one(client) for _ in range(10)))
 
 
-async def test_a_thousand_refusals_by_status_hide_no_reason(listen):
+async def test_a_thousand_refusals_by_status_hide_no_reason(listen, connect):
     """As HAProxy refuses an unknown application: NOT_FOUND at once, before anything is read."""
 
     async def refuse(requests, context):
@@ -324,12 +333,12 @@ async def test_a_thousand_refusals_by_status_hide_no_reason(listen):
         with pytest.raises(WrongApplicationError, match="Application 'x' not found"):
             await collect(client.stream(numbered(5)))
 
-    async with StreamClient(await listen(refuse)) as client:
+    async with connect(await listen(refuse)) as client:
         for _ in range(100):
             await asyncio.gather(*(one(client) for _ in range(10)))
 
 
-async def test_servers_that_end_without_lingering_lose_no_answer(listen, plan):
+async def test_servers_that_end_without_lingering_lose_no_answer(listen, plan, connect):
     """A server that returns right after its end, as an implementation that forgot to linger."""
     service = FaultyEcho(plan)
 
@@ -339,7 +348,7 @@ async def test_servers_that_end_without_lingering_lose_no_answer(listen, plan):
             if frame.HasField("end"):
                 return
 
-    async with StreamClient(await listen(hasty)) as client:
+    async with connect(await listen(hasty)) as client:
         for _ in range(50):
             streams = [client.stream(numbered(20)) for _ in range(10)]
             assert await asyncio.gather(*map(collect, streams)) == [numbered(20)] * 10

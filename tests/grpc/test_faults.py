@@ -18,7 +18,6 @@ from servestream_client import (
     ItemErrorKind,
     RetriesExhaustedError,
     RetryPolicy,
-    StreamClient,
 )
 from servestream_client.testing.faults import Fault, FaultKind
 
@@ -171,11 +170,11 @@ async def restarted_server(tmp_path: Path, faults: list[Fault]):
                 await process.wait()
 
 
-async def test_a_process_killed_at_an_item_is_survived(tmp_path):
+async def test_a_process_killed_at_an_item_is_survived(tmp_path, connect):
     faults = [Fault(FaultKind.KILL, at) for at in (1, 100, 399)]
     async with (
         restarted_server(tmp_path, faults) as (target, lives),
-        StreamClient(target, retry=RetryPolicy(maximum=0.5, connect_attempts=30)) as client,
+        connect(target, retry=RetryPolicy(maximum=0.5, connect_attempts=30)) as client,
     ):
         stream = client.stream(ITEMS)
         assert await collect(stream) == ITEMS
@@ -186,10 +185,10 @@ async def test_a_process_killed_at_an_item_is_survived(tmp_path):
         assert stream.statistics().attempts >= 4
 
 
-async def test_two_streams_survive_the_death_of_their_process(tmp_path):
+async def test_two_streams_survive_the_death_of_their_process(tmp_path, connect):
     async with (
         restarted_server(tmp_path, [Fault(FaultKind.KILL, 200)]) as (target, lives),
-        StreamClient(target, retry=RetryPolicy(maximum=0.5, connect_attempts=30)) as client,
+        connect(target, retry=RetryPolicy(maximum=0.5, connect_attempts=30)) as client,
     ):
         streams = [client.stream(ITEMS), client.stream(ITEMS, ordered=False)]
         first, second = await asyncio.gather(*map(collect, streams))
@@ -198,7 +197,9 @@ async def test_two_streams_survive_the_death_of_their_process(tmp_path):
         assert lives[0].returncode == -signal.SIGKILL
 
 
-async def test_outputs_received_before_the_server_went_for_good_are_delivered(listen, plan):
+async def test_outputs_received_before_the_server_went_for_good_are_delivered(
+    listen, plan, connect
+):
     """Retries run out: whatever had arrived reaches the caller before the error does."""
     calls = 0
     service = FaultyEcho(plan)
@@ -213,7 +214,7 @@ async def test_outputs_received_before_the_server_went_for_good_are_delivered(li
 
     plan.add(Fault(FaultKind.CLOSE, 300))
     policy = RetryPolicy(attempts=3, initial=0.001, maximum=0.001)
-    async with StreamClient(await listen(once), retry=policy) as client:
+    async with connect(await listen(once), retry=policy) as client:
         stream = client.stream(ITEMS)
         seen = [await anext(stream)]
         # The consumer looks away until all is over.

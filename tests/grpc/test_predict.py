@@ -5,6 +5,7 @@ import contextvars
 
 import pytest
 from conftest import streams_running
+from faces import only_async
 from helpers import until
 
 from servestream_client import (
@@ -87,8 +88,8 @@ async def test_few_calls_at_a_time_need_one_stream(connected, service):
     assert len(service.streams) == 1
 
 
-async def test_calls_spread_over_as_many_streams_as_allowed(serve, service):
-    async with StreamClient(await serve(service), predict_streams=3) as client:
+async def test_calls_spread_over_as_many_streams_as_allowed(serve, service, connect):
+    async with connect(await serve(service), predict_streams=3) as client:
         calls = [asyncio.ensure_future(client.predict(b"slow %d" % n)) for n in range(100)]
         await until(lambda: len(service.running) == 100)
         assert len(service.streams) == 3
@@ -137,10 +138,11 @@ async def test_a_cancelled_call_is_cancelled_at_the_server_and_others_go_on(conn
     assert await other == b"SLOW 2"
 
 
-async def test_an_answer_frees_the_place_of_a_cancelled_call(serve, service):
+@only_async
+async def test_an_answer_frees_the_place_of_a_cancelled_call(serve, service, connect):
     flow = FlowControl(window_items=2)
     target = await serve(service)
-    async with StreamClient(target, flow=flow, predict_streams=1) as client:
+    async with connect(target, flow=flow, predict_streams=1) as client:
         for _ in range(5):
             calls = [asyncio.ensure_future(client.predict(b"slow")) for _ in range(4)]
             await until(lambda: len(service.running) == 2)
@@ -159,9 +161,9 @@ async def test_a_timeout_ends_the_call_and_tells_what_is_known(connected, servic
     assert await connected.predict(b"next", timeout=20) == b"NEXT"
 
 
-async def test_more_calls_than_fit_wait_for_their_turn(serve, service):
+async def test_more_calls_than_fit_wait_for_their_turn(serve, service, connect):
     flow = FlowControl(window_items=3, window_bytes=50)
-    async with StreamClient(await serve(service), flow=flow, predict_streams=2) as client:
+    async with connect(await serve(service), flow=flow, predict_streams=2) as client:
         items = [b"%d" % n * (n % 40) for n in range(300)]
         answers = await asyncio.gather(*map(client.predict, items))
         assert answers == [item.upper() for item in items]
@@ -177,32 +179,32 @@ async def test_an_item_that_the_codec_refuses_fails_at_once(connected, service):
     assert not service.streams
 
 
-async def test_an_item_that_is_too_large_fails_at_once(serve, service):
-    async with StreamClient(await serve(service), flow=FlowControl(max_item_bytes=10)) as client:
+async def test_an_item_that_is_too_large_fails_at_once(serve, service, connect):
+    async with connect(await serve(service), flow=FlowControl(max_item_bytes=10)) as client:
         with pytest.raises(InputTooLargeError):
             await client.predict(b"x" * 11)
         assert await client.predict(b"x" * 10) == b"X" * 10
 
 
-async def test_an_item_that_is_too_large_for_the_server_fails_alone(serve):
+async def test_an_item_that_is_too_large_for_the_server_fails_alone(serve, connect):
     class Small(Upper):
         flow = FlowControl(max_item_bytes=10)
 
-    async with StreamClient(await serve(Small())) as client:
+    async with connect(await serve(Small())) as client:
         with pytest.raises(InputTooLargeError) as caught:
             await client.predict(b"x" * 11)
         assert caught.value.input == b"x" * 11
         assert await client.predict(b"x") == b"X"
 
 
-async def test_an_output_that_cannot_be_decoded_fails_its_call(serve, service):
+async def test_an_output_that_cannot_be_decoded_fails_its_call(serve, service, connect):
     class Picky(BytesCodec):
         def decode_output(self, payload):
             if payload == b"ODD":
                 raise ValueError("odd")
             return payload
 
-    async with StreamClient(await serve(service), codec=Picky()) as client:
+    async with connect(await serve(service), codec=Picky()) as client:
         results = await asyncio.gather(
             *map(client.predict, (b"a", b"odd", b"b")), return_exceptions=True
         )
@@ -219,14 +221,14 @@ async def test_a_timeout_that_cannot_work_is_refused(connected, timeout):
 
 @pytest.mark.parametrize("option", ["predict_streams", "streams_per_connection"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "4"])
-async def test_options_that_cannot_work_are_refused(option, value):
+async def test_options_that_cannot_work_are_refused(option, value, connect):
     with pytest.raises(ConfigurationError, match=option):
-        StreamClient("127.0.0.1:1", **{option: value})
+        connect("127.0.0.1:1", **{option: value})
 
 
-async def test_every_call_at_an_unreachable_server_says_so():
+async def test_every_call_at_an_unreachable_server_says_so(connect):
     retry = RetryPolicy(initial=0.001, maximum=0.002)
-    async with StreamClient("127.0.0.1:1", retry=retry) as client:
+    async with connect("127.0.0.1:1", retry=retry) as client:
         results = await asyncio.gather(
             *(client.predict(b"%d" % n) for n in range(40)), return_exceptions=True
         )
@@ -235,19 +237,21 @@ async def test_every_call_at_an_unreachable_server_says_so():
     assert all(result.delivered.unsent == 1 for result in results)
 
 
-async def test_a_stream_that_is_refused_fails_its_calls_and_the_next_call_asks_again(serve):
+async def test_a_stream_that_is_refused_fails_its_calls_and_the_next_call_asks_again(
+    serve, connect
+):
     class Named(Upper):
         application = "other"
 
     service = Named()
-    async with StreamClient(await serve(service), application="mine") as client:
+    async with connect(await serve(service), application="mine") as client:
         for _ in range(2):
             with pytest.raises(WrongApplicationError):
                 await client.predict(b"x")
 
 
-async def test_closing_the_client_fails_its_calls(serve, service):
-    client = StreamClient(await serve(service))
+async def test_closing_the_client_fails_its_calls(serve, service, connect):
+    client = connect(await serve(service))
     calls = [asyncio.ensure_future(client.predict(b"slow")) for _ in range(40)]
     await until(lambda: len(service.running) == 40)
     await client.aclose()
@@ -262,9 +266,9 @@ async def test_closing_the_client_fails_its_calls(serve, service):
 
 
 @pytest.mark.parametrize("kind", [FaultKind.CLOSE, FaultKind.GARBAGE])
-async def test_calls_survive_a_break_of_their_stream(echo, plan, kind):
+async def test_calls_survive_a_break_of_their_stream(echo, plan, kind, connect):
     plan.add(*(Fault(kind, at=at) for at in (1, 30, 70)))
-    async with StreamClient(echo, retry=QUICK, predict_streams=1) as client:
+    async with connect(echo, retry=QUICK, predict_streams=1) as client:
         items = [b"%d" % n for n in range(200)]
         assert await asyncio.gather(*map(client.predict, items)) == items
 
@@ -304,9 +308,9 @@ class Breaking(Upper):
             yield frame
 
 
-async def test_a_poisonous_input_is_blamed_and_the_others_are_answered(serve):
+async def test_a_poisonous_input_is_blamed_and_the_others_are_answered(serve, connect):
     service = Breaking()
-    async with StreamClient(await serve(service), retry=QUICK, predict_streams=1) as client:
+    async with connect(await serve(service), retry=QUICK, predict_streams=1) as client:
         assert await client.predict(b"first") == b"FIRST"
         poisoned = asyncio.ensure_future(client.predict(b"poison"))
         n = 0
@@ -321,10 +325,10 @@ async def test_a_poisonous_input_is_blamed_and_the_others_are_answered(serve):
     assert service.breaks <= 8
 
 
-async def test_where_nothing_is_answered_it_is_the_server_that_is_broken(serve):
+async def test_where_nothing_is_answered_it_is_the_server_that_is_broken(serve, connect):
     service = Breaking()
     retry = RetryPolicy(initial=0.001, maximum=0.002, attempts=6)
-    async with StreamClient(await serve(service), retry=retry) as client:
+    async with connect(await serve(service), retry=retry) as client:
         with pytest.raises(Exception, match="broken") as caught:
             await client.predict(b"poison")
     assert not isinstance(caught.value, ItemError)
@@ -334,10 +338,10 @@ async def test_where_nothing_is_answered_it_is_the_server_that_is_broken(serve):
 
 
 async def test_an_idle_stream_is_given_back_and_a_new_one_is_opened_when_needed(
-    serve, service, monkeypatch
+    serve, service, monkeypatch, connect
 ):
-    monkeypatch.setattr("servestream_client.client.PREDICT_IDLE_SECONDS", 0.01)
-    async with StreamClient(await serve(service)) as client:
+    monkeypatch.setattr("servestream_client.session.core.PREDICT_IDLE_SECONDS", 0.01)
+    async with connect(await serve(service)) as client:
         assert await client.predict(b"one") == b"ONE"
         await until(lambda: not streams_running())
         assert await client.predict(b"two") == b"TWO"

@@ -4,9 +4,10 @@ import asyncio
 import threading
 
 import pytest
+from faces import only_async
 from helpers import collect, failures, numbered, outputs
 
-from servestream_client import FlowControl, ItemErrorKind, StreamClient
+from servestream_client import FlowControl, ItemErrorKind
 from servestream_client.server import StreamService
 
 
@@ -14,6 +15,7 @@ async def test_outputs_come_in_the_order_of_their_inputs(client):
     assert await collect(client.stream(numbered(5000))) == numbered(5000)
 
 
+@only_async
 async def test_async_iterables_are_streamed(client):
     async def inputs():
         for item in numbered(100):
@@ -23,6 +25,7 @@ async def test_async_iterables_are_streamed(client):
     assert await collect(client.stream(inputs())) == numbered(100)
 
 
+@only_async
 async def test_an_output_arrives_while_the_inputs_wait_for_it(client):
     """A conversation: each input depends on the output before it."""
     answered = asyncio.Queue()
@@ -66,7 +69,7 @@ async def test_statistics_tell_what_happened(client):
     assert len(statistics.stream_id) == 32
 
 
-async def test_parameters_and_metadata_reach_the_service(serve):
+async def test_parameters_and_metadata_reach_the_service(serve, connect):
     seen = []
 
     class Curious(StreamService[bytes, bytes]):
@@ -77,14 +80,14 @@ async def test_parameters_and_metadata_reach_the_service(serve):
             return item
 
     target = await serve(Curious())
-    async with StreamClient(target, application="", metadata=[("who", "me")]) as client:
+    async with connect(target, application="", metadata=[("who", "me")]) as client:
         await collect(client.stream([b"x"], parameters={"model": "small"}))
     assert seen[0].parameters == {"model": "small"}
     assert seen[0].metadata["who"] == "me"
     assert seen[0].attempt == 1
 
 
-async def test_unordered_outputs_come_as_they_are_ready(serve):
+async def test_unordered_outputs_come_as_they_are_ready(serve, connect):
     class FirstLast(StreamService[bytes, bytes]):
         def __init__(self):
             self.others_done = asyncio.Event()
@@ -99,13 +102,13 @@ async def test_unordered_outputs_come_as_they_are_ready(serve):
                     self.others_done.set()
             return item
 
-    async with StreamClient(await serve(FirstLast())) as client:
+    async with connect(await serve(FirstLast())) as client:
         seen = await collect(client.stream(numbered(50), ordered=False))
     assert seen[-1] == b"1"
     assert sorted(seen) == sorted(numbered(50))
 
 
-async def test_ordered_outputs_wait_for_their_turn(serve):
+async def test_ordered_outputs_wait_for_their_turn(serve, connect):
     class Backwards(StreamService[bytes, bytes]):
         """Finishes the inputs of each full set of handlers in reverse."""
 
@@ -125,11 +128,11 @@ async def test_ordered_outputs_wait_for_their_turn(serve):
             await turn.wait()
             return item
 
-    async with StreamClient(await serve(Backwards())) as client:
+    async with connect(await serve(Backwards())) as client:
         assert await collect(client.stream(numbered(100))) == numbered(100)
 
 
-async def test_a_plain_handler_runs_in_threads_and_does_not_block_the_event_loop(serve):
+async def test_a_plain_handler_runs_in_threads_and_does_not_block_the_event_loop(serve, connect):
     loop_ran = threading.Event()
 
     class Blocking(StreamService[bytes, bytes]):
@@ -138,7 +141,7 @@ async def test_a_plain_handler_runs_in_threads_and_does_not_block_the_event_loop
             assert loop_ran.wait(timeout=30), "the event loop stood still"
             return item
 
-    async with StreamClient(await serve(Blocking())) as client:
+    async with connect(await serve(Blocking())) as client:
         stream = client.stream(numbered(5))
         consumer = asyncio.ensure_future(collect(stream))
         for _ in range(100):
@@ -148,7 +151,7 @@ async def test_a_plain_handler_runs_in_threads_and_does_not_block_the_event_loop
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_handlers_at_a_time_are_bounded_over_all_streams(serve, asynchronous):
+async def test_handlers_at_a_time_are_bounded_over_all_streams(serve, asynchronous, connect):
     class Counting(StreamService[bytes, bytes]):
         max_concurrency = 3
 
@@ -180,12 +183,12 @@ async def test_handlers_at_a_time_are_bounded_over_all_streams(serve, asynchrono
             return item
 
     service = Async() if asynchronous else Sync()
-    async with StreamClient(await serve(service)) as client:
+    async with connect(await serve(service)) as client:
         await asyncio.gather(*(collect(client.stream(numbered(20))) for _ in range(4)))
     assert service.most == 3
 
 
-async def test_a_batch_handler_gets_what_has_arrived_and_no_more_than_it_may(serve):
+async def test_a_batch_handler_gets_what_has_arrived_and_no_more_than_it_may(serve, connect):
     sizes = []
 
     class Batches(StreamService[bytes, bytes]):
@@ -196,20 +199,20 @@ async def test_a_batch_handler_gets_what_has_arrived_and_no_more_than_it_may(ser
             sizes.append(len(items))
             return [item * 2 for item in items]
 
-    async with StreamClient(await serve(Batches())) as client:
+    async with connect(await serve(Batches())) as client:
         assert await collect(client.stream(numbered(1000))) == [i * 2 for i in numbered(1000)]
     assert max(sizes) == 16
     assert sum(sizes) == 1000
 
 
-async def test_a_batch_that_raises_is_tried_singly_and_only_one_item_is_to_blame(serve):
+async def test_a_batch_that_raises_is_tried_singly_and_only_one_item_is_to_blame(serve, connect):
     class Picky(StreamService[bytes, bytes]):
         def predict_batch(self, items):
             if b"13" in items:
                 raise ValueError("thirteen")
             return items
 
-    async with StreamClient(await serve(Picky())) as client:
+    async with connect(await serve(Picky())) as client:
         results = await collect(client.stream(numbered(40), return_exceptions=True))
     (failure,) = failures(results)
     assert (failure.number, failure.kind) == (13, ItemErrorKind.HANDLER)
@@ -218,26 +221,26 @@ async def test_a_batch_that_raises_is_tried_singly_and_only_one_item_is_to_blame
 
 
 @pytest.mark.parametrize("answer", [None, [], [b"one", b"two"], 7])
-async def test_a_batch_handler_that_answers_otherwise_fails_its_items(serve, answer):
+async def test_a_batch_handler_that_answers_otherwise_fails_its_items(serve, answer, connect):
     class Wrong(StreamService[bytes, bytes]):
         def predict_batch(self, items):
             return answer
 
-    async with StreamClient(await serve(Wrong())) as client:
+    async with connect(await serve(Wrong())) as client:
         results = await collect(client.stream(numbered(3), return_exceptions=True))
     assert [failure.number for failure in failures(results)] == [1, 2, 3]
     assert "predict_batch returned" in str(results[0])
 
 
-async def test_small_windows_and_credits_still_let_everything_through(echo):
+async def test_small_windows_and_credits_still_let_everything_through(echo, connect):
     tight = FlowControl(
         window_items=2, window_bytes=10, output_items=1, output_bytes=5, max_unacknowledged_frames=2
     )
-    async with StreamClient(echo, flow=tight) as client:
+    async with connect(echo, flow=tight) as client:
         assert await collect(client.stream(numbered(300))) == numbered(300)
 
 
-async def test_a_servers_lower_limits_are_obeyed(serve):
+async def test_a_servers_lower_limits_are_obeyed(serve, connect):
     class Small(StreamService[bytes, bytes]):
         flow = FlowControl(window_items=3, window_bytes=100, max_item_bytes=50)
 
@@ -246,7 +249,7 @@ async def test_a_servers_lower_limits_are_obeyed(serve):
 
     items = numbered(200)
     items[99] = b"x" * 51
-    async with StreamClient(await serve(Small())) as client:
+    async with connect(await serve(Small())) as client:
         results = await collect(client.stream(items, return_exceptions=True))
     (failure,) = failures(results)
     assert (failure.number, failure.kind) == (100, ItemErrorKind.INPUT_TOO_LARGE)
@@ -278,7 +281,7 @@ async def test_a_second_stream_sends_inputs_with_its_open(client):
         assert await collect(client.stream(numbered(50))) == numbered(50)
 
 
-async def test_an_application_name_is_checked_on_both_sides(serve):
+async def test_an_application_name_is_checked_on_both_sides(serve, connect):
     class Named(StreamService[bytes, bytes]):
         application = "named"
         code_version = "7"
@@ -288,7 +291,7 @@ async def test_an_application_name_is_checked_on_both_sides(serve):
 
     target = await serve(Named())
     for application in ("named", ""):
-        async with StreamClient(target, application=application) as client:
+        async with connect(target, application=application) as client:
             stream = client.stream([b"x"])
             assert await collect(stream) == [b"x"]
             assert stream.statistics().code_version == "7"

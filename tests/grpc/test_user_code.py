@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 from conftest import streams_running
+from faces import only_async
 from helpers import collect, failures, numbered, outputs, until
 
 from servestream_client import (
@@ -19,7 +20,6 @@ from servestream_client import (
     ItemErrorKind,
     RetriesExhaustedError,
     RetryPolicy,
-    StreamClient,
     StreamTimeoutError,
 )
 from servestream_client.server import Refuse, StreamService
@@ -60,6 +60,7 @@ async def test_whatever_the_inputs_raise_surfaces(client, error):
     assert seen == [b"1"]
 
 
+@only_async
 async def test_inputs_without_aiter_of_their_own_are_streamed(client):
     class Bare:
         left = 3
@@ -77,6 +78,7 @@ async def test_inputs_without_aiter_of_their_own_are_streamed(client):
     assert await collect(client.stream(Inputs())) == [b"x"] * 3
 
 
+@only_async
 async def test_an_async_generator_cleans_up_undisturbed(client):
     cleaned = []
 
@@ -95,6 +97,7 @@ async def test_an_async_generator_cleans_up_undisturbed(client):
     assert cleaned == list(range(5))
 
 
+@only_async
 async def test_a_timeout_holds_although_the_inputs_will_not_be_cancelled(client):
     release = asyncio.Event()
 
@@ -112,7 +115,8 @@ async def test_a_timeout_holds_although_the_inputs_will_not_be_cancelled(client)
     release.set()
 
 
-async def test_a_conversation_goes_on_after_an_input_that_does_not_fit_the_server(serve):
+@only_async
+async def test_a_conversation_goes_on_after_an_input_that_does_not_fit_the_server(serve, connect):
     class Small(StreamService[bytes, bytes]):
         flow = FlowControl(max_item_bytes=10)
 
@@ -126,7 +130,7 @@ async def test_a_conversation_goes_on_after_an_input_that_does_not_fit_the_serve
             yield item
             await answers.get()
 
-    async with StreamClient(await serve(Small())) as client:
+    async with connect(await serve(Small())) as client:
         results = []
         async for result in client.stream(inputs(), return_exceptions=True):
             results.append(result)
@@ -134,6 +138,7 @@ async def test_a_conversation_goes_on_after_an_input_that_does_not_fit_the_serve
     assert [failure.number for failure in failures(results)] == [2]
 
 
+@only_async
 async def test_an_item_error_is_not_lost_to_a_cancelled_wait(client):
     """The consumer is cancelled in the moment in which the stream closes for an item's failure."""
     cleaning = asyncio.Event()
@@ -164,22 +169,22 @@ async def test_an_item_error_is_not_lost_to_a_cancelled_wait(client):
 # ------------------------------------------------------------------ codec
 
 
-async def test_a_codec_that_raises_what_cannot_be_said(echo):
+async def test_a_codec_that_raises_what_cannot_be_said(echo, connect):
     class Codec(BytesCodec):
         def encode_input(self, item, /):
             raise UnspeakableError
 
-    async with StreamClient(echo, codec=Codec()) as client:
+    async with connect(echo, codec=Codec()) as client:
         with pytest.raises(InputEncodeError, match="UnspeakableError"):
             await collect(client.stream([b"1"]))
 
 
-async def test_a_codec_that_raises_cancelled(echo):
+async def test_a_codec_that_raises_cancelled(echo, connect):
     class Codec(BytesCodec):
         def encode_input(self, item, /):
             raise asyncio.CancelledError
 
-    async with StreamClient(echo, codec=Codec()) as client:
+    async with connect(echo, codec=Codec()) as client:
         with pytest.raises(InputEncodeError):
             await collect(client.stream([b"1"]))
 
@@ -202,7 +207,7 @@ def lazily(items):
     ids=["UnspeakableError", "BaseError", "CancelledError"],
 )
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_whatever_a_handler_raises_is_its_items_error(serve, handler, asynchronous):
+async def test_whatever_a_handler_raises_is_its_items_error(serve, handler, asynchronous, connect):
     class Sync(StreamService[bytes, bytes]):
         def predict(self, item):
             return handler(item) if item == b"3" else item
@@ -211,7 +216,7 @@ async def test_whatever_a_handler_raises_is_its_items_error(serve, handler, asyn
         async def predict(self, item):
             return handler(item) if item == b"3" else item
 
-    async with StreamClient(await serve(Async() if asynchronous else Sync())) as client:
+    async with connect(await serve(Async() if asynchronous else Sync())) as client:
         stream = client.stream(numbered(5), return_exceptions=True)
         results = await collect(stream)
         assert stream.statistics().attempts == 1
@@ -220,28 +225,28 @@ async def test_whatever_a_handler_raises_is_its_items_error(serve, handler, asyn
     assert outputs(results) == [b"1", b"2", b"4", b"5"]
 
 
-async def test_a_handler_with_the_wrong_parameters_fails_its_items(serve):
+async def test_a_handler_with_the_wrong_parameters_fails_its_items(serve, connect):
     class Service(StreamService[bytes, bytes]):
         async def predict(self):
             return b""
 
-    async with StreamClient(await serve(Service())) as client:
+    async with connect(await serve(Service())) as client:
         results = await collect(client.stream(numbered(2), return_exceptions=True))
     assert [failure.kind for failure in results] == [ItemErrorKind.HANDLER] * 2
 
 
-async def test_a_batch_handler_that_answers_lazily_is_told_so(serve):
+async def test_a_batch_handler_that_answers_lazily_is_told_so(serve, connect):
     class Service(StreamService[bytes, bytes]):
         def predict_batch(self, items):
             return lazily(items)
 
-    async with StreamClient(await serve(Service())) as client:
+    async with connect(await serve(Service())) as client:
         results = await collect(client.stream(numbered(2), return_exceptions=True))
     assert [failure.number for failure in failures(results)] == [1, 2]
     assert "no sequence" in str(results[0])
 
 
-async def test_threads_whose_clients_left_still_count(serve):
+async def test_threads_whose_clients_left_still_count(serve, connect):
     """A handler in a thread cannot be stopped: its place stays taken until it ends."""
     go_on = threading.Event()
 
@@ -258,19 +263,19 @@ async def test_threads_whose_clients_left_still_count(serve):
 
     target = await serve(Service())
     for _ in range(3):
-        async with StreamClient(target) as client:
+        async with connect(target) as client:
             stream = client.stream([b"1"])
             step = asyncio.ensure_future(anext(stream))
             await until(lambda: Service.running == 1)
             await stream.aclose()
             await asyncio.wait({step})
     go_on.set()
-    async with StreamClient(target) as client:
+    async with connect(target) as client:
         assert await collect(client.stream(numbered(5))) == numbered(5)
     assert Service.most == 1
 
 
-async def test_a_handler_that_will_not_be_cancelled_does_not_hold_the_call(serve):
+async def test_a_handler_that_will_not_be_cancelled_does_not_hold_the_call(serve, connect):
     release = asyncio.Event()
 
     class Service(StreamService[bytes, bytes]):
@@ -282,7 +287,7 @@ async def test_a_handler_that_will_not_be_cancelled_does_not_hold_the_call(serve
                     continue
             return item
 
-    async with StreamClient(await serve(Service())) as client:
+    async with connect(await serve(Service())) as client:
         stream = client.stream([b"1"])
         step = asyncio.ensure_future(anext(stream))
         await until(lambda: any("worker" in t.get_name() for t in streams_running()))
@@ -295,7 +300,7 @@ async def test_a_handler_that_will_not_be_cancelled_does_not_hold_the_call(serve
 # ------------------------------------------------------------------ admit
 
 
-async def test_a_plain_admit_will_do(serve):
+async def test_a_plain_admit_will_do(serve, connect):
     class Service(StreamService[bytes, bytes]):
         def admit(self, request):
             pass
@@ -303,11 +308,11 @@ async def test_a_plain_admit_will_do(serve):
         async def predict(self, item):
             return item
 
-    async with StreamClient(await serve(Service())) as client:
+    async with connect(await serve(Service())) as client:
         assert await collect(client.stream(numbered(3))) == numbered(3)
 
 
-async def test_an_admit_that_raises_fails_the_attempt_and_says_so(serve):
+async def test_an_admit_that_raises_fails_the_attempt_and_says_so(serve, connect):
     class Service(StreamService[bytes, bytes]):
         async def admit(self, request):
             raise ValueError("a bug in admit")
@@ -315,13 +320,13 @@ async def test_an_admit_that_raises_fails_the_attempt_and_says_so(serve):
         async def predict(self, item):
             return item
 
-    async with StreamClient(await serve(Service()), retry=QUICK) as client:
+    async with connect(await serve(Service()), retry=QUICK) as client:
         with pytest.raises(RetriesExhaustedError, match="a bug in admit") as caught:
             await collect(client.stream(numbered(3)))
     assert caught.value.__cause__ is not None
 
 
-async def test_a_delay_beyond_the_patience_fails_at_once(serve):
+async def test_a_delay_beyond_the_patience_fails_at_once(serve, connect):
     class Service(StreamService[bytes, bytes]):
         async def admit(self, request):
             raise Refuse("much later", retry_after=1e9)
@@ -329,7 +334,7 @@ async def test_a_delay_beyond_the_patience_fails_at_once(serve):
         async def predict(self, item):
             return item
 
-    async with StreamClient(await serve(Service())) as client:
+    async with connect(await serve(Service())) as client:
         with pytest.raises(RetriesExhaustedError, match="much later"):
             await collect(client.stream(numbered(3)))
 
@@ -343,7 +348,7 @@ def test_a_delay_that_is_none(delay):
 # ------------------------------------------------------------------ other kinds of handlers
 
 
-async def test_inputs_without_outputs_free_their_places(listen):
+async def test_inputs_without_outputs_free_their_places(listen, connect):
     """A server whose handler has any number of outputs: here none, and then two."""
 
     async def serve(requests, context):
@@ -371,6 +376,6 @@ async def test_inputs_without_outputs_free_their_places(listen):
         assert credit.outputs
 
     serve.read = serve.answered = 0
-    async with StreamClient(await listen(serve), flow=FlowControl(window_items=4)) as client:
+    async with connect(await listen(serve), flow=FlowControl(window_items=4)) as client:
         results = await collect(client.stream(numbered(30)))
     assert results == [item for item in numbered(30) if not int(item) % 3 for _ in "ab"]

@@ -1,0 +1,121 @@
+"""The pytest plugin of servestream_client (entry point ``pytest11``).
+
+It stands beside the package and not in it, so that a test run which uses none of its fixtures
+imports nothing of the package, and with it no gRPC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from servestream_client import StreamClient, SyncStreamClient
+    from servestream_client.server import StreamService
+    from servestream_client.session.core import ClientOptions
+    from servestream_client.testing.ray_serve import RayStreamServer
+    from servestream_client.testing.server import StreamServer
+    from servestream_client.testing.trial import Trial
+
+MARKER = "stream_faults"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        f"{MARKER}(*faults): faults of servestream_client.testing for the servers of this test;"
+        " one that never fires fails it",
+    )
+
+
+# ------------------------------------------------------------------ around a test
+
+_TRIAL = pytest.StashKey["Trial"]()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Close async clients in the test's own event loop, and see to it that faults fired."""
+    trial = item.stash.get(_TRIAL, None)
+    if trial is not None:
+        trial.close_clients_in(item)
+    result = yield
+    if item.get_closest_marker(MARKER) is not None:
+        if trial is None:
+            pytest.fail(f"the test is marked {MARKER}, but uses no server of servestream_client")
+        trial.check()
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show beside a failure what clients and servers did."""
+    report: pytest.TestReport = yield
+    trial = item.stash.get(_TRIAL, None)
+    if trial is not None and report.failed:
+        report.sections.append(("servestream: what happened", trial.report()))
+    return report
+
+
+# ------------------------------------------------------------------ fixtures
+
+
+@pytest.fixture
+def _stream_trial(request: pytest.FixtureRequest) -> Iterator[Trial]:
+    from servestream_client.testing.trial import Trial
+
+    faults = [
+        fault for marker in request.node.iter_markers(MARKER) for fault in reversed(marker.args)
+    ]
+    with Trial(faults[::-1]) as trial:
+        request.node.stash[_TRIAL] = trial
+        yield trial
+
+
+@pytest.fixture
+def stream_service() -> StreamService[Any, Any]:
+    """What `stream_server` serves: an echo of bytes. Override it with a service of your own."""
+    from servestream_client.testing.server import Echo
+
+    return Echo()
+
+
+@pytest.fixture
+def make_stream_server(_stream_trial: Trial) -> Callable[..., StreamServer]:
+    """``make_stream_server(service)`` serves a `StreamService` in this process, until the test ends.
+
+    The service is an instance, or a class or function that makes one for each life of the server.
+    """
+    return _stream_trial.serve
+
+
+@pytest.fixture
+def stream_server(
+    make_stream_server: Callable[..., StreamServer], stream_service: StreamService[Any, Any]
+) -> StreamServer:
+    """A server in this process that serves `stream_service`; no Ray."""
+    return make_stream_server(stream_service)
+
+
+@pytest.fixture
+def stream_client_options() -> ClientOptions:
+    """Options of `stream_client` and `sync_stream_client`. Override it with your own."""
+    return {}
+
+
+@pytest.fixture
+def stream_client(
+    _stream_trial: Trial, stream_server: StreamServer, stream_client_options: ClientOptions
+) -> StreamClient[Any, Any]:
+    """A `StreamClient` of `stream_server`, with its service's codec. Closed as the test returns."""
+    return _stream_trial.client(stream_server, stream_client_options)
+
+
+@pytest.fixture
+def sync_stream_client(
+    _stream_trial: Trial, stream_server: StreamServer, stream_client_options: ClientOptions
+) -> SyncStreamClient[Any, Any]:
+    """A `SyncStreamClient` of `stream_server`, with its service's codec. Closed with the test."""
+    return _stream_trial.sync_client(stream_server, stream_client_options)

@@ -1,0 +1,231 @@
+"""The event loop that the blocking clients of a process share, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import importlib
+import os
+import threading
+import weakref
+from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from typing import Generic, ParamSpec, TypeVar
+
+import anyio
+from anyio.from_thread import BlockingPortal, BlockingPortalProvider
+
+from servestream_client.errors import ClientClosedError
+from servestream_client.signals import being_cancelled
+
+__all__ = ["PortalLease"]
+
+EXIT_SECONDS = 0.5
+"""How long an interpreter that ends waits for a lease that nobody gave back."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Shared:
+    """The process's provider. A forked child has no such thread, and gets another one."""
+
+    provider = BlockingPortalProvider()
+
+    @classmethod
+    def forget(cls) -> None:
+        cls.provider = BlockingPortalProvider()
+
+
+os.register_at_fork(after_in_child=_Shared.forget)
+
+
+class PortalLease:
+    """A share in the loop thread, taken at the first call.
+
+    It may be used from any thread but the loop's own. An exception in the calling thread, such as
+    KeyboardInterrupt, cancels the call that it waits for.
+
+    Args:
+        name: whose, for messages.
+        on_release: awaited on the loop when the lease is given back, by whatever way.
+    """
+
+    def __init__(self, name: str, on_release: Callable[[], Awaitable[None]]) -> None:
+        self._name = name
+        self._hold = _Hold(on_release)
+        self._pid = os.getpid()
+        # For a client that is dropped without a word; `_at_exit` is for those that are left.
+        weakref.finalize(self, self._hold.drop).atexit = False
+        _holds.add(self._hold)
+
+    def call(self, func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Await something on the loop, and return or raise what comes of it.
+
+        Raises:
+            ClientClosedError: the lease was given back, or belongs to the process that this one
+                was forked from.
+        """
+        if self._pid != os.getpid():
+            raise ClientClosedError(
+                f"the client of {self._name} was made before this process was forked, and its"
+                " connections and its thread are the parent's; make a new one here"
+            )
+        hold = self._hold
+        if hold.portal is None and not hold.released:
+            _import_backend()
+            _aside(hold.take)
+        portal, loop = hold.portal, hold.loop
+        if portal is None or loop is None:
+            raise ClientClosedError(f"the client of {self._name} is closed; make a new one")
+        crossing = _Crossing(lambda: func(*args, **kwargs))
+        try:
+            portal.call(crossing.run)
+        except RuntimeError:
+            if hold.released:
+                raise ClientClosedError(f"the client of {self._name} was closed") from None
+            raise
+        except BaseException:
+            with suppress(RuntimeError):  # the loop is gone
+                loop.call_soon_threadsafe(crossing.cancel)
+            raise
+        return crossing.outcome()
+
+    def release(self) -> None:
+        """Give it back; the last one to do so ends the thread. Harmless twice."""
+        if self._pid == os.getpid() and not self._hold.released:
+            _aside(self._hold.release)
+
+
+class _Hold:
+    """What a lease holds; outlives it while it is given back."""
+
+    def __init__(self, on_release: Callable[[], Awaitable[None]]) -> None:
+        self.portal: BlockingPortal | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.released = False
+        self._on_release = on_release
+        self._provider = _Shared.provider
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        """Enter the provider, unless somebody was faster."""
+        with self._lock:
+            if self.portal is None and not self.released:
+                portal = self._provider.__enter__()
+                self.loop = portal.call(_running_loop)
+                self.portal = portal
+
+    def release(self) -> None:
+        """End what runs there, and leave the provider. Must not be called on the loop."""
+        with self._lock:
+            portal, self.portal = self.portal, None
+            self.released = True
+        if portal is None:
+            return
+        try:
+            portal.call(self._on_release)
+        finally:
+            self._provider.__exit__(None, None, None)
+
+    def drop(self) -> None:
+        """`release` without waiting: this may run in any thread, the loop's included."""
+        if self.portal is not None and self._pid == os.getpid():
+            with suppress(RuntimeError):  # no thread can be started any more
+                threading.Thread(target=self.release, daemon=True).start()
+
+    def end(self) -> None:
+        """Let what runs there end, for a moment: the process does, and its threads with it."""
+        loop = self.loop
+        if loop is None or self.released or self._pid != os.getpid():
+            return
+        ending = asyncio.run_coroutine_threadsafe(self._ended(), loop)
+        with suppress(TimeoutError, CancelledError):
+            ending.result(EXIT_SECONDS)
+
+    async def _ended(self) -> None:
+        await self._on_release()
+
+
+_holds: weakref.WeakSet[_Hold] = weakref.WeakSet()
+
+
+class _Crossing(Generic[T]):
+    """One call from a thread to the loop. Whatever it raises is the caller's, not the loop's."""
+
+    def __init__(self, func: Callable[[], Awaitable[T]]) -> None:
+        self._func = func
+        self._scope: anyio.CancelScope | None = None
+        self._cancelled = False
+        self._error: BaseException | None = None
+        self._result: list[T] = []
+
+    async def run(self) -> None:
+        with anyio.CancelScope() as self._scope:
+            if self._cancelled:
+                self._scope.cancel()
+            try:
+                self._result.append(await self._func())
+            except BaseException as error:
+                if isinstance(error, asyncio.CancelledError) and being_cancelled():
+                    raise
+                self._error = error
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more. May come before `run`."""
+        self._cancelled = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def outcome(self) -> T:
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+            if not self._result:
+                raise ClientClosedError("the client was closed during the call")
+            return self._result.pop()
+        finally:
+            del error  # its traceback refers to this frame
+
+
+def _import_backend() -> None:
+    """Import here what anyio would import in the loop's thread.
+
+    Modules that call `exec` while a KeyboardInterrupt ends the main thread make Python forget it:
+    the process then ends with code 1, and not as shells expect after Ctrl-C.
+    """
+    with suppress(ImportError):  # as of anyio 4
+        importlib.import_module("anyio._backends._asyncio")
+
+
+async def _running_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+def _aside(func: Callable[[], None]) -> None:
+    """Do something to its end, although a signal may end the waiting for it.
+
+    A KeyboardInterrupt in the midst of it would leave locks held, or threads that nobody ends.
+    """
+    problem: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            func()
+        except BaseException as error:
+            problem.append(error)
+
+    thread = threading.Thread(target=run, name="servestream portal", daemon=True)
+    thread.start()
+    thread.join()
+    if problem:
+        raise problem[0]
+
+
+@atexit.register
+def _at_exit() -> None:
+    for hold in list(_holds):
+        hold.end()

@@ -1,0 +1,173 @@
+"""What serves a service's streams: the offer, the workers, and who may come between."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import socket
+import sys
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from servestream_client.protocol.frames import CodecId, HandlerKind, Limits, Open
+from servestream_client.protocol.server import ServerOffer
+from servestream_client.server.admission import StreamRequest
+from servestream_client.server.handlers import batch_handler, item_handler
+from servestream_client.server.runner import AttemptRunner, Residents
+from servestream_client.server.workers import BatchWorkers, Handler, ItemWorkers, Workers
+from servestream_client.wire import stream_pb2 as pb
+
+if TYPE_CHECKING:
+    from servestream_client.server.service import StreamService
+
+__all__ = ["Frames", "Interceptor", "Kit", "Requests", "handler_kind"]
+
+DEFAULT_CONCURRENCY = 16
+DEFAULT_BATCH_CONCURRENCY = 1
+
+Requests: TypeAlias = AsyncIterable[pb.ClientFrame]
+Frames: TypeAlias = AsyncGenerator[pb.ServerFrame, None]
+
+
+class Interceptor:
+    """Comes between a service and its clients; this one does nothing."""
+
+    async def admit(self, request: StreamRequest) -> None:
+        """Called before the service's own `admit`. Raises `Refuse` to turn a stream away."""
+
+    def handler(self, handler: Handler) -> Handler:
+        """What answers inputs in the handler's place."""
+        return handler
+
+    def frames(self, serve: Callable[[Requests], Frames], requests: Requests) -> Frames:
+        """Serve one call."""
+        return serve(requests)
+
+
+class Kit:
+    """Serves the streams of one service, in one event loop.
+
+    Args:
+        service: whose.
+        interceptor: comes between.
+        replica: the name of the process; None: Ray Serve's for it, or host and process id.
+
+    Raises:
+        TypeError: the service overrides none of the handlers, or more than one.
+    """
+
+    def __init__(
+        self,
+        service: StreamService[Any, Any],
+        interceptor: Interceptor,
+        *,
+        replica: str | None = None,
+    ) -> None:
+        self._service = service
+        self._interceptor = interceptor
+        self._residents = Residents()
+        kind = handler_kind(type(service))
+        self._offer = ServerOffer(
+            codec=CodecId(service.codec.id, service.codec.fingerprint),
+            application=_application_name(service.application),
+            code_version=service.code_version,
+            replica=_replica_name() if replica is None else replica,
+            handler_kind=kind,
+            limits=Limits(
+                window_items=service.flow.window_items,
+                window_bytes=service.flow.window_bytes,
+                unacknowledged_frames=service.flow.max_unacknowledged_frames,
+                frame_bytes=service.flow.max_frame_bytes,
+                item_bytes=service.flow.max_item_bytes,
+            ),
+            ahead_bytes=service.flow.output_bytes,
+        )
+        self._workers = _workers(service, kind, interceptor)
+
+    def frames(self, requests: Requests, grpc_context: object = None) -> Frames:
+        """Serve one call of the RPC."""
+        metadata = _metadata(grpc_context)
+
+        async def admit(opened: Open) -> None:
+            request = StreamRequest(
+                opened.stream_id.hex(), opened.attempt, opened.parameters, metadata
+            )
+            await self._interceptor.admit(request)
+            admitting: object = self._service.admit(request)
+            if inspect.isawaitable(admitting):  # a plain `def` will do as well
+                await admitting
+
+        def serve(requests: Requests) -> Frames:
+            return AttemptRunner(
+                self._offer, self._workers, requests, admit=admit, residents=self._residents
+            ).frames()
+
+        return self._interceptor.frames(serve, requests)
+
+
+def _workers(
+    service: StreamService[Any, Any], kind: HandlerKind, interceptor: Interceptor
+) -> Workers:
+    if kind is HandlerKind.BATCH:
+        places = service.max_concurrency or DEFAULT_BATCH_CONCURRENCY
+        return BatchWorkers(
+            interceptor.handler(batch_handler(service.predict_batch, service.codec, places)),
+            places=places,
+            max_batch=service.max_batch_size,
+            batch_wait=service.batch_wait,
+        )
+    places = service.max_concurrency or DEFAULT_CONCURRENCY
+    return ItemWorkers(
+        interceptor.handler(item_handler(service.predict, service.codec, places)), places=places
+    )
+
+
+def handler_kind(service: type[StreamService[Any, Any]]) -> HandlerKind:
+    """Which handler a class overrides.
+
+    Raises:
+        TypeError: none, or more than one.
+    """
+    from servestream_client.server.service import StreamService  # noqa: PLC0415 — it imports this
+
+    kinds = {"predict": HandlerKind.ONE_TO_ONE, "predict_batch": HandlerKind.BATCH}
+    overridden = [
+        name for name in kinds if getattr(service, name) is not getattr(StreamService, name)
+    ]
+    if len(overridden) != 1:
+        raise TypeError(
+            f"{service.__name__} must override exactly one of {', '.join(kinds)}; it overrides"
+            f" {' and '.join(overridden) or 'none'}"
+        )
+    return kinds[overridden[0]]
+
+
+def _serve_context() -> Any:  # noqa: ANN401 — Ray is not imported here
+    """Ray Serve's replica context, if this process is a replica. Never imports Ray."""
+    serve = sys.modules.get("ray.serve")
+    if serve is None:
+        return None
+    try:
+        return serve.get_replica_context()
+    except Exception:  # outside a replica Serve raises an error of its own
+        return None
+
+
+def _application_name(configured: str | None) -> str:
+    if configured is not None:
+        return configured
+    context = _serve_context()
+    return "" if context is None else str(context.app_name)
+
+
+def _replica_name() -> str:
+    context = _serve_context()
+    if context is None:
+        return f"{socket.gethostname()}:{os.getpid()}"
+    return str(context.replica_tag)
+
+
+def _metadata(grpc_context: object) -> dict[str, str]:
+    read = getattr(grpc_context, "invocation_metadata", None)
+    pairs = (read() or ()) if callable(read) else ()
+    return {key: value for key, value in pairs if isinstance(value, str)}

@@ -1,0 +1,105 @@
+"""What the clients of one target share: a transport on one event loop, and the streams on it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from servestream_client.errors import ClientClosedError, WrongEventLoopError
+from servestream_client.session.driver import StreamDriver, Target
+from servestream_client.transport.base import Link, Transport
+from servestream_client.transport.grpc_link import GrpcTransport, Metadata, check_process
+
+__all__ = ["Connection"]
+
+
+class Connection:
+    """What the clients made by `with_options` share: one transport, on one event loop.
+
+    The transport is made when the first stream opens, in whose event loop it then lives.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        metadata: Metadata,
+        max_frame_bytes: int,
+        credentials: grpc.ChannelCredentials | None,
+        streams_per_connection: int,
+    ) -> None:
+        self._streams_per_connection = streams_per_connection
+        self.target = Target(target)
+        self.max_frame_bytes = max_frame_bytes
+        self.closed = False
+        self.drivers: set[StreamDriver] = set()
+        self._metadata = metadata
+        self._credentials = credentials
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._transport: Transport | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    def check_open(self) -> None:
+        """
+        Raises:
+            ClientClosedError: too late.
+        """
+        if self.closed:
+            raise ClientClosedError(f"the client of {self.target.name} is closed; make a new one")
+
+    def check(self) -> asyncio.AbstractEventLoop:
+        """
+        Raises:
+            ClientClosedError: too late.
+            WrongEventLoopError: the wrong place.
+            ConfigurationError: the wrong process.
+        """
+        self.check_open()
+        check_process()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise WrongEventLoopError(
+                "StreamClient needs a running asyncio event loop (grpc.aio has no other); for plain"
+                " code there is SyncStreamClient"
+            ) from None
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise WrongEventLoopError(
+                f"the client of {self.target.name} was first used in another event loop; make"
+                " one client for each"
+            )
+        return loop
+
+    def open(self) -> Link:
+        if self._transport is None:
+            self._transport = GrpcTransport(
+                self.target.name,
+                metadata=self._metadata,
+                max_frame_bytes=self.max_frame_bytes,
+                credentials=self._credentials,
+                streams_per_connection=self._streams_per_connection,
+            )
+        return self._transport.open()
+
+    def start(self, driver: StreamDriver) -> None:
+        self.check()
+        self.drivers.add(driver)
+        driver.start().add_done_callback(lambda _: self.drivers.discard(driver))
+
+    async def aclose(self) -> None:
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise WrongEventLoopError("close the client in the event loop that used it")
+        if self._closing is None:
+            self.closed = True
+            self._closing = asyncio.ensure_future(self._close())
+        # Whoever waits for it may be cancelled; the closing goes on.
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        error = ClientClosedError(f"the client of {self.target.name} was closed")
+        await asyncio.gather(*(driver.aclose(error) for driver in list(self.drivers)))
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.aclose()

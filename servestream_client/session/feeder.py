@@ -1,0 +1,197 @@
+"""Inputs of plain code: their iterator runs in a thread of its own, where it may block."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from typing import Generic, TypeVar
+
+from servestream_client.errors import InputsError
+from servestream_client.session.source import check_inputs
+from servestream_client.signals import Signal
+
+__all__ = ["InputFeeder"]
+
+logger = logging.getLogger(__name__)
+
+BUSY_SECONDS = 0.2
+"""How long the end of a stream waits for inputs that are just being pulled: nobody can interrupt
+them, and they may take for ever."""
+
+Payload = TypeVar("Payload")
+
+
+class InputFeeder(Generic[Payload]):
+    """Pulls and encodes in a thread, no more than it was allowed to; hands over what there is.
+
+    The thread is a daemon, and starts when it is first allowed anything. It runs in a copy of the
+    context in which the feeder was made.
+
+    Args:
+        inputs: the caller's.
+
+    Attributes:
+        pulled: how many inputs came out of the caller's iterator.
+
+    Raises:
+        InputsError: they are no iterable.
+    """
+
+    def __init__(self, inputs: Iterable[object]) -> None:
+        check_inputs(inputs)
+        if not hasattr(type(inputs), "__iter__") and not hasattr(type(inputs), "__getitem__"):
+            raise InputsError(
+                f"the inputs must be an iterable, not a {type(inputs).__name__}; async iterables"
+                " are for StreamClient"
+            )
+        self.pulled = 0
+        self._inputs = iter(inputs)
+        self._context = contextvars.copy_context()
+        self._encode: Callable[[object], Payload] | None = None
+        self._size: Callable[[Payload], int] = lambda _: 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+        # Each of these is written by one side only. The thread waits for `_turn` when it may not
+        # pull, and the event loop for `_arrived` when there is nothing.
+        self._fed: deque[tuple[object, Payload, int]] = deque()
+        self._turn = threading.Condition()
+        self._most_inputs = 0  # to be pulled in all
+        self._most_bytes = 0  # likewise; the last input may exceed it
+        self._taken = 0
+        self._bytes_fed = 0
+        self._bytes_taken = 0
+        self._closing = False
+        self._busy = False  # the caller's code is running
+        self._error: BaseException | None = None
+        self._ended = False
+        self._told = False  # the event loop, that there is something
+        self._arrived = Signal()
+
+    # ---------------------------------------------------------------- from the event loop
+
+    def start(self, encode: Callable[[object], Payload], size: Callable[[Payload], int]) -> None:
+        """Say how items are encoded, and what a payload counts for. Nothing is pulled yet."""
+        self._encode, self._size = encode, size
+        self._loop = asyncio.get_running_loop()
+
+    def allow(self, inputs: int, size: int) -> None:
+        """Let so many inputs and bytes be pulled beyond those handed over; at least one input."""
+        with self._turn:
+            self._most_inputs = self._taken + inputs
+            self._most_bytes = self._bytes_taken + max(1, size)
+            self._turn.notify()
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._context.run,
+                args=(self._feed,),
+                name="servestream inputs",
+                daemon=True,
+            )
+            self._thread.start()
+
+    async def fed(self) -> list[tuple[object, Payload]]:
+        """Items and their payloads, as soon as there are any; none at the end.
+
+        Raises:
+            BaseException: what the inputs raised, once those before it are handed over.
+        """
+        while True:
+            self._told = False
+            fed = [self._fed.popleft() for _ in range(len(self._fed))]
+            if fed:
+                self._taken += len(fed)
+                self._bytes_taken += sum(size for _, _, size in fed)
+                return [(item, payload) for item, payload, _ in fed]
+            if self._ended:
+                if self._fed:
+                    continue  # they came just before the end
+                if self._error is not None:
+                    raise self._error
+                return []
+            await self._arrived.wait()
+
+    async def aclose(self) -> None:
+        """Pull no further, and let a generator run its `finally` blocks in its thread.
+
+        Waits for it, unless the caller's code is busy with the next input: that may block for as
+        long as it likes.
+        """
+        with self._turn:
+            self._closing = True
+            self._turn.notify()
+        if self._thread is None:
+            _close(self._inputs)
+            return
+        loop = asyncio.get_running_loop()
+        patience = loop.time() + BUSY_SECONDS
+        while not self._ended:
+            if self._busy and loop.time() >= patience:
+                logger.info("inputs are blocked; their thread ends as soon as they return")
+                return
+            self._told = False
+            try:
+                async with asyncio.timeout(BUSY_SECONDS):
+                    await self._arrived.wait()
+            except TimeoutError:
+                continue
+
+    # ---------------------------------------------------------------- in the thread
+
+    def _feed(self) -> None:
+        try:
+            while self._may_pull():
+                self._busy = True
+                try:
+                    item = next(self._inputs)
+                except StopIteration:
+                    return
+                self.pulled += 1
+                self._hand_over(item)
+                self._busy = False
+        except BaseException as error:  # whatever it is, it is the caller's
+            self._error = error
+        finally:
+            self._busy = False
+            if self._closing:
+                _close(self._inputs)
+            self._ended = True
+            self._tell()
+
+    def _may_pull(self) -> bool:
+        if not self._has_room():
+            with self._turn:
+                self._turn.wait_for(lambda: self._closing or self._has_room())
+        return not self._closing
+
+    def _has_room(self) -> bool:
+        return self.pulled < self._most_inputs and self._bytes_fed < self._most_bytes
+
+    def _hand_over(self, item: object) -> None:
+        assert self._encode is not None  # noqa: S101 — `start` comes before `allow`
+        payload = self._encode(item)
+        size = self._size(payload)
+        self._bytes_fed += size
+        self._fed.append((item, payload, size))
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._told or self._loop is None:
+            return
+        self._told = True
+        try:
+            self._loop.call_soon_threadsafe(self._arrived.set)
+        except RuntimeError:  # the loop is gone, and with it whoever might listen
+            self._closing = True
+
+
+def _close(inputs: object) -> None:
+    if isinstance(inputs, Generator):
+        try:
+            inputs.close()
+        except Exception:
+            logger.warning("closing the inputs failed", exc_info=True)

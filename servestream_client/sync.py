@@ -1,0 +1,259 @@
+"""Floor 3: the blocking face, for scripts and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
+
+from servestream_client.codecs import Codec
+from servestream_client.config import check_timeout
+from servestream_client.errors import ClientClosedError, ItemError
+from servestream_client.portal import PortalLease
+from servestream_client.session.core import ClientBase, ClientOptions
+from servestream_client.session.driver import StreamDriver
+from servestream_client.session.feeder import InputFeeder
+from servestream_client.session.predictor import Predictor
+from servestream_client.session.stream import StreamBase, StreamStatistics
+
+__all__ = ["SyncPredictionStream", "SyncStreamClient"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class SyncPredictionStream(StreamBase[T_co]):
+    """Predictions, for a plain ``for`` loop; else as `PredictionStream` is.
+
+    Leaving the loop early ends the stream when the object is dropped, and ``with`` or `close` end
+    it at once.
+
+    Raises, while being iterated:
+        ItemError: one input failed; the stream is closed. With ``return_exceptions=True`` it is
+            yielded in the input's place instead, and the stream goes on.
+        StreamError: the stream failed; says what was delivered. See `servestream_client.errors`.
+        ClientClosedError: the client is closed, or was made before a fork.
+        ConfigurationError: another thread iterates the stream at the same time.
+        Exception: whatever the inputs' own iterator raised, after the outputs of the inputs
+            before it.
+    """
+
+    _longest_run = 1024  # outputs that cross from the event loop's thread at once
+
+    def __init__(
+        self,
+        driver: StreamDriver,
+        portal: PortalLease,
+        *,
+        start: Callable[[StreamDriver], None],
+        decode: Callable[[bytes], T_co],
+        return_exceptions: bool,
+    ) -> None:
+        super().__init__(driver, start=start, decode=decode, return_exceptions=return_exceptions)
+        self._portal = portal
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T_co:
+        while True:
+            for payload in self._rest:
+                try:
+                    return self._decode(payload)
+                except Exception as error:
+                    return self._portal.call(self._undecoded, error)
+            if self._single:
+                return self._single.popleft()
+            if self._exhausted and self._failed is None:
+                raise StopIteration
+            try:
+                self._portal.call(self._advance)
+            except StopAsyncIteration:
+                raise StopIteration from None
+
+    def close(self) -> None:
+        """End the stream: the call, the input iterator and every task. Bounded in time.
+
+        Harmless on a stream that has ended. Outputs not yet taken are dropped.
+        """
+        try:
+            self._portal.call(self._aclose)
+        except ClientClosedError:
+            return  # and with the client its streams
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def statistics(self) -> StreamStatistics:
+        """What happened so far; also after the end."""
+        try:
+            return self._portal.call(self._counted)
+        except ClientClosedError:
+            return self._statistics()
+
+    async def _counted(self) -> StreamStatistics:
+        return self._statistics()
+
+
+class SyncStreamClient(ClientBase[In, Out]):
+    """`StreamClient` for code without an event loop: the same methods, options and errors.
+
+    Use it as ``with SyncStreamClient(...) as client``, or close it with `close`. It may be used
+    from several threads at once, and inside of a running event loop (a notebook), which stands
+    still meanwhile. All such clients of a process share one thread with an event loop; it starts
+    with the first call and ends with the last client. Each stream pulls its inputs in a further
+    thread.
+
+    Args:
+        target: ``host:port`` of Serve's gRPC ingress, or any gRPC target name.
+        codec: how items are encoded; the service must use the same.
+        options: as for `StreamClient`.
+
+    Raises:
+        ConfigurationError: an argument cannot work.
+    """
+
+    @overload
+    def __init__(
+        self: SyncStreamClient[bytes, bytes],
+        target: str,
+        *,
+        codec: None = ...,
+        **options: Unpack[ClientOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self, target: str, *, codec: Codec[In, Out], **options: Unpack[ClientOptions]
+    ) -> None: ...
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        codec: Codec[Any, Any] | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        super().__init__(target, codec, **options)
+        self._portal = PortalLease(self._connection.target.name, self._connection.aclose)
+
+    # ---------------------------------------------------------------- streams
+
+    @overload
+    def stream(
+        self,
+        inputs: Iterable[In],
+        *,
+        ordered: bool = ...,
+        return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
+        parameters: Mapping[str, str] | None = ...,
+    ) -> SyncPredictionStream[Out]: ...
+
+    @overload
+    def stream(
+        self,
+        inputs: Iterable[In],
+        *,
+        ordered: bool = ...,
+        return_exceptions: bool,
+        timeout: float | None = ...,
+        parameters: Mapping[str, str] | None = ...,
+    ) -> SyncPredictionStream[Out | ItemError]: ...
+
+    def stream(
+        self,
+        inputs: Iterable[In],
+        *,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+        timeout: float | None = None,
+        parameters: Mapping[str, str] | None = None,
+    ) -> SyncPredictionStream[Any]:
+        """Stream inputs, and iterate the predictions with a plain ``for``.
+
+        The stream begins when it is first iterated. Inputs are pulled and encoded ahead of the
+        consumer, in a thread of their own and in a copy of the caller's context; they may block.
+        They are never pulled further than `FlowControl` allows. An iterator that is a generator is
+        closed with the stream.
+
+        Args:
+            inputs: an iterable.
+            ordered: outputs in the order of the inputs; False: as they are ready.
+            return_exceptions: yield an `ItemError` in the place of an input that failed, and go
+                on; False: raise it there, and close.
+            timeout: seconds for the whole stream, across failures; None: no limit.
+            parameters: for the service, as they are.
+
+        Raises:
+            InputsError: the inputs are no iterable.
+            ConfigurationError: another argument cannot work.
+            ClientClosedError: the client is closed.
+        """
+        driver = self._driver(
+            InputFeeder(inputs), ordered=ordered, timeout=timeout, parameters=parameters
+        )
+        return SyncPredictionStream(
+            driver,
+            self._portal,
+            start=self._connection.start,
+            decode=self._codec.decode_output,
+            return_exceptions=return_exceptions,
+        )
+
+    def predict(self, item: In, *, timeout: float | None = None) -> Out:
+        """The prediction for one input.
+
+        Meant for many calls at a time, from as many threads: they share a few long-lived streams,
+        and with them the cost of a message. A call survives its replica like any stream's input;
+        an interrupted one is cancelled at the server, too.
+
+        Args:
+            item: the input. Its handler must give one output.
+            timeout: seconds, across failures; None: no limit.
+
+        Raises:
+            ItemError: this input failed. Its `number` is 1: a call is a stream of one input.
+            StreamError: the stream that carried the call failed; `delivered` speaks of the call.
+            StreamTimeoutError: the timeout passed.
+            ConfigurationError: the timeout cannot work.
+            ClientClosedError: the client is closed, or was made before a fork.
+        """
+        check_timeout(timeout)
+        # Only the loop makes it: two threads would make two.
+        lanes = self._predictor or self._portal.call(self._on_loop)
+        payload = lanes.encode(item)
+        answer = self._portal.call(lanes.answer, item, payload, timeout)
+        return cast("Out", lanes.decode(answer, item))
+
+    async def _on_loop(self) -> Predictor:
+        self._connection.check()
+        return self._lanes()
+
+    # ---------------------------------------------------------------- life
+
+    def close(self) -> None:
+        """End every stream and give back the connection. Bounded in time; harmless twice."""
+        self._connection.closed = True
+        self._portal.release()
+
+    def __enter__(self) -> Self:
+        self._connection.check_open()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,335 @@
+"""A server in this process, for tests: real gRPC on a real socket, faults when you want them.
+
+    with running_server(MyService()) as server, SyncStreamClient(server.target) as client:
+        server.add_faults(Fault(FaultKind.KILL, at=3))
+        assert list(client.stream(inputs)) == outputs
+
+It runs on an event loop in a thread of its own, so that it serves blocking and async tests alike.
+Its clients reach it through a `FaultProxy`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeAlias
+
+import anyio.to_thread
+import grpc.aio
+from anyio.from_thread import BlockingPortal
+
+from servestream_client.errors import ConfigurationError
+from servestream_client.server import GRPC_SERVER_OPTIONS, StreamService
+from servestream_client.server.kit import Frames, Kit, Requests, handler_kind
+from servestream_client.testing.faults import Fault, FaultInjector, LocalPlan
+from servestream_client.testing.history import History
+from servestream_client.testing.loop import shared_portal
+from servestream_client.testing.proxy import FaultProxy, NetworkFault
+from servestream_client.wire import stream_pb2 as pb
+
+__all__ = ["AnyFault", "Echo", "FaultHandle", "StreamServer", "running_server"]
+
+AnyFault: TypeAlias = Fault | NetworkFault
+
+Service: TypeAlias = StreamService[Any, Any] | Callable[[], StreamService[Any, Any]]
+
+
+class Echo(StreamService[bytes, bytes]):
+    """Gives back what it gets."""
+
+    async def predict(self, item: bytes) -> bytes:
+        return item
+
+
+class FaultHandle(Protocol):
+    """What a server under test lets a test do, be it in this process or a Ray Serve."""
+
+    @property
+    def target(self) -> str:
+        """``host:port`` for clients."""
+        ...
+
+    @property
+    def fired(self) -> list[AnyFault]:
+        """The faults that have fired, in order."""
+        ...
+
+    @property
+    def history(self) -> History:
+        """What happened."""
+        ...
+
+    def add_faults(self, *faults: AnyFault) -> None:
+        """Plan faults of the service, and put faults of the network in force."""
+        ...
+
+    def clear_faults(self) -> None:
+        """Forget those that have not fired, and let the network be whole again."""
+        ...
+
+    def kill(self) -> None:
+        """End a replica that serves, now, without a farewell."""
+        ...
+
+
+class StreamServer:
+    """A `StreamService` on a `grpc.aio` server in this process, behind a `FaultProxy`.
+
+    Use it as a context manager, or call `start` and `stop`. Its methods may be called from any
+    thread, and in a running event loop, which they do not keep for long.
+
+    `FaultKind.KILL` and `kill` end its life as SIGKILL would that of a process, as far as a client
+    can see: every connection is reset, and no handler goes on. The next life begins at once, on
+    the same target. A service given as a class or function is made anew for each life.
+
+    Args:
+        service: an instance, or what makes one.
+        plan: of the service's faults; None: one of its own.
+        history: where to note what happens; None: one of its own.
+        seed: of the network's jitter; None: a random one.
+
+    Raises:
+        ConfigurationError: it is no `StreamService`.
+        TypeError: the service overrides none of the handlers, or more than one.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        plan: LocalPlan | None = None,
+        history: History | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self._make = service if callable(service) else lambda: service
+        self.service = self._make()
+        """The instance that serves at present."""
+        if not isinstance(self.service, StreamService):
+            raise ConfigurationError(
+                f"a server needs a StreamService, not {type(self.service).__name__}"
+            )
+        handler_kind(type(self.service))
+        self.lives = 1
+        """How often it began to serve."""
+        self.history = history if history is not None else History()
+        self._plan = plan if plan is not None else self.history.plan()
+        self._proxy = FaultProxy("127.0.0.1:1", seed=seed, on_event=self._heard)
+        self._server: grpc.aio.Server | None = None
+        self._lease: Any = None
+        self._portal: BlockingPortal | None = None
+        self._dying: set[asyncio.Task[None]] = set()
+
+    # ---------------------------------------------------------------- life
+
+    def start(self) -> None:
+        """Serve on a free port of loopback."""
+        if self._portal is not None:
+            return
+        self._lease = shared_portal()
+        self._portal = self._lease.__enter__()
+        self._proxy.start()
+        self._proxy.upstream = f"127.0.0.1:{self._portal.call(self._serve)}"
+
+    def stop(self) -> None:
+        """End every call, and free the port. Harmless twice."""
+        portal, self._portal = self._portal, None
+        if portal is None:
+            return
+        try:
+            self._proxy.stop()
+            portal.call(self._end)
+        finally:
+            self._lease.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # ---------------------------------------------------------------- for tests
+
+    @property
+    def target(self) -> str:
+        """``host:port`` for clients, through the proxy."""
+        return self._proxy.target
+
+    @property
+    def proxy(self) -> FaultProxy:
+        """What its clients' connections go through."""
+        return self._proxy
+
+    @property
+    def replica(self) -> str:
+        """The name of its present life, as `StreamStatistics.replica` has it."""
+        return f"in-process-{self.lives}"
+
+    @property
+    def fired(self) -> list[AnyFault]:
+        """The faults that have fired: the service's, and then the network's."""
+        return [*self._plan.fired, *self._proxy.fired]
+
+    def add_faults(self, *faults: AnyFault) -> None:
+        """Plan faults of the service, for streams that open from now on, and put faults of the
+        network in force.
+        """
+        self._plan.add(*(fault for fault in faults if isinstance(fault, Fault)))
+        self._proxy.add(*(fault for fault in faults if not isinstance(fault, Fault)))
+
+    def clear_faults(self) -> None:
+        """Forget all faults, also that some have fired, and let the network be whole again."""
+        self._plan.clear()
+        self._proxy.clear()
+
+    def kill(self) -> None:
+        """End its present life, and begin the next one.
+
+        Raises:
+            ConfigurationError: it does not run.
+        """
+        if self._portal is None:
+            raise ConfigurationError("the server does not run")
+        self._portal.call(self._crash, self.lives)
+
+    # ---------------------------------------------------------------- on its event loop
+
+    async def _serve(self) -> int:
+        life = self.lives
+        injector = _Recorder(self._plan, lambda: self._die(life), self.history)
+        kit = Kit(self.service, injector, replica=self.replica)
+        server = grpc.aio.server(options=GRPC_SERVER_OPTIONS)
+        server.add_generic_rpc_handlers((_handlers(kit),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        self._server = server
+        return port
+
+    async def _end(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(None)
+
+    def _die(self, life: int) -> None:
+        """From within a handler."""
+        dying = asyncio.ensure_future(self._crash(life))
+        self._dying.add(dying)
+        dying.add_done_callback(self._dying.discard)
+
+    async def _crash(self, life: int) -> None:
+        if life != self.lives:
+            return  # it has died already
+        self.lives += 1
+        self.history.note(f"in-process-{life} was killed")
+        await anyio.to_thread.run_sync(self._proxy.cut)
+        await self._end()
+        if self._portal is None:
+            return
+        self.service = self._make()
+        self._proxy.upstream = f"127.0.0.1:{await self._serve()}"
+
+    def _heard(self, text: str) -> None:
+        self.history.note(text)
+
+
+@contextmanager
+def running_server(service: Service = Echo, **options: Any) -> Iterator[StreamServer]:  # noqa: ANN401 — as StreamServer's
+    """A `StreamServer` that runs; an echo unless told otherwise."""
+    with StreamServer(service, **options) as server:
+        yield server
+
+
+def _handlers(kit: Kit) -> grpc.GenericRpcHandler:
+    """The RPC, served by a kit. Not the generated registration: injected garbage is no message
+    that it would serialise.
+    """
+
+    async def stream(requests: Requests, context: object) -> AsyncIterator[pb.ServerFrame]:
+        frames = kit.frames(requests, context)
+        try:
+            async for frame in frames:
+                yield frame
+        finally:
+            await frames.aclose()
+
+    method = grpc.stream_stream_rpc_method_handler(
+        stream,
+        request_deserializer=pb.ClientFrame.FromString,
+        response_serializer=lambda message: message.SerializeToString(),
+    )
+    return grpc.method_handlers_generic_handler("servestream.v1.StreamService", {"Stream": method})
+
+
+class _Recorder(FaultInjector):
+    """Notes what comes in and goes out besides."""
+
+    def __init__(self, plan: LocalPlan, die: Callable[[], None], history: History) -> None:
+        super().__init__(plan, die)
+        self._history = history
+
+    async def frames(self, serve: Callable[[Requests], Frames], requests: Requests) -> Frames:
+        call = _Call(self._history)
+        frames = super().frames(serve, call.watched(requests))
+        try:
+            async for frame in frames:
+                call.sends(frame)
+                yield frame
+        finally:
+            call.ends()
+            await frames.aclose()
+
+
+class _Call:
+    """What is noted of one call."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._stream = ""
+        self._attempt = 0
+        self._inputs = 0
+        self._outputs = 0
+        self._ended = False
+
+    async def watched(self, requests: Requests) -> AsyncIterator[pb.ClientFrame]:
+        async for message in requests:
+            if message is not None:
+                self._receives(message)
+            yield message
+
+    def _receives(self, message: pb.ClientFrame) -> None:
+        if message.HasField("open"):
+            opened = message.open
+            self._stream, self._attempt = opened.stream_id.hex(), opened.attempt
+            self._history.opened(
+                self._stream, self._attempt, f"open, from input {opened.first_number}"
+            )
+        self._inputs += sum(len(run.payloads) for run in message.inputs)
+
+    def sends(self, frame: pb.ServerFrame) -> None:
+        if not isinstance(frame, pb.ServerFrame):
+            return  # injected garbage
+        if frame.HasField("welcome"):
+            self._history.welcomed(self._stream, self._attempt, frame.welcome.replica)
+        if frame.HasField("refused"):
+            self._history.note(f"refused: {frame.refused.text}", self._stream, self._attempt)
+        for failed in frame.errors:
+            self._history.note(
+                f"input {failed.number} failed: {failed.text}", self._stream, self._attempt
+            )
+        self._outputs += sum(len(run.payloads) for run in frame.outputs)
+        self._ended |= frame.HasField("end")
+
+    def ends(self) -> None:
+        how = "complete" if self._ended else "broken off"
+        self._history.note(
+            f"{how}: {self._inputs} inputs received, {self._outputs} outputs sent",
+            self._stream,
+            self._attempt,
+        )

@@ -1,0 +1,135 @@
+"""What the pytest plugin keeps for one test: servers, clients, and the faults it was marked with."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
+from functools import wraps
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+import pytest
+
+from servestream_client import StreamClient, SyncStreamClient
+from servestream_client.server import StreamService
+from servestream_client.session.core import ClientOptions
+from servestream_client.testing.faults import Fault
+from servestream_client.testing.history import History
+from servestream_client.testing.server import AnyFault, FaultHandle, Service, StreamServer
+
+__all__ = ["Trial"]
+
+
+class _Item(Protocol):
+    """A test as pytest has it."""
+
+    obj: Any
+
+
+class Trial:
+    """One test's servers and clients, ended with it.
+
+    Args:
+        faults: that the test is marked with; for every server of the test.
+    """
+
+    def __init__(self, faults: Sequence[AnyFault]) -> None:
+        self.history = History()
+        self._faults = list(faults)
+        self._plan = self.history.plan()
+        self._plan.add(*(fault for fault in faults if isinstance(fault, Fault)))
+        self._servers: list[FaultHandle] = []
+        self._clients: list[StreamClient[Any, Any]] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    # ---------------------------------------------------------------- servers
+
+    def serve(self, service: Service, *, seed: int | None = None) -> StreamServer:
+        """Start a server."""
+        server = StreamServer(service, plan=self._plan, history=self.history, seed=seed)
+        self._stack.enter_context(server)
+        server.add_faults(*(fault for fault in self._faults if not isinstance(fault, Fault)))
+        self._servers.append(server)
+        return server
+
+    def adopt(self, server: FaultHandle) -> None:
+        """Take over a server that outlives the test, with the test's faults."""
+        server.add_faults(*self._faults)
+        self._servers.append(server)
+
+    def check(self) -> None:
+        """
+        Raises:
+            pytest.fail.Exception: a fault that the test was marked with has not fired.
+        """
+        fired = [fault for server in self._servers for fault in server.fired]
+        missing = [fault for fault in self._faults if fault not in fired]
+        if missing:
+            whose = "" if self._servers else "; the test started no server"
+            pytest.fail(f"never fired: {', '.join(map(repr, missing))}{whose}", pytrace=False)
+
+    def report(self) -> str:
+        """What happened, for people."""
+        histories = dict.fromkeys([self.history, *(server.history for server in self._servers)])
+        return "\n".join(filter(None, map(str, histories))) or "(nothing)"
+
+    # ---------------------------------------------------------------- clients
+
+    def client(self, server: StreamServer, options: ClientOptions) -> StreamClient[Any, Any]:
+        """A client of a server, for the test's own event loop."""
+        client = StreamClient(server.target, codec=_codec(server.service), **options)
+        self._clients.append(client)
+        return client
+
+    def sync_client(
+        self, server: StreamServer, options: ClientOptions
+    ) -> SyncStreamClient[Any, Any]:
+        """A blocking client of a server."""
+        client = SyncStreamClient(server.target, codec=_codec(server.service), **options)
+        return self._stack.enter_context(client)
+
+    def close_clients_in(self, item: object) -> None:
+        """Have an async test close its clients as it returns.
+
+        Only there is its event loop at hand, whichever plugin runs it.
+        """
+        test: _Item = item  # type: ignore[assignment]  # whatever is not a function has no `obj`
+        function = getattr(test, "obj", None)
+        if self._clients and inspect.iscoroutinefunction(function):
+            test.obj = _then(function, self._aclose)
+
+    async def _aclose(self) -> None:
+        for client in self._clients:
+            await client.aclose()
+
+
+def _codec(service: StreamService[Any, Any]) -> Any:  # noqa: ANN401 — a codec of anything
+    return service.codec
+
+
+T = TypeVar("T")
+
+
+def _then(
+    function: Callable[..., Coroutine[Any, Any, T]], last: Callable[[], Coroutine[Any, Any, None]]
+) -> Callable[..., Coroutine[Any, Any, T]]:
+    @wraps(function)
+    async def both(*args: object, **kwargs: object) -> T:
+        try:
+            return await function(*args, **kwargs)
+        finally:
+            await last()
+
+    return both

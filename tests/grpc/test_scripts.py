@@ -1,0 +1,276 @@
+"""Scripts with the blocking client: however they end, they end at once and as they should."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+BOUND = 20
+"""Seconds after which a script hangs. How fast it ends is no test's matter."""
+
+HEAD = """
+import itertools, os, sys, threading, time
+from servestream_client import ClientClosedError, ConfigurationError, RetryPolicy, SyncStreamClient
+target = sys.argv[1]
+
+def endless():
+    try:
+        while True:
+            yield b"x"
+    finally:
+        print("inputs closed", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[str]:
+    """An echo in another process."""
+    server = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("echo_server.py")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    yield f"127.0.0.1:{server.stdout.readline().strip()}"
+    server.kill()
+    server.communicate()
+
+
+@pytest.fixture
+def script(target: str) -> Iterator[Callable]:
+    """Starts a script."""
+    running: list[subprocess.Popen] = []
+
+    def start(body: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HEAD + body, target],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def until(output: IO[str] | None, word: str) -> None:
+    assert output is not None
+    for line in output:
+        if line.strip() == word:
+            return
+    pytest.fail(f"the script ended before {word!r}")
+
+
+# ------------------------------------------------------------------ Ctrl-C
+
+INTERRUPTED = {
+    "a busy stream": """
+with SyncStreamClient(target) as client:
+    for number, _ in enumerate(client.stream(endless())):
+        if number == 1000:
+            print("go", flush=True)
+""",
+    "a stream that waits for its output": """
+with SyncStreamClient(target) as client:
+    print("go", flush=True)
+    list(client.stream([b"slow"]))
+""",
+    "inputs that block": """
+def inputs():
+    yield b"x"
+    print("go", flush=True)
+    time.sleep(1000)
+with SyncStreamClient(target) as client:
+    list(client.stream(inputs()))
+""",
+    "a consumer that is busy itself": """
+with SyncStreamClient(target) as client:
+    for _ in client.stream(endless()):
+        print("go", flush=True)
+        time.sleep(1000)
+""",
+    "predict": """
+with SyncStreamClient(target) as client:
+    for number in itertools.count():
+        client.predict(b"x")
+        if number == 10:
+            print("go", flush=True)
+""",
+    "a call of predict that waits": """
+with SyncStreamClient(target) as client:
+    print("go", flush=True)
+    client.predict(b"slow")
+""",
+    "opening and closing": """
+print("go", flush=True)
+while True:
+    with SyncStreamClient(target) as client:
+        client.predict(b"x")
+""",
+    "a server that is not there": """
+print("go", flush=True)
+with SyncStreamClient("127.0.0.1:1", retry=RetryPolicy(connect_attempts=10_000)) as client:
+    client.predict(b"x")
+""",
+    "a client that nobody closes": """
+client = SyncStreamClient(target)
+stream = client.stream(endless())
+for number, _ in enumerate(stream):
+    if number == 1000:
+        print("go", flush=True)
+""",
+}
+
+
+@pytest.mark.parametrize("body", INTERRUPTED.values(), ids=INTERRUPTED)
+def test_ctrl_c_ends_a_script_as_shells_expect(script, body):
+    process = script(body)
+    until(process.stdout, "go")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=BOUND)
+    # Killed by the signal: a shell makes 130 of it, and stops its loops.
+    assert process.returncode == -signal.SIGINT
+    assert errors.strip().splitlines()[-1] == "KeyboardInterrupt"
+    assert errors.count("Traceback") == 1
+
+
+def test_ctrl_c_is_caught_and_the_stream_goes_on_without_a_loss(script):
+    process = script("""
+with SyncStreamClient(target) as client:
+    stream = client.stream(b"%d" % number for number in range(200_000))
+    seen, interrupted = [], 0
+    while True:
+        try:
+            for output in stream:
+                seen.append(output)
+                if len(seen) == 1:
+                    print("go", flush=True)
+            break
+        except KeyboardInterrupt:
+            interrupted += 1
+    # An output that was in the caller's hand when it was interrupted is all that may miss.
+    missing = set(range(200_000)) - set(map(int, seen))
+    assert len(missing) <= interrupted, missing
+    assert len(seen) == len(set(seen)), "doubled"
+    assert list(map(int, seen)) == sorted(map(int, seen)), "out of order"
+    assert interrupted, "nothing was interrupted"
+    print("whole")
+""")
+    until(process.stdout, "go")
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=BOUND)
+    assert (process.returncode, output.strip(), errors) == (0, "whole", "")
+
+
+# ------------------------------------------------------------------ the end of the interpreter
+
+ENDINGS = {
+    "an open stream": ("stream = client.stream(endless()); next(stream)", 0, "inputs closed"),
+    "sys.exit": (
+        "stream = client.stream(endless()); next(stream); sys.exit(3)",
+        3,
+        "inputs closed",
+    ),
+    "a stream in a thread": (
+        """
+def use():
+    for _ in client.stream(endless()):
+        started.set()
+started = threading.Event()
+threading.Thread(target=use, daemon=True).start()
+started.wait()
+""",
+        0,
+        "inputs closed",
+    ),
+    "a client that was never used": ("", 0, ""),
+    "inputs that block": (
+        """
+def inputs():
+    yield b"x"
+    time.sleep(1000)
+stream = client.stream(inputs()); next(stream)
+""",
+        0,
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "code", "words"), ENDINGS.values(), ids=ENDINGS)
+def test_an_interpreter_ends_although_nothing_was_closed(script, body, code, words):
+    process = script("client = SyncStreamClient(target)\n" + body)
+    output, errors = process.communicate(timeout=BOUND)
+    assert (process.returncode, output.strip(), errors) == (code, words, "")
+
+
+def test_a_client_works_in_exit_handlers(script):
+    process = script("""
+import atexit
+client = SyncStreamClient(target)
+stream = client.stream(endless())
+next(stream)
+atexit.register(lambda: print(next(stream), client.predict(b"late")))
+""")
+    output, errors = process.communicate(timeout=BOUND)
+    assert (process.returncode, errors) == (0, "")
+    assert output.split("\n")[0] == "b'x' b'late'"
+
+
+# ------------------------------------------------------------------ forks
+
+
+def test_a_forked_child_is_told_and_the_parent_goes_on(script):
+    process = script("""
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+client = SyncStreamClient(target)
+stream = client.stream(b"%d" % number for number in range(10_000))
+assert next(stream) == b"0"
+child = os.fork()
+if child == 0:
+    for use in (lambda: client.predict(b"x"), lambda: next(stream)):
+        try:
+            use()
+        except ClientClosedError as error:
+            assert "forked" in str(error), error
+        else:
+            sys.exit(1)
+    stream.close()
+    client.close()
+    try:
+        SyncStreamClient(target).predict(b"x")
+    except ConfigurationError as error:
+        assert "spawn" in str(error), error
+        sys.exit(7)
+    sys.exit(2)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 7, status
+assert [int(output) for output in stream] == list(range(1, 10_000))
+client.close()
+""")
+    _, errors = process.communicate(timeout=BOUND)
+    assert process.returncode == 0, errors
+
+
+def test_a_fork_before_the_first_use_is_no_matter(script):
+    process = script("""
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+child = os.fork()
+with SyncStreamClient(target) as client:
+    assert list(client.stream([b"1", b"2"])) == [b"1", b"2"]
+if child:
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, status
+""")
+    _, errors = process.communicate(timeout=BOUND)
+    assert process.returncode == 0, errors
