@@ -6,7 +6,7 @@ imports nothing of the package, and with it no gRPC.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,26 +33,32 @@ def pytest_configure(config: pytest.Config) -> None:
 # ------------------------------------------------------------------ around a test
 
 _TRIAL = pytest.StashKey["Trial"]()
+_CLUSTER = pytest.StashKey["RayStreamServer"]()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Close async clients in the test's own event loop, and see to it that faults fired."""
+    cluster = item.config.stash.get(_CLUSTER, None)
+    if cluster is not None and "ray_stream_server" in getattr(item, "fixturenames", ()):
+        _trial(item).adopt(cluster)
     trial = item.stash.get(_TRIAL, None)
     if trial is not None:
         trial.close_clients_in(item)
     result = yield
-    if item.get_closest_marker(MARKER) is not None:
-        if trial is None:
-            pytest.fail(f"the test is marked {MARKER}, but uses no server of servestream_client")
+    if trial is not None:
         trial.check()
+    elif item.get_closest_marker(MARKER) is not None:
+        pytest.fail(f"marked {MARKER}, but uses no server of servestream_client", pytrace=False)
     return result
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show beside a failure what clients and servers did."""
-    report: pytest.TestReport = yield
+    report = yield
     trial = item.stash.get(_TRIAL, None)
     if trial is not None and report.failed:
         report.sections.append(("servestream: what happened", trial.report()))
@@ -63,15 +69,21 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.fixture
-def _stream_trial(request: pytest.FixtureRequest) -> Iterator[Trial]:
+def _stream_trial(request: pytest.FixtureRequest) -> Trial:
+    return _trial(request.node)
+
+
+def _trial(item: pytest.Item) -> Trial:
+    """The test's, made when first asked for."""
     from servestream_client.testing.trial import Trial
 
-    faults = [
-        fault for marker in request.node.iter_markers(MARKER) for fault in reversed(marker.args)
-    ]
-    with Trial(faults[::-1]) as trial:
-        request.node.stash[_TRIAL] = trial
-        yield trial
+    trial = item.stash.get(_TRIAL, None)
+    if trial is None:
+        markers = reversed(list(item.iter_markers(MARKER)))  # a class's before its function's
+        trial = Trial([fault for marker in markers for fault in marker.args])
+        item.stash[_TRIAL] = trial
+        item.addfinalizer(trial.close)
+    return trial
 
 
 @pytest.fixture
@@ -84,7 +96,7 @@ def stream_service() -> StreamService[Any, Any]:
 
 @pytest.fixture
 def make_stream_server(_stream_trial: Trial) -> Callable[..., StreamServer]:
-    """``make_stream_server(service)`` serves a `StreamService` in this process, until the test ends.
+    """``make_stream_server(service)`` serves a `StreamService` in this process for the test.
 
     The service is an instance, or a class or function that makes one for each life of the server.
     """
@@ -119,3 +131,38 @@ def sync_stream_client(
 ) -> SyncStreamClient[Any, Any]:
     """A `SyncStreamClient` of `stream_server`, with its service's codec. Closed with the test."""
     return _stream_trial.sync_client(stream_server, stream_client_options)
+
+
+# ------------------------------------------------------------------ a real Ray Serve
+
+
+@pytest.fixture(scope="session")
+def ray_stream_application() -> str:
+    """What `ray_stream_server` serves: ``module:name`` of an application, as for `serve run`.
+
+    An echo of bytes; override it with an application of your own.
+    """
+    return "servestream_client.testing.ray_serve.echo:echo"
+
+
+@pytest.fixture(scope="session")
+def ray_stream_ingress() -> str:
+    """How requests reach the replicas: ``proxy``, Serve's default, or ``haproxy``. Override it."""
+    return "proxy"
+
+
+@pytest.fixture(scope="session")
+def ray_stream_server(
+    request: pytest.FixtureRequest, ray_stream_application: str, ray_stream_ingress: str
+) -> Iterator[RayStreamServer]:
+    """A real Ray Serve with `ray_stream_application` on it, for the whole session.
+
+    Each test that uses it begins with all replicas alive, and with its own faults only. Needs the
+    extra ``ray-testing``; starting takes half a minute.
+    """
+    from servestream_client.testing.ray_serve import Ingress, RayStreamServer
+
+    with RayStreamServer(ray_stream_application, Ingress(ray_stream_ingress)) as server:
+        request.config.stash[_CLUSTER] = server
+        yield server
+    del request.config.stash[_CLUSTER]

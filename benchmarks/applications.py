@@ -11,7 +11,8 @@ from ray import serve
 from ray.serve import Application
 
 from benchmarks.services import SERVICES
-from server_fixture.app import OPTIONS, enrol
+from server_fixture.app import OPTIONS
+from servestream_client.testing.ray_serve.ledger import enrol
 
 # Room for every stream and every unary call of the widest measurement on a single replica.
 _OPTIONS: dict[str, Any] = {**OPTIONS, "max_ongoing_requests": 2500}

@@ -20,10 +20,10 @@ import grpc.aio
 import psutil
 
 from benchmarks.wire import raw_pb2, raw_pb2_grpc
-from server_fixture.cluster import Ingress
 from server_fixture.fixture import FixtureError, ServeFixture
 from servestream_client import FlowControl, StreamClient, SyncStreamClient
 from servestream_client.codecs import Codec
+from servestream_client.testing.ray_serve.cluster import Ingress
 
 SERVICERS = ("benchmarks.wire.raw_pb2_grpc.add_RawServiceServicer_to_server",)
 START_SECONDS = 60.0

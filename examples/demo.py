@@ -25,11 +25,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from server_fixture.cluster import Ingress, members
 from server_fixture.fixture import FixtureError, ServeFixture
 from server_fixture.model import DigitsCodec, Image, Prediction, digits
 from server_fixture.trial import Report, Trial, answers_offline, kill_places
 from servestream_client import StreamClient, StreamError
+from servestream_client.testing.ray_serve.cluster import Ingress, members
 
 TICK_SECONDS = 0.1
 LINE_SECONDS = 1.0

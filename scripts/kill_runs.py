@@ -15,11 +15,11 @@ import secrets
 import sys
 from collections.abc import Sequence
 
-from server_fixture.cluster import Ingress, members
 from server_fixture.fixture import FixtureError, ServeFixture
 from server_fixture.model import DigitsCodec, Image, Prediction, digits
 from server_fixture.trial import Report, Trial, answers_offline, kill_places
 from servestream_client import StreamClient, StreamError
+from servestream_client.testing.ray_serve.cluster import Ingress, members
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ from anyio.from_thread import BlockingPortal
 from servestream_client.errors import ConfigurationError
 from servestream_client.server import GRPC_SERVER_OPTIONS, StreamService
 from servestream_client.server.kit import Frames, Kit, Requests, handler_kind
-from servestream_client.testing.faults import Fault, FaultInjector, LocalPlan
+from servestream_client.testing.faults import Fault, FaultInjector, Garbage, LocalPlan
 from servestream_client.testing.history import History
 from servestream_client.testing.loop import shared_portal
 from servestream_client.testing.proxy import FaultProxy, NetworkFault
@@ -259,10 +259,12 @@ def _handlers(kit: Kit) -> grpc.GenericRpcHandler:
         finally:
             await frames.aclose()
 
-    method = grpc.stream_stream_rpc_method_handler(
-        stream,
-        request_deserializer=pb.ClientFrame.FromString,
-        response_serializer=lambda message: message.SerializeToString(),
+    method: grpc.RpcMethodHandler[pb.ClientFrame, pb.ServerFrame] = (
+        grpc.stream_stream_rpc_method_handler(
+            stream,
+            request_deserializer=pb.ClientFrame.FromString,
+            response_serializer=lambda message: message.SerializeToString(),
+        )
     )
     return grpc.method_handlers_generic_handler("servestream.v1.StreamService", {"Stream": method})
 
@@ -312,9 +314,9 @@ class _Call:
             )
         self._inputs += sum(len(run.payloads) for run in message.inputs)
 
-    def sends(self, frame: pb.ServerFrame) -> None:
-        if not isinstance(frame, pb.ServerFrame):
-            return  # injected garbage
+    def sends(self, frame: pb.ServerFrame | Garbage) -> None:
+        if isinstance(frame, Garbage):
+            return
         if frame.HasField("welcome"):
             self._history.welcomed(self._stream, self._attempt, frame.welcome.replica)
         if frame.HasField("refused"):

@@ -1,4 +1,4 @@
-"""What the pytest plugin keeps for one test: servers, clients, and the faults it was marked with."""
+"""What the pytest plugin keeps for one test: servers, clients, and the faults of its marker."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from functools import wraps
-from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pytest
 
@@ -17,6 +16,9 @@ from servestream_client.session.core import ClientOptions
 from servestream_client.testing.faults import Fault
 from servestream_client.testing.history import History
 from servestream_client.testing.server import AnyFault, FaultHandle, Service, StreamServer
+
+if TYPE_CHECKING:  # it needs an extra
+    from servestream_client.testing.ray_serve.handle import RayStreamServer
 
 __all__ = ["Trial"]
 
@@ -43,15 +45,8 @@ class Trial:
         self._clients: list[StreamClient[Any, Any]] = []
         self._stack = ExitStack()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End them."""
         self._stack.close()
 
     # ---------------------------------------------------------------- servers
@@ -64,8 +59,14 @@ class Trial:
         self._servers.append(server)
         return server
 
-    def adopt(self, server: FaultHandle) -> None:
-        """Take over a server that outlives the test, with the test's faults."""
+    def adopt(self, server: RayStreamServer) -> None:
+        """Take over a server that outlives the test: as new, and with the test's faults.
+
+        Raises:
+            FixtureError: it cannot be renewed.
+        """
+        server.renew()
+        self._stack.callback(server.clear_faults)
         server.add_faults(*self._faults)
         self._servers.append(server)
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from server_fixture.cluster import Ingress, members
 from server_fixture.fixture import ServeFixture
 from server_fixture.model import Image, Prediction, digits
 from server_fixture.trial import answers_offline
+from servestream_client.testing.ray_serve.cluster import Ingress, members
 
 
 @pytest.fixture(scope="session", params=list(Ingress))

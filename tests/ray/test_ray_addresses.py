@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from server_fixture.cluster import Ingress, members
 from server_fixture.fixture import FixtureError, ServeFixture
 from server_fixture.model import DigitsCodec, Image, Prediction
 from servestream_client import (
@@ -13,6 +12,7 @@ from servestream_client import (
     StreamClient,
     WrongApplicationError,
 )
+from servestream_client.testing.ray_serve.cluster import Ingress, members
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

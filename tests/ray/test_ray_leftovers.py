@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from server_fixture.cluster import Ingress, members
 from server_fixture.fixture import FixtureError, ServeFixture
+from servestream_client.testing.ray_serve.cluster import Ingress, members
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

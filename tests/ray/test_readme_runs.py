@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from server_fixture.cluster import Ingress, end, environment, free_ports, new_directory
+from servestream_client.testing.ray_serve.cluster import (
+    Ingress,
+    end,
+    environment,
+    free_ports,
+    new_directory,
+)
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

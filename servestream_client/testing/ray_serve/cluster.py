@@ -18,8 +18,11 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from types import FrameType
 
 import psutil
+
+_INJECT = "servestream_client.testing.ray_serve.ledger.inject"
 
 MARK = "SERVESTREAM_FIXTURE"
 """Every process of a cluster has this variable in its environment, with the cluster's id."""
@@ -137,6 +140,24 @@ def application_name(application: str) -> str:
     return application.rpartition(":")[2]
 
 
+class Ended(BaseException):
+    """The process was told to end."""
+
+
+@contextmanager
+def until_told() -> Iterator[None]:
+    """SIGINT and SIGTERM raise `Ended`, the first of them only: what follows is cleaning up."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
+        raise Ended
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, handle)
+    yield
+
+
 @contextmanager
 def cluster(
     applications: Sequence[str],
@@ -146,6 +167,7 @@ def cluster(
     replicas: int,
     servicers: Sequence[str] = (),
     directory: str | None = None,
+    faulty: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[None]:
     """Ray on loopback with Serve on it, and these applications on it.
@@ -159,6 +181,7 @@ def cluster(
             speak.
         directory: where Ray and HAProxy keep their files; its path must be short, since sockets
             lie in it. None: a temporary one, removed in the end.
+        faulty: whether every `StreamService` shall enrol and fail by plan, as it is.
         say: called with what is being waited for.
     """
     cluster_id = os.environ.get(MARK) or uuid.uuid4().hex
@@ -166,7 +189,7 @@ def cluster(
     where = directory or temporary or ""
     os.environ.update(environment(ingress, where, cluster_id))
     try:
-        _start(port, where, servicers, say)
+        _start(port, where, servicers, faulty=faulty, say=say)
         for application in applications:
             say(f"deploying {application_name(application)}: {replicas} replicas")
             deploy(application, replicas=replicas)
@@ -183,32 +206,33 @@ def deploy(application: str, *, replicas: int) -> None:
     """Deploy one application on the running cluster, and wait until it is ready.
 
     Args:
-        application: a name in `server_fixture.app.DEPLOYMENTS`, or ``module:builder`` for somebody
-            else's. The builder is called with `replicas`, a keyword, and returns what `serve.run`
-            takes; the application gets its name. To be waited for and killed by name its replicas
-            must enrol (`server_fixture.app.enrol`).
-        replicas: of its deployment.
+        application: ``module:name`` of an application, as for `serve run`, or of a function that
+            is called with `replicas`, a keyword, and returns one. It is deployed under that name.
+        replicas: of its deployment, if it is a function.
     """
     from ray import serve
 
-    from server_fixture.app import build
-
     module, _, name = application.rpartition(":")
-    if module:
-        built = getattr(importlib.import_module(module), name)(replicas=replicas)
-    else:
-        built = build(name, replicas=replicas)
+    found = getattr(importlib.import_module(module), name)
+    built = found if isinstance(found, serve.Application) else found(replicas=replicas)
     serve.run(built, name=name, route_prefix=f"/{name}")
 
 
-def _start(port: int, directory: str, servicers: Sequence[str], say: Callable[[str], None]) -> None:
+def _start(
+    port: int,
+    directory: str,
+    servicers: Sequence[str],
+    *,
+    faulty: bool,
+    say: Callable[[str], None],
+) -> None:
     say("starting Ray")
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions, gRPCOptions
 
-    from server_fixture.app import ledger
     from servestream_client.server import GRPC_SERVICER_FUNCTIONS
+    from servestream_client.testing.ray_serve.ledger import ledger
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -220,6 +244,7 @@ def _start(port: int, directory: str, servicers: Sequence[str], say: Callable[[s
         log_to_driver=False,
         logging_level=logging.ERROR,
         object_store_memory=200 * 1024 * 1024,
+        runtime_env={"worker_process_setup_hook": _INJECT} if faulty else None,
     )
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in its place
