@@ -295,12 +295,12 @@ class FaultProxy:
         self._check_thread()
         with self._lock:
             portal, self._portal = self._portal, None
-            self._thread = None
             if portal is None:
                 return
             try:
                 portal.call(self._core.shut)
             finally:
+                self._thread = None
                 _provider.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
@@ -632,6 +632,8 @@ class _Link:
         if self.over:
             return
         self.over = True
+        # First, so that who sees the end of a connection no longer finds it counted.
+        self.core.links.discard(self)
         for handle in (self._opening, self._cutting):
             if handle is not None:
                 handle.cancel()
@@ -644,7 +646,6 @@ class _Link:
                 _reset(side)
             else:
                 _Leaving(self.core, side)
-        self.core.links.discard(self)
         self.core.say(f"connection {self.number} closed")
 
     async def _open(self) -> None:

@@ -79,7 +79,7 @@ class Trial:
         missing = [fault for fault in self._faults if fault not in fired]
         if missing:
             whose = "" if self._servers else "; the test started no server"
-            pytest.fail(f"never fired: {', '.join(map(repr, missing))}{whose}", pytrace=False)
+            pytest.fail(f"never fired: {', '.join(map(str, missing))}{whose}", pytrace=False)
 
     def report(self) -> str:
         """What happened, for people."""

@@ -28,6 +28,6 @@ def test_stopping_leaves_nothing_after_its_process_was_killed() -> None:
 
 def test_a_start_that_fails_says_why_and_leaves_nothing() -> None:
     fixture = ServeFixture(("no_such_application",))
-    with pytest.raises(FixtureError, match="invalid choice"):
+    with pytest.raises(FixtureError, match="there is no application 'no_such_application'"):
         fixture.start()
     assert list(members(fixture.id)) == []

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from types import FrameType
+from typing import Any
 
 import psutil
 
@@ -189,6 +190,8 @@ def cluster(
     where = directory or temporary or ""
     os.environ.update(environment(ingress, where, cluster_id))
     try:
+        for application in applications:
+            _found(application)  # before half a minute passes
         _start(port, where, servicers, faulty=faulty, say=say)
         for application in applications:
             say(f"deploying {application_name(application)}: {replicas} replicas")
@@ -209,13 +212,25 @@ def deploy(application: str, *, replicas: int) -> None:
         application: ``module:name`` of an application, as for `serve run`, or of a function that
             is called with `replicas`, a keyword, and returns one. It is deployed under that name.
         replicas: of its deployment, if it is a function.
+
+    Raises:
+        ValueError: there is no such application.
     """
     from ray import serve
 
-    module, _, name = application.rpartition(":")
-    found = getattr(importlib.import_module(module), name)
+    name, found = application_name(application), _found(application)
     built = found if isinstance(found, serve.Application) else found(replicas=replicas)
     serve.run(built, name=name, route_prefix=f"/{name}")
+
+
+def _found(application: str) -> Any:  # noqa: ANN401 — whatever stands under that name
+    module, _, name = application.rpartition(":")
+    if not module:
+        raise ValueError(f"{application!r} is no import path, such as 'module:name'")
+    found = getattr(importlib.import_module(module), name, None)
+    if found is None:
+        raise ValueError(f"there is no application {name!r} in the module {module!r}")
+    return found
 
 
 def _start(

@@ -1,0 +1,1 @@
+"""A web service in front of a classifier of handwritten digits."""
