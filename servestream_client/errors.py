@@ -177,7 +177,7 @@ class StreamError(ServeStreamError):
 
     def __init__(self, reason: str, delivered: Delivered | None = None) -> None:
         self.reason = reason
-        self.delivered = delivered if delivered is not None else Delivered()
+        self.delivered: Delivered = delivered if delivered is not None else Delivered()
         super().__init__(reason)
 
     @property

@@ -197,8 +197,8 @@ class ClientSession:
         if len(stream_id) != STREAM_ID_BYTES:
             raise LocalProtocolError(f"a stream id has {STREAM_ID_BYTES} bytes")
         self.stream_id = stream_id
-        self.counters = ClientCounters()
-        self.state = ClientState.IDLE
+        self.counters: ClientCounters = ClientCounters()
+        self.state: ClientState = ClientState.IDLE
         self.welcome: Welcome | None = None
         """The last welcome of this stream."""
         self.refusal: Refused | None = None

@@ -21,7 +21,7 @@ class OpenInputs:
     __slots__ = ("_firsts", "_stretches", "size")
 
     def __init__(self) -> None:
-        self.size = 0
+        self.size: int = 0
         self._firsts: list[int] = []
         self._stretches: list[list[int | None]] = []  # sizes; None: closed
 

@@ -11,7 +11,7 @@ class NumberSet:
     __slots__ = ("_beyond", "through")
 
     def __init__(self) -> None:
-        self.through = 0
+        self.through: int = 0
         """Every number up to this one is in the set."""
         self._beyond: set[int] = set()
 

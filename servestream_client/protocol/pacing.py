@@ -21,7 +21,7 @@ class Pacer:
     __slots__ = ("_acknowledged", "_read", "_reported", "_sent", "limit")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit: int = limit
         self._sent = 0
         self._acknowledged = 0
         self._read = 0

@@ -57,8 +57,8 @@ class OrderedReplay(ReplaySet):
     __slots__ = ("_items", "_payloads", "head", "size")
 
     def __init__(self) -> None:
-        self.size = 0
-        self.head = 1
+        self.size: int = 0
+        self.head: int = 1
         """The input whose turn it is."""
         self._payloads: list[bytes] = []
         self._items: list[object] = []
@@ -105,7 +105,7 @@ class UnorderedReplay(ReplaySet):
     __slots__ = ("_items", "_payloads", "size")
 
     def __init__(self) -> None:
-        self.size = 0
+        self.size: int = 0
         self._payloads: dict[int, bytes] = {}
         self._items: dict[int, object] = {}
 

@@ -31,10 +31,10 @@ class Run:
     def __init__(
         self, first: int, payloads: Sequence[bytes], size: int, start_index: int = 0
     ) -> None:
-        self.first = first
-        self.payloads = list(payloads)
-        self.size = size
-        self.start_index = start_index
+        self.first: int = first
+        self.payloads: list[bytes] = list(payloads)
+        self.size: int = size
+        self.start_index: int = start_index
 
     @property
     def last(self) -> int:
@@ -105,7 +105,7 @@ class RunQueue:
 
     def __init__(self) -> None:
         self._runs: deque[Run] = deque()
-        self.frame_bytes = 0
+        self.frame_bytes: int = 0
         """What all of it takes up in frames."""
 
     def __bool__(self) -> bool:

@@ -147,7 +147,7 @@ class ServerSession:
     """One attempt at its server."""
 
     def __init__(self, offer: ServerOffer) -> None:
-        self.state = ServerState.AWAITING_OPEN
+        self.state: ServerState = ServerState.AWAITING_OPEN
         self.opened: Open | None = None
         """The client's open, once it came."""
 

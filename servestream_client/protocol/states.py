@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from servestream_client.errors import LocalProtocolError, RemoteProtocolError
 
@@ -31,7 +31,8 @@ class _Name(enum.Enum):
     every frame, and the hash of `enum.Enum` is a function written in Python.
     """
 
-    __hash__ = object.__hash__
+    if not TYPE_CHECKING:  # for which it is no override of the kind that it wants
+        __hash__ = object.__hash__
 
 
 class ClientState(_Name):

@@ -27,7 +27,7 @@ from servestream_client.wire.convert import client_frame_from_wire, server_frame
 
 __all__ = ["LINGER_SECONDS", "AttemptRunner", "Residents"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 LINGER_SECONDS = 2.0
 """How long a server waits for the client's half-close after its last frame. A call that ends
@@ -79,8 +79,8 @@ class AttemptRunner:
         admit: Callable[[Open], Awaitable[None]],
         residents: Residents,
     ) -> None:
-        self.session = ServerSession(offer)
-        self.context = contextvars.copy_context()
+        self.session: ServerSession = ServerSession(offer)
+        self.context: contextvars.Context = contextvars.copy_context()
         self._workers = workers
         self._requests = requests
         self._admit = admit

@@ -33,7 +33,7 @@ __all__ = [
     "Workers",
 ]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

@@ -29,9 +29,9 @@ class Connection:
         streams_per_connection: int,
     ) -> None:
         self._streams_per_connection = streams_per_connection
-        self.target = Target(target)
+        self.target: Target = Target(target)
         self.max_frame_bytes = max_frame_bytes
-        self.closed = False
+        self.closed: bool = False
         self.drivers: set[StreamDriver] = set()
         self._metadata = metadata
         self._credentials = credentials

@@ -45,7 +45,7 @@ from servestream_client.transport.classify import (
 
 __all__ = ["Break", "StreamDriver", "Target"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -110,16 +110,16 @@ class StreamDriver:
         on_break: Callable[[Break], None] | None = None,
     ) -> None:
         self.session = session
-        self.arrived = Signal()
+        self.arrived: Signal = Signal()
         """Raised when there may be something to take, or the end."""
-        self.finished = False
+        self.finished: bool = False
         """Whether the stream's outcome is settled; what is ready can still be taken."""
         self.error: BaseException | None = None
         """The outcome, if it is a failure."""
         self.pump: InputPump | None = None
         """What pushes the inputs; None: others do, and say so with `pushed`."""
 
-        self.notify = on_arrival if on_arrival is not None else self.arrived.set
+        self.notify: Callable[[], None] = on_arrival if on_arrival is not None else self.arrived.set
         self._eager = eager
         self._on_break = on_break
         self._transport = transport

@@ -16,7 +16,7 @@ from servestream_client.signals import Signal
 
 __all__ = ["InputFeeder"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 BUSY_SECONDS = 0.2
 """How long the end of a stream waits for inputs that are just being pulled: nobody can interrupt
@@ -48,7 +48,7 @@ class InputFeeder(Generic[Payload]):
                 f"the inputs must be an iterable, not a {type(inputs).__name__}; async iterables"
                 " are for StreamClient"
             )
-        self.pulled = 0
+        self.pulled: int = 0
         self._inputs = iter(inputs)
         self._context = contextvars.copy_context()
         self._encode: Callable[[object], Payload] | None = None

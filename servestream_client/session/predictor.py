@@ -60,14 +60,14 @@ class _Call:
     )
 
     def __init__(self, item: object, payload: bytes) -> None:
-        self.item = item
-        self.payload = payload
+        self.item: object = item
+        self.payload: bytes = payload
         self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self.lane: _Lane | None = None  # the one that carries it, or did so last
-        self.number = 0
-        self.sent_before = False  # on an earlier lane
-        self.lone_breaks = 0  # of a stream that carried nothing else
-        self.answered_before = 0  # by the server, when the first of these came
+        self.number: int = 0
+        self.sent_before: bool = False  # on an earlier lane
+        self.lone_breaks: int = 0  # of a stream that carried nothing else
+        self.answered_before: int = 0  # by the server, when the first of these came
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():
@@ -116,13 +116,15 @@ class _Lane:
         self, predictor: Predictor, open_stream: OpenStream, *, isolated: bool = False
     ) -> None:
         self.calls: dict[int, _Call] = {}
-        self.ended = False
-        self.retiring = False
+        self.ended: bool = False
+        self.retiring: bool = False
         self._predictor = predictor
         self._isolated = isolated
         self._suspects: frozenset[int] = frozenset()
         self._idle: asyncio.TimerHandle | None = None
-        self.driver = open_stream(isolated=isolated, on_arrival=self._arrived, on_break=self._broke)
+        self.driver: StreamDriver = open_stream(
+            isolated=isolated, on_arrival=self._arrived, on_break=self._broke
+        )
 
     def takes(self, size: int) -> bool:
         """Whether it has room for an input of so many bytes."""

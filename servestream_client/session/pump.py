@@ -64,7 +64,7 @@ class InputPump:
     ) -> None:
         self.error: BaseException | None = None
         """What the iterator raised."""
-        self.room = Signal()
+        self.room: Signal = Signal()
         """To be raised when there may be room for inputs."""
 
         self._session = session

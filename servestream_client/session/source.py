@@ -17,7 +17,7 @@ from servestream_client.errors import InputsError
 
 __all__ = ["InputSource", "check_inputs"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 In = TypeVar("In")
 

@@ -104,16 +104,16 @@ class StreamServer:
         seed: int | None = None,
     ) -> None:
         self._make = service if callable(service) else lambda: service
-        self.service = self._make()
+        self.service: StreamService[Any, Any] = self._make()
         """The instance that serves at present."""
         if not isinstance(self.service, StreamService):
             raise ConfigurationError(
                 f"a server needs a StreamService, not {type(self.service).__name__}"
             )
         handler_kind(type(self.service))
-        self.lives = 1
+        self.lives: int = 1
         """How often it began to serve."""
-        self.history = history if history is not None else History()
+        self.history: History = history if history is not None else History()
         self._plan = plan if plan is not None else self.history.plan()
         self._proxy = FaultProxy("127.0.0.1:1", seed=seed, on_event=self._heard)
         self._server: grpc.aio.Server | None = None

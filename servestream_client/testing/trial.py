@@ -37,7 +37,7 @@ class Trial:
     """
 
     def __init__(self, faults: Sequence[AnyFault]) -> None:
-        self.history = History()
+        self.history: History = History()
         self._faults = list(faults)
         self._plan = self.history.plan()
         self._plan.add(*(fault for fault in faults if isinstance(fault, Fault)))

@@ -27,7 +27,7 @@ from servestream_client.wire.convert import client_frame_to_wire, server_frame_f
 
 __all__ = ["GrpcLink", "GrpcTransport", "Metadata", "check_process"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 

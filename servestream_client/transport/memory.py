@@ -25,7 +25,7 @@ class CallFailed(Exception):  # noqa: N818 — how a server's function ends its 
 
     def __init__(self, code: str, details: str = "") -> None:
         super().__init__(code, details)
-        self.status = LinkStatus(code, details)
+        self.status: LinkStatus = LinkStatus(code, details)
 
 
 class MemoryLink:

@@ -85,12 +85,12 @@ class ServeFixture:
         on_phase: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.ingress = ingress
-        self.applications = list(applications)
+        self.applications: list[str] = list(applications)
         self.replicas = replicas
         self.faulty = faulty
-        self.servicers = list(servicers)
-        self.port = port if port is not None else free_ports(1)[0]
-        self.id = uuid.uuid4().hex
+        self.servicers: list[str] = list(servicers)
+        self.port: int = port if port is not None else free_ports(1)[0]
+        self.id: str = uuid.uuid4().hex
         self._on_phase = on_phase
         self._lock = threading.Lock()
         self._requests = 0

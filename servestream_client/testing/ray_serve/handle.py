@@ -30,9 +30,9 @@ class RayStreamServer:
     def __init__(
         self, application: str, ingress: Ingress = Ingress.PROXY, *, seed: int | None = None
     ) -> None:
-        self.serve = ServeFixture((application,), ingress, faulty=True)
+        self.serve: ServeFixture = ServeFixture((application,), ingress, faulty=True)
         """The Ray Serve itself: its replicas, and further applications."""
-        self.application = application.rpartition(":")[2]
+        self.application: str = application.rpartition(":")[2]
         """The name that clients ask for."""
         self._history = History()
         self._random = random.Random(seed)  # noqa: S311 — no secret
