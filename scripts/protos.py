@@ -63,6 +63,15 @@ def generate(into: Path) -> None:
         *(str(proto.package / f"{proto.name}.proto") for proto in PROTOS),
     ]
     subprocess.run(command, check=True)
+    for proto in PROTOS:
+        stub = into / proto.package / f"{proto.name}_pb2_grpc.pyi"
+        stub.write_text(_with_arguments(stub.read_text()))
+
+
+def _with_arguments(stub: str) -> str:
+    """A stub with the type arguments that the generator is too old to know of."""
+    bare = "grpc.aio.ServicerContext):"
+    return stub.replace(bare, "grpc.aio.ServicerContext[typing.Any, typing.Any]):")
 
 
 def main() -> int:

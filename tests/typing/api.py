@@ -1,0 +1,289 @@
+"""The whole public surface as users write it. Nothing here runs: type checkers read it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import assert_type
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.wrappers_pb2 import Int64Value, StringValue
+
+from servestream_client import (
+    BytesCodec,
+    Codec,
+    Delivered,
+    FlowControl,
+    ItemError,
+    ItemErrorKind,
+    PredictionStream,
+    ProtobufCodec,
+    RetryPolicy,
+    ServeStreamError,
+    StreamClient,
+    StreamError,
+    StreamStatistics,
+    SyncPredictionStream,
+    SyncStreamClient,
+)
+from servestream_client.server import (
+    GRPC_SERVER_OPTIONS,
+    GRPC_SERVICER_FUNCTIONS,
+    RefusalKind,
+    Refuse,
+    StreamRequest,
+    StreamService,
+    add_to_server,
+)
+from servestream_client.testing import (
+    AnyFault,
+    Cut,
+    CutKind,
+    Deaf,
+    Delay,
+    Direction,
+    Echo,
+    Event,
+    Fault,
+    FaultHandle,
+    FaultKind,
+    FaultProxy,
+    History,
+    Slice,
+    StreamServer,
+    Throttle,
+    running_server,
+)
+from servestream_client.testing.ray_serve import Ingress, RayStreamServer
+
+
+class LengthCodec:
+    """A codec of one's own: it needs no base class."""
+
+    id = "length"
+    fingerprint = ""
+
+    def encode_input(self, item: str, /) -> bytes:
+        return item.encode()
+
+    def decode_input(self, payload: bytes, /) -> str:
+        return payload.decode()
+
+    def encode_output(self, output: int, /) -> bytes:
+        return str(output).encode()
+
+    def decode_output(self, payload: bytes, /) -> int:
+        return int(payload)
+
+
+codec: Codec[str, int] = LengthCodec()
+messages = ProtobufCodec(StringValue, Int64Value)
+
+
+# ------------------------------------------------------------------ the async client
+
+
+async def clients() -> None:
+    plain = StreamClient("localhost:9000")
+    assert_type(plain, StreamClient[bytes, bytes])
+    assert_type(StreamClient("localhost:9000", codec=BytesCodec()), StreamClient[bytes, bytes])
+    assert_type(StreamClient("localhost:9000", codec=codec), StreamClient[str, int])
+    protobuf = StreamClient("localhost:9000", codec=messages)
+    assert_type(protobuf, StreamClient[StringValue, Int64Value])
+    full = StreamClient(
+        "localhost:9000",
+        application="length",
+        codec=LengthCodec(),
+        retry=RetryPolicy(attempts=3, give_up_after=None),
+        flow=FlowControl(window_items=10),
+        metadata=[("authorization", "Bearer x"), ("key-bin", b"x")],
+        credentials=grpc.ssl_channel_credentials(),
+        close_timeout=1.0,
+        predict_streams=2,
+        streams_per_connection=10,
+    )
+    assert_type(full, StreamClient[str, int])
+    assert_type(full.with_options(retry=RetryPolicy()), StreamClient[str, int])
+    async with full as entered:
+        assert_type(entered, StreamClient[str, int])
+    await full.aclose()
+
+
+async def streams(client: StreamClient[str, int]) -> None:
+    async for output in client.stream(["one"]):
+        assert_type(output, int)
+    async for either in client.stream(("one",), return_exceptions=True):
+        assert_type(either, int | ItemError)
+
+    async def inputs() -> AsyncIterator[str]:
+        yield "one"
+
+    stream = client.stream(inputs(), ordered=False, timeout=1.5, parameters={"model": "small"})
+    assert_type(stream, PredictionStream[int])
+    async with stream as entered:
+        assert_type(await anext(entered), int)
+    statistics = stream.statistics()
+    assert_type(statistics, StreamStatistics)
+    assert_type(statistics.resumes, int)
+    await stream.aclose()
+    assert_type(await client.predict("one", timeout=1), int)
+
+
+async def mistakes(client: StreamClient[str, int]) -> None:
+    client.stream([b"bytes"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    await client.predict(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    StreamClient("localhost:9000", retries=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    StreamClient("localhost:9000", codec=5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    SyncStreamClient("localhost:9000").stream(nothing())  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    yield b""
+
+
+# ------------------------------------------------------------------ the blocking client
+
+
+def blocking() -> None:
+    assert_type(SyncStreamClient("localhost:9000"), SyncStreamClient[bytes, bytes])
+    client = SyncStreamClient("localhost:9000", application="length", codec=codec)
+    assert_type(client, SyncStreamClient[str, int])
+    assert_type(client.with_options(flow=FlowControl()), SyncStreamClient[str, int])
+
+    def inputs() -> Iterator[str]:
+        yield "one"
+
+    with client as entered:
+        assert_type(entered, SyncStreamClient[str, int])
+        for output in client.stream(inputs()):
+            assert_type(output, int)
+        for either in client.stream(inputs(), return_exceptions=True):
+            assert_type(either, int | ItemError)
+        with client.stream(inputs(), ordered=False, timeout=1.0, parameters={}) as stream:
+            assert_type(stream, SyncPredictionStream[int])
+            assert_type(next(stream), int)
+            assert_type(stream.statistics(), StreamStatistics)
+            stream.close()
+        assert_type(client.predict("one", timeout=1.0), int)
+    client.close()
+
+
+# ------------------------------------------------------------------ errors
+
+
+def errors(error: ServeStreamError) -> None:
+    if isinstance(error, ItemError):
+        assert_type(error.number, int)
+        assert_type(error.kind, ItemErrorKind)
+        assert_type(error.retryable, bool)
+        assert_type(error.input, object)
+    if isinstance(error, StreamError):
+        assert_type(error.delivered, Delivered)
+        assert_type(error.attempts, int)
+        assert_type(error.last_number, int)
+        assert_type(error.stream_id, str)
+        assert_type(error.reason, str)
+
+
+# ------------------------------------------------------------------ services
+
+
+class Length(StreamService[str, int]):
+    codec = LengthCodec()
+    application = "length"
+    code_version = "1"
+    max_concurrency = 4
+
+    async def admit(self, request: StreamRequest) -> None:
+        if "model" not in request.parameters:
+            raise Refuse("which model?", kind=RefusalKind.BAD_OPEN, retry_after=1.0)
+
+    def predict(self, item: str) -> int:
+        return len(item)
+
+
+class AsyncLength(StreamService[str, int]):
+    codec = LengthCodec()
+
+    async def predict(self, item: str) -> int:
+        return len(item)
+
+
+class Lengths(StreamService[str, int]):
+    codec = LengthCodec()
+    max_batch_size = 16
+    batch_wait = 0.01
+
+    def predict_batch(self, items: list[str]) -> Sequence[int]:
+        return [len(item) for item in items]
+
+
+def serve() -> None:
+    server = grpc.aio.server(options=GRPC_SERVER_OPTIONS)
+    add_to_server(Length(), server)
+    assert_type(GRPC_SERVICER_FUNCTIONS, list[str])
+
+
+# ------------------------------------------------------------------ tests of services
+
+
+@pytest.mark.stream_faults(Fault(FaultKind.KILL, at=3), Cut(after_bytes=100))
+async def with_plugin(
+    stream_server: StreamServer,
+    make_stream_server: Callable[..., StreamServer],
+    stream_client: StreamClient[str, int],
+    sync_stream_client: SyncStreamClient[str, int],
+) -> None:
+    assert_type(stream_server.target, str)
+    assert_type(stream_server.fired, list[AnyFault])
+    assert_type(stream_server.history, History)
+    assert_type(stream_server.history.events, Sequence[Event])
+    stream_server.add_faults(Fault(FaultKind.SLOW, at=1, seconds=0.5), Deaf(Direction.UP))
+    stream_server.clear_faults()
+    stream_server.kill()
+    assert_type(stream_server.lives, int)
+    assert_type(stream_server.proxy, FaultProxy)
+    make_stream_server(Length)
+    async for output in stream_client.stream(["one"]):
+        assert_type(output, int)
+    assert_type(sync_stream_client.predict("one"), int)
+
+
+def with_ray(ray_stream_server: RayStreamServer) -> None:
+    handle: FaultHandle = ray_stream_server
+    handle.add_faults(Fault(FaultKind.KILL, at=1), Delay(0.1))
+    assert_type(handle.target, str)
+    assert_type(ray_stream_server.application, str)
+    assert_type(ray_stream_server.serve.ingress, Ingress)
+    ray_stream_server.kill("replica")
+
+
+def without_pytest() -> None:
+    with running_server() as server, running_server(Length) as second:
+        handle: FaultHandle = server
+        handle.kill()
+        assert_type(second, StreamServer)
+    with StreamServer(Echo(), seed=5) as server:
+        assert_type(server.replica, str)
+
+
+def proxies() -> None:
+    with FaultProxy("localhost:9000", seed=1) as proxy:
+        proxy.add(
+            Cut(after_bytes=10, how=CutKind.CLOSE, direction=Direction.DOWN, times=None),
+            Deaf(),
+            Delay(0.1, jitter=0.05),
+            Throttle(1000),
+            Slice(10),
+        )
+        proxy.remove(Deaf())
+        assert_type(proxy.cut(), int)
+        assert_type(proxy.target, str)
+        threading.Thread(target=proxy.clear)
+
+
+async def proxies_in_async_code() -> None:
+    async with FaultProxy("localhost:9000") as proxy:
+        assert_type(proxy, FaultProxy)
