@@ -7,17 +7,17 @@ marker `stream_faults` (docs/pytest.md).
 
 from servestream_client.testing.faults import Fault, FaultKind, InjectedError
 from servestream_client.testing.history import Event, History
-from servestream_client.testing.proxy import (
+from servestream_client.testing.network import (
     Cut,
     CutKind,
     Deaf,
     Delay,
     Direction,
-    FaultProxy,
     NetworkFault,
     Slice,
     Throttle,
 )
+from servestream_client.testing.proxy import FaultProxy
 from servestream_client.testing.server import (
     AnyFault,
     Echo,

@@ -19,9 +19,7 @@ What faults in force together do to the bytes, in this order: `Deaf`, `Delay`, `
 from __future__ import annotations
 
 import asyncio
-import enum
 import fcntl
-import math
 import random
 import secrets
 import socket
@@ -31,7 +29,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -40,18 +38,19 @@ import anyio.to_thread
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from servestream_client.errors import ConfigurationError, describe
+from servestream_client.testing.network import (
+    Cut,
+    CutKind,
+    Deaf,
+    Delay,
+    Direction,
+    NetworkFault,
+    Slice,
+    Throttle,
+    require,
+)
 
-__all__ = [
-    "Cut",
-    "CutKind",
-    "Deaf",
-    "Delay",
-    "Direction",
-    "FaultProxy",
-    "NetworkFault",
-    "Slice",
-    "Throttle",
-]
+__all__ = ["FaultProxy"]
 
 READ_BYTES = 64 * 1024
 """How much is read at once, and held in a direction that nothing delays."""
@@ -72,164 +71,6 @@ ACCEPT_PAUSE_SECONDS = 0.1
 _TCP_CLOSED = 7
 
 _provider = BlockingPortalProvider()
-
-
-class Direction(enum.StrEnum):
-    """Which bytes a fault concerns."""
-
-    UP = "up"
-    """From the client to the server."""
-    DOWN = "down"
-    """From the server to the client."""
-    BOTH = "both"
-
-
-class CutKind(enum.StrEnum):
-    """How a connection ends."""
-
-    RESET = "reset"
-    """RST to both sides, as when a machine was restarted."""
-    CLOSE = "close"
-    """FIN to both sides, after what was forwarded, as when a process ends in good order."""
-
-
-class _FaultBase:
-    """What faults have in common."""
-
-    __slots__ = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The fault as plain values; `fault` names its kind."""
-        return {"fault": type(self).__name__.lower(), **asdict(self)}  # type: ignore[call-overload]
-
-    def __repr__(self) -> str:
-        values = (
-            (each.name, getattr(self, each.name))
-            for each in fields(self)  # type: ignore[arg-type]  # every kind is a dataclass
-            if each.default is MISSING or getattr(self, each.name) != each.default
-        )
-        return f"{type(self).__name__}({', '.join(f'{k}={_shown(v)}' for k, v in values)})"
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Cut(_FaultBase):
-    """Ends a connection once so many bytes have passed; those arrive, and none after them.
-
-    They are counted from the connection's start, or from when the fault was added if that came
-    later. Before a connection is cut, the receiver's kernel has acknowledged them; other bytes on
-    their way are lost with a reset, as they are in a network.
-
-    Attributes:
-        after_bytes: how many; 0: the connection ends when its next byte would pass.
-        how: reset or orderly end.
-        direction: what is counted; BOTH: each direction for itself, whichever is first.
-        times: how many connections; None: every one.
-
-    Raises:
-        ConfigurationError: a number that cannot be.
-    """
-
-    after_bytes: int = 0
-    how: CutKind = CutKind.RESET
-    direction: Direction = Direction.BOTH
-    times: int | None = 1
-
-    def __post_init__(self) -> None:
-        _check_count("Cut.after_bytes", self.after_bytes, 0)
-        _require(self.how in tuple(CutKind), "Cut.how must be a CutKind")
-        _check_direction(self)
-        if self.times is not None:
-            _check_count("Cut.times", self.times, 1)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Deaf(_FaultBase):
-    """Connections stay open, and nothing gets through: a partition.
-
-    Bytes, ends of stream, resets and, in direction UP, the opening of new connections are held
-    back, and go on when the fault is removed.
-
-    Attributes:
-        direction: what is held back.
-
-    Raises:
-        ConfigurationError: no such direction.
-    """
-
-    direction: Direction = Direction.BOTH
-
-    def __post_init__(self) -> None:
-        _check_direction(self)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Delay(_FaultBase):
-    """Bytes and ends of stream arrive late, in their order, while others are already on their way.
-
-    Up to 1 MiB is under way in a direction of a connection; then the sender has to wait.
-
-    Attributes:
-        seconds: how late.
-        jitter: seconds; each delay is drawn from ``seconds - jitter`` to ``seconds + jitter``, by
-            the proxy's seed. What is read at once has one delay.
-        direction: what is delayed.
-
-    Raises:
-        ConfigurationError: a number that cannot be, or a jitter above `seconds`.
-    """
-
-    seconds: float
-    jitter: float = 0.0
-    direction: Direction = Direction.BOTH
-
-    def __post_init__(self) -> None:
-        _check_seconds("Delay.seconds", self.seconds)
-        _check_seconds("Delay.jitter", self.jitter)
-        _require(self.jitter <= self.seconds, "Delay.jitter must not exceed Delay.seconds")
-        _check_direction(self)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Throttle(_FaultBase):
-    """A slow line, for each connection and direction by itself.
-
-    Attributes:
-        bytes_per_second: how slow.
-        direction: what is slowed down.
-
-    Raises:
-        ConfigurationError: a number that cannot be.
-    """
-
-    bytes_per_second: int
-    direction: Direction = Direction.BOTH
-
-    def __post_init__(self) -> None:
-        _check_count("Throttle.bytes_per_second", self.bytes_per_second, 1)
-        _check_direction(self)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Slice(_FaultBase):
-    """Bytes are forwarded in small pieces, each a segment of its own as far as TCP lets it be.
-
-    Attributes:
-        bytes: the most in a piece.
-        direction: what is sliced.
-
-    Raises:
-        ConfigurationError: a number that cannot be.
-    """
-
-    bytes: int
-    direction: Direction = Direction.BOTH
-
-    def __post_init__(self) -> None:
-        _check_count("Slice.bytes", self.bytes, 1)
-        _check_direction(self)
-
-
-NetworkFault = Cut | Deaf | Delay | Throttle | Slice
 
 T = TypeVar("T")
 F = TypeVar("F", Cut, Deaf, Delay, Throttle, Slice)
@@ -360,7 +201,7 @@ class FaultProxy:
             ConfigurationError: something is no fault of a network.
         """
         for fault in faults:
-            _require(isinstance(fault, NetworkFault), f"{fault!r} is no fault of a network")
+            require(isinstance(fault, NetworkFault), f"{fault!r} is no fault of a network")
         self._run(lambda: self._core.add(faults))
 
     def remove(self, *faults: NetworkFault) -> None:
@@ -377,7 +218,7 @@ class FaultProxy:
         Raises:
             ConfigurationError: they cannot end so.
         """
-        _require(how in tuple(CutKind), "how must be a CutKind")
+        require(how in tuple(CutKind), "how must be a CutKind")
         return self._run(lambda: self._core.cut(how))
 
     @property
@@ -934,7 +775,7 @@ def _resolve(target: str) -> list[_Address]:
         ConfigurationError: the target is no ``host:port``, or its name is unknown.
     """
     host, _, port = target.rpartition(":")
-    _require(
+    require(
         bool(host) and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16,
         f"{target!r} is no host:port",
     )
@@ -989,28 +830,3 @@ def _on_its_way(side: socket.socket) -> bool:
         return False
     (count,) = struct.unpack("i", fcntl.ioctl(side, termios.TIOCOUTQ, bytes(4)))
     return bool(count)
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ConfigurationError(message)
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    _require(whole, f"{name} must be a whole number, at least {least}")
-
-
-def _check_seconds(name: str, value: object) -> None:
-    time = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-    _require(time, f"{name} must be a time in seconds, at least 0")
-
-
-def _check_direction(fault: NetworkFault) -> None:
-    _require(
-        fault.direction in tuple(Direction), f"{type(fault).__name__}.direction must be a Direction"
-    )
-
-
-def _shown(value: object) -> str:
-    return f"{type(value).__name__}.{value.name}" if isinstance(value, enum.Enum) else repr(value)

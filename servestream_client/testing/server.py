@@ -26,10 +26,14 @@ from servestream_client.server.kit import Frames, Kit, Requests, handler_kind
 from servestream_client.testing.faults import Fault, FaultInjector, Garbage, LocalPlan
 from servestream_client.testing.history import History
 from servestream_client.testing.loop import shared_portal
-from servestream_client.testing.proxy import FaultProxy, NetworkFault
+from servestream_client.testing.network import NetworkFault
+from servestream_client.testing.proxy import FaultProxy
 from servestream_client.wire import stream_pb2 as pb
 
 __all__ = ["AnyFault", "Echo", "FaultHandle", "StreamServer", "running_server"]
+
+_NOWHERE = "127.0.0.1:1"
+"""Where nobody listens."""
 
 AnyFault: TypeAlias = Fault | NetworkFault
 
@@ -115,7 +119,7 @@ class StreamServer:
         """How often it began to serve."""
         self.history: History = history if history is not None else History()
         self._plan = plan if plan is not None else self.history.plan()
-        self._proxy = FaultProxy("127.0.0.1:1", seed=seed, on_event=self._heard)
+        self._proxy = FaultProxy(_NOWHERE, seed=seed, on_event=self._heard)
         self._server: grpc.aio.Server | None = None
         self._lease: Any = None
         self._portal: BlockingPortal | None = None
@@ -228,12 +232,16 @@ class StreamServer:
             return  # it has died already
         self.lives += 1
         self.history.note(f"in-process-{life} was killed")
-        await anyio.to_thread.run_sync(self._proxy.cut)
+        await anyio.to_thread.run_sync(self._disconnect)
         await self._end()
         if self._portal is None:
             return
         self.service = self._make()
         self._proxy.upstream = f"127.0.0.1:{await self._serve()}"
+
+    def _disconnect(self) -> None:
+        self._proxy.upstream = _NOWHERE  # nobody comes back before there is another life
+        self._proxy.cut()
 
     def _heard(self, text: str) -> None:
         self.history.note(text)

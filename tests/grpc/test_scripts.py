@@ -9,6 +9,8 @@ from typing import IO
 
 import pytest
 
+from servestream_client import RetryPolicy, SyncStreamClient, WrongApplicationError
+
 BOUND = 20
 """Seconds after which a script hangs. How fast it ends is no test's matter."""
 
@@ -237,7 +239,7 @@ stream = client.stream(b"%d" % number for number in range(10_000))
 assert next(stream) == b"0"
 child = os.fork()
 if child == 0:
-    for use in (lambda: client.predict(b"x"), lambda: next(stream)):
+    for use in (lambda: client.predict(b"x"), lambda: list(stream)):
         try:
             use()
         except ClientClosedError as error:
@@ -274,3 +276,61 @@ if child:
 """)
     _, errors = process.communicate(timeout=BOUND)
     assert process.returncode == 0, errors
+
+
+# ------------------------------------------------------------------ event loops in turn
+
+
+def test_event_loops_in_turn_leave_nothing_to_each_other(script):
+    """gRPC's late events would be reported as errors by the loop that comes next."""
+    process = script("""
+import asyncio
+from servestream_client import StreamClient
+
+async def use():
+    async with StreamClient(target) as client:
+        assert await client.predict(b"x") == b"x"
+
+for _ in range(150):
+    asyncio.run(use())
+    with SyncStreamClient(target) as client:
+        assert client.predict(b"x") == b"x"
+""")
+    output, errors = process.communicate(timeout=BOUND)
+    assert (process.returncode, output, errors) == (0, "", "")
+
+
+REFUSING = """
+import asyncio, grpc, grpc.aio
+
+async def refuse(requests, context):
+    await context.abort(grpc.StatusCode.NOT_FOUND, "Application 'x' not found")
+    yield
+
+async def main():
+    server = grpc.aio.server()
+    handler = grpc.stream_stream_rpc_method_handler(refuse)
+    name, methods = "servestream.v1.StreamService", {"Stream": handler}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
+    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    await server.start()
+    await server.wait_for_termination()
+
+asyncio.run(main())
+"""
+
+
+def test_a_refusal_at_once_keeps_its_reason():
+    """As HAProxy refuses an unknown application: while the client's first frame is on its way."""
+    server = subprocess.Popen([sys.executable, "-c", REFUSING], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        target = f"127.0.0.1:{server.stdout.readline().strip()}"
+        retry = RetryPolicy(connect_attempts=1)
+        with SyncStreamClient(target, retry=retry, application="x") as client:
+            for _ in range(300):
+                with pytest.raises(WrongApplicationError, match="Application 'x' not found"):
+                    list(client.stream([b"x"]))
+    finally:
+        server.kill()
+        server.communicate()

@@ -15,7 +15,7 @@ import anyio.lowlevel
 import pytest
 
 from servestream_client.errors import ConfigurationError
-from servestream_client.testing.proxy import (
+from servestream_client.testing import (
     Cut,
     CutKind,
     Deaf,

@@ -1,0 +1,174 @@
+"""Leases of the loop thread: shared, given back, and never waited for in vain."""
+
+import asyncio
+import gc
+import threading
+
+import pytest
+
+from servestream_client.errors import ClientClosedError
+from servestream_client.portal import PortalLease
+
+
+def loop_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("asyncio-portal")]
+
+
+@pytest.fixture(autouse=True)
+def none_left():
+    before = set(loop_threads())
+    yield
+    for thread in set(loop_threads()) - before:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+class Released:
+    def __init__(self) -> None:
+        self.times = 0
+
+    async def __call__(self) -> None:
+        self.times += 1
+
+
+@pytest.fixture
+def released():
+    return Released()
+
+
+@pytest.fixture
+def lease(released):
+    lease = PortalLease("somewhere", released)
+    yield lease
+    lease.release()
+
+
+async def thread_of() -> threading.Thread:
+    return threading.current_thread()
+
+
+def test_a_call_runs_on_the_loop_and_returns(lease):
+    async def add(one: int, two: int) -> int:
+        return one + two
+
+    assert lease.call(add, 1, two=2) == 3
+    assert lease.call(thread_of) is not threading.current_thread()
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), SystemExit(2), KeyboardInterrupt(), StopAsyncIteration()]
+)
+def test_whatever_it_raises_is_the_callers(lease, error):
+    async def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        lease.call(fail)
+    assert caught.value is error
+    assert lease.call(thread_of).is_alive(), "the loop goes on"
+
+
+def test_a_cancelled_error_of_the_callees_own_is_no_cancellation(lease):
+    async def fail() -> None:
+        raise asyncio.CancelledError("mine")
+
+    with pytest.raises(asyncio.CancelledError, match="mine"):
+        lease.call(fail)
+
+
+def test_leases_share_the_thread_until_the_last_is_released(released):
+    one, two = PortalLease("one", released), PortalLease("two", released)
+    thread = one.call(thread_of)
+    assert two.call(thread_of) is thread
+    one.release()
+    assert two.call(thread_of) is thread
+    two.release()
+    assert not thread.is_alive()
+    assert released.times == 2
+
+
+def test_a_lease_that_was_never_used_starts_no_thread(lease):
+    before = loop_threads()
+    lease.release()
+    assert loop_threads() == before
+
+
+def test_after_the_release_calls_say_so(lease, released):
+    lease.call(thread_of)
+    lease.release()
+    lease.release()
+    assert released.times == 1
+    with pytest.raises(ClientClosedError, match="the client of somewhere is closed"):
+        lease.call(thread_of)
+
+
+def test_a_release_waits_for_what_it_ends(released):
+    order = []
+    lease = PortalLease("somewhere", released)
+    started = threading.Event()
+
+    async def long() -> None:
+        started.set()
+        await asyncio.sleep(0)
+        order.append("ended")
+
+    caller = threading.Thread(target=lease.call, args=(long,))
+    caller.start()
+    assert started.wait(30)
+    lease.release()
+    order.append("released")
+    caller.join(30)
+    assert order == ["ended", "released"]
+
+
+def test_an_interrupted_call_is_cancelled_on_the_loop(lease, monkeypatch):
+    """As by Ctrl-C, which can strike wherever the main thread waits."""
+    cancelled = threading.Event()
+    running = threading.Event()
+
+    async def wait() -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    lease.call(thread_of)
+    portal = lease._hold.portal
+
+    def interrupted(func, *args):
+        portal.start_task_soon(func, *args)
+        assert running.wait(30)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(portal, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lease.call(wait)
+    monkeypatch.undo()
+    assert cancelled.wait(30)
+
+
+def test_a_lease_that_is_dropped_is_released(released):
+    lease = PortalLease("somewhere", released)
+    thread = lease.call(thread_of)
+    del lease
+    gc.collect()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert released.times == 1
+
+
+def test_many_threads_take_a_lease_at_once(released):
+    lease = PortalLease("somewhere", released)
+    threads: list[threading.Thread] = []
+    callers = [
+        threading.Thread(target=lambda: threads.append(lease.call(thread_of))) for _ in range(20)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(30)
+    assert len(threads) == 20
+    assert len(set(threads)) == 1
+    lease.release()
+    assert not threads[0].is_alive()
