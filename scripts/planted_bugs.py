@@ -758,8 +758,8 @@ BUGS = (
     Bug(
         "a generator is not closed with its stream",
         "session/feeder.py",
-        "            if self._closing:\n                _close(self._inputs)\n",
-        "",
+        "            _close(self._inputs)\n            self._ended",
+        "            self._ended",
         "session/test_feeder.py::test_closing_runs_a_generators_end_in_its_own_thread",
     ),
     Bug(

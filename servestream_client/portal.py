@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Generic, ParamSpec, TypeVar
 
@@ -22,7 +22,7 @@ from servestream_client.signals import being_cancelled
 __all__ = ["PortalLease"]
 
 EXIT_SECONDS = 0.5
-"""How long an interpreter that ends waits for a lease that nobody gave back."""
+"""How long an interpreter that ends waits for leases that nobody gave back."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -136,14 +136,12 @@ class _Hold:
             with suppress(RuntimeError):  # no thread can be started any more
                 threading.Thread(target=self.release, daemon=True).start()
 
-    def end(self) -> None:
-        """Let what runs there end, for a moment: the process does, and its threads with it."""
+    def ending(self) -> Future[None] | None:
+        """End what runs there, and nothing else: the process ends, and its threads with it."""
         loop = self.loop
         if loop is None or self.released or self._pid != os.getpid():
-            return
-        ending = asyncio.run_coroutine_threadsafe(self._ended(), loop)
-        with suppress(TimeoutError, CancelledError):
-            ending.result(EXIT_SECONDS)
+            return None
+        return asyncio.run_coroutine_threadsafe(self._ended(), loop)
 
     async def _ended(self) -> None:
         await self._on_release()
@@ -219,13 +217,17 @@ def _aside(func: Callable[[], None]) -> None:
             problem.append(error)
 
     thread = threading.Thread(target=run, name="servestream portal", daemon=True)
-    thread.start()
-    thread.join()
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is ending: as of 3.12, no thread can be started any more
+        run()
+    else:
+        thread.join()
     if problem:
         raise problem[0]
 
 
 @atexit.register
 def _at_exit() -> None:
-    for hold in list(_holds):
-        hold.end()
+    endings = (hold.ending() for hold in list(_holds))
+    wait([ending for ending in endings if ending is not None], timeout=EXIT_SECONDS)

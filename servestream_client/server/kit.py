@@ -6,9 +6,11 @@ import inspect
 import os
 import socket
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from typing import Any, Protocol, TypeAlias
 
+from servestream_client.codecs import Codec
+from servestream_client.config import FlowControl
 from servestream_client.protocol.frames import CodecId, HandlerKind, Limits, Open
 from servestream_client.protocol.server import ServerOffer
 from servestream_client.server.admission import StreamRequest
@@ -17,10 +19,7 @@ from servestream_client.server.runner import AttemptRunner, Residents
 from servestream_client.server.workers import BatchWorkers, Handler, ItemWorkers, Workers
 from servestream_client.wire import stream_pb2 as pb
 
-if TYPE_CHECKING:
-    from servestream_client.server.service import StreamService
-
-__all__ = ["Frames", "Interceptor", "Kit", "Requests", "handler_kind"]
+__all__ = ["Frames", "Interceptor", "Kit", "Requests", "Served"]
 
 DEFAULT_CONCURRENCY = 16
 DEFAULT_BATCH_CONCURRENCY = 1
@@ -44,21 +43,43 @@ class Interceptor:
         return serve(requests)
 
 
+class Served(Protocol):
+    """What a kit needs of a service; see `StreamService`."""
+
+    @property
+    def codec(self) -> Codec[Any, Any]: ...
+    @property
+    def application(self) -> str | None: ...
+    @property
+    def code_version(self) -> str: ...
+    @property
+    def max_concurrency(self) -> int | None: ...
+    @property
+    def max_batch_size(self) -> int: ...
+    @property
+    def batch_wait(self) -> float: ...
+    @property
+    def flow(self) -> FlowControl: ...
+
+    def predict(self, item: Any, /) -> object: ...  # noqa: ANN401 — whatever the codec decodes
+    def predict_batch(self, items: list[Any], /) -> object: ...
+    def admit(self, request: StreamRequest, /) -> Awaitable[None]: ...
+
+
 class Kit:
     """Serves the streams of one service, in one event loop.
 
     Args:
         service: whose.
+        kind: which of its handlers it overrides.
         interceptor: comes between.
         replica: the name of the process; None: Ray Serve's for it, or host and process id.
-
-    Raises:
-        TypeError: the service overrides none of the handlers, or more than one.
     """
 
     def __init__(
         self,
-        service: StreamService[Any, Any],
+        service: Served,
+        kind: HandlerKind,
         interceptor: Interceptor,
         *,
         replica: str | None = None,
@@ -66,7 +87,6 @@ class Kit:
         self._service = service
         self._interceptor = interceptor
         self._residents = Residents()
-        kind = handler_kind(type(service))
         self._offer = ServerOffer(
             codec=CodecId(service.codec.id, service.codec.fingerprint),
             application=_application_name(service.application),
@@ -105,9 +125,7 @@ class Kit:
         return self._interceptor.frames(serve, requests)
 
 
-def _workers(
-    service: StreamService[Any, Any], kind: HandlerKind, interceptor: Interceptor
-) -> Workers:
+def _workers(service: Served, kind: HandlerKind, interceptor: Interceptor) -> Workers:
     if kind is HandlerKind.BATCH:
         places = service.max_concurrency or DEFAULT_BATCH_CONCURRENCY
         return BatchWorkers(
@@ -120,26 +138,6 @@ def _workers(
     return ItemWorkers(
         interceptor.handler(item_handler(service.predict, service.codec, places)), places=places
     )
-
-
-def handler_kind(service: type[StreamService[Any, Any]]) -> HandlerKind:
-    """Which handler a class overrides.
-
-    Raises:
-        TypeError: none, or more than one.
-    """
-    from servestream_client.server.service import StreamService  # noqa: PLC0415 — it imports this
-
-    kinds = {"predict": HandlerKind.ONE_TO_ONE, "predict_batch": HandlerKind.BATCH}
-    overridden = [
-        name for name in kinds if getattr(service, name) is not getattr(StreamService, name)
-    ]
-    if len(overridden) != 1:
-        raise TypeError(
-            f"{service.__name__} must override exactly one of {', '.join(kinds)}; it overrides"
-            f" {' and '.join(overridden) or 'none'}"
-        )
-    return kinds[overridden[0]]
 
 
 def _serve_context() -> Any:  # noqa: ANN401 — Ray is not imported here

@@ -13,8 +13,9 @@ import grpc.aio
 
 from servestream_client.codecs import BytesCodec, Codec
 from servestream_client.config import FlowControl
+from servestream_client.protocol.frames import HandlerKind
 from servestream_client.server.admission import RefusalKind, Refuse, StreamRequest
-from servestream_client.server.kit import Interceptor, Kit, handler_kind
+from servestream_client.server.kit import Interceptor, Kit
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
 
@@ -104,12 +105,32 @@ class StreamService(Generic[In, Out]):
     def _kit(self) -> Kit:
         kit: Kit | None = self.__dict__.get("_servestream_kit")
         if kit is None:
-            kit = self.__dict__["_servestream_kit"] = Kit(self, self._interceptor())
+            kit = self.__dict__["_servestream_kit"] = Kit(
+                self, handler_kind(type(self)), self._interceptor()
+            )
         return kit
 
     def _interceptor(self) -> Interceptor:
         """For a subclass that comes between the kit and its clients."""
         return Interceptor()
+
+
+def handler_kind(service: type[StreamService[Any, Any]]) -> HandlerKind:
+    """Which handler a class overrides.
+
+    Raises:
+        TypeError: none, or more than one.
+    """
+    kinds = {"predict": HandlerKind.ONE_TO_ONE, "predict_batch": HandlerKind.BATCH}
+    overridden = [
+        name for name in kinds if getattr(service, name) is not getattr(StreamService, name)
+    ]
+    if len(overridden) != 1:
+        raise TypeError(
+            f"{service.__name__} must override exactly one of {', '.join(kinds)}; it overrides"
+            f" {' and '.join(overridden) or 'none'}"
+        )
+    return kinds[overridden[0]]
 
 
 GRPC_SERVER_OPTIONS: list[tuple[str, int]] = [

@@ -129,11 +129,13 @@ class InputFeeder(Generic[Payload]):
             return
         loop = asyncio.get_running_loop()
         patience = loop.time() + BUSY_SECONDS
-        while not self._ended:
+        while True:
+            self._told = False  # first, or the thread might end without a word
+            if self._ended:
+                return
             if self._busy and loop.time() >= patience:
                 logger.info("inputs are blocked; their thread ends as soon as they return")
                 return
-            self._told = False
             try:
                 async with asyncio.timeout(BUSY_SECONDS):
                     await self._arrived.wait()
@@ -157,8 +159,7 @@ class InputFeeder(Generic[Payload]):
             self._error = error
         finally:
             self._busy = False
-            if self._closing:
-                _close(self._inputs)
+            _close(self._inputs)
             self._ended = True
             self._tell()
 

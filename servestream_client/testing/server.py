@@ -22,7 +22,8 @@ from anyio.from_thread import BlockingPortal
 
 from servestream_client.errors import ConfigurationError
 from servestream_client.server import GRPC_SERVER_OPTIONS, StreamService
-from servestream_client.server.kit import Frames, Kit, Requests, handler_kind
+from servestream_client.server.kit import Frames, Kit, Requests
+from servestream_client.server.service import handler_kind
 from servestream_client.testing.faults import Fault, FaultInjector, Garbage, LocalPlan
 from servestream_client.testing.history import History
 from servestream_client.testing.loop import shared_portal
@@ -208,7 +209,8 @@ class StreamServer:
     async def _serve(self) -> int:
         life = self.lives
         injector = _Recorder(self._plan, lambda: self._die(life), self.history)
-        kit = Kit(self.service, injector, replica=self.replica)
+        kind = handler_kind(type(self.service))
+        kit = Kit(self.service, kind, injector, replica=self.replica)
         server = grpc.aio.server(options=GRPC_SERVER_OPTIONS)
         server.add_generic_rpc_handlers((_handlers(kit),))
         port = server.add_insecure_port("127.0.0.1:0")

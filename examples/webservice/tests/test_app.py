@@ -6,6 +6,7 @@ Nothing of Ray runs here: `stream_server` serves the classifier in this process,
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import cache
 
 import httpx
@@ -33,15 +34,20 @@ def stream_service() -> Classifier:
     return model()
 
 
-@pytest.fixture
-async def web(stream_server: StreamServer) -> AsyncIterator[httpx.AsyncClient]:
+@asynccontextmanager
+async def running(target: str, *, timeout: float = 20.0) -> AsyncIterator[httpx.AsyncClient]:
     """The web service, asked without a web server between."""
-    app = create_app(stream_server.target, timeout=20.0)
-    transport = httpx.ASGITransport(app)
+    app = create_app(target, timeout=timeout)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://web") as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://web") as client,
     ):
+        yield client
+
+
+@pytest.fixture
+async def web(stream_server: StreamServer) -> AsyncIterator[httpx.AsyncClient]:
+    async with running(stream_server.target) as client:
         yield client
 
 
@@ -111,24 +117,15 @@ async def test_an_overload_that_passes_is_waited_for(web: httpx.AsyncClient) -> 
 
 
 @pytest.mark.stream_faults(Fault(FaultKind.REFUSE, at=1, seconds=3600))
-async def test_an_overload_that_lasts_is_told(stream_server: StreamServer) -> None:
-    app = create_app(stream_server.target, timeout=20.0)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://web") as web,
-    ):
-        response = await web.post("/classify", json={"image": IMAGES[0]})
+async def test_an_overload_that_lasts_is_told(web: httpx.AsyncClient) -> None:
+    response = await web.post("/classify", json={"image": IMAGES[0]})
     assert response.status_code == 503
     assert response.headers["Retry-After"]
 
 
 @pytest.mark.stream_faults(Fault(FaultKind.SLOW, at=1, seconds=3600))
 async def test_a_slow_model_costs_its_own_caller_only(stream_server: StreamServer) -> None:
-    app = create_app(stream_server.target, timeout=1.0)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://web") as web,
-    ):
+    async with running(stream_server.target, timeout=1.0) as web:
         slow = await web.post("/classify", json={"image": IMAGES[0]})
         assert slow.status_code == 504
         assert slow.json() == {"error": "no answer in time; the image was sent"}
