@@ -772,8 +772,8 @@ BUGS = (
     Bug(
         "a call that Ctrl-C interrupts goes on",
         "portal.py",
-        "loop.call_soon_threadsafe(crossing.cancel)",
-        "pass",
+        "loop.call_soon_threadsafe(crossing.cancel)\n",
+        "pass\n",
         "test_portal.py::test_an_interrupted_call_is_cancelled_on_the_loop",
     ),
     Bug(

@@ -24,6 +24,9 @@ __all__ = ["PortalLease"]
 EXIT_SECONDS = 0.5
 """How long an interpreter that ends waits for leases that nobody gave back."""
 
+CANCEL_SECONDS = 0.3
+"""How long an interrupted call waits until it has ended on the loop, before the caller goes on."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -32,6 +35,7 @@ class _Shared:
     """The process's provider. A forked child has no such thread, and gets another one."""
 
     provider = BlockingPortalProvider()
+    exiting = False
 
     @classmethod
     def forget(cls) -> None:
@@ -89,6 +93,7 @@ class PortalLease:
         except BaseException:
             with suppress(RuntimeError):  # the loop is gone
                 loop.call_soon_threadsafe(crossing.cancel)
+                crossing.ended.wait(CANCEL_SECONDS)
             raise
         return crossing.outcome()
 
@@ -154,6 +159,7 @@ class _Crossing(Generic[T]):
     """One call from a thread to the loop. Whatever it raises is the caller's, not the loop's."""
 
     def __init__(self, func: Callable[[], Awaitable[T]]) -> None:
+        self.ended: threading.Event = threading.Event()
         self._func = func
         self._scope: anyio.CancelScope | None = None
         self._cancelled = False
@@ -170,6 +176,11 @@ class _Crossing(Generic[T]):
                 if isinstance(error, asyncio.CancelledError) and being_cancelled():
                     raise
                 self._error = error
+            finally:
+                self.ended.set()
+        if _Shared.exiting:
+            # Only daemon threads are left to hear of it, and they would print a traceback.
+            await anyio.sleep_forever()
 
     def cancel(self) -> None:
         """Nobody waits for it any more. May come before `run`."""
@@ -229,5 +240,6 @@ def _aside(func: Callable[[], None]) -> None:
 
 @atexit.register
 def _at_exit() -> None:
+    _Shared.exiting = True
     endings = (hold.ending() for hold in list(_holds))
     wait([ending for ending in endings if ending is not None], timeout=EXIT_SECONDS)

@@ -102,7 +102,7 @@ class Kit:
             ),
             ahead_bytes=service.flow.output_bytes,
         )
-        self._workers = _workers(service, kind, interceptor)
+        self.workers: Workers = _workers(service, kind, interceptor)
 
     def frames(self, requests: Requests, grpc_context: object = None) -> Frames:
         """Serve one call of the RPC."""
@@ -119,7 +119,7 @@ class Kit:
 
         def serve(requests: Requests) -> Frames:
             return AttemptRunner(
-                self._offer, self._workers, requests, admit=admit, residents=self._residents
+                self._offer, self.workers, requests, admit=admit, residents=self._residents
             ).frames()
 
         return self._interceptor.frames(serve, requests)
