@@ -83,6 +83,9 @@ class Trial:
 
     def report(self) -> str:
         """What happened, for people."""
+        for server in self._servers:
+            with suppress(Exception):  # it may be what failed
+                _ = server.fired  # a Ray Serve's are seen when they are asked for
         histories = dict.fromkeys([self.history, *(server.history for server in self._servers)])
         return "\n".join(filter(None, map(str, histories))) or "(nothing)"
 

@@ -15,7 +15,9 @@ BOUND = 50
 """Seconds after which a script hangs. How fast it ends is no test's matter."""
 
 HEAD = """
-import itertools, os, sys, threading, time
+import itertools, os, signal, sys, threading, time
+# What runs in the background of a script may have inherited that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from servestream_client import ClientClosedError, ConfigurationError, RetryPolicy, SyncStreamClient
 target = sys.argv[1]
 
@@ -141,7 +143,8 @@ def test_ctrl_c_ends_a_script_as_shells_expect(script, body):
     # Killed by the signal: a shell makes 130 of it, and stops its loops.
     assert process.returncode == -signal.SIGINT
     assert errors.strip().splitlines()[-1] == "KeyboardInterrupt"
-    assert errors.count("Traceback") == 1
+    for noise in ("Exception ignored", "Exception in", "Task exception"):
+        assert noise not in errors, errors
 
 
 def test_ctrl_c_is_caught_and_the_stream_goes_on_without_a_loss(script):
