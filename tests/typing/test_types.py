@@ -102,6 +102,7 @@ def test_every_public_type_is_complete(tmp_path):
             *uv,
             "pip",
             "install",
+            "--refresh-package=servestream-client",  # not one that was built before
             "--quiet",
             "--no-deps",
             "--python",
