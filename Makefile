@@ -49,8 +49,7 @@ test-protobufs: $(READY)  ## The tests of protocol, wire and sockets on protobuf
 	@set -e; for version in $(PROTOBUFS); do \
 		echo "protobuf $$version:"; \
 		$(UV) run --quiet --no-project --isolated --python $(BIN)/python \
-			--refresh-package servestream-client \
-			--with . --with protobuf==$$version --with pytest --with pytest-asyncio \
+			--with-editable . --with protobuf==$$version --with pytest --with pytest-asyncio \
 			--with pytest-timeout --with pytest-randomly --with hypothesis \
 			python scripts/on_protobuf.py $$version; \
 	done
