@@ -51,7 +51,8 @@ async def test_a_stopped_consumer_bounds_inputs_handlers_and_outputs(serve, orde
         unread = FLOW.output_bytes // ITEM + 1
         ahead = FLOW.output_bytes // ITEM + 1
         assert pulled <= 1 + unread + unanswered + 1
-        assert service.calls <= 1 + unread + ahead + 1
+        # Besides, one in the handler, and one that left it while credit was on its way.
+        assert service.calls <= 1 + unread + ahead + 2
         assert stream.statistics().taken_through == 1
         seen += await collect(stream)
     assert [int(item.split()[0]) for item in sorted(seen, key=lambda i: int(i.split()[0]))] == [
