@@ -817,7 +817,7 @@ BUGS = (
         "testing/server.py",
         "        self._proxy.cut()\n",
         "",
-        "testing/test_server.py::test_the_connections_of_a_killed_server_are_reset",
+        "testing/test_stream_server.py::test_the_connections_of_a_killed_server_are_reset",
     ),
     Bug(
         "a service that is made anew for each life is not",
