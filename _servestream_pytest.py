@@ -43,13 +43,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     if cluster is not None and "ray_stream_server" in getattr(item, "fixturenames", ()):
         _trial(item).adopt(cluster)
     trial = item.stash.get(_TRIAL, None)
-    if trial is not None:
-        trial.close_clients_in(item)
-    result = yield
-    if trial is not None:
-        trial.check()
-    elif item.get_closest_marker(MARKER) is not None:
-        pytest.fail(f"marked {MARKER}, but uses no server of servestream_client", pytrace=False)
+    if trial is None:
+        result = yield
+        if item.get_closest_marker(MARKER) is not None:
+            pytest.fail(f"marked {MARKER}, but uses no server of servestream_client", pytrace=False)
+        return result
+    with trial.closing_clients(item):
+        result = yield
+    trial.check()
     return result
 
 
@@ -82,8 +83,15 @@ def _trial(item: pytest.Item) -> Trial:
         markers = reversed(list(item.iter_markers(MARKER)))  # a class's before its function's
         trial = Trial([fault for marker in markers for fault in marker.args])
         item.stash[_TRIAL] = trial
-        item.addfinalizer(trial.close)
+        item.addfinalizer(lambda: _end(item))
     return trial
+
+
+def _end(item: pytest.Item) -> None:
+    """Leave nothing for a test that is run again."""
+    trial = item.stash[_TRIAL]
+    del item.stash[_TRIAL]
+    trial.close()
 
 
 @pytest.fixture

@@ -786,14 +786,14 @@ BUGS = (
     Bug(
         "a client that is dropped keeps its thread",
         "portal.py",
-        "if self.portal is not None and self._pid == os.getpid():",
+        "if self.portal is not None and not self.inherited:",
         "if False:",
         "test_portal.py::test_a_lease_that_is_dropped_is_released",
     ),
     Bug(
         "a client that was made before a fork hangs in the child",
         "portal.py",
-        "if self._pid != os.getpid():\n            raise ClientClosedError(",
+        "if hold.inherited:\n            raise ClientClosedError(",
         "if False:\n            raise ClientClosedError(",
         "grpc/test_scripts.py::test_a_forked_child_is_told_and_the_parent_goes_on",
     ),

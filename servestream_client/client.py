@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Mapping
-from types import TracebackType
 from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 from servestream_client.codecs import Codec
@@ -167,10 +166,5 @@ class StreamClient(ClientBase[In, Out]):
         self._connection.check()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()

@@ -59,7 +59,6 @@ class PortalLease:
     def __init__(self, name: str, on_release: Callable[[], Awaitable[None]]) -> None:
         self._name = name
         self._hold = _Hold(on_release)
-        self._pid = os.getpid()
         # For a client that is dropped without a word; `_at_exit` is for those that are left.
         weakref.finalize(self, self._hold.drop).atexit = False
         _holds.add(self._hold)
@@ -71,12 +70,12 @@ class PortalLease:
             ClientClosedError: the lease was given back, or belongs to the process that this one
                 was forked from.
         """
-        if self._pid != os.getpid():
+        hold = self._hold
+        if hold.inherited:
             raise ClientClosedError(
                 f"the client of {self._name} was made before this process was forked, and its"
                 " connections and its thread are the parent's; make a new one here"
             )
-        hold = self._hold
         if hold.portal is None and not hold.released:
             _import_backend()
             _aside(hold.take)
@@ -99,7 +98,7 @@ class PortalLease:
 
     def release(self) -> None:
         """Give it back; the last one to do so ends the thread. Harmless twice."""
-        if self._pid == os.getpid() and not self._hold.released:
+        if not self._hold.inherited and not self._hold.released:
             _aside(self._hold.release)
 
 
@@ -114,6 +113,11 @@ class _Hold:
         self._provider = _Shared.provider
         self._pid = os.getpid()
         self._lock = threading.Lock()
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it belongs to the process that this one was forked from."""
+        return self._pid != os.getpid()
 
     def take(self) -> None:
         """Enter the provider, unless somebody was faster."""
@@ -137,14 +141,14 @@ class _Hold:
 
     def drop(self) -> None:
         """`release` without waiting: this may run in any thread, the loop's included."""
-        if self.portal is not None and self._pid == os.getpid():
+        if self.portal is not None and not self.inherited:
             with suppress(RuntimeError):  # no thread can be started any more
                 threading.Thread(target=self.release, daemon=True).start()
 
     def ending(self) -> Future[None] | None:
         """End what runs there, and nothing else: the process ends, and its threads with it."""
         loop = self.loop
-        if loop is None or self.released or self._pid != os.getpid():
+        if loop is None or self.released or self.inherited:
             return None
         return asyncio.run_coroutine_threadsafe(self._ended(), loop)
 

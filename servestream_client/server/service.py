@@ -133,10 +133,15 @@ def handler_kind(service: type[StreamService[Any, Any]]) -> HandlerKind:
     return kinds[overridden[0]]
 
 
-GRPC_SERVER_OPTIONS: list[tuple[str, int]] = [
-    ("grpc.max_receive_message_length", 2 * FlowControl().max_frame_bytes),
-    ("grpc.max_send_message_length", -1),
-]
+def server_options(flow: FlowControl) -> list[tuple[str, int]]:
+    """Options of a `grpc.aio` server whose clients are held to these limits."""
+    return [
+        ("grpc.max_receive_message_length", 2 * flow.max_frame_bytes),
+        ("grpc.max_send_message_length", -1),
+    ]
+
+
+GRPC_SERVER_OPTIONS: list[tuple[str, int]] = server_options(FlowControl())
 """For a plain ``grpc.aio.server(options=...)`` with the default `FlowControl`."""
 
 

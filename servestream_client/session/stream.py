@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Generic, NoReturn, TypeVar
 
 from servestream_client.errors import (
@@ -277,12 +276,7 @@ class PredictionStream(StreamBase[T_co]):
     async def __aenter__(self) -> PredictionStream[T_co]:
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def statistics(self) -> StreamStatistics:

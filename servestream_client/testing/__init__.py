@@ -23,7 +23,6 @@ from servestream_client.testing.server import (
     Echo,
     FaultHandle,
     StreamServer,
-    running_server,
 )
 
 __all__ = [
@@ -45,5 +44,4 @@ __all__ = [
     "Slice",
     "StreamServer",
     "Throttle",
-    "running_server",
 ]

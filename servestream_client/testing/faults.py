@@ -148,6 +148,11 @@ class LocalPlan:
             self._pending.clear()
             self.fired.clear()
 
+    def drop_pending(self) -> None:
+        """Forget what has not fired yet."""
+        with self._lock:
+            self._pending.clear()
+
     def pending_now(self) -> list[Fault]:
         with self._lock:
             return list(self._pending.values())

@@ -1,6 +1,6 @@
 """A server in this process, for tests: real gRPC on a real socket, faults when you want them.
 
-    with running_server(MyService()) as server, SyncStreamClient(server.target) as client:
+    with StreamServer(MyService()) as server, SyncStreamClient(server.target) as client:
         server.add_faults(Fault(FaultKind.KILL, at=3))
         assert list(client.stream(inputs)) == outputs
 
@@ -11,27 +11,28 @@ Its clients reach it through a `FaultProxy`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from types import TracebackType
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol, Self, TypeAlias
 
 import anyio.to_thread
 import grpc.aio
-from anyio.from_thread import BlockingPortal
+from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from servestream_client.errors import ConfigurationError
-from servestream_client.server import GRPC_SERVER_OPTIONS, StreamService
+from servestream_client.server import StreamService
 from servestream_client.server.kit import Frames, Kit, Requests
-from servestream_client.server.service import handler_kind
+from servestream_client.server.service import handler_kind, server_options
 from servestream_client.testing.faults import Fault, FaultInjector, Garbage, LocalPlan
 from servestream_client.testing.history import History
-from servestream_client.testing.loop import shared_portal
 from servestream_client.testing.network import NetworkFault
 from servestream_client.testing.proxy import FaultProxy
 from servestream_client.wire import stream_pb2 as pb
 
-__all__ = ["AnyFault", "Echo", "FaultHandle", "StreamServer", "running_server"]
+__all__ = ["AnyFault", "Echo", "FaultHandle", "StreamServer"]
+
+# Neither the blocking clients' nor the proxies': a service that keeps its event loop busy should
+# stop nobody else.
+_provider = BlockingPortalProvider()
 
 _NOWHERE = "127.0.0.1:1"
 """Where nobody listens."""
@@ -90,7 +91,7 @@ class StreamServer:
     the same target. A service given as a class or function is made anew for each life.
 
     Args:
-        service: an instance, or what makes one.
+        service: an instance, or what makes one; an echo unless told otherwise.
         plan: of the service's faults; None: one of its own.
         history: where to note what happens; None: one of its own.
         seed: of the network's jitter; None: a random one.
@@ -102,7 +103,7 @@ class StreamServer:
 
     def __init__(
         self,
-        service: Service,
+        service: Service = Echo,
         *,
         plan: LocalPlan | None = None,
         history: History | None = None,
@@ -122,7 +123,6 @@ class StreamServer:
         self._plan = plan if plan is not None else self.history.plan()
         self._proxy = FaultProxy(_NOWHERE, seed=seed, on_event=self._heard)
         self._server: grpc.aio.Server | None = None
-        self._lease: Any = None
         self._portal: BlockingPortal | None = None
         self._dying: set[asyncio.Task[None]] = set()
 
@@ -132,8 +132,7 @@ class StreamServer:
         """Serve on a free port of loopback."""
         if self._portal is not None:
             return
-        self._lease = shared_portal()
-        self._portal = self._lease.__enter__()
+        self._portal = _provider.__enter__()
         self._proxy.start()
         self._proxy.upstream = f"127.0.0.1:{self._portal.call(self._serve)}"
 
@@ -144,20 +143,15 @@ class StreamServer:
             return
         try:
             self._proxy.stop()
-            portal.call(self._end)
+            portal.call(self._end_all)
         finally:
-            self._lease.__exit__(None, None, None)
+            _provider.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     # ---------------------------------------------------------------- for tests
@@ -190,8 +184,8 @@ class StreamServer:
         self._proxy.add(*(fault for fault in faults if not isinstance(fault, Fault)))
 
     def clear_faults(self) -> None:
-        """Forget all faults, also that some have fired, and let the network be whole again."""
-        self._plan.clear()
+        """Forget the faults that have not fired, and let the network be whole again."""
+        self._plan.drop_pending()
         self._proxy.clear()
 
     def kill(self) -> None:
@@ -211,12 +205,17 @@ class StreamServer:
         injector = _Recorder(self._plan, lambda: self._die(life), self.history)
         kind = handler_kind(type(self.service))
         kit = Kit(self.service, kind, injector, replica=self.replica)
-        server = grpc.aio.server(options=GRPC_SERVER_OPTIONS)
+        server = grpc.aio.server(options=server_options(self.service.flow))
         server.add_generic_rpc_handlers((_handlers(kit),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         self._server = server
         return port
+
+    async def _end_all(self) -> None:
+        if self._dying:  # a death under way might begin another life
+            await asyncio.wait(self._dying)
+        await self._end()
 
     async def _end(self) -> None:
         server, self._server = self._server, None
@@ -247,13 +246,6 @@ class StreamServer:
 
     def _heard(self, text: str) -> None:
         self.history.note(text)
-
-
-@contextmanager
-def running_server(service: Service = Echo, **options: Any) -> Iterator[StreamServer]:  # noqa: ANN401 — as StreamServer's
-    """A `StreamServer` that runs; an echo unless told otherwise."""
-    with StreamServer(service, **options) as server:
-        yield server
 
 
 def _handlers(kit: Kit) -> grpc.GenericRpcHandler:

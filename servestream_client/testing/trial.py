@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -104,15 +104,22 @@ class Trial:
         client = SyncStreamClient(server.target, codec=_codec(server.service), **options)
         return self._stack.enter_context(client)
 
-    def close_clients_in(self, item: object) -> None:
+    @contextmanager
+    def closing_clients(self, item: object) -> Iterator[None]:
         """Have an async test close its clients as it returns.
 
         Only there is its event loop at hand, whichever plugin runs it.
         """
         test: _Item = item  # type: ignore[assignment]  # whatever is not a function has no `obj`
         function = getattr(test, "obj", None)
-        if self._clients and inspect.iscoroutinefunction(function):
-            test.obj = _then(function, self._aclose)
+        if not self._clients or not inspect.iscoroutinefunction(function):
+            yield
+            return
+        test.obj = _then(function, self._aclose)
+        try:
+            yield
+        finally:
+            test.obj = function
 
     async def _aclose(self) -> None:
         for client in self._clients:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from servestream_client.server import StreamService
-from servestream_client.testing import running_server
+from servestream_client.testing import StreamServer
 
 pytest_plugins = ["pytester"]
 
@@ -41,7 +41,7 @@ def cases(kind: str) -> list:
 
 @pytest.mark.parametrize("block", cases("scripts"))
 def test_scripts_run(block, tmp_path):
-    with running_server(Upper) as server:
+    with StreamServer(Upper) as server:
         script = tmp_path / "script.py"
         script.write_text(block.replace("127.0.0.1:9000", server.target))
         done = subprocess.run(

@@ -87,9 +87,9 @@ async def test_inputs_that_block_do_not_stop_other_streams(plain):
 
 async def test_a_running_event_loop_is_no_hindrance(listen):
     """As in a notebook: plain code in a coroutine, while the server is elsewhere."""
-    from servestream_client.testing.server import running_server  # on a thread of its own
+    from servestream_client.testing.server import StreamServer  # on a thread of its own
 
-    with running_server() as server, SyncStreamClient(server.target) as client:
+    with StreamServer() as server, SyncStreamClient(server.target) as client:
         assert list(client.stream(numbered(100))) == numbered(100)
         assert client.predict(b"x") == b"x"
 

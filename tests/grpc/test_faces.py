@@ -7,7 +7,7 @@ from faces import FACES
 from helpers import collect, numbered
 
 from servestream_client import FlowControl, ItemError, RetryPolicy
-from servestream_client.testing import Fault, FaultKind, History, running_server
+from servestream_client.testing import Fault, FaultKind, History, StreamServer
 
 KINDS = (
     FaultKind.CLOSE,
@@ -32,7 +32,7 @@ async def history_of(connect, faults: list[Fault], *, ordered: bool) -> tuple:
     """What one face's stream and its server tell, as far as it does not depend on timing."""
     history = History()
     retry = RetryPolicy(initial=0.001, maximum=0.01)
-    with running_server(history=history) as server:
+    with StreamServer(history=history) as server:
         server.add_faults(*faults)
         async with connect(server.target, retry=retry, flow=FLOW) as client:
             stream = client.stream(numbered(5000), ordered=ordered, return_exceptions=True)

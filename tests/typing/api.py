@@ -54,7 +54,6 @@ from servestream_client.testing import (
     Slice,
     StreamServer,
     Throttle,
-    running_server,
 )
 from servestream_client.testing.ray_serve import Ingress, RayStreamServer
 
@@ -261,7 +260,7 @@ def with_ray(ray_stream_server: RayStreamServer) -> None:
 
 
 def without_pytest() -> None:
-    with running_server() as server, running_server(Length) as second:
+    with StreamServer() as server, StreamServer(Length) as second:
         handle: FaultHandle = server
         handle.kill()
         assert_type(second, StreamServer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from types import TracebackType
 from typing import Self
 
 from servestream_client.testing.faults import Fault
@@ -37,7 +36,9 @@ class RayStreamServer:
         self._history = History()
         self._random = random.Random(seed)  # noqa: S311 — no secret
         self._proxy = FaultProxy(self.serve.target, seed=seed, on_event=self._heard)
-        self._told: list[Fault] = []
+        self._fired: list[Fault] = []
+        self._cleared = 0  # of these, which the Ray Serve has forgotten
+        self._passed = 0  # of the proxy's, in earlier tests
 
     # ---------------------------------------------------------------- life
 
@@ -59,12 +60,7 @@ class RayStreamServer:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def renew(self) -> None:
@@ -76,7 +72,8 @@ class RayStreamServer:
         self.clear_faults()
         self.serve.wait_for_replicas()
         self._history = History()
-        self._told = []
+        self._fired, self._cleared = [], 0
+        self._passed = len(self._proxy.fired)
 
     # ---------------------------------------------------------------- for tests
 
@@ -93,11 +90,10 @@ class RayStreamServer:
     @property
     def fired(self) -> list[AnyFault]:
         """The faults that have fired: the service's, and then the network's."""
-        fired = self.serve.fired()
-        for fault in fired[len(self._told) :]:
+        for fault in self.serve.fired()[len(self._fired) - self._cleared :]:
             self._history.note(f"fault fired (seen now): {fault}")
-        self._told = fired
-        return [*fired, *self._proxy.fired]
+            self._fired.append(fault)
+        return [*self._fired, *self._proxy.fired[self._passed :]]
 
     @property
     def history(self) -> History:
@@ -112,8 +108,10 @@ class RayStreamServer:
         self._proxy.add(*(fault for fault in faults if not isinstance(fault, Fault)))
 
     def clear_faults(self) -> None:
-        """Forget all faults, also that some have fired, and let the network be whole again."""
+        """Forget the faults that have not fired, and let the network be whole again."""
+        _ = self.fired  # before the Ray Serve forgets them
         self.serve.clear_faults()
+        self._cleared = len(self._fired)
         self._proxy.clear()
 
     def kill(self, replica: str | None = None) -> None:
