@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-
-import grpc
+from collections.abc import Callable
 
 from servestream_client.errors import ClientClosedError, WrongEventLoopError
 from servestream_client.session.driver import StreamDriver, Target
 from servestream_client.transport.base import Link, Transport
-from servestream_client.transport.grpc_link import GrpcTransport, Metadata, check_process
+from servestream_client.transport.grpc_link import check_process
 
 __all__ = ["Connection"]
 
@@ -17,24 +16,16 @@ __all__ = ["Connection"]
 class Connection:
     """What the clients made by `with_options` share: one transport, on one event loop.
 
-    The transport is made when the first stream opens, in whose event loop it then lives.
+    Args:
+        target: for people.
+        make_transport: called when the first stream opens, in whose event loop it then lives.
     """
 
-    def __init__(
-        self,
-        target: str,
-        metadata: Metadata,
-        max_frame_bytes: int,
-        credentials: grpc.ChannelCredentials | None,
-        streams_per_connection: int,
-    ) -> None:
-        self._streams_per_connection = streams_per_connection
+    def __init__(self, target: str, make_transport: Callable[[], Transport]) -> None:
         self.target: Target = Target(target)
-        self.max_frame_bytes = max_frame_bytes
         self.closed: bool = False
         self.drivers: set[StreamDriver] = set()
-        self._metadata = metadata
-        self._credentials = credentials
+        self.make_transport: Callable[[], Transport] = make_transport
         self._loop: asyncio.AbstractEventLoop | None = None
         self._transport: Transport | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -74,13 +65,7 @@ class Connection:
 
     def open(self) -> Link:
         if self._transport is None:
-            self._transport = GrpcTransport(
-                self.target.name,
-                metadata=self._metadata,
-                max_frame_bytes=self.max_frame_bytes,
-                credentials=self._credentials,
-                streams_per_connection=self._streams_per_connection,
-            )
+            self._transport = self.make_transport()
         return self._transport.open()
 
     def start(self, driver: StreamDriver) -> None:

@@ -6,6 +6,7 @@ import copy
 import os
 import re
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Generic, Self, TypedDict, TypeVar
 
 import grpc
@@ -20,7 +21,7 @@ from servestream_client.session.driver import Break, StreamDriver
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.predictor import Predictor
 from servestream_client.session.pump import InputPump, Refusal
-from servestream_client.transport.grpc_link import Metadata
+from servestream_client.transport.grpc_link import GrpcTransport, Metadata
 
 __all__ = ["ClientBase", "ClientOptions"]
 
@@ -79,12 +80,17 @@ class ClientBase(Generic[In, Out]):
         self._codec: Codec[Any, Any] = BytesCodec() if codec is None else codec
         self._predict_streams = predict_streams
         self._set(retry or RetryPolicy(), flow or FlowControl(), close_timeout)
+        self._max_frame_bytes = self._flow.max_frame_bytes  # of whoever shares the connection
         self._connection = Connection(
             target,
-            (*own, *metadata),
-            self._flow.max_frame_bytes,
-            credentials,
-            streams_per_connection,
+            partial(
+                GrpcTransport,
+                target,
+                metadata=(*own, *metadata),
+                max_frame_bytes=self._max_frame_bytes,
+                credentials=credentials,
+                streams_per_connection=streams_per_connection,
+            ),
         )
 
     def with_options(
@@ -105,7 +111,7 @@ class ClientBase(Generic[In, Out]):
         Raises:
             ConfigurationError: an argument cannot work.
         """
-        if flow is not None and flow.max_frame_bytes > self._connection.max_frame_bytes:
+        if flow is not None and flow.max_frame_bytes > self._max_frame_bytes:
             raise ConfigurationError(
                 "with_options cannot raise FlowControl.max_item_bytes, since the connection was"
                 " made for smaller ones; make a new client"
