@@ -17,7 +17,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from servestream_client.client import StreamClient
 from servestream_client.codecs import BytesCodec, Codec, ProtobufCodec
-from servestream_client.config import FlowControl, RetryPolicy
+from servestream_client.config import FlowControl, RetryPolicy, Watchdog
 from servestream_client.errors import (
     AccessDeniedError,
     ClientClosedError,
@@ -81,6 +81,7 @@ __all__ = [
     "SyncStreamClient",
     "UnreachableError",
     "VersionMismatchError",
+    "Watchdog",
     "WrongApplicationError",
     "WrongEventLoopError",
     "__version__",

@@ -32,6 +32,7 @@ class StreamClient(ClientBase[In, Out]):
         codec: how items are encoded; the service must use the same.
         retry: when to try again, and when to stop.
         flow: how much may be under way.
+        watchdog: how long silence, and a single input, may last.
         metadata: gRPC metadata for every call, e.g. ``authorization``. On an insecure channel it
             travels in clear text.
         credentials: for a TLS channel; None: an insecure one, which is all that Serve's own

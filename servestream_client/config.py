@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from servestream_client.errors import ConfigurationError
 
-__all__ = ["FlowControl", "RetryPolicy", "check_timeout"]
+__all__ = ["FlowControl", "RetryPolicy", "Watchdog", "check_timeout"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -64,6 +64,36 @@ class RetryPolicy:
             "RetryPolicy: 0 < initial <= maximum must hold",
         )
         _require(self.open_timeout > 0, "RetryPolicy.open_timeout must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watchdog:
+    """How long silence, and a single input, may last.
+
+    A link that is half-open (a partition, a host that froze) resets nothing and reports nothing:
+    only missing heartbeats show it. They show a peer whose event loop is kept busy as well, so a
+    handler that computes on the event loop for longer than three intervals belongs into a plain
+    `def`, which runs in a thread.
+
+    Attributes:
+        heartbeat_interval: seconds in which each end sends at least one frame; after three of them
+            without any, the link is given up and the stream resumes elsewhere. None: no
+            heartbeats, and a half-open link lasts until TCP notices.
+        item_timeout: seconds that the server's handler may take for one input, waiting for its
+            turn not counted. The input then fails with `ItemErrorKind.TIMEOUT` while others go on.
+            None: any time.
+    """
+
+    heartbeat_interval: float | None = 10.0
+    item_timeout: float | None = 300.0
+
+    def __post_init__(self) -> None:
+        for name in ("heartbeat_interval", "item_timeout"):
+            value = getattr(self, name)
+            _require(
+                value is None or 0.01 <= value <= 86_400 * 365,
+                f"Watchdog.{name} must be seconds, not below 0.01, or None",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from servestream_client.config import FlowControl
+from servestream_client.config import FlowControl, Watchdog
 from servestream_client.errors import (
     ItemErrorKind,
     LocalProtocolError,
@@ -32,6 +32,7 @@ from servestream_client.protocol.frames import (
     CodecId,
     Credit,
     HandlerKind,
+    Heartbeat,
     InputRun,
     ItemFailure,
     Limits,
@@ -42,13 +43,16 @@ from servestream_client.protocol.frames import (
     OutputRun,
     RefusalKind,
     Refused,
+    Running,
     ServerEnd,
     ServerFrame,
+    StreamErrorKind,
     StreamFailure,
     Welcome,
 )
 from servestream_client.protocol.numbers import NumberSet
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, Pacer
+from servestream_client.protocol.pulse import Pulse
 from servestream_client.protocol.replay import OrderedReplay, UnorderedReplay
 from servestream_client.protocol.runs import Run, RunQueue
 from servestream_client.protocol.states import (
@@ -60,6 +64,14 @@ from servestream_client.protocol.states import (
 )
 
 __all__ = ["ClientCounters", "ClientSession", "Delivery"]
+
+OVERDUE_INTERVALS = 3
+"""Of heartbeats, that a server gets beyond an input's time until it should have let go of it."""
+
+_NOBODYS_FAULT = frozenset(
+    {StreamErrorKind.SILENCE, StreamErrorKind.SUPERSEDED, StreamErrorKind.OVERLOADED}
+)
+"""Why a server may give a stream up without anything being wrong with its inputs."""
 
 _OVER = frozenset({ClientState.ENDED, ClientState.LEFT, ClientState.REFUSED, ClientState.FAILED})
 
@@ -147,6 +159,8 @@ class _Attempt:
         "open_sent",
         "pacer",
         "progressed",
+        "pulse",
+        "running",
         "sent_through",
         "unsent",
     )
@@ -157,6 +171,8 @@ class _Attempt:
         self.number = number
         self.limits = limits
         self.pacer = Pacer(limits.unacknowledged_frames if limits else pacing)
+        self.pulse = Pulse()
+        self.running: Running | None = None
         self.grant = CreditGrant(budget)
         self.deadline_ms = deadline_ms
         self.unsent = RunQueue()
@@ -181,6 +197,7 @@ class ClientSession:
         ordered: whether outputs come in input order.
         parameters: for the handler, as they are.
         isolated: its inputs are suspected of breaking servers.
+        watchdog: how long silence and single inputs may last; None: for ever.
     """
 
     def __init__(
@@ -193,10 +210,12 @@ class ClientSession:
         ordered: bool = True,
         parameters: Mapping[str, str] | None = None,
         isolated: bool = False,
+        watchdog: Watchdog | None = None,
     ) -> None:
         if len(stream_id) != STREAM_ID_BYTES:
             raise LocalProtocolError(f"a stream id has {STREAM_ID_BYTES} bytes")
         self.stream_id = stream_id
+        self.watchdog: Watchdog = watchdog or Watchdog(heartbeat_interval=None, item_timeout=None)
         self.counters: ClientCounters = ClientCounters()
         self.state: ClientState = ClientState.IDLE
         self.welcome: Welcome | None = None
@@ -214,6 +233,8 @@ class ClientSession:
         self._application = application
         self._parameters = dict(parameters or {})
         self._isolated = isolated
+        self._heartbeat_ms = _milliseconds(self.watchdog.heartbeat_interval)
+        self._item_timeout_ms = _milliseconds(self.watchdog.item_timeout)
         self._budget = Credit(flow.output_items, flow.output_bytes)
 
         self._attempt: _Attempt | None = None
@@ -357,10 +378,14 @@ class ClientSession:
 
     @property
     def suspects(self) -> Sequence[int]:
-        """What the present attempt's server has got, as far as it was sent, and not answered."""
+        """What the present attempt's server has got, as far as it was sent, and not answered; or
+        of that the one that does not end.
+        """
         attempt = self._attempt
         if attempt is None:
             return ()
+        if self.overdue:
+            return (self.overdue,)
         return [
             number
             for number, _ in self._replay
@@ -405,6 +430,31 @@ class ClientSession:
         return self._attempt is not None and self._attempt.progressed
 
     @property
+    def silent(self) -> bool:
+        """Whether the present attempt's server was not heard for too long (docs section 12)."""
+        return self._attempt is not None and self._attempt.pulse.dead
+
+    @property
+    def overdue(self) -> int:
+        """The input on which the server, by its own word, works for longer than it may without
+        letting go of it; 0: there is none.
+        """
+        attempt = self._attempt
+        if attempt is None or attempt.running is None or not self._item_timeout_ms:
+            return 0
+        running = attempt.running
+        grace = OVERDUE_INTERVALS * self._heartbeat_ms
+        if running.oldest_age_ms <= self._item_timeout_ms + grace:
+            return 0
+        return running.oldest_number if running.oldest_number in self._replay else 0
+
+    @property
+    def blamed(self) -> bool:
+        """Whether an end of the present attempt, as it stands, speaks against what it carries."""
+        failure = self.failure
+        return self.grace_ms is None and (failure is None or failure.kind not in _NOBODYS_FAULT)
+
+    @property
     def over(self) -> bool:
         """The attempt has said all: half-close the call and read it to its end."""
         return self.state in _OVER
@@ -446,6 +496,15 @@ class ClientSession:
             self.state = local_step(CLIENT, self.state, ClientEvent.LOST)
             self._attempt = None
 
+    # ---------------------------------------------------------------- time
+
+    def tick(self) -> None:
+        """Half of the heartbeat interval has passed, or more: look at `silent`, and at
+        `next_frame`.
+        """
+        if self._attempt is not None:
+            self._attempt.pulse.tick()
+
     # ---------------------------------------------------------------- frames out
 
     @property
@@ -467,6 +526,7 @@ class ClientSession:
         """Whether there is something to say besides inputs and the end."""
         return (
             bool(attempt.cancelled)
+            or attempt.pulse.due
             or attempt.pacer.acknowledgement_due
             or attempt.grant.due(Credit(self._held_outputs, self._held_bytes))
         )
@@ -486,6 +546,10 @@ class ClientSession:
         if not (inputs or end or self._notices_due(attempt)):
             return None
         cancelled, attempt.cancelled = attempt.cancelled, []
+        beat = None
+        if attempt.pulse.due:
+            beat = Heartbeat(attempt.sent_through, attempt.grant.received_outputs)
+        attempt.pulse.spoke()
         return ClientFrame(
             inputs=inputs,
             frames_read=attempt.pacer.report(),
@@ -493,6 +557,7 @@ class ClientSession:
             cancelled=_ranges(cancelled) if cancelled else (),
             taken_through=self._taken.through,
             end=end,
+            heartbeat=beat,
         )
 
     def _offer(self) -> Limits:
@@ -516,8 +581,10 @@ class ClientSession:
             first_number=attempt.unsent.head.first if attempt.unsent else self._last_number + 1,
             limits=self._offer(),
             isolated=self._isolated,
+            heartbeat_interval_ms=self._heartbeat_ms,
             deadline_ms=attempt.deadline_ms,
             parameters=self._parameters,
+            item_timeout_ms=self._item_timeout_ms,
         )
         return ClientFrame(
             open=frame_open,
@@ -620,6 +687,7 @@ class ClientSession:
         if current is None or current.number != attempt:
             self.counters.stale += 1
             return
+        current.pulse.heard()
         if self.state is ClientState.OPENING:
             self._receive_first(current, frame)
             if self.over:
@@ -631,6 +699,13 @@ class ClientSession:
             self._step(ClientEvent.ANSWER)
             current.pacer.read()
             self._receive_answers(current, frame)
+        if frame.running is not None:
+            current.running = frame.running
+        if frame.heartbeat is not None:
+            self._check_positions(current, frame.heartbeat)
+        self._receive_parting(current, frame)
+
+    def _receive_parting(self, attempt: _Attempt, frame: ServerFrame) -> None:
         if frame.drain is not None:
             self._step(ClientEvent.DRAIN)
             self.grace_ms = frame.drain.grace_ms
@@ -638,9 +713,9 @@ class ClientSession:
             self.failure = frame.error
             self._step(ClientEvent.FAILURE)
         elif frame.end is not None:
-            self._check_end(current, frame.end)
+            self._check_end(attempt, frame.end)
             self._step(ClientEvent.END)
-        elif self.state is ClientState.DRAINING and current.in_flight_items == 0:
+        elif self.state is ClientState.DRAINING and attempt.in_flight_items == 0:
             self.state = local_step(CLIENT, self.state, ClientEvent.LEAVE)
 
     def _step(self, event: ClientEvent) -> None:
@@ -658,6 +733,10 @@ class ClientSession:
                 self._interrupt(attempt)
                 attempt.limits = frame.welcome.limits.within(self._offer())
                 attempt.pacer.limit = attempt.limits.unacknowledged_frames
+                if self._heartbeat_ms:
+                    attempt.pulse.begin(
+                        own_ms=self._heartbeat_ms, peer_ms=frame.welcome.heartbeat_interval_ms
+                    )
             else:
                 self.refusal = misfit
                 self._step(ClientEvent.REFUSAL)
@@ -829,6 +908,17 @@ class ClientSession:
         attempt.in_flight_bytes -= self._remove(first, count)
         self._release_failures()
 
+    def _check_positions(self, attempt: _Attempt, beat: Heartbeat) -> None:
+        """A heartbeat says where its sender stands, so the loss of a last frame is noticed (docs
+        section 12).
+        """
+        received = attempt.grant.received_outputs
+        if beat.outputs != received or beat.inputs_through > attempt.sent_through:
+            raise RemoteProtocolError(
+                f"a gap: the server has sent {beat.outputs} outputs, of which {received} came, and"
+                f" has read input {beat.inputs_through}, where {attempt.sent_through} was the last"
+            )
+
     def _check_end(self, attempt: _Attempt, end: ServerEnd) -> None:
         """The end frame cross-checks what both sides counted (docs section 9)."""
         if not attempt.end_sent:
@@ -928,6 +1018,11 @@ class ClientSession:
                 self._failures.pop(number, None)
                 self._cancelled.discard(number)
         return size
+
+
+def _milliseconds(seconds: float | None) -> int:
+    """As the wire says it; 0: none."""
+    return 0 if seconds is None else max(1, round(seconds * 1000))
 
 
 def _ranges(numbers: list[int]) -> list[NumberRange]:

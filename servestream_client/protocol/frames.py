@@ -60,6 +60,7 @@ class StreamErrorKind(enum.IntEnum):
     SUPERSEDED = 3
     STATE = 4
     OVERLOADED = 5
+    SILENCE = 6
 
 
 class BlockedOn(enum.IntEnum):
@@ -150,6 +151,7 @@ class Open:
     heartbeat_interval_ms: int = 0
     deadline_ms: int = 0
     parameters: Mapping[str, str] = field(default_factory=dict)
+    item_timeout_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

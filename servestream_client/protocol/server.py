@@ -12,9 +12,10 @@ The rules implemented here are sections 4 to 13 of docs/protocol.md, seen from t
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from servestream_client.errors import (
@@ -27,10 +28,12 @@ from servestream_client.protocol.credit import CreditBalance
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
     STREAM_ID_BYTES,
+    BlockedOn,
     ClientFrame,
     CodecId,
     Drain,
     HandlerKind,
+    Heartbeat,
     InputRun,
     ItemFailure,
     Limits,
@@ -41,6 +44,7 @@ from servestream_client.protocol.frames import (
     OutputRun,
     RefusalKind,
     Refused,
+    Running,
     ServerEnd,
     ServerFrame,
     StreamErrorKind,
@@ -49,6 +53,7 @@ from servestream_client.protocol.frames import (
 )
 from servestream_client.protocol.inputs import OpenInputs
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD_BYTES, Pacer
+from servestream_client.protocol.pulse import Pulse
 from servestream_client.protocol.runs import Run, RunQueue
 from servestream_client.protocol.states import (
     SERVER,
@@ -61,6 +66,9 @@ from servestream_client.protocol.states import (
 __all__ = ["Input", "ServerOffer", "ServerSession"]
 
 _OVER = frozenset({ServerState.CLOSED, ServerState.ABANDONED})
+
+SHORTEST_HEARTBEAT_MS = 100
+"""A server promises no more than ten frames a second, whatever a client wishes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +164,11 @@ class ServerSession:
         self._item_bytes_out = 0
         self._frame_bytes_out = FRAME_TARGET_BYTES
         self._pacer = Pacer(offer.limits.unacknowledged_frames)
+        self._pulse = Pulse()
+        self._running: Running | None = None
+        self.heartbeat_ms: int = 0
+        """The interval that this end promised; 0: none."""
+
         self._credit = CreditBalance()
         self._first_frame: ClientFrame | None = None  # until the service has decided
         self._greeting: Welcome | Refused | None = None
@@ -204,6 +217,7 @@ class ServerSession:
         """
         if self.state is ServerState.LINGERING:
             return  # what came before the client read our last frame is dropped unread
+        self._pulse.heard()
         if self.state is ServerState.AWAITING_OPEN:
             self._receive_open(frame)
             return
@@ -278,6 +292,9 @@ class ServerSession:
         self._pacer.limit = self._limits.unacknowledged_frames
         self._ordered = opened.order is not Order.ANY
         self._last_seen = opened.first_number - 1
+        if opened.heartbeat_interval_ms:
+            self.heartbeat_ms = max(SHORTEST_HEARTBEAT_MS, opened.heartbeat_interval_ms)
+            self._pulse.begin(own_ms=self.heartbeat_ms, peer_ms=opened.heartbeat_interval_ms)
         self._greeting = Welcome(
             application=offer.application,
             code_version=offer.code_version,
@@ -285,6 +302,7 @@ class ServerSession:
             handler_kind=offer.handler_kind,
             restartable=offer.restartable,
             limits=self._limits,
+            heartbeat_interval_ms=self.heartbeat_ms,
         )
         self._first_frame = None
         self._receive_rest(first)
@@ -313,10 +331,24 @@ class ServerSession:
             self._pacer.read()
             for run in frame.inputs:
                 self._receive_run(run)
+        if frame.heartbeat is not None:
+            self._check_positions(frame.heartbeat)
         if frame.cancelled:
             self._receive_cancelled(frame.cancelled)
         if frame.end is not None:
             self._receive_end(frame.end.last_number)
+
+    def _check_positions(self, beat: Heartbeat) -> None:
+        """The client says where it stands, so the loss of its last frame is noticed (docs section
+        12).
+        """
+        read = self._last_seen if self._received else 0
+        sent = self._credit.outputs_sent
+        if beat.inputs_through != read or beat.outputs > sent:
+            raise RemoteProtocolError(
+                f"a gap: the client has sent input {beat.inputs_through}, and {read} was the last"
+                f" that came; it has received {beat.outputs} outputs, of {sent} sent"
+            )
 
     def _receive_run(self, run: InputRun) -> None:
         if run.first_number <= self._last_seen:
@@ -443,6 +475,10 @@ class ServerSession:
         """Like `next_run`, for one input."""
         run = self.next_run(1)
         return Input(run.first, run.payloads[0], run.start_index) if run else None
+
+    def awaits(self, number: int) -> bool:
+        """Whether an input came and has no answer yet."""
+        return number in self._open
 
     def take_cancelled(self) -> Sequence[int]:
         """Started inputs that the client has cancelled since the last call.
@@ -577,6 +613,40 @@ class ServerSession:
         self._drop_everything()
         self._farewell = StreamFailure(kind, text, retry_after_ms)
 
+    # ---------------------------------------------------------------- time
+
+    @property
+    def silent(self) -> bool:
+        """Whether the client was not heard for too long: it, or the link, is gone."""
+        return self._pulse.dead
+
+    @property
+    def item_timeout(self) -> float:
+        """Seconds that the handler may take for one input; infinity: any time."""
+        limit = self.opened.item_timeout_ms if self.opened is not None else 0
+        return limit / 1000 if limit else math.inf
+
+    def tick(self, running: Running) -> None:
+        """Half of the heartbeat interval has passed, or more: look at `silent`, and at
+        `next_frame`.
+
+        Args:
+            running: what is computed for this attempt; the session adds what it knows itself.
+        """
+        self._pulse.tick()
+        if running.oldest_age_ms > self.heartbeat_ms:
+            self._pulse.due = True  # however much else is sent, this is worth knowing
+        self._running = replace(
+            running, started_through=self._started_through, blocked_on=self._blocked_on(running)
+        )
+
+    def _blocked_on(self, running: Running) -> BlockedOn:
+        if self._outbox and not self._credit.allows_output:
+            return BlockedOn.CREDIT
+        if running.count or self._unstarted:
+            return BlockedOn.HANDLER
+        return BlockedOn.NOTHING if self._unanswered else BlockedOn.INPUT
+
     # ---------------------------------------------------------------- frames out
 
     def next_frame(self) -> ServerFrame | None:
@@ -602,18 +672,26 @@ class ServerSession:
             self._farewell = ServerEnd(self._last_number, self._received, self._answered)
         drain, self._drain = self._drain, None
         farewell, self._farewell = self._farewell, None
-        due = self._pacer.acknowledgement_due and self.state is not ServerState.LINGERING
+        lingering = self.state is ServerState.LINGERING
+        due = (self._pacer.acknowledgement_due or self._pulse.due) and not lingering
         if not (greeting or runs or parts or errors or drain or farewell or due):
             return None
+        beat = running = None
+        if self._pulse.due and not farewell:
+            beat = Heartbeat(self._last_seen if self._received else 0, self._credit.outputs_sent)
+            running, self._running = self._running, None
+        self._pulse.spoke()
         return ServerFrame(
             welcome=greeting,
             outputs=[OutputRun(run.first, run.payloads) for run in runs],
             parts=parts,
             errors=errors,
             frames_read=self._pacer.report(),
+            running=running,
             drain=drain,
             error=farewell if isinstance(farewell, StreamFailure) else None,
             end=farewell if isinstance(farewell, ServerEnd) else None,
+            heartbeat=beat,
         )
 
     def _gather(self, runs: list[Run], parts: list[OutputPart], errors: list[ItemFailure]) -> None:

@@ -20,7 +20,7 @@ from servestream_client.codecs import Codec, is_bytes_codec
 from servestream_client.errors import ItemErrorKind, describe
 from servestream_client.protocol.runs import Run
 from servestream_client.protocol.server import ServerSession
-from servestream_client.server.workers import Call, Cancelled, Handler, Part
+from servestream_client.server.workers import Call, Cancelled, Expired, Handler, Part, forsake
 from servestream_client.signals import being_cancelled
 
 __all__ = ["batch_handler", "item_handler"]
@@ -42,6 +42,8 @@ def _failed(kind: ItemErrorKind, error: BaseException) -> _Failure:
         raise error
     if isinstance(error, asyncio.CancelledError) and being_cancelled():
         raise error
+    if isinstance(error, Expired):
+        return _Failure(ItemErrorKind.TIMEOUT, str(error))
     return _Failure(kind, describe(error))
 
 
@@ -172,12 +174,15 @@ class _AsyncItems:
             results.clear()
 
         predict = self._predict
-        with call.watched(part, waits):
-            for value in values:
-                try:
-                    results.append(await predict(value))
-                except BaseException as error:
-                    results.append(_failed(ItemErrorKind.HANDLER, error))
+        try:
+            with call.watched(part, waits):
+                for value in values:
+                    try:
+                        results.append(await predict(value))
+                    except BaseException as error:
+                        results.append(_failed(ItemErrorKind.HANDLER, error))
+        except Expired as error:
+            results.append(_failed(ItemErrorKind.TIMEOUT, error))
         answers.add_all(results)
         if undecoded is not None and answers.next <= run.last:
             _give_back(session, run, len(values) + 1)
@@ -189,6 +194,44 @@ def _give_back(session: ServerSession, run: Run, done: int) -> None:
         session.put_back(run.split(done))
 
 
+class _Progress:
+    """How far a thread has come with a function's arguments.
+
+    Args:
+        clock: the event loop's.
+        on_forsaken: called in the event loop once nobody waits for it any more, with the results so
+            far and why.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        on_forsaken: Callable[[Sequence[object], str], None],
+    ) -> None:
+        self.results: list[object] = []
+        self.began: float = clock()
+        self._clock = clock
+        self._on_forsaken = on_forsaken
+        self.forsaken: bool = False
+
+    @property
+    def done(self) -> int:
+        return len(self.results)
+
+    def run(self, function: Callable[[Any], object], arguments: Sequence[object]) -> list[object]:
+        """In the thread."""
+        for argument in arguments:
+            if self.forsaken:
+                break
+            self.began = self._clock()
+            self.results.append(function(argument))
+        return self.results
+
+    def forsake(self, text: str) -> None:
+        self.forsaken = True
+        self._on_forsaken(list(self.results), text)
+
+
 class _InThread:
     """Calls a plain `def` in a thread; a call cannot be interrupted."""
 
@@ -198,24 +241,32 @@ class _InThread:
         self._threads: anyio.CapacityLimiter | None = None
 
     async def __call__(
-        self, call: Call, parts: Sequence[Part], arguments: Sequence[object]
+        self,
+        call: Call,
+        parts: Sequence[Part],
+        arguments: Sequence[object],
+        on_forsaken: Callable[[Sequence[object], str], None],
     ) -> list[object]:
-        """What the function returned for each argument, or a `_Failure`."""
+        """What the function returned for each argument, or a `_Failure`.
+
+        Should it not end: `on_forsaken` is told, with the results so far and why; what comes
+        afterwards is nobody's.
+        """
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(self._places)  # whoever has a place has a thread
+        progress = _Progress(asyncio.get_running_loop().time, on_forsaken)
         outcomes = await call.run(
-            anyio.to_thread.run_sync(self._all, arguments, limiter=self._threads),
+            anyio.to_thread.run_sync(progress.run, self._one, arguments, limiter=self._threads),
             parts,
-            interruptible=False,
+            forsaken=progress,
         )
+        if progress.forsaken:
+            raise Cancelled  # its inputs are answered
         for position, outcome in enumerate(outcomes):
             # A plain function may return a coroutine, e.g. a decorated one.
             if inspect.isawaitable(outcome):
                 outcomes[position] = await _awaited(call, parts, outcome)
         return outcomes
-
-    def _all(self, arguments: Sequence[object]) -> list[object]:
-        return [self._one(argument) for argument in arguments]
 
     def _one(self, argument: object) -> object:
         try:
@@ -230,7 +281,7 @@ class _InThread:
 
 async def _awaited(call: Call, parts: Sequence[Part], code: Awaitable[object]) -> object:
     try:
-        return await call.run(code, parts, interruptible=True)
+        return await call.run(code, parts)
     except BaseException as error:
         return _failed(ItemErrorKind.HANDLER, error)
 
@@ -244,14 +295,29 @@ class _ThreadedItems:
 
     async def handle(self, call: Call, parts: Sequence[Part]) -> None:
         for part in parts:
-            run = part.run
-            values = [_decoded(self._codec, payload) for payload in run.payloads]
-            sound = [value for value in values if not isinstance(value, _Failure)]
-            results = iter(await self._predict(call, [part], sound) if sound else ())
-            answers = _Answers(part.attempt.session, run.first, self._codec)
-            answers.add_all(
-                [value if isinstance(value, _Failure) else next(results) for value in values]
-            )
+            await self._handle(call, part)
+
+    async def _handle(self, call: Call, part: Part) -> None:
+        values = [_decoded(self._codec, payload) for payload in part.run.payloads]
+        sound = [place for place, value in enumerate(values) if not isinstance(value, _Failure)]
+        answers = _Answers(part.attempt.session, part.run.first, self._codec)
+
+        def on_forsaken(results: Sequence[object], text: str) -> None:
+            reached = sound[len(results)]
+            if reached + 1 < len(values):
+                call.again(Part(part.attempt, part.run.split(reached + 1)))
+            answers.add_all(_merged(values[:reached], results))
+            answers.fail(_Failure(ItemErrorKind.TIMEOUT, text))
+
+        arguments = [values[place] for place in sound]
+        results = await self._predict(call, [part], arguments, on_forsaken) if sound else ()
+        answers.add_all(_merged(values, results))
+
+
+def _merged(values: Sequence[object], results: Sequence[object]) -> list[object]:
+    """Results in the places of the values that are no failures already."""
+    rest = iter(results)
+    return [value if isinstance(value, _Failure) else next(rest) for value in values]
 
 
 class _Batches:
@@ -283,8 +349,7 @@ class _Batches:
         """The same, where there are inputs that cannot be decoded: these fail in their places."""
         values = [_decoded(self._codec, payload) for payload in payloads]
         sound = [value for value in values if not isinstance(value, _Failure)]
-        results = iter(await self._results(call, parts, sound) if sound else ())
-        return (value if isinstance(value, _Failure) else next(results) for value in values)
+        return iter(_merged(values, await self._results(call, parts, sound) if sound else ()))
 
     async def _results(
         self, call: Call, parts: Sequence[Part], values: list[object]
@@ -307,7 +372,9 @@ class _Batches:
         if self._in_thread is None:
             outputs = await _awaited(call, parts, self._predict_batch(values))
         else:
-            (outputs,) = await self._in_thread(call, parts, [values])
+            (outputs,) = await self._in_thread(
+                call, parts, [values], lambda _, text: forsake(parts, text)
+            )
         if isinstance(outputs, _Failure):
             return outputs
         if not _is_sequence(outputs):

@@ -17,10 +17,11 @@ from google.protobuf.message import DecodeError
 
 from servestream_client.errors import RemoteProtocolError, describe
 from servestream_client.protocol.frames import ClientFrame, Open, RefusalKind, StreamErrorKind
+from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.protocol.states import ServerState
 from servestream_client.server.admission import Refuse
-from servestream_client.server.workers import Workers
+from servestream_client.server.workers import STUCK, Workers
 from servestream_client.signals import Signal
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.convert import client_frame_from_wire, server_frame_to_wire
@@ -32,6 +33,12 @@ logger: logging.Logger = logging.getLogger(__name__)
 LINGER_SECONDS = 2.0
 """How long a server waits for the client's half-close after its last frame. A call that ends
 while the client still writes loses what was sent (docs/decisions/0003)."""
+
+
+_LEAVING_SECONDS = 1.0
+"""For the way of answers that are there already."""
+
+_DRAINABLE = frozenset({ServerState.SERVING, ServerState.FINISHING})
 
 
 class Residents:
@@ -87,6 +94,8 @@ class AttemptRunner:
         self._residents = residents
         self._outbound = Signal()  # there may be a frame to send
         self._linger_until: float | None = None
+        self._ticking: asyncio.TimerHandle | None = None
+        self._graces: list[asyncio.TimerHandle] = []
 
     @property
     def attempt(self) -> int:
@@ -116,6 +125,8 @@ class AttemptRunner:
             self._workers.cancel(self)
             if session.opened is not None:
                 self._residents.leave(self, session.opened.stream_id)
+            for timer in filter(None, (self._ticking, *self._graces)):
+                timer.cancel()
             reader.cancel()
             # Only an admit() that will not be cancelled could take longer than a moment.
             await asyncio.wait({reader}, timeout=LINGER_SECONDS)
@@ -140,13 +151,46 @@ class AttemptRunner:
 
     def supersede(self) -> None:
         """A higher attempt of this stream came: nobody reads this one any more."""
-        self._give_up(StreamErrorKind.SUPERSEDED, "a higher attempt of this stream took its place")
+        self.give_up(StreamErrorKind.SUPERSEDED, "a higher attempt of this stream took its place")
 
-    def _give_up(self, kind: StreamErrorKind, text: str) -> None:
+    def leave(self, text: str) -> None:
+        """The process can start nothing more: what is answered is sent, and that is all."""
+        logger.error("%s", text)
+        self.drain(_LEAVING_SECONDS)
+
+    def drain(self, grace: float) -> None:
+        """Ask the client to go elsewhere; for `grace` seconds what was sent is still answered."""
+        if self.session.state in _DRAINABLE:
+            self.session.drain(int(grace * 1000))
+            self._outbound.set()
+            self._graces.append(asyncio.get_running_loop().call_later(grace, self._grace_over))
+
+    def _grace_over(self) -> None:
+        self.give_up(StreamErrorKind.INTERNAL, "this server is leaving, and its grace is over")
+
+    def give_up(self, kind: StreamErrorKind, text: str) -> None:
         if not self.session.over:
             self.session.give_up(kind, text)
         self._workers.cancel(self)
         self._outbound.set()
+
+    # ---------------------------------------------------------------- heartbeats
+
+    def _tick_later(self) -> None:
+        interval_ms = self.session.heartbeat_ms
+        if interval_ms and not self.session.over:
+            self._ticking = asyncio.get_running_loop().call_later(
+                interval_ms / 1000 / TICKS_PER_INTERVAL, self._tick
+            )
+
+    def _tick(self) -> None:
+        session = self.session
+        session.tick(self._workers.running(self))
+        if session.silent and session.state is not ServerState.LINGERING:
+            # Whoever is there but not heard learns why; the others cannot.
+            self.give_up(StreamErrorKind.SILENCE, "nothing was heard of the client for too long")
+        self._outbound.set()
+        self._tick_later()
 
     # ---------------------------------------------------------------- the reader
 
@@ -156,7 +200,7 @@ class AttemptRunner:
             await work
         except Exception as error:
             logger.exception("an attempt failed for an internal reason")
-            self._give_up(StreamErrorKind.INTERNAL, f"internal: {describe(error)}")
+            self.give_up(StreamErrorKind.INTERNAL, f"internal: {describe(error)}")
 
     async def _read(self) -> None:
         """Read until the client has nothing more to say. Never stops reading before: an
@@ -187,7 +231,7 @@ class AttemptRunner:
 
     def _blame(self, text: str) -> None:
         logger.warning("the client broke the protocol: %s", text)
-        self._give_up(StreamErrorKind.PROTOCOL, text)
+        self.give_up(StreamErrorKind.PROTOCOL, text)
 
     async def _take_in(self, frame: ClientFrame) -> None:
         session = self.session
@@ -203,8 +247,11 @@ class AttemptRunner:
             after = refusal.retry_after
             session.refuse(refusal.kind, refusal.text, None if after is None else int(after * 1000))
         else:
-            if self._residents.enter(self, opened):
+            if self._workers.stuck:
+                session.refuse(RefusalKind.OVERLOADED, STUCK)
+            elif self._residents.enter(self, opened):
                 session.welcome()
+                self._tick_later()
             else:
                 session.refuse(
                     RefusalKind.BAD_OPEN,

@@ -11,7 +11,9 @@ import abc
 import asyncio
 import contextvars
 import logging
+import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol, TypeVar
@@ -19,23 +21,33 @@ from typing import NamedTuple, Protocol, TypeVar
 import anyio
 
 from servestream_client.errors import ItemErrorKind, describe
+from servestream_client.protocol.frames import Running, StreamErrorKind
 from servestream_client.protocol.runs import Run
 from servestream_client.protocol.server import ServerSession
 
 __all__ = [
+    "STUCK",
     "Attempt",
     "BatchWorkers",
     "Call",
     "Cancelled",
+    "Expired",
+    "Forsaken",
     "Handler",
     "ItemWorkers",
     "Part",
     "Workers",
+    "forsake",
 ]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_GRACE_SECONDS = 1.0
+"""What user code gets to clean up once its time is over."""
+
+STUCK = "every handler of this process is kept by an input that does not end"
 
 _LONGEST_RUN = 1024
 _RUN_SECONDS = 0.001
@@ -53,6 +65,14 @@ class Attempt(Protocol):
         """There may be something to send."""
         ...
 
+    def leave(self, text: str) -> None:
+        """The process can start nothing more: what is answered is sent, and that is all."""
+        ...
+
+    def give_up(self, kind: StreamErrorKind, text: str) -> None:
+        """The attempt fails here."""
+        ...
+
 
 class Part(NamedTuple):
     """Inputs of one attempt."""
@@ -65,6 +85,28 @@ class Cancelled(Exception):  # noqa: N818 — an event between two functions
     """The call was cancelled, since nobody wants what it computes."""
 
 
+class Expired(Exception):  # noqa: N818 — likewise
+    """The call was cancelled, since it took longer than an input may."""
+
+
+class Forsaken(Protocol):
+    """User code that cannot be interrupted, for whoever waits no longer for it."""
+
+    @property
+    def began(self) -> float:
+        """When what it computes now began, in the event loop's time."""
+        ...
+
+    @property
+    def done(self) -> int:
+        """How many of its inputs are computed."""
+        ...
+
+    def forsake(self, text: str) -> None:
+        """Answer its inputs without it, as far as that can be said; give the others back."""
+        ...
+
+
 class Call:
     """What a worker lets user code do at the moment, and for whom."""
 
@@ -72,28 +114,52 @@ class Call:
         self._workers = workers
         self._task = asyncio.current_task()
         self._parts: list[Part] = []
+        self._held: Sequence[Part] = ()
+        self._began = 0.0
+        self._code: Forsaken | None = None
+        self._expired = ""
+        self.lost: bool = False
+        """Whether its inputs were answered without it."""
+
         self._wanted: dict[Attempt, set[int]] | None = None  # of the parts; None: all of them
         self._stopped = False
         self._watched: tuple[Part, Callable[[], None]] | None = None
         self._looking: asyncio.Handle
 
-    async def run(self, code: Awaitable[T], parts: Sequence[Part], *, interruptible: bool) -> T:
+    async def run(
+        self, code: Awaitable[T], parts: Sequence[Part], *, forsaken: Forsaken | None = None
+    ) -> T:
         """Wait for user code; meanwhile others may work.
+
+        Args:
+            code: what to wait for.
+            parts: the inputs that it is about.
+            forsaken: if it cannot be interrupted, what to do should it not end.
 
         Raises:
             Cancelled: all those inputs were cancelled, or their streams are over.
+            Expired: it took longer than an input may.
         """
-        if interruptible:
+        if forsaken is None:
             self._parts += parts
-        self._workers.suspended(self, parts)
+        self._code = forsaken
+        self._suspend(parts)
         try:
             return await code
         except asyncio.CancelledError:
             if not self._stopped:
                 raise
-            raise Cancelled from None
+            raise self._why() from None
         finally:
             self._end()
+
+    def _suspend(self, parts: Sequence[Part]) -> None:
+        self._held = parts
+        self._began = asyncio.get_running_loop().time()
+        self._workers.suspended(self, parts)
+
+    def _why(self) -> Cancelled | Expired:
+        return Expired(self._expired) if self._expired else Cancelled()
 
     def watched(self, part: Part, waits: Callable[[], None]) -> Call:
         """A context in which user code runs for one input after the other, and may come to wait
@@ -105,6 +171,7 @@ class Call:
 
         Raises:
             Cancelled: the input at hand was cancelled, or its stream is over.
+            Expired: it took longer than it may.
         """
         self._watched = part, waits
         self._workers.watch(self)
@@ -118,7 +185,7 @@ class Call:
             (part, waits), self._watched = self._watched, None
             waits()
             self._parts.append(part)
-            self._workers.suspended(self, [part])
+            self._suspend([part])
 
     def __enter__(self) -> None:
         """See `watched`."""
@@ -131,19 +198,68 @@ class Call:
     ) -> None:
         self._watched = None
         self._looking.cancel()
-        stopped = self._stopped
+        stopped, why = self._stopped, self._why()
         self._end()
         if stopped and isinstance(exc, asyncio.CancelledError):
-            raise Cancelled from None
+            raise why from None
 
     def _end(self) -> None:
         self._parts.clear()
+        self._held = ()
+        self._code = None
+        self._expired = ""
         self._wanted = None
         if self._stopped and self._task is not None:
             while self._task.uncancel():
                 pass
             self._stopped = False
         self._workers.resumed(self)
+        self.lost = False
+
+    def again(self, part: Part) -> None:
+        """Have others compute inputs of this call that were not begun."""
+        self._workers.again(part)
+
+    # ---------------------------------------------------------------- how long it takes
+
+    def running(self, attempt: Attempt) -> tuple[int, float, int]:
+        """What it computes of an attempt: the first input, since when, and how many."""
+        if self.lost:
+            return 0, math.inf, 0
+        numbers = [number for each, number in _awaited(self._held) if each is attempt]
+        done = self._code.done if self._code is not None else 0
+        if done >= len(numbers):
+            return 0, math.inf, 0
+        return numbers[done], self._since, len(numbers) - done
+
+    @property
+    def _since(self) -> float:
+        return self._code.began if self._code is not None else self._began
+
+    def expire(self, now: float) -> float:
+        """Let go of what takes longer than it may; returns when to look again.
+
+        Code that can be interrupted is, once. What has not ended a while later, or cannot be
+        interrupted, is forsaken: its inputs are answered without it, and it keeps its place.
+        """
+        limit = min((part.attempt.session.item_timeout for part in self._held), default=math.inf)
+        due = self._since + limit + (_GRACE_SECONDS if self._expired else 0)
+        if now < due or self.lost:
+            return math.inf if self.lost else due
+        text = f"it took longer than the {limit:g} s that the client allows"
+        if self._code is None and not self._stopped and self._task is not None:
+            self._expired = text
+            self._stopped = True
+            self._task.cancel()
+            return now + _GRACE_SECONDS
+        self.lost = True
+        if self._code is not None:
+            self._code.forsake(text)
+        else:
+            forsake(self._held, text)
+        for part in self._held:
+            part.attempt.answered()
+        return math.inf
 
     def unwanted(self, attempt: Attempt, numbers: Sequence[int] | None = None) -> None:
         """Nobody wants these inputs any more, or none of the attempt's: cancel what computes
@@ -185,8 +301,12 @@ class Workers(abc.ABC):
         self._handler = handler
         self._free = places
         self._waiting: dict[Attempt, None] = {}  # the streams with something to start, in turn
-        self._watched: set[Call] = set()
-        self._suspended: set[Call] = set()
+        self._places = places
+        # As dicts, whose order is that of the calls and not one of addresses:
+        self._watched: dict[Call, None] = {}
+        self._suspended: dict[Call, None] = {}
+        self._again: deque[Part] = deque()  # given back by code that does not end
+        self._sweeper: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     # ---------------------------------------------------------------- from the attempts
@@ -194,6 +314,9 @@ class Workers(abc.ABC):
     def offer(self, attempt: Attempt) -> None:
         """The attempt may have inputs to start."""
         if attempt.session.startable:
+            if self.stuck:
+                attempt.leave(STUCK)
+                return
             self._waiting.setdefault(attempt)
             self._hire()
 
@@ -206,24 +329,73 @@ class Workers(abc.ABC):
         for call in list(self._suspended):
             call.unwanted(attempt, numbers)
 
+    def running(self, attempt: Attempt) -> Running:
+        """What is computed for an attempt."""
+        now = asyncio.get_running_loop().time()
+        parts = [call.running(attempt) for call in self._suspended]
+        number, since, _ = min(parts, key=_second, default=(0, math.inf, 0))
+        return Running(
+            oldest_number=number,
+            oldest_age_ms=int((now - since) * 1000) if number else 0,
+            count=sum(count for _, _, count in parts),
+        )
+
+    @property
+    def stuck(self) -> bool:
+        """Whether every place is held by code that does not end."""
+        return self._free == 0 and sum(call.lost for call in self._suspended) >= self._places
+
     # ---------------------------------------------------------------- from the calls
 
     def watch(self, call: Call) -> None:
         """A worker runs user code that may come to wait."""
-        self._watched.add(call)
+        self._watched[call] = None
+
+    def again(self, part: Part) -> None:
+        """Have inputs computed that were taken with others, and not begun."""
+        self._again.append(part)
+        self._waiting.setdefault(part.attempt)
+        self._hire()
 
     def suspended(self, call: Call, parts: Iterable[Part]) -> None:
         """A worker waits for user code, so there is something for others to do."""
-        self._watched.discard(call)
-        self._suspended.add(call)
+        self._watched.pop(call, None)
+        self._suspended[call] = None
         for part in parts:
             part.attempt.answered()
             self.offer(part.attempt)
+            self._sweep_in(part.attempt.session.item_timeout)
 
     def resumed(self, call: Call) -> None:
         """It goes on."""
-        self._watched.discard(call)
-        self._suspended.discard(call)
+        self._watched.pop(call, None)
+        self._suspended.pop(call, None)
+
+    # ---------------------------------------------------------------- how long it takes
+
+    def _sweep_in(self, seconds: float) -> None:
+        if seconds == math.inf:
+            return
+        loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
+        if self._sweeper is not None:
+            if self._sweeper.when() <= due:
+                return
+            self._sweeper.cancel()
+        self._sweeper = loop.call_at(due, self._sweep)
+
+    def _sweep(self) -> None:
+        """Let go of what takes too long."""
+        self._sweeper = None
+        now = asyncio.get_running_loop().time()
+        self._sweep_in(
+            min((call.expire(now) for call in list(self._suspended)), default=math.inf) - now
+        )
+        if self.stuck:
+            for attempt in list(self._waiting):
+                attempt.leave(STUCK)
+            self._waiting.clear()
+            self._again.clear()
 
     # ---------------------------------------------------------------- workers
 
@@ -290,6 +462,8 @@ class Workers(abc.ABC):
             await self._handler.handle(call, parts)
         except Cancelled:
             _fail(parts, ItemErrorKind.CANCELLED, "cancelled")
+        except Expired as expired:
+            _fail(parts, ItemErrorKind.TIMEOUT, str(expired))
         except BaseException as error:
             _fail(parts, ItemErrorKind.HANDLER, describe(error))
             if not isinstance(error, Exception):
@@ -320,6 +494,8 @@ class ItemWorkers(Workers):
                 self._start_worker(attempt)
 
     async def _next(self, attempt: Attempt) -> Sequence[Part]:
+        if self._again:
+            return [self._again.popleft()]
         run = attempt.session.next_run(self._run_length)
         if run is not None:
             return [Part(attempt, run)]
@@ -327,6 +503,8 @@ class ItemWorkers(Workers):
         return []
 
     def _is_done(self, attempt: Attempt) -> bool:
+        if self._again:
+            return False
         startable = attempt.session.startable
         if startable and (self._free or all(each is attempt for each in self._waiting)):
             return False
@@ -417,6 +595,34 @@ class BatchWorkers(Workers):
             if attempt.session.startable:
                 self._waiting[attempt] = None
         return parts
+
+
+def forsake(parts: Sequence[Part], text: str) -> None:
+    """Answer inputs without the code that computes them and does not end.
+
+    Of several it cannot be said which one it is that keeps it, so that their attempts end.
+    """
+    awaited = _awaited(parts)
+    if len(awaited) > 1:
+        text = f"inputs that were computed together do not end: {text}"
+        for attempt in dict.fromkeys(attempt for attempt, _ in awaited):
+            attempt.give_up(StreamErrorKind.INTERNAL, text)
+    for attempt, number in awaited:
+        attempt.session.fail(number, ItemErrorKind.TIMEOUT, text)
+
+
+def _awaited(parts: Sequence[Part]) -> list[tuple[Attempt, int]]:
+    """Those of these inputs that have no answer yet."""
+    return [
+        (attempt, number)
+        for attempt, run in parts
+        for number in range(run.first, run.last + 1)
+        if attempt.session.awaits(number)
+    ]
+
+
+def _second(values: tuple[int, float, int]) -> float:
+    return values[1]
 
 
 def _count(parts: Sequence[Part]) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Generic, Self, TypedDict, TypeVar
 import grpc
 
 from servestream_client.codecs import BytesCodec, Codec
-from servestream_client.config import FlowControl, RetryPolicy, check_timeout
+from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_timeout
 from servestream_client.errors import ConfigurationError
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
@@ -38,6 +38,7 @@ class ClientOptions(TypedDict, total=False):
     application: str
     retry: RetryPolicy | None
     flow: FlowControl | None
+    watchdog: Watchdog | None
     metadata: Metadata
     credentials: grpc.ChannelCredentials | None
     close_timeout: float
@@ -62,6 +63,7 @@ class ClientBase(Generic[In, Out]):
         application: str = "",
         retry: RetryPolicy | None = None,
         flow: FlowControl | None = None,
+        watchdog: Watchdog | None = None,
         metadata: Metadata = (),
         credentials: grpc.ChannelCredentials | None = None,
         close_timeout: float = 5.0,
@@ -79,7 +81,9 @@ class ClientBase(Generic[In, Out]):
         self._application = application
         self._codec: Codec[Any, Any] = BytesCodec() if codec is None else codec
         self._predict_streams = predict_streams
-        self._set(retry or RetryPolicy(), flow or FlowControl(), close_timeout)
+        self._set(
+            retry or RetryPolicy(), flow or FlowControl(), watchdog or Watchdog(), close_timeout
+        )
         self._max_frame_bytes = self._flow.max_frame_bytes  # of whoever shares the connection
         self._connection = Connection(
             target,
@@ -98,6 +102,7 @@ class ClientBase(Generic[In, Out]):
         *,
         retry: RetryPolicy | None = None,
         flow: FlowControl | None = None,
+        watchdog: Watchdog | None = None,
         close_timeout: float | None = None,
     ) -> Self:
         """A client with other options on the same connection. Closing either closes both.
@@ -106,6 +111,7 @@ class ClientBase(Generic[In, Out]):
             retry: as for the class; None: as here.
             flow: likewise. Its `max_item_bytes` may not exceed this client's, which the
                 connection was made for.
+            watchdog: likewise.
             close_timeout: likewise.
 
         Raises:
@@ -120,14 +126,20 @@ class ClientBase(Generic[In, Out]):
             raise ConfigurationError("close_timeout must be positive")
         other = copy.copy(self)
         other._set(  # noqa: SLF001 — it is one of these
-            retry or self._retry, flow or self._flow, close_timeout or self._close_timeout
+            retry or self._retry,
+            flow or self._flow,
+            watchdog or self._watchdog,
+            close_timeout or self._close_timeout,
         )
         return other
 
-    def _set(self, retry: RetryPolicy, flow: FlowControl, close_timeout: float) -> None:
+    def _set(
+        self, retry: RetryPolicy, flow: FlowControl, watchdog: Watchdog, close_timeout: float
+    ) -> None:
         """What `with_options` may change, and what must not be shared then."""
         self._retry = retry
         self._flow = flow
+        self._watchdog = watchdog
         self._close_timeout = close_timeout
         self._predictor: Predictor | None = None
 
@@ -222,6 +234,7 @@ class ClientBase(Generic[In, Out]):
             ordered=ordered,
             parameters=parameters,
             isolated=isolated,
+            watchdog=self._watchdog,
         )
 
     def __repr__(self) -> str:

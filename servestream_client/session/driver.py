@@ -29,6 +29,7 @@ from servestream_client.errors import (
 )
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import Limits
+from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.states import ClientState
 from servestream_client.session.pump import InputPump
 from servestream_client.session.retry import CALM_SECONDS, AttemptFailed, retrying
@@ -320,6 +321,7 @@ class StreamDriver:
             changed=self._changed,
             open_timeout=self._retry.open_timeout,
             close_timeout=self._close_timeout,
+            heartbeat_interval=session.watchdog.heartbeat_interval,
         )
         self._exchange = exchange
         try:
@@ -330,11 +332,11 @@ class StreamDriver:
             welcomed = session.counters.welcomes > welcomes
             # Whether a server that broke had got the inputs is known only if it had said welcome.
             self._alone |= not welcomed
-            counted = welcomed and session.grace_ms is None
+            counted = welcomed and session.blamed
             suspects = session.suspects if self._on_break is not None else ()
         finally:
             self._exchange = None
-            if exchange.unanswered:
+            if exchange.unanswered or exchange.silent:
                 link.avoid_connection()
             link.cancel()
             session.lost(attempt)
@@ -377,6 +379,25 @@ class StreamDriver:
             return classify_failure(session.failure)
         if session.state is ClientState.LEFT:
             return Verdict(Decision.RESUME, "the server is leaving")
+        return self._given_up(exchange) or classify_status(await link.status(), stranger=stranger)
+
+    def _given_up(self, exchange: _Exchange) -> Verdict | None:
+        """Why this end has left a call that still stood; None: it has not."""
+        session = self.session
+        if exchange.silent:
+            return Verdict(
+                Decision.RESUME,
+                "nothing was heard of the server for three heartbeat intervals of"
+                f" {session.watchdog.heartbeat_interval:g} s: the link is dead, or its event loop"
+                " is kept busy",
+            )
+        if exchange.overdue:
+            return Verdict(
+                Decision.RESUME,
+                f"the server's handler has worked on input {exchange.overdue} for longer than"
+                f" Watchdog.item_timeout ({session.watchdog.item_timeout:g} s) and does not let go"
+                " of it",
+            )
         if exchange.timed_out and session.state is ClientState.DRAINING:
             return Verdict(Decision.RESUME, "the server is leaving, and its grace has passed")
         if exchange.timed_out:
@@ -384,9 +405,9 @@ class StreamDriver:
                 Decision.RESUME,
                 f"no answer to the open within {self._retry.open_timeout:g} s; a replica serves"
                 " only max_ongoing_requests streams at once, and further ones wait",
-                UnreachableError if stranger else RetriesExhaustedError,
+                UnreachableError if not self._target.known else RetriesExhaustedError,
             )
-        return classify_status(await link.status(), stranger=stranger)
+        return None
 
     def _time_left_ms(self) -> int:
         if self._deadline == math.inf:
@@ -408,9 +429,14 @@ class _Exchange:
         changed: Callable[[], None],
         open_timeout: float,
         close_timeout: float,
+        heartbeat_interval: float | None,
     ) -> None:
         self.violation: str | None = None
         """How the server broke the protocol, if it did."""
+        self.silent: bool = False
+        """Whether the server was not heard for too long."""
+        self.overdue: int = 0
+        """The input that the server does not let go of, if there is one."""
         self._session = session
         self._attempt = attempt
         self._link = link
@@ -419,6 +445,8 @@ class _Exchange:
         self._changed = changed
         self._open_timeout = open_timeout
         self._close_timeout = close_timeout
+        self._heartbeat_interval = heartbeat_interval
+        self._ticking: asyncio.TimerHandle | None = None
         self._scope = anyio.CancelScope()
         self._answered = False
         self._sending = False
@@ -440,11 +468,32 @@ class _Exchange:
             group.start_soon(self._write)
             with self._scope:
                 self._scope.deadline = anyio.current_time() + self._open_timeout
+                self._tick_later()
                 try:
                     await self._read()
                 except RemoteProtocolError as error:
                     self.violation = str(error)
+                finally:
+                    if self._ticking is not None:
+                        self._ticking.cancel()
             group.cancel_scope.cancel()
+
+    def _tick_later(self) -> None:
+        if self._heartbeat_interval is not None:
+            self._ticking = asyncio.get_running_loop().call_later(
+                self._heartbeat_interval / TICKS_PER_INTERVAL, self._tick
+            )
+
+    def _tick(self) -> None:
+        session = self._session
+        session.tick()
+        if session.silent and not session.over:
+            self.silent = True
+            self._scope.cancel()
+            return
+        if session.may_speak:
+            self._outbound.set()
+        self._tick_later()
 
     async def _read(self) -> None:
         session = self._session
@@ -461,6 +510,9 @@ class _Exchange:
                     del frame  # its payloads are not to be held while waiting for the next
                     self._limit_the_rest()
                     self._changed()
+                if session.overdue:
+                    self.overdue = session.overdue
+                    return
 
     async def _write(self) -> None:
         while not self._session.over:

@@ -23,7 +23,7 @@ from servestream_client.errors import ItemErrorKind, describe
 from servestream_client.protocol.server import ServerSession
 from servestream_client.server import Refuse, StreamRequest, StreamService
 from servestream_client.server.kit import Frames, Interceptor, Requests
-from servestream_client.server.workers import Call, Handler, Part
+from servestream_client.server.workers import Call, Cancelled, Expired, Handler, Part
 from servestream_client.wire import stream_pb2 as pb
 
 __all__ = [
@@ -348,18 +348,26 @@ class _FaultyHandler:
                     text = describe(InjectedError("by plan"))
                     session.fail(run.first, ItemErrorKind.HANDLER, text)
                     return True
-                await self._strike(call, part, fault)
+                if await self._strike(call, part, fault):
+                    return True
         return False
 
-    async def _strike(self, call: Call, part: Part, fault: Fault) -> None:
-        match fault.kind:
-            case FaultKind.KILL:
-                self._die()
-                await call.run(asyncio.Event().wait(), [part], interruptible=True)
-            case FaultKind.SLOW:
-                await call.run(asyncio.sleep(fault.seconds), [part], interruptible=True)
-            case FaultKind.HANG:
-                await call.run(asyncio.Event().wait(), [part], interruptible=True)
+    async def _strike(self, call: Call, part: Part, fault: Fault) -> bool:
+        """Whether that has answered the input."""
+        if fault.kind is FaultKind.KILL:
+            self._die()
+        waiting = (
+            asyncio.sleep(fault.seconds) if fault.kind is FaultKind.SLOW else asyncio.Event().wait()
+        )
+        try:
+            await call.run(waiting, [part])
+        except Cancelled:
+            part.attempt.session.fail(part.run.first, ItemErrorKind.CANCELLED, "cancelled")
+        except Expired as expired:
+            part.attempt.session.fail(part.run.first, ItemErrorKind.TIMEOUT, str(expired))
+        else:
+            return False
+        return True
 
     async def _faults(self, session: ServerSession) -> Sequence[Fault]:
         # Looked up once an attempt. All calls wait for the same look: otherwise the inputs handled

@@ -151,6 +151,7 @@ def _open_to_wire(opened: f.Open) -> pb.Open:
         heartbeat_interval_ms=opened.heartbeat_interval_ms,
         deadline_ms=opened.deadline_ms,
         parameters=opened.parameters,
+        item_timeout_ms=opened.item_timeout_ms,
     )
     if opened.token is not None:
         message.token.CopyFrom(_token_to_wire(opened.token))
@@ -181,6 +182,7 @@ def _open_from_wire(message: pb.Open) -> f.Open:
         heartbeat_interval_ms=message.heartbeat_interval_ms,
         deadline_ms=message.deadline_ms,
         parameters=dict(message.parameters),
+        item_timeout_ms=message.item_timeout_ms,
     )
 
 

@@ -210,6 +210,8 @@ class _StreamErrorKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper
     """The state could not be saved, loaded or continued; final."""
     STREAM_ERROR_KIND_OVERLOADED: _StreamErrorKind.ValueType  # 5
     """Shed to save the server; come again later."""
+    STREAM_ERROR_KIND_SILENCE: _StreamErrorKind.ValueType  # 6
+    """Nothing was heard of the client for too long. [12]"""
 
 class StreamErrorKind(_StreamErrorKind, metaclass=_StreamErrorKindEnumTypeWrapper): ...
 
@@ -225,6 +227,8 @@ STREAM_ERROR_KIND_STATE: StreamErrorKind.ValueType  # 4
 """The state could not be saved, loaded or continued; final."""
 STREAM_ERROR_KIND_OVERLOADED: StreamErrorKind.ValueType  # 5
 """Shed to save the server; come again later."""
+STREAM_ERROR_KIND_SILENCE: StreamErrorKind.ValueType  # 6
+"""Nothing was heard of the client for too long. [12]"""
 global___StreamErrorKind = StreamErrorKind
 
 @typing.final
@@ -414,6 +418,7 @@ class Open(google.protobuf.message.Message):
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: builtins.int
     DEADLINE_MS_FIELD_NUMBER: builtins.int
     PARAMETERS_FIELD_NUMBER: builtins.int
+    ITEM_TIMEOUT_MS_FIELD_NUMBER: builtins.int
     protocol_version: builtins.int
     """1 for this file."""
     stream_id: builtins.bytes
@@ -428,9 +433,13 @@ class Open(google.protobuf.message.Message):
     isolated: builtins.bool
     """The inputs of this attempt are suspected of breaking servers and come one at a time."""
     heartbeat_interval_ms: builtins.int
-    """The client sends at least one frame in this time; 0: it makes no such promise."""
+    """The client sends at least one frame in this time, and asks the server for the same; 0: it
+    makes no such promise.
+    """
     deadline_ms: builtins.int
     """What is left until the stream's overall deadline; 0: it has none."""
+    item_timeout_ms: builtins.int
+    """How long the handler may take for one input; 0: as long as it likes. [12]"""
     @property
     def features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of optional behaviours that the client knows."""
@@ -469,9 +478,10 @@ class Open(google.protobuf.message.Message):
         heartbeat_interval_ms: builtins.int = ...,
         deadline_ms: builtins.int = ...,
         parameters: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        item_timeout_ms: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["codec", b"codec", "emit_from", b"emit_from", "limits", b"limits", "token", b"token"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["application", b"application", "attempt", b"attempt", "codec", b"codec", "deadline_ms", b"deadline_ms", "emit_from", b"emit_from", "features", b"features", "first_number", b"first_number", "heartbeat_interval_ms", b"heartbeat_interval_ms", "isolated", b"isolated", "limits", b"limits", "order", b"order", "parameters", b"parameters", "protocol_version", b"protocol_version", "stream_id", b"stream_id", "token", b"token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["application", b"application", "attempt", b"attempt", "codec", b"codec", "deadline_ms", b"deadline_ms", "emit_from", b"emit_from", "features", b"features", "first_number", b"first_number", "heartbeat_interval_ms", b"heartbeat_interval_ms", "isolated", b"isolated", "item_timeout_ms", b"item_timeout_ms", "limits", b"limits", "order", b"order", "parameters", b"parameters", "protocol_version", b"protocol_version", "stream_id", b"stream_id", "token", b"token"]) -> None: ...
 
 global___Open = Open
 

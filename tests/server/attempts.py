@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import (
@@ -13,6 +14,7 @@ from servestream_client.protocol.frames import (
     NumberRange,
     Open,
     Order,
+    StreamErrorKind,
 )
 from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.server.workers import Part, Workers
@@ -41,6 +43,8 @@ class FakeAttempt:
         """What was sent: numbers, and outputs or why there is none."""
         self.texts: dict[int, str] = {}
         """What was said of the inputs that failed."""
+        self.left: list[str] = []
+        """Why the workers sent its client away."""
         self._workers = workers
         self._sent = 0
         self._frames = 0
@@ -78,11 +82,23 @@ class FakeAttempt:
         self._workers.offer(self)
         self.answered()
 
-    def leave(self) -> None:
+    def go(self) -> None:
         self.session.half_close()
         self._workers.cancel(self)
 
+    def may_take(self, seconds: float) -> None:
+        """From now on no input may take longer."""
+        opened = self.session.opened
+        self.session.opened = replace(opened, item_timeout_ms=round(seconds * 1000))
+
     # What the workers ask of it:
+
+    def leave(self, text: str) -> None:
+        self.left.append(text)
+
+    def give_up(self, kind: StreamErrorKind, text: str) -> None:
+        self.left.append(text)
+        self.session.give_up(kind, text)
 
     def answered(self) -> None:
         asyncio.get_running_loop().call_soon(self._speak)

@@ -310,7 +310,7 @@ async def test_an_input_cancelled_in_the_moment_in_which_a_call_comes_to_wait_is
     asyncio.get_running_loop().call_soon(attempt.cancel, number)
     await until(lambda: attempt.answers == [(number, ItemErrorKind.CANCELLED)])
     assert cancelled == [b"a1"][: 2 - number]
-    attempt.leave()
+    attempt.go()
 
 
 async def test_one_cancelled_input_of_several_ends_its_own_call_only():
@@ -589,7 +589,7 @@ async def test_a_batch_that_is_cancelled_while_it_is_tried_singly_stops_there():
     attempt = FakeAttempt(workers, "a")
     attempt.send_many(3)
     await until(lambda: len(calls) == 2)
-    attempt.leave()
+    attempt.go()
     await until(lambda: not workers_running())
     assert calls == [[b"a1", b"a2", b"a3"], [b"a1"]]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import math
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -17,7 +18,7 @@ from attempts import (
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import Credit
 from servestream_client.server import workers as workers_module
-from servestream_client.server.workers import BatchWorkers, Call, ItemWorkers, Part
+from servestream_client.server.workers import BatchWorkers, Call, Forsaken, ItemWorkers, Part
 
 CANCELLED = ItemErrorKind.CANCELLED
 LONG = 3600.0  # seconds that no test lasts
@@ -59,15 +60,25 @@ class Echo:
     async def handle(self, call: Call, parts: Sequence[Part]) -> None:
         self.calls.append(payloads_in(parts))
         if self.waits:
-            await call.run(asyncio.sleep(0), parts, interruptible=True)
+            await call.run(asyncio.sleep(0), parts)
         echo(parts)
+
+
+class Uninterruptible:
+    """Stands for a thread's work."""
+
+    began = math.inf
+    done = 0
+
+    def forsake(self, text: str) -> None:
+        raise AssertionError(text)
 
 
 class Held:
     """Holds each call until it is let go; then it echoes."""
 
-    def __init__(self, *, interruptible: bool = True) -> None:
-        self.interruptible = interruptible
+    def __init__(self, forsaken: Forsaken | None = None) -> None:
+        self.forsaken = forsaken
         self.calls: list[list[bytes]] = []
         self.running = 0
         self.most = 0
@@ -81,7 +92,7 @@ class Held:
         self.running += 1
         self.most = max(self.most, self.running)
         try:
-            await call.run(self.code(), parts, interruptible=self.interruptible)
+            await call.run(self.code(), parts, forsaken=self.forsaken)
         finally:
             self.running -= 1
         echo(parts)
@@ -333,7 +344,7 @@ async def test_a_call_for_several_streams_goes_on_while_one_of_them_wants_it():
     handler = Held()
     one, other = attempts(batches(handler), "ab")
     await started(handler, one, other)
-    one.leave()
+    one.go()
     await for_a_while()
     assert handler.running == 1
     handler.go.set()
@@ -346,7 +357,7 @@ async def test_a_call_ends_when_all_its_streams_have_left():
     handler = Held()
     one, other = attempts(batches(handler), "ab")
     await started(handler, one, other)
-    one.leave()
+    one.go()
     other.cancel(1, 3)
     await until(lambda: handler.running == 0)
     await until(lambda: other.done)
@@ -361,7 +372,7 @@ async def test_a_stream_that_leaves_takes_only_its_own_calls_along():
     one.send_many(3)
     other.send_many(2)
     await until(lambda: handler.running == 5)
-    one.leave()
+    one.go()
     await until(lambda: handler.running == 2)
     handler.go.set()
     await until(lambda: other.done)
@@ -369,10 +380,10 @@ async def test_a_stream_that_leaves_takes_only_its_own_calls_along():
 
 
 async def test_a_call_that_cannot_be_interrupted_runs_to_its_end():
-    handler = Held(interruptible=False)
+    handler = Held(Uninterruptible())
     one, other = attempts(batches(handler), "ab")
     await started(handler, one, other)
-    one.leave()
+    one.go()
     other.cancel(1, 3)
     await for_a_while()
     assert handler.running == 1
@@ -389,7 +400,7 @@ async def test_a_place_comes_back_however_its_call_ended():
         for stream in (leaving, cancelling):
             stream.send_many(1)
         await until(lambda: handler.running == 2)
-        leaving.leave()
+        leaving.go()
         cancelling.cancel(1)
         await until(lambda: handler.running == 0)
     (stream,) = attempts(workers, "c")
@@ -407,7 +418,7 @@ async def test_what_waits_for_a_place_is_not_started_once_its_stream_has_left():
     one.send_many(1)
     other.send_many(2)
     await until(lambda: handler.running == 1)
-    other.leave()
+    other.go()
     handler.go.set()
     await until(lambda: one.done)
     await for_a_while()
@@ -431,7 +442,7 @@ async def test_user_code_is_cancelled_once_and_has_its_time_to_clean_up():
     await until(lambda: handler.running == 1)
     stream.cancel(1)
     await until(lambda: cleaned == [0])
-    stream.leave()
+    stream.go()
     await until(lambda: handler.running == 0)
     assert cleaned == [0, 1, 2, 3, 4]
 
@@ -518,7 +529,7 @@ async def test_user_code_runs_in_the_context_of_its_stream():
 
     class Asking(Echo):
         async def handle(self, call, parts):
-            await call.run(asyncio.sleep(0), parts, interruptible=True)
+            await call.run(asyncio.sleep(0), parts)
             seen[payloads_in(parts)[0]] = WHOSE.get()
             WHOSE.set("changed")
             echo(parts)
@@ -724,7 +735,7 @@ async def test_what_waits_for_a_batch_and_leaves_is_in_none():
     one, other = attempts(batches(handler, max_batch=3, wait=LONG), "ab")
     one.send_many(2)
     await for_a_while()
-    one.leave()
+    one.go()
     other.send_many(3)
     await until(lambda: other.done)
     assert handler.calls == [[b"b1", b"b2", b"b3"]]

@@ -27,6 +27,7 @@ from servestream_client import (
     StreamStatistics,
     SyncPredictionStream,
     SyncStreamClient,
+    Watchdog,
 )
 from servestream_client.server import (
     GRPC_SERVER_OPTIONS,
@@ -97,6 +98,7 @@ async def clients() -> None:
         codec=LengthCodec(),
         retry=RetryPolicy(attempts=3, give_up_after=None),
         flow=FlowControl(window_items=10),
+        watchdog=Watchdog(heartbeat_interval=5.0, item_timeout=None),
         metadata=[("authorization", "Bearer x"), ("key-bin", b"x")],
         credentials=grpc.ssl_channel_credentials(),
         close_timeout=1.0,
