@@ -25,8 +25,9 @@
         ├── InputTooLargeError        the encoded input exceeds the limit
         └── OutputDecodeError         the codec could not decode the output
 
-Two more are internal: `RemoteProtocolError` (the peer broke a rule: the attempt is abandoned) and
-`LocalProtocolError` (our side did: a bug).
+The others are internal: `RemoteProtocolError` (the peer broke a rule: the attempt is abandoned), of
+which `FrameLostError` is the one kind that may not be its doing, and `LocalProtocolError` (our side
+did: a bug).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ __all__ = [
     "CodecMismatchError",
     "ConfigurationError",
     "Delivered",
+    "FrameLostError",
     "InputEncodeError",
     "InputTooLargeError",
     "InputsError",
@@ -302,6 +304,10 @@ class OutputDecodeError(ItemError):
 
 class RemoteProtocolError(Exception):
     """The peer broke a rule of the protocol; what arrives from it can no longer be trusted."""
+
+
+class FrameLostError(RemoteProtocolError):
+    """A heartbeat tells of frames that never came: lost on the way, and not the peer's doing."""
 
 
 class LocalProtocolError(Exception):

@@ -13,11 +13,12 @@ The rules implemented here are sections 4 to 11 of docs/protocol.md, seen from t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from servestream_client.config import FlowControl, Watchdog
 from servestream_client.errors import (
+    FrameLostError,
     ItemErrorKind,
     LocalProtocolError,
     RemoteProtocolError,
@@ -27,6 +28,7 @@ from servestream_client.protocol.credit import CreditGrant
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
     STREAM_ID_BYTES,
+    BlockedOn,
     ClientEnd,
     ClientFrame,
     CodecId,
@@ -73,6 +75,8 @@ _NOBODYS_FAULT = frozenset(
 )
 """Why a server may give a stream up without anything being wrong with its inputs."""
 
+_DEPENDENT = frozenset({HandlerKind.ONE_TO_MANY, HandlerKind.STATEFUL})
+
 _OVER = frozenset({ClientState.ENDED, ClientState.LEFT, ClientState.REFUSED, ClientState.FAILED})
 
 
@@ -112,6 +116,7 @@ class ClientCounters:
         received: outputs and item errors accepted.
         duplicates: outputs and item errors dropped because they were received before.
         stale: frames ignored because they belonged to an older attempt.
+        isolated: inputs that were answered on another stream, or blamed there.
     """
 
     attempts: int = 0
@@ -121,13 +126,15 @@ class ClientCounters:
     received: int = 0
     duplicates: int = 0
     stale: int = 0
+    isolated: int = 0
 
 
 @dataclass(slots=True)
-class _Failed:
-    """An input that was answered without the server."""
+class _Early:
+    """The last answer to an input whose turn has not come, or that did not come from its server."""
 
-    failure: ItemFailure
+    payload: bytes | None
+    failure: ItemFailure | None
     cause: Exception | None
     sent: bool
 
@@ -148,6 +155,7 @@ class _Attempt:
 
     __slots__ = (
         "cancelled",
+        "cursor",
         "deadline_ms",
         "end_sent",
         "grant",
@@ -177,6 +185,7 @@ class _Attempt:
         self.deadline_ms = deadline_ms
         self.unsent = RunQueue()
         self.sent_through = 0  # inputs go out in ascending order
+        self.cursor = 0  # if ordered: no answer below this number is missing on this attempt
         self.cancelled: list[int] = []
         self.in_flight_items = 0
         self.in_flight_bytes = 0
@@ -244,7 +253,8 @@ class ClientSession:
         # Of the unanswered inputs, the ones with something special about them:
         self._next_index: dict[int, int] = {}  # partly received: the next output's index
         self._cancelled: set[int] = set()
-        self._failures: dict[int, _Failed] = {}  # if ordered, until their turn comes
+        self._early: dict[int, _Early] = {}  # answered, and not yet delivered
+        self._aside: set[int] = set()  # tried on another stream
 
         self._last_number = 0
         self._sent_through = 0  # on any attempt
@@ -252,8 +262,11 @@ class ClientSession:
         self._places = 0  # inputs whose last output the consumer has not taken
         self._ready: deque[Delivery | _Ready] = deque()
         self._held_outputs = 0
+        self._held_early = 0  # of these, before whose turn others come
         self._held_bytes = 0
         self._taken = NumberSet()
+        self.control: tuple[int, bytes] | None = None
+        """The first input that a server answered: one that breaks none of sound mind."""
 
     @property
     def _in_order(self) -> bool:
@@ -304,6 +317,24 @@ class ClientSession:
             self._attempt.unsent.append(Run(first, payloads, size))
         return first
 
+    def push_at(self, number: int, payload: bytes) -> None:
+        """The same under a number of the caller's, see `may_push_at`. Only for a stream that is
+        not ordered.
+        """
+        if self._in_order or not self.may_push_at(number):
+            raise LocalProtocolError("numbers ascend, and leave no gaps where they are ordered")
+        last, self._last_number = self._last_number, number - 1
+        self.push(payload)
+        self._last_number = max(last, number)
+
+    def may_push_at(self, number: int) -> bool:
+        """Whether an input may have this number: they ascend during an attempt."""
+        attempt = self._attempt
+        if number in self._replay or attempt is None:
+            return number not in self._replay
+        waiting = max((run.last for run in attempt.unsent), default=0)
+        return number > max(attempt.sent_through, waiting)
+
     def push_failure(
         self, kind: ItemErrorKind, text: str, item: object = None, cause: Exception | None = None
     ) -> int:
@@ -318,9 +349,11 @@ class ClientSession:
 
     def cancel(self, number: int) -> None:
         """Nobody wants the outputs of this input any more. It still gets one answer."""
-        if number not in self._replay or number in self._cancelled or number in self._failures:
+        if number not in self._replay or number in self._cancelled or number in self._early:
             return
         self._cancelled.add(number)
+        if number in self._aside:
+            return  # whoever tries it gives the answer
         attempt = self._attempt
         if attempt is not None and number <= attempt.sent_through:
             attempt.cancelled.append(number)
@@ -328,6 +361,55 @@ class ClientSession:
             if attempt is not None:
                 attempt.unsent.remove(number)
             self._fail_here(number, ItemErrorKind.CANCELLED, "cancelled before it was sent")
+
+    @property
+    def may_set_aside(self) -> bool:
+        """Whether inputs can be answered on another stream: each by itself, with one output."""
+        return self.welcome is not None and self.welcome.handler_kind not in _DEPENDENT
+
+    def set_aside(self, numbers: Iterable[int]) -> list[int]:
+        """Between two attempts: have these inputs answered elsewhere. They go on no further
+        attempt, and `settle` gives their answers.
+
+        Returns:
+            Which of them it concerns: those that lack an answer, and of which nothing came yet.
+        """
+        if self._attempt is not None:
+            raise LocalProtocolError("inputs are set aside between attempts")
+        aside = [
+            number
+            for number in numbers
+            if number in self._replay
+            and not self._elsewhere(number)
+            and number not in self._next_index
+        ]
+        self._aside.update(aside)
+        return aside
+
+    def spares(self, number: int, under_way: int) -> bool:
+        """Whether an answer to this input, which was set aside, may come now, with so many others
+        under way: within the output budget, or alone where the consumer waits for it.
+        """
+        if self._held_outputs + under_way < self._budget.outputs and (
+            self._held_bytes < self._budget.bytes
+        ):
+            return True
+        turn = self._replay.head if isinstance(self._replay, OrderedReplay) else 0
+        waited_for = number == turn and self._held_early == self._held_outputs
+        return waited_for and not under_way
+
+    def settle(self, number: int, payload: bytes | None, failure: ItemFailure | None) -> None:
+        """The only answer to an input that was set aside: its output, or why there is none."""
+        if number not in self._aside:
+            return
+        self._aside.discard(number)
+        self.counters.isolated += 1
+        if payload is not None:
+            self._held_outputs += 1
+            self._held_bytes += len(payload)
+        if failure is not None:
+            failure = replace(failure, number=number)
+        self._settle(number, _Early(payload, failure, None, sent=True))
 
     def withdraw(self, number: int) -> None:
         """Between two attempts: forget an input, of which nothing will be delivered. Its caller
@@ -340,6 +422,14 @@ class ClientSession:
         self._remove(number)
         self._places -= 1
         self._taken.add(number)
+
+    def is_cancelled(self, number: int) -> bool:
+        """Whether nobody wants the outputs of this input any more."""
+        return number in self._cancelled
+
+    def payload(self, number: int) -> bytes:
+        """Of an unanswered input."""
+        return self._replay.payload(number)
 
     def _append(self, payloads: Sequence[bytes], items: Sequence[object], size: int) -> int:
         if self._finished:
@@ -366,10 +456,9 @@ class ClientSession:
     def unsent(self) -> int:
         """How many unanswered inputs were never sent."""
         waiting = sum(
-            number > self._sent_through and number not in self._failures
-            for number, _ in self._replay
+            number > self._sent_through and number not in self._early for number, _ in self._replay
         )
-        return waiting + sum(not failed.sent for failed in self._failures.values())
+        return waiting + sum(not early.sent for early in self._early.values())
 
     @property
     def sent_through(self) -> int:
@@ -389,7 +478,7 @@ class ClientSession:
         return [
             number
             for number, _ in self._replay
-            if number <= attempt.sent_through and number not in self._failures
+            if number <= attempt.sent_through and not self._elsewhere(number)
         ]
 
     @property
@@ -481,10 +570,10 @@ class ClientSession:
             self._flow.max_unacknowledged_frames,
             deadline_ms,
         )
-        for number in sorted(self._cancelled - self._failures.keys()):
+        for number in sorted(self._cancelled - self._early.keys() - self._aside):
             self._fail_here(number, ItemErrorKind.CANCELLED, "cancelled")
         for number, payload in self._replay:
-            if number not in self._failures:
+            if not self._elsewhere(number):
                 start_index = self._next_index.get(number, 0)
                 attempt.unsent.append(Run(number, (payload,), len(payload), start_index))
         self._attempt = attempt
@@ -518,7 +607,7 @@ class ClientSession:
         if self.state is ClientState.STREAMING and attempt.limits is not None:
             if self._may_send(attempt, attempt.limits):
                 return True
-            if self._finished and not attempt.unsent and not attempt.end_sent:
+            if self._finished and not self._aside and self._all_sent(attempt):
                 return True
         return self._notices_due(attempt)
 
@@ -528,7 +617,7 @@ class ClientSession:
             bool(attempt.cancelled)
             or attempt.pulse.due
             or attempt.pacer.acknowledgement_due
-            or attempt.grant.due(Credit(self._held_outputs, self._held_bytes))
+            or attempt.grant.due(self._held, drip=self._drips)
         )
 
     def next_frame(self) -> ClientFrame | None:
@@ -553,7 +642,7 @@ class ClientSession:
         return ClientFrame(
             inputs=inputs,
             frames_read=attempt.pacer.report(),
-            credit=attempt.grant.grant(Credit(self._held_outputs, self._held_bytes)),
+            credit=attempt.grant.grant(self._held),
             cancelled=_ranges(cancelled) if cancelled else (),
             taken_through=self._taken.through,
             end=end,
@@ -589,7 +678,7 @@ class ClientSession:
         return ClientFrame(
             open=frame_open,
             inputs=self._gather(attempt),
-            credit=attempt.grant.grant(Credit(self._held_outputs, self._held_bytes)),
+            credit=attempt.grant.grant(self._held),
             taken_through=self._taken.through,
         )
 
@@ -666,10 +755,13 @@ class ClientSession:
 
     def _end_to_send(self, attempt: _Attempt) -> ClientEnd | None:
         """Once no further inputs come: the end, behind the last of them."""
-        if self.state is ClientState.STREAMING and not attempt.unsent and not attempt.end_sent:
+        if not self._aside and self._all_sent(attempt):
             attempt.end_sent = True
             return ClientEnd(self._last_number)
         return None
+
+    def _all_sent(self, attempt: _Attempt) -> bool:
+        return self.state is ClientState.STREAMING and not attempt.unsent and not attempt.end_sent
 
     # ---------------------------------------------------------------- frames in
 
@@ -699,8 +791,7 @@ class ClientSession:
             self._step(ClientEvent.ANSWER)
             current.pacer.read()
             self._receive_answers(current, frame)
-        if frame.running is not None:
-            current.running = frame.running
+        current.running = frame.running or current.running
         if frame.heartbeat is not None:
             self._check_positions(current, frame.heartbeat)
         self._receive_parting(current, frame)
@@ -757,7 +848,7 @@ class ClientSession:
         if self.welcome is not None and self.welcome.restartable:
             return
         for number, index in sorted(self._next_index.items()):
-            if number > attempt.sent_through and number not in self._failures:
+            if number > attempt.sent_through and number not in self._early:
                 attempt.unsent.remove(number)
                 self._fail_here(
                     number,
@@ -823,7 +914,12 @@ class ClientSession:
 
         False if that takes a closer look.
         """
-        if self._next_index or self._failures or first + count - 1 > attempt.sent_through:
+        if (
+            self._next_index
+            or self._early
+            or self._aside
+            or first + count - 1 > attempt.sent_through
+        ):
             return False
         return self._replay.may_answer(first, count)
 
@@ -857,19 +953,42 @@ class ClientSession:
             return
         self._held_outputs += 1
         self._held_bytes += len(payload)
-        self._ready.append(Delivery(number, index, payload, None, last))
+        if not self._replay.may_answer(number):
+            self._answered_early(attempt, number, _Early(payload, None, None, sent=True), last=last)
+            return
+        self._ready.append(
+            _Ready(number, (payload,))
+            if last and index == 0
+            else Delivery(number, index, payload, None, last)
+        )
         if last:
             self._answered(attempt, number)
         else:
             self._next_index[number] = index + 1
 
+    def _answered_early(self, attempt: _Attempt, number: int, early: _Early, *, last: bool) -> None:
+        """An answer on a stream that is ordered, while others try an input before it."""
+        if not last:
+            raise RemoteProtocolError(f"several outputs for input {number}")
+        attempt.in_flight_items -= 1
+        attempt.in_flight_bytes -= len(self._replay.payload(number))
+        self._settle(number, early)
+
     def _receive_failure(self, attempt: _Attempt, failure: ItemFailure) -> None:
         number = failure.number
-        if self._answerable(attempt, number, failure.index):
-            self._ready.append(
-                Delivery(number, failure.index, None, failure, True, self._replay.item(number))
-            )
-            self._answered(attempt, number)
+        if not self._answerable(attempt, number, failure.index):
+            return
+        if not self._replay.may_answer(number):
+            self._answered_early(attempt, number, _Early(None, failure, None, sent=True), last=True)
+            return
+        self._deliver_failure(number, failure)
+        self._answered(attempt, number)
+
+    def _deliver_failure(
+        self, number: int, failure: ItemFailure, cause: Exception | None = None
+    ) -> None:
+        item = self._replay.item(number)
+        self._ready.append(Delivery(number, failure.index, None, failure, True, item, cause))
 
     def _answerable(self, attempt: _Attempt, number: int, index: int) -> bool:
         """Whether an answer is new, or else a duplicate (docs section 6).
@@ -883,7 +1002,10 @@ class ClientSession:
                 raise RemoteProtocolError(f"an answer to input {number}, which was never sent")
             self.counters.duplicates += 1
             return False
-        if number > attempt.sent_through or number in self._failures:
+        if number in self._early and self._early[number].sent:
+            self.counters.duplicates += 1
+            return False
+        if number > attempt.sent_through or self._elsewhere(number):
             raise RemoteProtocolError(
                 f"an answer to input {number}, which was not sent on this attempt"
             )
@@ -895,7 +1017,7 @@ class ClientSession:
             raise RemoteProtocolError(
                 f"a gap: output {index} of input {number} came before output {next_index}"
             )
-        if not self._replay.may_answer(number):
+        if self._in_order and number != self._turn(attempt):
             raise RemoteProtocolError(
                 f"a gap: an answer to input {number} came before one to an earlier input"
             )
@@ -903,20 +1025,65 @@ class ClientSession:
         attempt.progressed = True
         return True
 
+    @property
+    def _drips(self) -> bool:
+        """Whether everything held waits for an input that the present attempt carries: without
+        credit for that one, nothing would ever move.
+        """
+        return (
+            0 < self._held_early == self._held_outputs
+            and isinstance(self._replay, OrderedReplay)
+            and not self._elsewhere(self._replay.head)
+        )
+
+    @property
+    def _held(self) -> Credit:
+        """What counts against the budget of outputs (docs section 7)."""
+        if not self._drips:
+            return Credit(self._held_outputs, self._held_bytes)
+        return Credit(
+            min(self._held_outputs, self._budget.outputs - 1),
+            min(self._held_bytes, self._budget.bytes - 1),
+        )
+
+    def _turn(self, attempt: _Attempt) -> int:
+        """Of an ordered stream: the input that is to be answered next on this attempt."""
+        if isinstance(self._replay, OrderedReplay):
+            attempt.cursor = max(attempt.cursor, self._replay.head)
+        while self._elsewhere(attempt.cursor):
+            attempt.cursor += 1
+        return attempt.cursor
+
+    def _elsewhere(self, number: int) -> bool:
+        """Whether an unanswered input needs no answer of the present attempt's server."""
+        return number in self._early or number in self._aside
+
     def _answered(self, attempt: _Attempt, first: int, count: int = 1) -> None:
+        if self.control is None and first in self._replay:
+            self.control = first, self._replay.payload(first)
         attempt.in_flight_items -= count
         attempt.in_flight_bytes -= self._remove(first, count)
-        self._release_failures()
+        self._release()
 
     def _check_positions(self, attempt: _Attempt, beat: Heartbeat) -> None:
         """A heartbeat says where its sender stands, so the loss of a last frame is noticed (docs
         section 12).
         """
         received = attempt.grant.received_outputs
-        if beat.outputs != received or beat.inputs_through > attempt.sent_through:
-            raise RemoteProtocolError(
-                f"a gap: the server has sent {beat.outputs} outputs, of which {received} came, and"
-                f" has read input {beat.inputs_through}, where {attempt.sent_through} was the last"
+        if beat.outputs > received:
+            raise FrameLostError(
+                f"a gap: the server has sent {beat.outputs} outputs, of which {received} came"
+            )
+        running = attempt.running
+        if (
+            running is not None
+            and running.blocked_on is BlockedOn.INPUT
+            and beat.inputs_through == attempt.sent_through
+            and attempt.in_flight_items
+        ):
+            raise FrameLostError(
+                f"a gap: the server has answered all inputs, but no answer came to"
+                f" {attempt.in_flight_items} of them"
             )
 
     def _check_end(self, attempt: _Attempt, end: ServerEnd) -> None:
@@ -977,45 +1144,38 @@ class ClientSession:
         self._places -= count
         self._taken.add_run(run.first_number, count)
 
-    # ---------------------------------------------------------------- failures on this side
+    # ---------------------------------------------------------------- early answers
 
     def _fail_here(
         self, number: int, kind: ItemErrorKind, text: str, cause: Exception | None = None
     ) -> None:
         """Answer an input without the server; when ordered, once its turn has come."""
-        index = self._next_index.get(number, 0)
-        self._failures[number] = _Failed(
-            ItemFailure(number, kind, text, index), cause, sent=number <= self._sent_through
-        )
-        self._release_failures()
+        failure = ItemFailure(number, kind, text, self._next_index.get(number, 0))
+        self._settle(number, _Early(None, failure, cause, sent=number <= self._sent_through))
 
-    def _release_failures(self) -> None:
-        """Deliver the failures whose turn has come."""
-        while (number := self._replay.next_of(self._failures)) is not None:
-            self._deliver_failure(number)
+    def _settle(self, number: int, early: _Early) -> None:
+        self._early[number] = early
+        self._held_early += early.payload is not None
+        self._release()
 
-    def _deliver_failure(self, number: int) -> None:
-        failed = self._failures[number]
-        self._ready.append(
-            Delivery(
-                number,
-                failed.failure.index,
-                None,
-                failed.failure,
-                True,
-                self._replay.item(number),
-                failed.cause,
-            )
-        )
-        self._remove(number)
+    def _release(self) -> None:
+        """Deliver the early answers whose turn has come."""
+        while (number := self._replay.next_of(self._early)) is not None:
+            early = self._early[number]
+            if early.payload is not None:
+                self._held_early -= 1
+                self._ready.append(_Ready(number, (early.payload,)))
+            elif early.failure is not None:
+                self._deliver_failure(number, early.failure, early.cause)
+            self._remove(number)
 
     def _remove(self, first: int, count: int = 1) -> int:
         """Forget inputs that are answered, and return the size of their payloads."""
         size = self._replay.remove(first, count)
-        if self._next_index or self._failures or self._cancelled:
+        if self._next_index or self._early or self._cancelled:
             for number in range(first, first + count):
                 self._next_index.pop(number, None)
-                self._failures.pop(number, None)
+                self._early.pop(number, None)
                 self._cancelled.discard(number)
         return size
 

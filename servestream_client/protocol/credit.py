@@ -74,8 +74,18 @@ class CreditGrant:
             ),
         )
 
-    def due(self, held: Credit) -> bool:
-        """Whether a frame for credit alone is worth its cost: half the budget became free."""
+    def due(self, held: Credit, *, drip: bool = False) -> bool:
+        """Whether a frame for credit alone is worth its cost: half the budget became free.
+
+        Args:
+            held: outputs and bytes that wait for the consumer.
+            drip: credit for a single output is worth it, where there is none.
+        """
+        if drip and (
+            self._granted.outputs <= self._received_outputs
+            or self._granted.bytes <= self._received_bytes
+        ):
+            return True
         free_outputs = self._received_outputs + self._budget.outputs - held.outputs
         free_bytes = self._received_bytes + self._budget.bytes - held.bytes
         return (free_outputs - self._granted.outputs) * 2 >= self._budget.outputs or (

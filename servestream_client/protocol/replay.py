@@ -41,6 +41,10 @@ class ReplaySet(abc.ABC):
         """What the caller gave for an unanswered input."""
 
     @abc.abstractmethod
+    def payload(self, number: int) -> bytes:
+        """Of an unanswered input."""
+
+    @abc.abstractmethod
     def __contains__(self, number: int) -> bool: ...
 
     @abc.abstractmethod
@@ -89,6 +93,9 @@ class OrderedReplay(ReplaySet):
     def item(self, number: int) -> object:
         return self._items[number - self.head]
 
+    def payload(self, number: int) -> bytes:
+        return self._payloads[number - self.head]
+
     def __contains__(self, number: int) -> bool:
         return 0 <= number - self.head < len(self._payloads)
 
@@ -132,6 +139,9 @@ class UnorderedReplay(ReplaySet):
 
     def item(self, number: int) -> object:
         return self._items[number]
+
+    def payload(self, number: int) -> bytes:
+        return self._payloads[number]
 
     def __contains__(self, number: int) -> bool:
         return number in self._payloads

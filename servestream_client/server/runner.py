@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 
 from google.protobuf.message import DecodeError
 
-from servestream_client.errors import RemoteProtocolError, describe
+from servestream_client.errors import FrameLostError, RemoteProtocolError, describe
 from servestream_client.protocol.frames import ClientFrame, Open, RefusalKind, StreamErrorKind
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.server import ServerOffer, ServerSession
@@ -26,7 +26,7 @@ from servestream_client.signals import Signal
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.convert import client_frame_from_wire, server_frame_to_wire
 
-__all__ = ["LINGER_SECONDS", "AttemptRunner", "Residents"]
+__all__ = ["LINGER_SECONDS", "OPEN_SECONDS", "AttemptRunner", "Residents"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -34,6 +34,9 @@ LINGER_SECONDS = 2.0
 """How long a server waits for the client's half-close after its last frame. A call that ends
 while the client still writes loses what was sent (docs/decisions/0003)."""
 
+
+OPEN_SECONDS = 30.0
+"""How long a call may say nothing at all before it is ended: it occupies a place."""
 
 _LEAVING_SECONDS = 1.0
 """For the way of answers that are there already."""
@@ -95,7 +98,7 @@ class AttemptRunner:
         self._outbound = Signal()  # there may be a frame to send
         self._linger_until: float | None = None
         self._ticking: asyncio.TimerHandle | None = None
-        self._graces: list[asyncio.TimerHandle] = []
+        self._timers: list[asyncio.TimerHandle] = []
 
     @property
     def attempt(self) -> int:
@@ -108,6 +111,8 @@ class AttemptRunner:
         session = self.session
         loop = asyncio.get_running_loop()
         reader = loop.create_task(self._watched(self._read()), name="servestream reader")
+        # What died before its open came would never be missed otherwise: it promised no heartbeats.
+        self._timers.append(loop.call_later(OPEN_SECONDS, self._expect_open))
         try:
             while not session.over:
                 frame = session.next_frame()
@@ -125,7 +130,7 @@ class AttemptRunner:
             self._workers.cancel(self)
             if session.opened is not None:
                 self._residents.leave(self, session.opened.stream_id)
-            for timer in filter(None, (self._ticking, *self._graces)):
+            for timer in filter(None, (self._ticking, *self._timers)):
                 timer.cancel()
             reader.cancel()
             # Only an admit() that will not be cancelled could take longer than a moment.
@@ -163,7 +168,11 @@ class AttemptRunner:
         if self.session.state in _DRAINABLE:
             self.session.drain(int(grace * 1000))
             self._outbound.set()
-            self._graces.append(asyncio.get_running_loop().call_later(grace, self._grace_over))
+            self._timers.append(asyncio.get_running_loop().call_later(grace, self._grace_over))
+
+    def _expect_open(self) -> None:
+        if self.session.state is ServerState.AWAITING_OPEN:
+            self.give_up(StreamErrorKind.SILENCE, "no open frame came")
 
     def _grace_over(self) -> None:
         self.give_up(StreamErrorKind.INTERNAL, "this server is leaving, and its grace is over")
@@ -213,6 +222,8 @@ class AttemptRunner:
                     continue
                 try:
                     await self._take_in(client_frame_from_wire(message))
+                except FrameLostError as error:
+                    self.give_up(StreamErrorKind.INTERNAL, str(error))
                 except RemoteProtocolError as error:
                     self._blame(str(error))
                 del message  # its payloads are not to be held while waiting for the next

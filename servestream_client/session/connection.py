@@ -24,7 +24,7 @@ class Connection:
     def __init__(self, target: str, make_transport: Callable[[], Transport]) -> None:
         self.target: Target = Target(target)
         self.closed: bool = False
-        self.drivers: set[StreamDriver] = set()
+        self.drivers: dict[StreamDriver, None] = {}  # whose order is that of the streams
         self.make_transport: Callable[[], Transport] = make_transport
         self._loop: asyncio.AbstractEventLoop | None = None
         self._transport: Transport | None = None
@@ -70,8 +70,8 @@ class Connection:
 
     def start(self, driver: StreamDriver) -> None:
         self.check()
-        self.drivers.add(driver)
-        driver.start().add_done_callback(lambda _: self.drivers.discard(driver))
+        self.drivers[driver] = None
+        driver.start().add_done_callback(lambda _: self.drivers.pop(driver, None))
 
     async def aclose(self) -> None:
         if self._loop is not None and self._loop is not asyncio.get_running_loop():

@@ -19,6 +19,7 @@ from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
 from servestream_client.session.connection import Connection
 from servestream_client.session.driver import Break, StreamDriver
 from servestream_client.session.feeder import InputFeeder
+from servestream_client.session.isolation import Isolation
 from servestream_client.session.predictor import Predictor
 from servestream_client.session.pump import InputPump, Refusal
 from servestream_client.transport.grpc_link import GrpcTransport, Metadata
@@ -183,6 +184,7 @@ class ClientBase(Generic[In, Out]):
             speak=driver.speak,
             refused=driver.notify,
         )
+        driver.companion = Isolation(driver, partial(self._open_suspects, parameters))
         return driver
 
     def _lanes(self) -> Predictor:
@@ -199,25 +201,47 @@ class ClientBase(Generic[In, Out]):
         return self._predictor
 
     def _open_lane(
+        self, *, on_arrival: Callable[[], None], on_break: Callable[[Break], None]
+    ) -> StreamDriver:
+        """A stream that carries the calls of `predict`, started."""
+        session = self._session(ordered=False)
+        driver = self._hand_fed(session, on_arrival, on_break, eager=True)
+        driver.companion = Isolation(driver, partial(self._open_suspects, None))
+        self._connection.start(driver)
+        return driver
+
+    def _open_suspects(
         self,
+        parameters: Mapping[str, str] | None,
         *,
-        isolated: bool,
         on_arrival: Callable[[], None],
         on_break: Callable[[Break], None],
     ) -> StreamDriver:
-        driver = StreamDriver(
-            session=self._session(ordered=False, isolated=isolated),
+        """A stream for inputs that may break their servers, started."""
+        session = self._session(ordered=False, parameters=parameters, isolated=True)
+        driver = self._hand_fed(session, on_arrival, on_break, eager=False)
+        self._connection.start(driver)
+        return driver
+
+    def _hand_fed(
+        self,
+        session: ClientSession,
+        on_arrival: Callable[[], None],
+        on_break: Callable[[Break], None],
+        *,
+        eager: bool,
+    ) -> StreamDriver:
+        return StreamDriver(
+            session=session,
             transport=self._connection,
             target=self._connection.target,
             retry=self._retry,
             timeout=None,
             close_timeout=self._close_timeout,
-            eager=not isolated,
+            eager=eager,
             on_arrival=on_arrival,
             on_break=on_break,
         )
-        self._connection.start(driver)
-        return driver
 
     def _session(
         self,

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Protocol
 
 import anyio
 
@@ -44,7 +45,7 @@ from servestream_client.transport.classify import (
     classify_violation,
 )
 
-__all__ = ["Break", "StreamDriver", "Target"]
+__all__ = ["Break", "Companion", "StreamDriver", "Target"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -58,11 +59,13 @@ class Target:
         known: whether it ever spoke the protocol with this client: by a welcome, or by a refusal
             that will pass.
         limits: what it allowed when it last did; None: the next open travels alone.
+        answered: how many inputs it has answered.
     """
 
     name: str
     known: bool = False
     limits: Limits | None = None
+    answered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,38 @@ class Break:
     suspects: Sequence[int]
 
 
+class Companion(Protocol):
+    """Stands by a stream whose attempts break."""
+
+    @property
+    def attempts(self) -> int:
+        """How many calls it made for the stream."""
+        ...
+
+    def broke(self, broken: Break) -> None:
+        """Called between two attempts, when the first is over and before it is known whether there
+        will be a second.
+        """
+        ...
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it waits for the consumer to take something."""
+        ...
+
+    def taken(self) -> None:
+        """The consumer took something."""
+        ...
+
+    def end(self) -> None:
+        """The stream's outcome is settled."""
+        ...
+
+    async def aclose(self) -> None:
+        """Wait until nothing is left."""
+        ...
+
+
 class StreamDriver:
     """Runs one stream in a task of its own.
 
@@ -93,8 +128,7 @@ class StreamDriver:
         on_arrival: called when there may be something to take, or the end; by default it raises
             `arrived`.
         eager: whether an open frame may carry inputs, where the target is known.
-        on_break: called between two attempts, when the first is over and before it is known
-            whether there will be a second.
+        on_break: called like a `Companion`'s `broke`.
     """
 
     def __init__(
@@ -119,12 +153,13 @@ class StreamDriver:
         """The outcome, if it is a failure."""
         self.pump: InputPump | None = None
         """What pushes the inputs; None: others do, and say so with `pushed`."""
+        self.companion: Companion | None = None
+        self.target: Target = target
 
         self.notify: Callable[[], None] = on_arrival if on_arrival is not None else self.arrived.set
         self._eager = eager
         self._on_break = on_break
         self._transport = transport
-        self._target = target
         self._retry = retry
         self._timeout = timeout
         self._close_timeout = close_timeout
@@ -135,6 +170,7 @@ class StreamDriver:
         self._task: asyncio.Task[None] | None = None
         self._alone = False  # the next open carries no inputs, since the last was not welcomed
         self._welcomes = 0  # of the session's, as last looked at
+        self._received = 0
 
     # ---------------------------------------------------------------- from outside
 
@@ -169,6 +205,8 @@ class StreamDriver:
             self._outbound.set()
         if self.pump is not None:
             self.pump.room.set()
+        if self.companion is not None and self.companion.stalled:
+            self.companion.taken()
 
     def abandon(self, error: BaseException | None = None) -> None:
         """End now, whatever is under way; `error` is what a waiting consumer gets.
@@ -188,6 +226,8 @@ class StreamDriver:
         if self._task is not None and self._task is not asyncio.current_task():
             # The steps of its end, each with that limit: pump, inputs, call.
             await asyncio.wait({self._task}, timeout=3 * self._close_timeout)
+        if self.companion is not None:
+            await self.companion.aclose()
 
     @property
     def pulled(self) -> int:
@@ -204,8 +244,14 @@ class StreamDriver:
             accepted=self.pulled,
             unsent=session.unsent + waiting,
             stream_id=session.stream_id.hex(),
-            attempts=session.counters.attempts,
+            attempts=self.attempts,
         )
+
+    @property
+    def attempts(self) -> int:
+        """How many calls were made for the stream."""
+        alone = self.companion.attempts if self.companion is not None else 0
+        return self.session.counters.attempts + alone
 
     # ---------------------------------------------------------------- the stream
 
@@ -247,6 +293,8 @@ class StreamDriver:
         if not self.finished:
             self.finished = True
             self.error = error
+            if self.companion is not None:
+                self.companion.end()
         self.notify()
 
     # ---------------------------------------------------------------- attempts
@@ -255,7 +303,7 @@ class StreamDriver:
         """Attempts in turn. Returns what to raise, or None when all went well."""
         loop = retrying(
             self._retry,
-            stranger=lambda: not self._target.known,
+            stranger=lambda: not self.target.known,
             sleep=anyio.sleep,
             before_sleep=self._log_retry,
         )
@@ -288,14 +336,14 @@ class StreamDriver:
     def _final_error(self, failed: AttemptFailed) -> StreamError:
         verdict = failed.verdict
         if verdict.decision is Decision.FAIL:
-            return verdict.error(f"{self._target.name}: {verdict.reason}")
+            return verdict.error(f"{self.target.name}: {verdict.reason}")
         patience = (
             "the retry policy allows no more"
-            if self._target.known
+            if self.target.known
             else "it has never answered this client"
         )
         return verdict.error(
-            f"{self._target.name}: gave up after attempt {self.session.counters.attempts}"
+            f"{self.target.name}: gave up after attempt {self.session.counters.attempts}"
             f" ({patience}): {verdict.reason}"
         )
 
@@ -308,7 +356,7 @@ class StreamDriver:
         session = self.session
         link = self._transport.open()
         attempt = session.begin(
-            known=self._target.limits if self._eager and not self._alone else None,
+            known=self.target.limits if self._eager and not self._alone else None,
             deadline_ms=self._time_left_ms(),
         )
         begun, welcomes = anyio.current_time(), session.counters.welcomes
@@ -333,7 +381,7 @@ class StreamDriver:
             # Whether a server that broke had got the inputs is known only if it had said welcome.
             self._alone |= not welcomed
             counted = welcomed and session.blamed
-            suspects = session.suspects if self._on_break is not None else ()
+            suspects = session.suspects if counted else ()
         finally:
             self._exchange = None
             if exchange.unanswered or exchange.silent:
@@ -342,20 +390,25 @@ class StreamDriver:
             session.lost(attempt)
         if verdict is None:
             return
+        broken = Break(verdict, counted, suspects)
+        if self.companion is not None:
+            self.companion.broke(broken)
         if self._on_break is not None:
-            self._on_break(Break(verdict, counted, suspects))
-            if session.complete:
-                return
+            self._on_break(broken)
+        if session.complete:
+            return
         raise AttemptFailed(verdict, progressed=progressed)
 
     def _changed(self) -> None:
         """A frame came in, or the exchange is about to wait for the end only."""
         session = self.session
+        self.target.answered += session.counters.received - self._received
+        self._received = session.counters.received
         if session.counters.welcomes > self._welcomes and session.welcome is not None:
             self._welcomes = session.counters.welcomes
             self._alone = False
-            self._target.known = True
-            self._target.limits = session.welcome.limits
+            self.target.known = True
+            self.target.limits = session.welcome.limits
         if session.state is ClientState.ENDED:
             # The consumer need not wait for the call's own farewell.
             self._settle(self._input_error())
@@ -364,14 +417,14 @@ class StreamDriver:
 
     async def _verdict(self, exchange: _Exchange, link: Link) -> Verdict | None:
         """What an exchange came to; None: the stream is complete."""
-        session, stranger = self.session, not self._target.known
+        session, stranger = self.session, not self.target.known
         if exchange.violation is not None:
             return classify_violation(exchange.violation, stranger=stranger)
         if session.complete and session.accepted:
             return None
         if session.state is ClientState.REFUSED and session.refusal is not None:
             verdict = classify_refusal(session.refusal, stranger=stranger)
-            self._target.known |= verdict.decision is not Decision.FAIL
+            self.target.known |= verdict.decision is not Decision.FAIL
             return verdict
         if session.complete:
             return None  # of no inputs at all
@@ -405,7 +458,7 @@ class StreamDriver:
                 Decision.RESUME,
                 f"no answer to the open within {self._retry.open_timeout:g} s; a replica serves"
                 " only max_ongoing_requests streams at once, and further ones wait",
-                UnreachableError if not self._target.known else RetriesExhaustedError,
+                UnreachableError if not self.target.known else RetriesExhaustedError,
             )
         return None
 

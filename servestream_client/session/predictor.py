@@ -2,9 +2,7 @@
 
 A *lane* is an unordered stream that carries the calls of many tasks, each as one input. Lanes are
 opened as the load grows, and given back once they have had nothing to do for a while. A lane
-survives its replicas like any stream. When it breaks twice in a row with the same calls under way,
-one of them may be what breaks it: these suspects leave the lane, so that the others need not wait,
-and go one at a time, each on a stream of its own.
+survives its replicas, and inputs that break them, like any stream.
 """
 
 from __future__ import annotations
@@ -36,10 +34,6 @@ _ENOUGH_CALLS = 16
 """A further lane is opened once every lane has so many calls under way: lanes are routed to
 replicas one by one, so more of them spread the load, and fewer share their messages better."""
 
-_LONE_BREAKS = 3
-"""An input is to blame after so many breaks in a row of a stream that carried nothing else, if
-others were answered meanwhile."""
-
 _RUN = 1024
 
 _THE_ONLY_INPUT = 1
@@ -48,26 +42,14 @@ _THE_ONLY_INPUT = 1
 class _Call:
     """One prediction that somebody waits for."""
 
-    __slots__ = (
-        "answered_before",
-        "future",
-        "item",
-        "lane",
-        "lone_breaks",
-        "number",
-        "payload",
-        "sent_before",
-    )
+    __slots__ = ("future", "item", "lane", "number", "payload")
 
     def __init__(self, item: object, payload: bytes) -> None:
         self.item: object = item
         self.payload: bytes = payload
         self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self.lane: _Lane | None = None  # the one that carries it, or did so last
+        self.lane: _Lane | None = None  # the one that carries it
         self.number: int = 0
-        self.sent_before: bool = False  # on an earlier lane
-        self.lone_breaks: int = 0  # of a stream that carried nothing else
-        self.answered_before: int = 0  # by the server, when the first of these came
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():
@@ -76,9 +58,7 @@ class _Call:
     @property
     def sent(self) -> bool:
         """Whether a server may have got the input."""
-        return self.sent_before or (
-            self.lane is not None and self.number <= self.lane.driver.session.sent_through
-        )
+        return self.lane is not None and self.number <= self.lane.driver.session.sent_through
 
     def delivered(self) -> Delivered:
         """What became of the input, as far as it is known."""
@@ -87,7 +67,7 @@ class _Call:
             accepted=1,
             unsent=0 if self.sent else 1,
             stream_id=session.stream_id.hex() if session is not None else "",
-            attempts=session.counters.attempts if session is not None else 0,
+            attempts=self.lane.driver.attempts if self.lane is not None else 0,
         )
 
 
@@ -95,11 +75,7 @@ class OpenStream(Protocol):
     """Starts an unordered stream whose inputs are pushed by hand."""
 
     def __call__(
-        self,
-        *,
-        isolated: bool,
-        on_arrival: Callable[[], None],
-        on_break: Callable[[Break], None],
+        self, *, on_arrival: Callable[[], None], on_break: Callable[[Break], None]
     ) -> StreamDriver: ...
 
 
@@ -109,22 +85,15 @@ class _Lane:
     Args:
         predictor: whose.
         open_stream: starts it.
-        isolated: it carries a suspect, alone.
     """
 
-    def __init__(
-        self, predictor: Predictor, open_stream: OpenStream, *, isolated: bool = False
-    ) -> None:
+    def __init__(self, predictor: Predictor, open_stream: OpenStream) -> None:
         self.calls: dict[int, _Call] = {}
         self.ended: bool = False
         self.retiring: bool = False
         self._predictor = predictor
-        self._isolated = isolated
-        self._suspects: frozenset[int] = frozenset()
         self._idle: asyncio.TimerHandle | None = None
-        self.driver: StreamDriver = open_stream(
-            isolated=isolated, on_arrival=self._arrived, on_break=self._broke
-        )
+        self.driver: StreamDriver = open_stream(on_arrival=self._arrived, on_break=self._broke)
 
     def takes(self, size: int) -> bool:
         """Whether it has room for an input of so many bytes."""
@@ -181,8 +150,8 @@ class _Lane:
                 loop = asyncio.get_running_loop()
                 self._idle = loop.call_later(self._predictor.idle_seconds, self.retire)
 
-    def _answer(self, call: _Call, payload: bytes) -> None:
-        self._predictor.answered += 1
+    @staticmethod
+    def _answer(call: _Call, payload: bytes) -> None:
         if not call.future.done():
             call.future.set_result(payload)
 
@@ -197,8 +166,6 @@ class _Lane:
             call.fail(StreamError(text, call.delivered()))
             return
         failure = delivery.failure
-        if failure.kind < ItemErrorKind.INPUT_ENCODE:  # else it was not the server
-            self._predictor.answered += 1
         kind = InputTooLargeError if failure.kind is ItemErrorKind.INPUT_TOO_LARGE else ItemError
         call.fail(
             kind(
@@ -223,46 +190,9 @@ class _Lane:
         self.calls.clear()
         self._predictor.left(self)
 
-    def _broke(self, broken: Break) -> None:
+    def _broke(self, _: Break) -> None:
         if not self.calls:
             self.retire()  # there is nothing to come back for
-        elif self._isolated:
-            self._judge(broken)
-        elif broken.counted:
-            suspects = frozenset(broken.suspects)
-            for number in sorted(suspects & self._suspects):
-                self.driver.session.withdraw(number)
-                self._predictor.isolate(self.calls.pop(number))
-            self._suspects = suspects
-            if not self.calls:
-                self.retire()
-
-    def _judge(self, broken: Break) -> None:
-        """A stream broke that carries a suspect, alone (docs/protocol.md, section 14)."""
-        if not (broken.counted and broken.suspects):
-            return
-        (number,) = self.calls
-        call, predictor = self.calls[number], self._predictor
-        if call.lone_breaks == 0:
-            call.answered_before = predictor.answered
-        call.lone_breaks += 1
-        enough = call.lone_breaks >= _LONE_BREAKS
-        if enough and predictor.answered > call.answered_before:
-            call.fail(
-                ItemError(
-                    _THE_ONLY_INPUT,
-                    ItemErrorKind.POISON,
-                    f"its server broke {call.lone_breaks} times in a row on this input alone, and"
-                    f" answered others meanwhile; last: {broken.verdict.reason}",
-                    input=call.item,
-                )
-            )
-        elif enough or not predictor.suspects_wait:
-            return  # it is tried again, as often as the retry policy allows
-        else:
-            predictor.isolate(call)  # behind the others: whether these are answered will tell
-        self.driver.session.withdraw(number)
-        self.calls.clear()
 
 
 class Predictor:
@@ -288,9 +218,6 @@ class Predictor:
         idle_seconds: float,
     ) -> None:
         self.idle_seconds = idle_seconds
-        self.answered = 0
-        """How many calls were answered by the server, on whatever lane."""
-
         self._open_stream = open_stream
         self._encode = encode
         self._decode = decode
@@ -298,8 +225,6 @@ class Predictor:
         self._most_lanes = lanes
         self._lanes: list[_Lane] = []
         self._waiting: deque[_Call] = deque()
-        self._suspects: deque[_Call] = deque()
-        self._suspected: _Lane | None = None
 
     async def predict(self, item: object, *, timeout: float | None) -> object:
         """The output for one input.
@@ -405,49 +330,12 @@ class Predictor:
 
     def left(self, lane: _Lane) -> None:
         """A lane has ended."""
-        if lane is self._suspected:
-            self._suspect_left(lane)
-            return
         self._lanes.remove(lane)
         try:
             self.has_room()
         except Exception as error:  # the client was closed meanwhile
             for call in self._waiting:
                 call.fail(error)
-
-    # ---------------------------------------------------------------- suspects
-
-    @property
-    def suspects_wait(self) -> bool:
-        """Whether there are suspects besides the one that is being tried."""
-        return bool(self._suspects)
-
-    def isolate(self, call: _Call) -> None:
-        """Send a call's input on a stream of its own, one after the other."""
-        call.sent_before = call.sent
-        self._suspects.append(call)
-        self._next_suspect()
-
-    def _next_suspect(self) -> None:
-        while self._suspects and self._suspected is None:
-            call = self._suspects.popleft()
-            if call.future.done():
-                continue
-            try:
-                self._suspected = _Lane(self, self._open_stream, isolated=True)
-            except Exception as error:  # the client was closed meanwhile
-                call.fail(error)
-                continue
-            self._suspected.submit(call)
-            self._suspected.retire()
-
-    def _suspect_left(self, lane: _Lane) -> None:
-        self._suspected = None
-        error = lane.driver.error
-        while error is not None and self._suspects:
-            call = self._suspects.popleft()  # a server that served none will not serve this one
-            call.fail(_own(error, call))
-        self._next_suspect()
 
 
 def _own(error: BaseException, call: _Call) -> BaseException:

@@ -45,7 +45,9 @@ class StreamStatistics:
         received: outputs and item errors received, duplicates left out.
         taken_through: every input up to this one is answered, and its outputs were taken.
         duplicates: outputs dropped because they had been received before.
-        attempts: calls made.
+        isolated: inputs that were answered on a stream of their own, since servers had broken
+            while they had them.
+        attempts: calls made, for these inputs as well.
         resumes: attempts that a server took after an earlier one had broken.
         replica: the last replica that served the stream; empty before the first welcome.
         code_version: of the server's code, as it names itself.
@@ -58,6 +60,7 @@ class StreamStatistics:
     received: int
     taken_through: int
     duplicates: int
+    isolated: int
     attempts: int
     resumes: int
     replica: str
@@ -224,10 +227,11 @@ class StreamBase(Generic[T_co]):
             accepted=self._driver.pulled,
             sent=counters.sent,
             replayed=counters.replayed,
-            received=counters.received,
+            received=counters.received + counters.isolated,
             taken_through=session.taken_through,
             duplicates=counters.duplicates,
-            attempts=counters.attempts,
+            isolated=counters.isolated,
+            attempts=self._driver.attempts,
             resumes=max(0, counters.welcomes - 1),
             replica=welcome.replica if welcome else "",
             code_version=welcome.code_version if welcome else "",

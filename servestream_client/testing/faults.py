@@ -336,6 +336,8 @@ class _FaultyHandler:
         """
         session, run = part.attempt.session, part.run
         faults = await self._faults(session)
+        if session.over:
+            return True  # it ended meanwhile, and nobody would stop what begins now
         planned = [fault.at for fault in faults if run.first <= fault.at <= run.last]
         if not planned:
             return False

@@ -3,15 +3,13 @@
 import asyncio
 import json
 import signal
-import socket
-import sys
-from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import grpc
 import pytest
 from conftest import FaultyEcho
 from helpers import collect, failures, numbered, outputs, until
+from processes import restarted_server
 
 from servestream_client import (
     ItemError,
@@ -22,6 +20,7 @@ from servestream_client import (
 from servestream_client.testing.faults import Fault, FaultKind
 
 ITEMS = numbered(400)
+KILLABLE = Path(__file__).with_name("killable_server.py")
 
 
 @pytest.mark.parametrize("at", [1, 2, 200, 400])
@@ -134,46 +133,17 @@ async def test_a_fault_of_one_stream_leaves_the_others_alone(client, plan):
 # ------------------------------------------------------------------ processes that die
 
 
-@asynccontextmanager
-async def restarted_server(tmp_path: Path, faults: list[Fault]):
-    """A server process that is started again whenever it dies. Yields its target, and its lives."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def planned(tmp_path: Path, faults: list[Fault]) -> tuple[Path, str]:
+    """The arguments of a killable server."""
     fired = tmp_path / "fired"
     fired.mkdir()
-    script = Path(__file__).with_name("killable_server.py")
-    planned = json.dumps([fault.to_json() for fault in faults])
-    lives: list[asyncio.subprocess.Process] = []
-    up = asyncio.Event()
-
-    async def keep_alive():
-        while True:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, script, str(port), fired, planned, stdout=asyncio.subprocess.PIPE
-            )
-            lives.append(process)
-            await process.stdout.readline()
-            up.set()
-            await process.wait()
-
-    keeper = asyncio.ensure_future(keep_alive())
-    try:
-        await up.wait()
-        yield f"127.0.0.1:{port}", lives
-    finally:
-        keeper.cancel()
-        await asyncio.wait({keeper})
-        for process in lives:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+    return fired, json.dumps([fault.to_json() for fault in faults])
 
 
 async def test_a_process_killed_at_an_item_is_survived(tmp_path, connect):
     faults = [Fault(FaultKind.KILL, at) for at in (1, 100, 399)]
     async with (
-        restarted_server(tmp_path, faults) as (target, lives),
+        restarted_server(KILLABLE, *planned(tmp_path, faults)) as (target, lives),
         connect(target, retry=RetryPolicy(maximum=0.5, connect_attempts=30)) as client,
     ):
         stream = client.stream(ITEMS)
@@ -187,7 +157,10 @@ async def test_a_process_killed_at_an_item_is_survived(tmp_path, connect):
 
 async def test_two_streams_survive_the_death_of_their_process(tmp_path, connect):
     async with (
-        restarted_server(tmp_path, [Fault(FaultKind.KILL, 200)]) as (target, lives),
+        restarted_server(KILLABLE, *planned(tmp_path, [Fault(FaultKind.KILL, 200)])) as (
+            target,
+            lives,
+        ),
         connect(target, retry=RetryPolicy(maximum=0.5, connect_attempts=30)) as client,
     ):
         streams = [client.stream(ITEMS), client.stream(ITEMS, ordered=False)]

@@ -1532,13 +1532,14 @@ def test_whatever_is_not_a_run_is_left_to_be_taken_singly():
         1,
         ServerFrame(
             outputs=[OutputRun(1, [b"A"]), OutputRun(4, [b"D"])],
-            parts=[OutputPart(2, 0, [b"b"], True)],
+            parts=[OutputPart(2, 0, [b"b", b"c"], True)],
             errors=[failed(3)],
         ),
     )
     assert session.take_run(9).first_number == 1
     assert session.take_run(9) is None
-    assert session.take() == output(2, b"b")
+    assert session.take() == output(2, b"b", last=False)
+    assert session.take() == output(2, b"c", index=1)
     assert session.take_run(9) is None
     assert session.take().failure.number == 3
     assert run_taken(session, 9) == (4, [b"D"])
@@ -1826,6 +1827,141 @@ def test_suspects_are_what_this_server_has_got_and_not_answered():
     session.receive(2, ServerFrame(welcome=Welcome(limits=Limits(window_items=2))))
     frames_out(session)
     assert list(session.suspects) == [1, 3]
+
+
+def settled(session: ClientSession, number: int, payload: bytes) -> None:
+    session.settle(number, payload, None)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_input_that_was_set_aside_goes_on_no_attempt(ordered):
+    session = streaming(b"1", b"2", b"3", ordered=ordered, end=True)
+    session.lost(1)
+    assert session.set_aside([2]) == [2]
+    open_attempt(session)
+    frames = frames_out(session)
+    assert numbers_in(frames) == [1, 3]
+    assert list(session.suspects) == [1, 3]
+    assert not any(frame.end for frame in frames)  # since there is no saying what is still to come
+    settled(session, 2, b"B")
+    assert session.may_speak
+    assert session.next_frame().end == ClientEnd(3)
+
+
+def test_answers_behind_an_input_that_was_set_aside_wait_for_it():
+    session = streaming(b"1", b"2", b"3", b"4")
+    session.lost(1)
+    session.set_aside([1, 3])
+    open_attempt(session)
+    frames_out(session)
+    session.receive(2, answers(2, b"B"))
+    session.receive(2, error(4))
+    assert take_all(session) == []
+    assert session.held_outputs == 1
+    assert session.unanswered == 4
+    settled(session, 3, b"C")
+    assert take_all(session) == []
+    settled(session, 1, b"A")
+    taken = take_all(session)
+    assert [(d.number, d.payload) for d in taken] == [(1, b"A"), (2, b"B"), (3, b"C"), (4, None)]
+    assert session.held_outputs == 0
+    assert session.taken_through == 4
+    assert session.counters.isolated == 2
+
+
+def test_order_is_demanded_of_what_this_attempt_carries():
+    session = streaming(b"1", b"2", b"3", b"4")
+    session.lost(1)
+    session.set_aside([2])
+    open_attempt(session)
+    frames_out(session)
+    session.receive(2, answers(1, b"A"))
+    expect_breach(session, answers(4, b"D"), "a gap: an answer to input 4", attempt=2)
+
+
+def test_what_waits_is_not_sent_again_and_comes_once():
+    session = streaming(b"1", b"2", b"3")
+    session.lost(1)
+    session.set_aside([1])
+    open_attempt(session)
+    frames_out(session)
+    session.receive(2, answers(2, b"B"))
+    session.lost(2)
+    open_attempt(session)
+    assert numbers_in(frames_out(session)) == [3]
+    session.receive(3, answers(2, b"B"))
+    assert session.counters.duplicates == 1
+    session.receive(3, answers(3, b"C"))
+    settled(session, 1, b"A")
+    assert [d.payload for d in take_all(session)] == [b"A", b"B", b"C"]
+
+
+def test_a_failure_that_was_found_elsewhere_is_that_inputs():
+    session = make_client()
+    session.push(b"1", "the input")
+    open_attempt(session)
+    frames_out(session)
+    session.lost(1)
+    session.set_aside([1])
+    session.settle(1, None, ItemFailure(7, ItemErrorKind.POISON, "breaks"))
+    (delivery,) = take_all(session)
+    assert (delivery.number, delivery.failure.number, delivery.item) == (1, 1, "the input")
+
+
+def test_an_answer_that_comes_too_late_from_elsewhere_is_dropped():
+    session = streaming(b"1", b"2")
+    settled(session, 1, b"A")
+    assert take_all(session) == []
+    session.lost(1)
+    session.set_aside([1])
+    settled(session, 1, b"A")
+    settled(session, 1, b"A")
+    assert len(take_all(session)) == 1
+
+
+def test_only_what_lacks_all_of_its_answer_is_set_aside():
+    session = streaming(b"1", b"2", b"3", ordered=False, welcome={"restartable": True})
+    session.receive(1, part(1, 0, b"a"))
+    session.receive(1, answers(2, b"B"))
+    with pytest.raises(LocalProtocolError, match="between attempts"):
+        session.set_aside([3])
+    session.lost(1)
+    assert session.set_aside([1, 2, 3, 4]) == [3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "may"),
+    [
+        (HandlerKind.ONE_TO_ONE, True),
+        (HandlerKind.BATCH, True),
+        (HandlerKind.ONE_TO_MANY, False),
+        (HandlerKind.UNSPECIFIED, True),
+    ],
+)
+def test_inputs_that_depend_on_others_are_not_set_aside(kind, may):
+    session = make_client()
+    assert not session.may_set_aside
+    open_attempt(session, handler_kind=kind)
+    assert session.may_set_aside is may
+
+
+def test_the_control_is_the_first_input_that_was_answered():
+    session = streaming(b"1", b"2", b"3", ordered=False)
+    assert session.control is None
+    session.receive(1, error(3))
+    session.receive(1, answers(1, b"A"))
+    assert session.control == (3, b"3")
+
+
+def test_an_input_may_have_a_higher_number_than_its_turn_would_give_it():
+    session = make_client(ordered=False)
+    session.push_at(7, b"g")
+    open_attempt(session)
+    assert inputs_in(frames_out(session)) == [(7, b"g")]
+    with pytest.raises(LocalProtocolError, match="ascend"):
+        session.push_at(7, b"g")
+    with pytest.raises(LocalProtocolError, match="ordered"):
+        make_client().push_at(1, b"a")
 
 
 def test_inputs_that_failed_at_the_client_are_no_suspects():

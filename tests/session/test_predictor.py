@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import pytest
 
@@ -26,6 +27,7 @@ from servestream_client.protocol.frames import (
     Welcome,
 )
 from servestream_client.session.driver import StreamDriver, Target
+from servestream_client.session.isolation import Isolation
 from servestream_client.session.predictor import Predictor
 from servestream_client.transport.memory import CallFailed, MemoryTransport
 
@@ -50,7 +52,12 @@ class Harness:
             idle_seconds=LONG,
         )
 
-    def _open_stream(self, *, isolated, on_arrival, on_break) -> StreamDriver:
+    def _open_stream(self, **hooks) -> StreamDriver:
+        driver = self._open(isolated=False, **hooks)
+        driver.companion = Isolation(driver, partial(self._open, isolated=True))
+        return driver
+
+    def _open(self, *, isolated, on_arrival, on_break) -> StreamDriver:
         driver = StreamDriver(
             session=ClientSession(
                 stream_id=bytes(16),
@@ -275,13 +282,13 @@ class Suspicious:
             async for frame in requests:
                 if frame.open is not None:
                     isolated = frame.open.isolated
-                    self.alone += isolated
-                    self.most_alone = max(self.most_alone, self.alone)
                     yield ServerFrame(welcome=Welcome())
                 read += frame.paced
                 payloads = [payload for run in frame.inputs for payload in run.payloads]
                 received += len(payloads)
                 self.tried += payloads if isolated else []
+                self.alone += len(payloads) * isolated
+                self.most_alone = max(self.most_alone, self.alone)
                 if b"poison" in payloads:
                     raise CallFailed("INTERNAL", "broke")
                 if payloads and self.endings:
@@ -290,11 +297,12 @@ class Suspicious:
                     yield ServerFrame(drain=Drain(0))
                     return
                 outputs = [OutputRun(run.first_number, run.payloads) for run in frame.inputs]
+                self.alone = 0
                 yield ServerFrame(outputs=outputs, frames_read=read)
                 if frame.end is not None:
                     yield ServerFrame(end=ServerEnd(frame.end.last_number, received, received))
         finally:
-            self.alone -= isolated
+            self.alone = 0
 
 
 async def test_suspects_are_tried_one_at_a_time_and_blamed_after_three_breaks(predict_with):

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -105,12 +106,16 @@ def environment(ingress: Ingress, directory: str, cluster_id: str) -> dict[str, 
 
 def members(cluster_id: str) -> Iterator[psutil.Process]:
     """The processes of a cluster, this one left out."""
+    mark = f"{MARK}={cluster_id}".encode()
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == cluster_id:
-                yield process
-        except psutil.Error:  # gone, or somebody else's
+            # Not `Process.environ()`: some of Ray's processes write their title over the start of
+            # it, and psutil then finds nothing.
+            marked = mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+        except OSError:  # gone, or somebody else's
             continue
+        if marked and process.pid != os.getpid():
+            yield process
 
 
 def end(cluster_id: str, *, grace: float = 3.0) -> list[int]:

@@ -1,0 +1,265 @@
+"""Finds the inputs that break their servers, so that they break no more than a few.
+
+Whatever a stream's server had got and not answered when it broke is suspected. What was suspected
+twice in a row leaves the stream, which goes on with the rest, and is tried one at a time on another
+stream. Rule and figures: docs/protocol.md, section 14.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from servestream_client.errors import ItemErrorKind, StreamError
+from servestream_client.protocol.client import Delivery
+from servestream_client.protocol.frames import ItemFailure
+from servestream_client.session.driver import Break, StreamDriver
+
+__all__ = ["Isolation", "OpenLane"]
+
+LONE_BREAKS = 3
+"""An input is to blame after so many breaks in a row of a stream that carried nothing else, if
+others were answered meanwhile."""
+
+
+class OpenLane(Protocol):
+    """Starts an unordered, isolated stream whose inputs are pushed by hand."""
+
+    def __call__(
+        self, *, on_arrival: Callable[[], None], on_break: Callable[[Break], None]
+    ) -> StreamDriver: ...
+
+
+class _Suspect:
+    """An input that is tried alone; or a control, which was answered before."""
+
+    __slots__ = ("answered_before", "control", "lone_breaks", "number", "payload")
+
+    def __init__(self, number: int, payload: bytes, *, control: bool = False) -> None:
+        self.number = number
+        self.control = control
+        self.payload = payload
+        self.lone_breaks = 0
+        self.answered_before = 0  # by the target, when the first of these came
+
+
+class Isolation:
+    """Stands by one stream.
+
+    Args:
+        stream: whose inputs may be suspected.
+        open_lane: starts a stream for those that are.
+    """
+
+    def __init__(self, stream: StreamDriver, open_lane: OpenLane) -> None:
+        self.stalled: bool = False
+        """Whether it waits for the consumer to take something."""
+
+        self._stream = stream
+        self._open_lane = open_lane
+        self._suspected: frozenset[int] = frozenset()  # by the last break
+        self._waiting: deque[_Suspect] = deque()
+        self._trying: dict[int, _Suspect] = {}  # by number, on the lane as in the stream
+        self._control: tuple[int, bytes] | None = None  # one that was answered
+        self._together = False  # nobody is suspected any more, but they are still here
+        self._lane: StreamDriver | None = None
+        self._lanes = 0
+        self._attempts = 0  # of earlier lanes
+        self._ended = False
+
+    @property
+    def attempts(self) -> int:
+        """How many calls were made for suspects."""
+        lane = self._lane.session.counters.attempts if self._lane is not None else 0
+        return self._attempts + lane
+
+    # ---------------------------------------------------------------- from the stream
+
+    def broke(self, broken: Break) -> None:
+        """An attempt of the stream broke."""
+        session = self._stream.session
+        if not (broken.counted and session.may_set_aside):
+            return
+        suspects = frozenset(broken.suspects)
+        common = session.set_aside(sorted(suspects & self._suspected))
+        self._suspected = suspects.difference(common)
+        if common:
+            self._waiting.extend(_Suspect(number, session.payload(number)) for number in common)
+            self._together = False
+            self._go_on()
+
+    def taken(self) -> None:
+        """The consumer took something."""
+        self._go_on()
+
+    def end(self) -> None:
+        """The stream's outcome is settled."""
+        self._ended = True
+        self._waiting.clear()
+        if self._lane is not None:
+            self._lane.abandon()
+
+    async def aclose(self) -> None:
+        """Wait until nothing is left."""
+        if self._lane is not None:
+            await self._lane.aclose()
+
+    # ---------------------------------------------------------------- the lane
+
+    def _go_on(self) -> None:
+        """Send what may be tried next, or let the lane end."""
+        session = self._stream.session
+        self.stalled = False
+        while not self._ended and self._waiting and (self._together or not self._trying):
+            suspect = self._next()
+            if suspect is None:
+                self.stalled = not self._trying
+                return
+            if session.is_cancelled(suspect.number):
+                self._waiting.remove(suspect)
+                self._fail(suspect, ItemErrorKind.CANCELLED, "cancelled")
+                continue
+            lane = self._lane_for(suspect)
+            if lane is None:
+                break
+            self._waiting.remove(suspect)
+            self._trying[suspect.number] = suspect
+            lane.session.push_at(suspect.number, suspect.payload)
+            lane.pushed()
+        if not self._waiting and not self._trying:
+            self._finish_lane()
+
+    def _next(self) -> _Suspect | None:
+        """Which to try next: the first whose answer has room, or for which the consumer waits."""
+        spares, under_way = self._stream.session.spares, len(self._trying)
+        return next(
+            (each for each in self._waiting if each.control or spares(each.number, under_way)), None
+        )
+
+    def _lane_for(self, suspect: _Suspect) -> StreamDriver | None:
+        """A lane that takes it now. Inputs keep their numbers, which ascend during an attempt: a
+        lane that has come too far ends, and another begins.
+        """
+        lane = self._lane
+        if lane is not None and not lane.session.may_push_at(suspect.number):
+            if self._trying:
+                return None
+            self._finish_lane()
+            lane = None
+        if lane is None:
+            self._lanes += 1
+            lane = self._lane = self._open_lane(
+                on_arrival=partial(self._arrived, self._lanes), on_break=self._lane_broke
+            )
+        return lane if lane.session.fits(len(suspect.payload)) else None
+
+    def _finish_lane(self) -> None:
+        lane = self._lane
+        if lane is not None:
+            lane.session.finish()
+            self._forget_lane()
+            lane.pushed()
+
+    def _forget_lane(self) -> None:
+        """It has nothing to do any more, and ends by itself."""
+        self._attempts = self.attempts
+        self._lane = None
+
+    def _arrived(self, lane_number: int) -> None:
+        lane = self._lane
+        if lane is None or lane_number != self._lanes:
+            return
+        arrived = False
+        while (delivery := lane.session.take()) is not None:
+            arrived = True
+            suspect = self._trying.pop(delivery.number, None)
+            if suspect is not None:
+                self._settle(suspect, delivery)
+        if lane.finished:
+            self._forget_lane()
+            self._stream.abandon(_copy(lane.error))
+        elif arrived:
+            lane.taken()
+            self._go_on()
+
+    def _settle(self, suspect: _Suspect, delivery: Delivery) -> None:
+        if not delivery.last or (delivery.payload is None and delivery.failure is None):
+            self._fail(suspect, ItemErrorKind.HANDLER, "it has not exactly one output")
+        elif not suspect.control:
+            if self._control is None:
+                self._control = suspect.number, suspect.payload
+            self._stream.session.settle(suspect.number, delivery.payload, delivery.failure)
+            self._tell_stream()
+
+    def _fail(self, suspect: _Suspect, kind: ItemErrorKind, text: str) -> None:
+        failure = ItemFailure(suspect.number, kind, text)
+        self._stream.session.settle(suspect.number, None, failure)
+        self._tell_stream()
+
+    def _tell_stream(self) -> None:
+        self._stream.pushed()  # its end may be due
+        self._stream.notify()
+
+    # ---------------------------------------------------------------- blame
+
+    def _lane_broke(self, broken: Break) -> None:
+        lane = self._lane
+        if lane is None or not (broken.counted and broken.suspects):
+            return
+        tried = dict(self._trying)
+        if len(tried) > 1:
+            self._together = False
+            self._take_back(lane)
+            self._waiting.extendleft(reversed(tried.values()))
+        elif not self._judge(lane, next(iter(tried.values())), broken):
+            return
+        self._go_on()
+
+    def _judge(self, lane: StreamDriver, suspect: _Suspect, broken: Break) -> bool:
+        """An input broke its server alone; whether something else is to be tried next."""
+        answered = self._stream.target.answered
+        if suspect.control:  # the server is broken, whatever it gets
+            self._take_back(lane)
+            return True
+        if suspect.lone_breaks == 0:
+            suspect.answered_before = answered
+        suspect.lone_breaks += 1
+        if suspect.lone_breaks >= LONE_BREAKS and answered > suspect.answered_before:
+            self._take_back(lane)
+            self._together = True  # what the others were suspected of is explained
+            self._waiting = deque(sorted(self._waiting, key=_number))
+            self._fail(
+                suspect,
+                ItemErrorKind.POISON,
+                f"its server broke {suspect.lone_breaks} times in a row on this input alone, and"
+                f" answered others meanwhile; last: {broken.verdict.reason}",
+            )
+            return True
+        control = self._stream.session.control or self._control
+        if not self._waiting and control is not None and answered == suspect.answered_before:
+            self._waiting.append(_Suspect(*control, control=True))
+        if not self._waiting:
+            return False  # it is tried again, as often as the retry policy allows
+        self._take_back(lane)
+        self._waiting.append(suspect)  # behind the others: whether these are answered will tell
+        return True
+
+    def _take_back(self, lane: StreamDriver) -> None:
+        for number in self._trying:
+            lane.session.withdraw(number)
+        self._trying.clear()
+
+
+def _number(suspect: _Suspect) -> int:
+    return suspect.number
+
+
+def _copy(error: BaseException | None) -> BaseException:
+    """The lane's failure as the stream's own, whose account is another."""
+    if not isinstance(error, StreamError):
+        return error or StreamError("the stream of a suspected input ended")
+    own = type(error)(error.reason)
+    own.__cause__ = error.__cause__
+    return own

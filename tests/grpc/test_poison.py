@@ -1,0 +1,191 @@
+"""Inputs that break their servers: found within a few attempts, and nothing else is lost."""
+
+import asyncio
+import contextvars
+from pathlib import Path
+
+import pytest
+from conftest import FaultyEcho
+from helpers import collect, failures, numbered, outputs
+from processes import restarted_server
+
+from servestream_client import (
+    FlowControl,
+    ItemError,
+    ItemErrorKind,
+    RetriesExhaustedError,
+    RetryPolicy,
+    Watchdog,
+)
+from servestream_client.testing.faults import Fault, FaultKind
+
+QUICK = RetryPolicy(initial=0.001, maximum=0.002)
+POISON = ItemErrorKind.POISON
+POISONED = Path(__file__).with_name("poisoned_server.py")
+BROKEN: contextvars.ContextVar[asyncio.Event] = contextvars.ContextVar("BROKEN")
+
+
+class Breaking(FaultyEcho):
+    """Ends the whole call when it meets poison."""
+
+    def __init__(self, plan, *poisons: bytes) -> None:
+        super().__init__(plan)
+        self.poisons = poisons
+        self.breaks = 0
+        self.alone: list[bool] = []
+
+    async def predict(self, item: bytes) -> bytes:
+        if item in self.poisons:
+            self.breaks += 1
+            BROKEN.get().set()
+            await asyncio.Event().wait()
+        return await super().predict(item)
+
+    async def Stream(self, request_stream, grpc_context=None):
+        broken = asyncio.Event()
+        BROKEN.set(broken)
+        frames = super().Stream(self._watched(request_stream), grpc_context)
+        breaking = asyncio.ensure_future(broken.wait())
+        try:
+            while True:
+                following = asyncio.ensure_future(anext(frames))
+                await asyncio.wait({following, breaking}, return_when="FIRST_COMPLETED")
+                if breaking.done():
+                    following.cancel()
+                    await asyncio.wait({following})
+                    raise RuntimeError("broken")
+                yield following.result()
+        except StopAsyncIteration:
+            return
+        finally:
+            breaking.cancel()
+            await frames.aclose()
+
+    async def _watched(self, messages):
+        async for message in messages:
+            if message.HasField("open"):
+                self.alone.append(message.open.isolated)
+            yield message
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("at", [1, 200, 400])
+async def test_one_is_found_wherever_it_stands(serve, plan, connect, at, ordered):
+    items = numbered(400)
+    service = Breaking(plan, b"%d" % at)
+    async with connect(await serve(service), retry=QUICK) as client:
+        stream = client.stream(items, ordered=ordered, return_exceptions=True)
+        results = await collect(stream)
+    (blamed,) = failures(results)
+    assert (blamed.number, blamed.kind, blamed.input) == (at, POISON, b"%d" % at)
+    assert "3 times in a row" in str(blamed)
+    if ordered:
+        assert results.index(blamed) == at - 1
+        assert outputs(results) == items[: at - 1] + items[at:]
+    else:
+        assert sorted(outputs(results)) == sorted(items[: at - 1] + items[at:])
+    # Two to suspect it, three to blame it: what docs/protocol.md says that one costs.
+    assert service.breaks == 5
+    assert stream.statistics().isolated > 0
+
+
+async def test_several_are_found_one_after_the_other(serve, plan, connect):
+    items = numbered(300)
+    service = Breaking(plan, b"3", b"4", b"150", b"300")
+    async with connect(await serve(service), retry=QUICK) as client:
+        results = await collect(client.stream(items, return_exceptions=True))
+    assert [(f.number, f.kind) for f in failures(results)] == [
+        (number, POISON) for number in (3, 4, 150, 300)
+    ]
+    assert len(outputs(results)) == 296
+    assert service.breaks <= 6 * 4
+
+
+async def test_by_default_it_is_raised_in_its_place(serve, plan, connect):
+    items = numbered(100)
+    async with connect(await serve(Breaking(plan, b"50")), retry=QUICK) as client:
+        seen = []
+        with pytest.raises(ItemError, match="alone") as caught:
+            async for output in client.stream(items):
+                seen.append(output)
+    assert seen == items[:49]
+    assert caught.value.kind is POISON
+
+
+async def test_a_narrow_window_is_no_obstacle(serve, plan, connect):
+    items = numbered(60)
+    flow = FlowControl(window_items=2, output_items=1)
+    async with connect(await serve(Breaking(plan, b"30")), retry=QUICK, flow=flow) as client:
+        results = await collect(client.stream(items, return_exceptions=True))
+    assert [f.number for f in failures(results)] == [30]
+    assert outputs(results) == items[:29] + items[30:]
+
+
+async def test_parameters_go_with_what_is_tried_alone(serve, plan, connect):
+    """A fault of that stream strikes there, too."""
+    service = Breaking(plan, b"7")
+    plan.add(Fault(FaultKind.RAISE, 1, stream="mine"))
+    async with connect(await serve(service), retry=QUICK) as client:
+        stream = client.stream(
+            numbered(20), return_exceptions=True, parameters={"fault-key": "mine"}
+        )
+        results = await collect(stream)
+    assert plan.fired
+    assert {f.number for f in failures(results)} >= {7}
+
+
+async def test_where_nothing_is_answered_the_server_is_to_blame(serve, plan, connect):
+    items = numbered(5)
+    retry = RetryPolicy(initial=0.001, maximum=0.002, attempts=6)
+    async with connect(await serve(Breaking(plan, *items)), retry=retry) as client:
+        stream = client.stream(items, return_exceptions=True)
+        with pytest.raises(RetriesExhaustedError) as caught:
+            await collect(stream)
+    assert caught.value.delivered.accepted == 5
+    assert caught.value.delivered.answered == 0
+
+
+async def test_a_stream_that_is_left_ends_what_is_tried_alone(serve, plan, connect):
+    service = Breaking(plan, b"1")
+    slow = RetryPolicy(initial=0.001, maximum=0.002, attempts=10_000)
+    async with connect(await serve(service), retry=slow) as client:
+        stream = client.stream([b"1"], return_exceptions=True)
+        waiting = asyncio.ensure_future(anext(stream))
+        async with asyncio.timeout(20):
+            while True not in service.alone:
+                await asyncio.sleep(0)
+        await stream.aclose()
+        waiting.cancel()
+        await asyncio.wait({waiting})
+
+
+@pytest.mark.parametrize("poison", [b"crash", b"corrupt", b"leave"])
+async def test_real_processes_that_die_of_it(connect, poison):
+    items = numbered(300)
+    items[149] = poison
+    retry = RetryPolicy(maximum=0.5, attempts=60, connect_attempts=60)
+    async with (
+        restarted_server(POISONED) as (target, lives),
+        connect(target, retry=retry) as client,
+    ):
+        results = await collect(client.stream(items, return_exceptions=True))
+        assert [(f.number, f.kind) for f in failures(results)] == [(150, POISON)]
+        assert outputs(results) == items[:149] + items[150:]
+        assert len([life for life in lives if life.returncode is not None]) <= 6
+
+
+async def test_a_process_that_freezes_on_it(connect):
+    """It neither answers nor dies: only the heartbeats that are missing tell."""
+    items = numbered(50)
+    items[24] = b"freeze"
+    options = {
+        "retry": RetryPolicy(maximum=0.2, open_timeout=0.5, attempts=200, connect_attempts=60),
+        "watchdog": Watchdog(heartbeat_interval=0.3),
+    }
+    async with (
+        restarted_server(POISONED) as (target, _),
+        connect(target, **options) as client,
+    ):
+        results = await collect(client.stream(items, return_exceptions=True))
+        assert [(f.number, f.kind) for f in failures(results)] == [(25, POISON)]
+        assert outputs(results) == items[:24] + items[25:]
