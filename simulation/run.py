@@ -1,0 +1,217 @@
+"""One run: from a seed to an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from servestream_client.client import StreamClient
+from servestream_client.codecs import BytesCodec
+from servestream_client.server.runner import OPEN_SECONDS
+from simulation.check import (
+    check_calls,
+    check_predicts,
+    check_services,
+    check_stream,
+    final_leftovers,
+    leftovers,
+)
+from simulation.loop import Deadlock, Overdue, VirtualLoop, isolated
+from simulation.network import SimulatedNetwork
+from simulation.schedule import Scenario, draw_scenario
+from simulation.service import SimulatedCodec, SimulatedService
+from simulation.trace import Trace
+from simulation.workload import PredictRecord, StreamRecord, consume, predict_all
+
+__all__ = ["Outcome", "simulate"]
+
+VIRTUAL_LIMIT = 600.0
+"""Seconds in which everything must have ended. Faults stop after 20, and the slowest of what is
+asked for takes less than 200."""
+
+MOST_CALLBACKS = 2_000_000
+
+_MISSED_HEARTBEATS = 4
+
+_ENDING_SECONDS = 30.0
+"""For servers to find out that everybody has gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        seed: of the run.
+        digest: of its trace; equal seeds have equal digests.
+        faults: how many struck, by kind and by the state of the client's attempt.
+        items: answers that callers got.
+        attempts: calls that were made.
+        seconds: virtual ones.
+        callbacks: of the event loop.
+        violations: promises that were broken.
+        trace: what happened.
+    """
+
+    seed: int
+    digest: str
+    faults: Mapping[tuple[str, str], int]
+    items: int
+    attempts: int
+    seconds: float
+    callbacks: int
+    violations: Sequence[str]
+    trace: Trace = field(repr=False)
+
+
+class _Run:
+    """The parts of a run."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        seed = scenario.seed
+        self.scenario = scenario
+        self.loop = VirtualLoop(
+            _rng(seed, "loop"),
+            disorder=scenario.disorder,
+            cost=scenario.cost,
+            limit=VIRTUAL_LIMIT,
+            most_callbacks=MOST_CALLBACKS,
+        )
+        self.trace = Trace(self.loop.time)
+        self.violations: list[str] = []
+        window = scenario.flow.window_items
+        self.streams = [StreamRecord(plan, window) for plan in scenario.streams]
+        self.predicts = PredictRecord(scenario.predicts)
+        codec = SimulatedCodec() if scenario.own_codec else BytesCodec()
+        service_rng = _rng(seed, "service")
+        self.network = SimulatedNetwork(
+            self.loop,
+            _rng(seed, "network"),
+            scenario.weather,
+            faults=scenario.faults,
+            kind=scenario.service.kind,
+            make_service=lambda admission: SimulatedService(
+                scenario.service, scenario.items, codec, service_rng, admission
+            ),
+            trace=self.trace,
+        )
+        self.codec = codec
+
+    async def main(self) -> None:
+        """All users at once, then the end of everything, and what is to be seen then."""
+        client = StreamClient(
+            "simulation",
+            codec=self.codec,
+            flow=self.scenario.flow,
+            retry=self.scenario.retry,
+            predict_streams=self.scenario.predict_streams,
+            watchdog=self.scenario.watchdog,
+        )
+        self.network.serve(client)
+        users = self._users(client)
+        if self.scenario.closes is not None:
+            await asyncio.wait(users, timeout=self.scenario.closes)
+            await client.aclose()
+            self.violations += leftovers(self.loop, self.network)
+        for user in users:
+            await user
+        await client.aclose()
+        self.violations += leftovers(self.loop, self.network)
+        self.violations += await self._deaf_servers()
+        await self.network.aclose()
+        await asyncio.sleep(_ENDING_SECONDS)
+        self.violations += final_leftovers(self.loop)
+
+    async def _deaf_servers(self) -> list[str]:
+        """Servers that never heard of their client's leaving must find it out by themselves."""
+        interval = self.scenario.watchdog.heartbeat_interval
+        if interval is None:
+            return []
+        await asyncio.sleep(_MISSED_HEARTBEATS * interval + OPEN_SECONDS + _ENDING_SECONDS)
+        return [f"{call} is still served" for call in self.network.served_calls]
+
+    def _users(self, client: StreamClient[bytes, bytes]) -> list[asyncio.Task[None]]:
+        seed, loop = self.scenario.seed, self.loop
+        users = [
+            loop.create_task(
+                consume(client, record, _rng(seed, f"user {record.plan.items.key}")),
+                name=f"sim user {record.plan.items.key}",
+            )
+            for record in self.streams
+        ]
+        if self.scenario.predicts.items.count:
+            predicting = predict_all(client, self.predicts, _rng(seed, "callers"))
+            users.append(loop.create_task(predicting, name="sim predictions"))
+        return users
+
+    def check(self) -> None:
+        """Look at what everybody has got."""
+        scenario, network = self.scenario, self.network
+        for record in self.streams:
+            self.violations += check_stream(record, scenario, network)
+        self.violations += check_predicts(self.predicts, scenario, network)
+        self.violations += check_calls(network)
+        self.violations += check_services(network, scenario.service.concurrency)
+        self.violations += self.loop.problems
+
+    def outcome(self) -> Outcome:
+        answers = sum(len(record.got) for record in self.streams) + len(self.predicts.results)
+        return Outcome(
+            seed=self.scenario.seed,
+            digest=self.trace.digest,
+            faults=dict(self.network.faults),
+            items=answers,
+            attempts=len(self.network.calls),
+            seconds=self.loop.time(),
+            callbacks=self.loop.callbacks,
+            violations=tuple(self.violations),
+            trace=self.trace,
+        )
+
+
+def simulate(seed: int) -> Outcome:
+    """Play the scenario of a seed."""
+    collecting = gc.isenabled()
+    gc.disable()  # when it comes, and what it finds, is no function of a seed
+    try:
+        with _quiet():
+            return _play(draw_scenario(seed))
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _play(scenario: Scenario) -> Outcome:
+    run = _Run(scenario)
+    try:
+        with isolated(run.loop, _rng(scenario.seed, "process")):
+            run.loop.run_until_complete(run.main())
+            run.check()
+    except (Deadlock, Overdue) as stuck:
+        run.violations.append(f"{type(stuck).__name__}: {stuck}")
+        run.check()
+    except Exception as error:
+        run.violations.append(f"the simulation itself failed: {error!r}")
+    finally:
+        run.loop.close()
+    return run.outcome()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the package's log to itself: what goes wrong by plan is no news."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _rng(seed: int, what: str) -> random.Random:
+    return random.Random(f"{what} {seed}")

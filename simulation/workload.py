@@ -1,0 +1,227 @@
+"""What users do with a client in a run, and what they note about it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from servestream_client import (
+    ClientClosedError,
+    ItemError,
+    PredictionStream,
+    StreamClient,
+    StreamError,
+)
+from simulation.schedule import RAISING, Consumption, InputStyle, PredictPlan, StreamPlan
+
+__all__ = ["InputsFailed", "PredictRecord", "StreamRecord", "consume", "predict_all"]
+
+
+class InputsFailed(Exception):  # noqa: N818 — the user's own
+    """What a user's inputs raise."""
+
+
+@dataclass(slots=True)
+class StreamRecord:
+    """What the user of one stream saw.
+
+    Attributes:
+        plan: what was to be done.
+        window: places in the client's window.
+        pulled: inputs that were pulled from it.
+        got: outputs and item errors, in order.
+        left: whether the user went away early.
+        complete: whether the iterator ended in good order.
+        error: what it raised instead.
+        open_inputs: whether the inputs' generator is open.
+        stream_id: of the stream.
+        violations: promises that were broken on the way.
+    """
+
+    plan: StreamPlan
+    window: int
+    pulled: int = 0
+    got: list[object] = field(default_factory=list)
+    left: bool = False
+    complete: bool = False
+    error: BaseException | None = None
+    open_inputs: bool = False
+    stream_id: bytes = b""
+    violations: list[str] = field(default_factory=list)
+
+    def pull(self) -> None:
+        """An input is taken from the user."""
+        self.pulled += 1
+        # An item error that is about to be raised has given its place up already.
+        raising = 0 if self.plan.return_exceptions else 1
+        if self.pulled - len(self.got) > self.window + raising:
+            self.violations.append(
+                f"{self.pulled} inputs pulled and {len(self.got)} answers taken, in a window of"
+                f" {self.window}"
+            )
+
+
+@dataclass(slots=True)
+class PredictRecord:
+    """What the callers of `predict` saw.
+
+    Attributes:
+        plan: what was to be done.
+        results: outputs or errors, by number.
+        gave_up: numbers that were cancelled, or had a timeout.
+    """
+
+    plan: PredictPlan
+    results: dict[int, object] = field(default_factory=dict)
+    gave_up: set[int] = field(default_factory=set)
+
+
+async def consume(
+    client: StreamClient[bytes, bytes], record: StreamRecord, rng: random.Random
+) -> None:
+    """Iterate a stream as its plan says."""
+    plan = record.plan
+    await asyncio.sleep(plan.starts)
+    if plan.consumption is not Consumption.CANCELLED:
+        await _settled(client, record, rng)
+        return
+    task = asyncio.get_running_loop().create_task(
+        _settled(client, record, rng), name=f"sim consumer {plan.items.key}"
+    )
+    await asyncio.wait({task}, timeout=plan.point * 0.02)
+    if task.cancel():
+        record.left = True
+        await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()
+
+
+async def _settled(
+    client: StreamClient[bytes, bytes], record: StreamRecord, rng: random.Random
+) -> None:
+    """Iterate, and note how it ends."""
+    try:
+        await _iterate(client, record, rng)
+    except (StreamError, ItemError, ClientClosedError, InputsFailed) as error:
+        record.error = error
+
+
+async def _iterate(
+    client: StreamClient[bytes, bytes], record: StreamRecord, rng: random.Random
+) -> None:
+    plan = record.plan
+    stream = client.stream(
+        _inputs(record, rng),  # type: ignore[arg-type]  # some are no bytes, which is the point
+        ordered=plan.ordered,
+        return_exceptions=plan.return_exceptions,
+        timeout=plan.timeout,
+        parameters={"fault-key": str(plan.items.key)},
+    )
+    record.stream_id = stream._driver.session.stream_id
+    if plan.consumption is Consumption.CLOSES:
+        async with stream:
+            await _take(stream, record, rng)
+        return
+    await _take(stream, record, rng)
+
+
+async def _take(
+    stream: PredictionStream[bytes | ItemError], record: StreamRecord, rng: random.Random
+) -> None:
+    plan = record.plan
+    leaves = plan.consumption in (Consumption.BREAKS, Consumption.CLOSES)
+    if leaves and plan.point == 0:
+        record.left = True
+        return
+    async for output in stream:
+        record.got.append(output)
+        count = len(record.got)
+        if leaves and count == plan.point:
+            record.left = True
+            return
+        if plan.consumption is Consumption.SLOW:
+            await asyncio.sleep(plan.pause * rng.random())
+        elif plan.consumption is Consumption.PAUSES and count == plan.point:
+            await asyncio.sleep(plan.pause * 100)
+    record.complete = True
+
+
+def _inputs(record: StreamRecord, rng: random.Random) -> Iterable[object] | AsyncIterable[object]:
+    style = record.plan.inputs
+    if style is InputStyle.LIST:
+        items = record.plan.items
+        return [items.item(number) for number in range(1, items.count + 1)]
+    if style in (InputStyle.GENERATOR, InputStyle.RAISES):
+        return _generated(record)
+    return _generated_slowly(record, rng)
+
+
+def _generated(record: StreamRecord) -> Iterator[object]:
+    items = record.plan.items
+    record.open_inputs = True
+    try:
+        for number in range(1, items.count + 1):
+            record.pull()
+            yield items.item(number)
+        if record.plan.inputs in RAISING:
+            raise InputsFailed
+    finally:
+        record.open_inputs = False
+
+
+async def _generated_slowly(record: StreamRecord, rng: random.Random) -> AsyncIterator[object]:
+    items = record.plan.items
+    slow = record.plan.inputs is InputStyle.ASYNC_SLOW
+    record.open_inputs = True
+    try:
+        for number in range(1, items.count + 1):
+            if slow and rng.random() < 0.2:
+                await asyncio.sleep(rng.random() * 0.1)
+            record.pull()
+            yield items.item(number)
+        if record.plan.inputs in RAISING:
+            raise InputsFailed
+    finally:
+        record.open_inputs = False
+
+
+async def predict_all(
+    client: StreamClient[bytes, bytes], record: PredictRecord, rng: random.Random
+) -> None:
+    """Make the planned calls, so many at a time."""
+    numbers = iter(range(1, record.plan.items.count + 1))
+
+    async def caller() -> None:
+        for number in numbers:
+            await _predict(client, record, number, rng)
+
+    loop = asyncio.get_running_loop()
+    callers = [
+        loop.create_task(caller(), name=f"sim caller {index}")
+        for index in range(min(record.plan.at_once, record.plan.items.count))
+    ]
+    for each in callers:
+        await each
+
+
+async def _predict(
+    client: StreamClient[bytes, bytes], record: PredictRecord, number: int, rng: random.Random
+) -> None:
+    item = record.plan.items.item(number)
+    timeout: float | None = None
+    if rng.random() < record.plan.impatient:
+        record.gave_up.add(number)
+        timeout = rng.random() * 0.5 + 0.001
+    try:
+        if timeout is not None and rng.random() < 0.5:
+            async with asyncio.timeout(timeout):  # cancels the call
+                result: object = await client.predict(item)  # type: ignore[arg-type]
+        else:
+            result = await client.predict(item, timeout=timeout)  # type: ignore[arg-type]
+    except (StreamError, ItemError, ClientClosedError, TimeoutError) as error:
+        result = error
+    if number in record.results:
+        raise RuntimeError(f"call {number} returned twice")
+    record.results[number] = result

@@ -1,0 +1,179 @@
+"""Runs of the simulation: they keep the promises, they replay, and the checker can fail."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.credit import CreditGrant
+from servestream_client.session import driver, pump, retry
+from servestream_client.session.stream import StreamBase
+from simulation.__main__ import main
+from simulation.run import Outcome, simulate
+
+ROOT = Path(__file__).parents[2]
+
+SEEDS = range(200)
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def first_violation(most: int = 300) -> Outcome:
+    """The first run that breaks a promise."""
+    for seed in range(most):
+        outcome = simulate(seed)
+        if outcome.violations:
+            return outcome
+    pytest.fail(f"{most} seeds found nothing wrong")
+
+
+def test_the_promises_hold():
+    broken = {
+        outcome.seed: outcome.violations for outcome in map(simulate, SEEDS) if outcome.violations
+    }
+    assert broken == {}
+
+
+def digests(hash_seed: str) -> list[str]:
+    """Of some runs, in a process of their own."""
+    code = (
+        "import json; from simulation.run import simulate;"
+        "print(json.dumps([simulate(seed).digest for seed in range(100, 130)]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_a_seed_replays_in_another_process():
+    assert digests("1") == digests("4711")
+
+
+def test_a_seed_replays_in_this_process():
+    assert simulate(17).digest == simulate(17).digest
+    assert simulate(17).digest != simulate(18).digest
+
+
+# ---------------------------------------------------------------- planted bugs
+
+
+def test_duplicates_that_are_not_dropped_are_found(monkeypatch):
+    monkeypatch.setattr(ClientSession, "_all_new", lambda *_: True)
+    monkeypatch.setattr(ClientSession, "_answerable", lambda *_: True)
+    assert first_violation()
+
+
+def test_gaps_that_are_ignored_are_found(monkeypatch):
+    honest = ClientSession.begin
+
+    def forgetful(self, **known):
+        number = honest(self, **known)
+        if number > 1 and self._attempt.unsent:
+            self._attempt.unsent.take(1)
+        return number
+
+    monkeypatch.setattr(ClientSession, "begin", forgetful)
+    assert first_violation()
+
+
+def test_an_end_that_is_believed_too_early_is_found(monkeypatch):
+    monkeypatch.setattr(ClientSession, "complete", property(lambda self: self._finished))
+    assert first_violation()
+
+
+def test_an_iterator_that_hides_its_failure_is_found(monkeypatch):
+    def silent(_self, _error):
+        raise StopAsyncIteration
+
+    monkeypatch.setattr(StreamBase, "_conclude", silent)
+    assert first_violation()
+
+
+def test_pulling_beyond_the_window_is_found(monkeypatch):
+    monkeypatch.setattr(ClientSession, "has_place", property(lambda _: True))
+    monkeypatch.setattr(ClientSession, "room", property(lambda _: (100, 10**9)))
+    monkeypatch.setattr(ClientSession, "fits", lambda *_: True)
+    assert any("window" in text for text in first_violation().violations)
+
+
+def test_credit_beyond_the_budget_is_found(monkeypatch):
+    honest = CreditGrant.__init__
+
+    def generous(self, budget):
+        honest(self, type(budget)(budget.outputs + 1000, budget.bytes + 10**6))
+
+    monkeypatch.setattr(CreditGrant, "__init__", generous)
+    assert any("held" in text for text in first_violation().violations)
+
+
+def test_attempts_without_a_reason_are_found(monkeypatch):
+    honest = driver._Exchange._limit_the_rest
+
+    def hasty(self):
+        honest(self)
+        if self._session.counters.attempts == 1 and self._session.counters.received > 3:
+            self._scope.cancel()
+
+    monkeypatch.setattr(driver._Exchange, "_limit_the_rest", hasty)
+    assert any("none of them broken" in text for text in first_violation().violations)
+
+
+def test_giving_up_too_early_is_found(monkeypatch):
+    honest = retry.stop_after_attempt
+    monkeypatch.setattr(retry, "stop_after_attempt", lambda _: honest(2))
+    assert any("could go on" in text for text in first_violation().violations)
+
+
+def test_inputs_that_are_not_closed_are_found(monkeypatch):
+    async def nothing(_self):
+        pass
+
+    monkeypatch.setattr(pump.InputPump, "aclose", nothing)
+    assert first_violation()
+
+
+def test_a_lost_wakeup_is_found(monkeypatch):
+    monkeypatch.setattr(driver.StreamDriver, "taken", lambda _: None)
+    assert any("Deadlock" in text for text in first_violation().violations)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_command_sums_up(tmp_path, capsys):
+    path = tmp_path / "sums.json"
+    assert main(["--seeds", "5", "--jobs", "1", "--json", str(path)]) == 0
+    assert "5 seeds, none failed" in capsys.readouterr().out
+    sums = json.loads(path.read_text())
+    assert sums["seeds"] == 5
+    assert sums["violations"] == {}
+
+
+def test_the_command_uses_several_processes(capsys):
+    assert main(["--seeds", "20", "--jobs", "2"]) == 0
+    assert "20 seeds, none failed" in capsys.readouterr().out
+
+
+def test_the_command_replays_a_seed(capsys):
+    assert main(["--seed", "3", "--trace"]) == 0
+    shown = capsys.readouterr().out
+    assert simulate(3).digest in shown
+    assert "client sends" in shown
+
+
+def test_the_command_says_how_to_replay_what_failed(monkeypatch, capsys):
+    monkeypatch.setattr(driver.StreamDriver, "taken", lambda _: None)
+    assert main(["--seeds", "50", "--jobs", "1"]) == 1
+    shown = capsys.readouterr().out
+    assert "Deadlock" in shown
+    assert "replay: python -m simulation --seed" in shown
