@@ -6,6 +6,11 @@ INGRESS ?= proxy
 RUNS ?= 20
 # Options of `make bench`, e.g. BENCH="--quick --modes plain".
 BENCH ?=
+# Seeds of `make simulate`, and its other options.
+SEEDS ?= 10000
+SIMULATE ?=
+# Options of `make chaos` and `make chaos-nodes`, e.g. CHAOS="--ingress both --seconds 600".
+CHAOS ?=
 # Options of `make planted-bugs`, e.g. BUGS="--only credit --jobs 4".
 BUGS ?=
 
@@ -18,7 +23,7 @@ READY = $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick test-ray test-protobufs check format protos docs lock serve \
-	kill-runs planted-bugs bench build clean
+	kill-runs planted-bugs simulate chaos chaos-nodes bench build clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -89,6 +94,15 @@ kill-runs: $(READY)  ## RUNS streams of 2,000 inputs, replicas killed at random 
 
 planted-bugs: $(READY)  ## Break the code, one bug at a time, and see the tests catch it; BUGS="--only credit"
 	@$(BIN)/python scripts/planted_bugs.py $(BUGS)
+
+simulate: $(READY)  ## SEEDS runs of the whole client and server in virtual time; SIMULATE="--help"
+	@$(BIN)/python -m simulation --seeds $(SEEDS) $(SIMULATE)
+
+chaos: $(READY)  ## Load on a real Ray Serve while its processes are killed and stopped; CHAOS="--help"
+	@$(BIN)/python -m chaos $(CHAOS)
+
+chaos-nodes: $(READY)  ## The same on two nodes in network namespaces, which need root
+	@$(BIN)/python -m chaos.nodes $(CHAOS)
 
 bench: $(READY)  ## Measure against a raw gRPC stub; BENCH="--help" lists the options
 	@$(BIN)/python -m benchmarks $(BENCH)

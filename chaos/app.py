@@ -1,0 +1,64 @@
+"""The application under fire. It knows nothing of faults.
+
+Imported in Ray's processes only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ray import serve
+from ray.serve import Application
+
+from chaos.items import answer
+from servestream_client.server import StreamService
+
+__all__ = ["Checked", "build", "chaos"]
+
+
+class Checked(StreamService[bytes, bytes]):
+    """Says of each input which it was, what was in it, and who answers.
+
+    Args:
+        version: of the code: another one makes Serve replace the replicas.
+    """
+
+    def __init__(self, version: int) -> None:
+        self._version = version
+        self.code_version = str(version)  # type: ignore[misc]  # it is this replica's for good
+
+    async def predict(self, item: bytes) -> bytes:
+        return answer(item, self._version)
+
+
+def build(
+    version: int,
+    replicas: int,
+    *,
+    per_node: int | None = None,
+    resources: Mapping[str, float] | None = None,
+) -> Application:
+    """The application.
+
+    Args:
+        version: of its code.
+        replicas: how many.
+        per_node: at most so many on a node.
+        resources: that a replica needs of its node, which is how it is put there.
+    """
+    deployment = serve.deployment(
+        num_replicas=replicas,
+        max_replicas_per_node=per_node,  # type: ignore[arg-type]  # None is the default
+        # Each stream counts; Serve's default of 5 would leave the others waiting.
+        max_ongoing_requests=1000,
+        graceful_shutdown_timeout_s=2,
+        graceful_shutdown_wait_loop_s=0.2,
+        health_check_period_s=1,
+        ray_actor_options={"num_cpus": 0.1, "resources": dict(resources or {})},
+    )
+    return deployment(Checked).bind(version)
+
+
+def chaos(*, replicas: int) -> Application:
+    """Its first version, as `ServeFixture` deploys it."""
+    return build(1, replicas)
