@@ -12,7 +12,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import anyio
@@ -32,6 +32,7 @@ from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import Limits
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.states import ClientState
+from servestream_client.session.gate import Gate, Passage, SharedFailure
 from servestream_client.session.pump import InputPump
 from servestream_client.session.retry import CALM_SECONDS, AttemptFailed, retrying
 from servestream_client.signals import Signal
@@ -60,12 +61,14 @@ class Target:
             that will pass.
         limits: what it allowed when it last did; None: the next open travels alone.
         answered: how many inputs it has answered.
+        gate: what all attempts pass.
     """
 
     name: str
     known: bool = False
     limits: Limits | None = None
     answered: int = 0
+    gate: Gate = field(default_factory=Gate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,8 @@ class StreamDriver:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._alone = False  # the next open carries no inputs, since the last was not welcomed
+        self._passage: Passage | None = None  # of an attempt that nobody has answered yet
+        self._fruitless = False  # the last attempt made no progress
         self._welcomes = 0  # of the session's, as last looked at
         self._received = 0
 
@@ -342,10 +347,9 @@ class StreamDriver:
             if self.target.known
             else "it has never answered this client"
         )
-        return verdict.error(
-            f"{self.target.name}: gave up after attempt {self.session.counters.attempts}"
-            f" ({patience}): {verdict.reason}"
-        )
+        attempts = self.session.counters.attempts
+        after = f"after attempt {attempts}" if attempts else "while another stream tried for it"
+        return verdict.error(f"{self.target.name}: gave up {after} ({patience}): {verdict.reason}")
 
     async def _attempt(self) -> None:
         """One call. Returns if the stream is complete.
@@ -353,6 +357,10 @@ class StreamDriver:
         Raises:
             AttemptFailed: it is not.
         """
+        try:
+            self._passage = await self.target.gate.enter(self._retry, fruitless=self._fruitless)
+        except SharedFailure as shared:
+            raise AttemptFailed(shared.verdict, progressed=False) from None
         session = self.session
         link = self._transport.open()
         attempt = session.begin(
@@ -366,6 +374,7 @@ class StreamDriver:
             link=link,
             outbound=self._outbound,
             notify=self.notify,
+            answered=self._answered,
             changed=self._changed,
             open_timeout=self._retry.open_timeout,
             close_timeout=self._close_timeout,
@@ -375,6 +384,7 @@ class StreamDriver:
         try:
             await exchange.run()
             verdict = await self._verdict(exchange, link)
+            self._tell_gate(verdict, unanswered=exchange.unanswered)
             lasted = anyio.current_time() - begun
             progressed = session.progressed or (session.idle and lasted >= CALM_SECONDS)
             welcomed = session.counters.welcomes > welcomes
@@ -384,6 +394,9 @@ class StreamDriver:
             suspects = session.suspects if counted else ()
         finally:
             self._exchange = None
+            if self._passage is not None:
+                self.target.gate.left(self._passage)
+                self._passage = None
             if exchange.unanswered or exchange.silent:
                 link.avoid_connection()
             link.cancel()
@@ -397,7 +410,30 @@ class StreamDriver:
             self._on_break(broken)
         if session.complete:
             return
+        self._fruitless = not progressed
         raise AttemptFailed(verdict, progressed=progressed)
+
+    def _answered(self) -> None:
+        """The first frame of an attempt came."""
+        if self._passage is not None:
+            self.target.gate.answered(self._passage)
+            self._passage = None
+
+    def _tell_gate(self, verdict: Verdict | None, *, unanswered: bool) -> None:
+        """What the end of an attempt says of the target."""
+        gate, passage = self.target.gate, self._passage
+        unreachable = verdict is not None and verdict.unreachable
+        if passage is None:
+            if unreachable:
+                gate.broken()
+            return
+        self._passage = None
+        if verdict is not None and (unreachable or (unanswered and passage is not Passage.FREE)):
+            gate.failed(passage, verdict)
+        elif unanswered:
+            gate.left(passage)  # it may only be busy
+        else:
+            gate.answered(passage)
 
     def _changed(self) -> None:
         """A frame came in, or the exchange is about to wait for the end only."""
@@ -479,6 +515,7 @@ class _Exchange:
         link: Link,
         outbound: Signal,
         notify: Callable[[], None],
+        answered: Callable[[], None],
         changed: Callable[[], None],
         open_timeout: float,
         close_timeout: float,
@@ -495,6 +532,7 @@ class _Exchange:
         self._link = link
         self._outbound = outbound
         self._notify = notify
+        self._on_answer = answered
         self._changed = changed
         self._open_timeout = open_timeout
         self._close_timeout = close_timeout
@@ -556,6 +594,7 @@ class _Exchange:
                     continue  # on the way to the call's end
                 if not self._answered:
                     self._answered = True
+                    self._on_answer()
                     self._scope.deadline = math.inf
                 try:
                     session.receive(self._attempt, frame)

@@ -66,12 +66,14 @@ class Verdict:
         reason: what happened, for people.
         error: what to raise, now or once the retry policy is exhausted.
         retry_after: seconds that the server asked to wait; None: it did not.
+        unreachable: whether nobody is there who could answer.
     """
 
     decision: Decision
     reason: str
     error: type[StreamError] = RetriesExhaustedError
     retry_after: float | None = None
+    unreachable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +277,12 @@ def classify_status(status: LinkStatus, *, stranger: bool) -> Verdict:
             continue
         if row.details not in details or (row.strangers_only and not stranger):
             continue
-        return Verdict(row.decision, f"{row.meaning} ({status})", row.error)
+        return Verdict(
+            row.decision,
+            f"{row.meaning} ({status})",
+            row.error,
+            unreachable=row.code == "UNAVAILABLE",
+        )
     raise AssertionError("the last row matches everything")
 
 

@@ -1,0 +1,183 @@
+"""Who may try when nobody answers: in virtual time, with many streams at once."""
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+
+from servestream_client import RetryPolicy
+from servestream_client.session.gate import Gate, Passage, SharedFailure
+from servestream_client.transport.classify import Decision, Verdict
+from simulation.loop import VirtualLoop, isolated
+
+POLICY = RetryPolicy()
+DOWN = Verdict(Decision.RESUME, "nobody answers", unreachable=True)
+STREAMS = 500
+
+
+class Target:
+    """Answers, or does not. Streams come to it through a gate, until they are answered."""
+
+    def __init__(self, *, down_for: float) -> None:
+        self.gate = Gate()
+        self.down_for = down_for
+        self.calls: list[tuple[float, Passage]] = []
+        self.under_way = 0
+        self.most_under_way: list[int] = []
+        self.shared: Counter[Verdict] = Counter()
+
+    async def attempt(self, *, fruitless: bool) -> bool:
+        passage = await self.gate.enter(POLICY, fruitless=fruitless)
+        now = asyncio.get_running_loop().time()
+        self.calls.append((now, passage))
+        self.under_way += 1
+        self.most_under_way.append(self.under_way)
+        await asyncio.sleep(0.01)
+        self.under_way -= 1
+        if now < self.down_for:
+            self.gate.failed(passage, DOWN)
+            return False
+        self.gate.answered(passage)
+        return True
+
+    async def stream(self) -> None:
+        fruitless = False
+        while True:
+            try:
+                if await self.attempt(fruitless=fruitless):
+                    return
+            except SharedFailure as shared:
+                self.shared[shared.verdict] += 1
+            fruitless = True
+            await asyncio.sleep(random.random() * 5)
+
+
+def in_virtual_time(coroutine) -> None:
+    rng = random.Random(1)
+    loop = VirtualLoop(rng)
+    try:
+        with isolated(loop, rng):
+            loop.run_until_complete(asyncio.wait_for(coroutine, 10_000))
+    finally:
+        loop.close()
+
+
+def test_streams_pass_freely_where_nothing_speaks_against_it():
+    target = Target(down_for=0)
+
+    async def main():
+        await asyncio.gather(*(target.stream() for _ in range(STREAMS)))
+
+    in_virtual_time(main())
+    assert Counter(passage for _, passage in target.calls) == {Passage.FREE: STREAMS}
+    assert {when for when, _ in target.calls} == {0.0}
+
+
+@pytest.mark.parametrize("seconds", [0.5, 10, 60])
+def test_an_outage_costs_one_probe_now_and_then_and_each_stream_comes_back_once(seconds):
+    target = Target(down_for=seconds)
+
+    async def main():
+        target.gate.broken()
+        await asyncio.gather(*(target.stream() for _ in range(STREAMS)))
+
+    in_virtual_time(main())
+    passages = Counter(passage for _, passage in target.calls)
+    assert passages[Passage.RELEASED] + passages[Passage.FREE] == STREAMS - 1
+    # Waits between probes are drawn from 0 to 0.1, 0.2, 0.4, ... 5 s.
+    assert 1 <= passages[Passage.PROBE] <= 12 + seconds
+    assert target.under_way == 0
+    assert set(target.shared) == {DOWN}
+
+
+def test_after_an_outage_streams_come_back_in_growing_numbers():
+    target = Target(down_for=0)
+
+    async def main():
+        target.gate.broken()
+        await asyncio.gather(*(target.stream() for _ in range(64)))
+
+    in_virtual_time(main())
+    released = target.most_under_way[-63:]
+    assert released[0] == 1
+    assert max(released[:7]) <= 4
+    assert max(released) > 8
+
+
+def test_a_target_that_goes_again_while_streams_come_back_closes_the_gate():
+    target = Target(down_for=0)
+    gate = target.gate
+
+    async def main():
+        gate.broken()
+        probe = await gate.enter(POLICY, fruitless=False)
+        waiting = [asyncio.ensure_future(gate.enter(POLICY, fruitless=False)) for _ in range(9)]
+        await asyncio.sleep(0)
+        gate.answered(probe)
+        await asyncio.sleep(0.001)
+        (first,) = [each for each in waiting if each.done()]
+        waiting.remove(first)
+        gate.failed(first.result(), DOWN)
+        await asyncio.sleep(0.001)
+        passages = [each.result() for each in waiting if each.done()]
+        assert passages == [Passage.PROBE]
+        for each in waiting:
+            each.cancel()
+
+    in_virtual_time(main())
+
+
+@pytest.mark.parametrize("when", ["while it waits to probe", "while it probes"])
+def test_a_stream_that_leaves_hands_on_what_it_was_doing(when):
+    gate = Gate()
+
+    async def main():
+        gate.broken()
+        first = asyncio.ensure_future(gate.enter(POLICY, fruitless=False))
+        await asyncio.sleep(0 if when == "while it waits to probe" else 0.001)
+        second = asyncio.ensure_future(gate.enter(POLICY, fruitless=False))
+        await asyncio.sleep(0.001)
+        if first.done():
+            assert first.result() is Passage.PROBE
+            gate.left(Passage.PROBE)
+        else:
+            first.cancel()
+        assert await second is Passage.PROBE
+
+    in_virtual_time(main())
+
+
+def test_a_stream_that_leaves_the_queue_takes_nobodys_turn():
+    gate = Gate()
+
+    async def main():
+        gate.broken()
+        probe = await gate.enter(POLICY, fruitless=False)
+        waiting = [asyncio.ensure_future(gate.enter(POLICY, fruitless=False)) for _ in range(5)]
+        await asyncio.sleep(0)
+        gate.answered(probe)
+        await asyncio.sleep(0)
+        waiting[2].cancel()
+        del waiting[2]
+        for each in asyncio.as_completed(waiting):
+            gate.answered(await each)
+
+    in_virtual_time(main())
+
+
+def test_fruitless_attempts_take_tokens_that_time_gives_back():
+    gate = Gate()
+    passed: list[float] = []
+
+    async def one():
+        gate.answered(await gate.enter(POLICY, fruitless=True))
+        passed.append(asyncio.get_running_loop().time())
+
+    async def main():
+        await asyncio.gather(*(one() for _ in range(150)))
+
+    in_virtual_time(main())
+    at_once = [when for when in passed if when == 0]
+    assert 40 <= len(at_once) <= 60
+    assert 9 <= max(passed) <= 11  # a hundred at ten a second
