@@ -51,9 +51,10 @@ def build(
         max_replicas_per_node=per_node,  # type: ignore[arg-type]  # None is the default
         # Each stream counts; Serve's default of 5 would leave the others waiting.
         max_ongoing_requests=1000,
-        graceful_shutdown_timeout_s=2,
+        # Time for streams to move before a replica is stopped, and checks that tell them soon.
+        graceful_shutdown_timeout_s=6,
         graceful_shutdown_wait_loop_s=0.2,
-        health_check_period_s=1,
+        health_check_period_s=0.5,
         ray_actor_options={"num_cpus": 0.1, "resources": dict(resources or {})},
     )
     return deployment(Checked).bind(version)

@@ -43,6 +43,9 @@ class RetryPolicy:
         maximum: seconds; the widest range.
         open_timeout: seconds that a server may take to answer the opening of an attempt. Ray
             Serve lets a stream wait silently while its replicas are full.
+        max_attempt_age: seconds after which an attempt takes leave of its replica in good order
+            and another one begins, so that long streams reach new replicas; a fifth more or less,
+            by chance. None: it stays as long as it can.
     """
 
     attempts: int = 30
@@ -51,6 +54,7 @@ class RetryPolicy:
     initial: float = 0.1
     maximum: float = 5.0
     open_timeout: float = 15.0
+    max_attempt_age: float | None = None
 
     def __post_init__(self) -> None:
         _require(self.attempts >= 1, "RetryPolicy.attempts must be at least 1")
@@ -64,6 +68,10 @@ class RetryPolicy:
             "RetryPolicy: 0 < initial <= maximum must hold",
         )
         _require(self.open_timeout > 0, "RetryPolicy.open_timeout must be positive")
+        _require(
+            self.max_attempt_age is None or self.max_attempt_age > 0,
+            "RetryPolicy.max_attempt_age must be positive, or None",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

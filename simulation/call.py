@@ -40,6 +40,7 @@ class Replica(Protocol):
     name: str
     kit: Kit
     calls: dict[SimulatedCall, None]
+    leaving: bool
 
 
 class _Leaving:
@@ -191,6 +192,7 @@ class SimulatedCall:
 
     def reach(self, replica: Replica) -> None:
         """A replica takes the call."""
+        self.broken |= replica.leaving  # it will be refused
         if self.status_seen is not None and not self._reached:
             return  # the client has left before
         self._network.trace.note(self.name, f"reaches {replica.name}")

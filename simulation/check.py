@@ -238,8 +238,12 @@ def _wrong_call(
         yield from wrong_output(items, number, result)
 
 
-def check_calls(network: SimulatedNetwork) -> list[str]:
-    """Bounded retry: an attempt follows upon one that a fault has struck, and upon no other."""
+def check_calls(network: SimulatedNetwork, scenario: Scenario) -> list[str]:
+    """Bounded retry: an attempt follows upon one that a fault has struck, and upon no other, unless
+    attempts leave for their age.
+    """
+    if scenario.retry.max_attempt_age is not None:
+        return network.violations
     sound: Counter[bytes] = Counter(
         call.stream_id for call in network.calls if call.stream_id and not call.broken
     )

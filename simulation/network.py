@@ -72,10 +72,7 @@ class SimulatedReplica:
         for call in self.calls:
             network.note_fault(NetworkFaultKind.DRAIN, call)
             call.broken = True
-        for runner in list(self.kit._residents._runners.values()):
-            if not runner.session.over:
-                runner.session.drain(int(grace * 1000))
-                runner.answered()
+        self.kit.drain(grace)
         network.later(grace + 1.0, lambda: self.crash(0.1) if self._lives == life else None)
 
     def crash(self, seconds: float) -> None:

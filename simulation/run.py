@@ -155,7 +155,7 @@ class _Run:
         for record in self.streams:
             self.violations += check_stream(record, scenario, network)
         self.violations += check_predicts(self.predicts, scenario, network)
-        self.violations += check_calls(network)
+        self.violations += check_calls(network, scenario)
         self.violations += check_services(network, scenario.service.concurrency)
         self.violations += self.loop.problems
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from servestream_client.config import FlowControl, RetryPolicy, Watchdog
 from servestream_client.protocol.frames import HandlerKind
@@ -145,7 +145,9 @@ def draw_scenario(seed: int) -> Scenario:
         streams=streams,
         predicts=_predicts(rng, flow, own_codec=own_codec),
         flow=flow,
-        retry=_retry(rng, stingy=stingy),
+        retry=replace(
+            _retry(rng, stingy=stingy), max_attempt_age=_age(random.Random(f"age {seed}"))
+        ),
         watchdog=watchdog,
         stingy=stingy,
         predict_streams=rng.randint(1, 4),
@@ -262,6 +264,10 @@ def _retry(rng: random.Random, *, stingy: bool) -> RetryPolicy:
         maximum=maximum,
         open_timeout=patience,
     )
+
+
+def _age(rng: random.Random) -> float | None:
+    return rng.choice((None, None, None, None, 0.3, 3.0))
 
 
 def _service(rng: random.Random) -> ServiceShape:

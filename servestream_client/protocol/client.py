@@ -70,6 +70,9 @@ __all__ = ["ClientCounters", "ClientSession", "Delivery"]
 OVERDUE_INTERVALS = 3
 """Of heartbeats, that a server gets beyond an input's time until it should have let go of it."""
 
+MOVE_GRACE_MS = 60_000
+"""What a server gets to answer what it has, when the client moves by itself."""
+
 _NOBODYS_FAULT = frozenset(
     {StreamErrorKind.SILENCE, StreamErrorKind.SUPERSEDED, StreamErrorKind.OVERLOADED}
 )
@@ -593,6 +596,18 @@ class ClientSession:
         """
         if self._attempt is not None:
             self._attempt.pulse.tick()
+
+    def move(self) -> None:
+        """Take leave of the present attempt's server in good order, as after a drain. Nothing
+        happens where the attempt is at its end, or has not begun.
+        """
+        attempt = self._attempt
+        if attempt is None or self.state is not ClientState.STREAMING or attempt.end_sent:
+            return
+        self.state = local_step(CLIENT, self.state, ClientEvent.MOVE)
+        self.grace_ms = MOVE_GRACE_MS
+        if not attempt.in_flight_items:
+            self.state = local_step(CLIENT, self.state, ClientEvent.LEAVE)
 
     # ---------------------------------------------------------------- frames out
 

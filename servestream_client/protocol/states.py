@@ -49,7 +49,9 @@ class ClientState(_Name):
 
 
 class ClientEvent(_Name):
-    """What moves it. LEAVE and BEGIN are the client's own, LOST is the link's, the rest frames."""
+    """What moves it. BEGIN, MOVE and LEAVE are the client's own, LOST is the link's, the rest
+    frames.
+    """
 
     BEGIN = "a new attempt"
     WELCOME = "welcome frame"
@@ -58,6 +60,7 @@ class ClientEvent(_Name):
     DRAIN = "drain frame"
     END = "end frame"
     FAILURE = "stream error frame"
+    MOVE = "the client wants to go elsewhere"
     LEAVE = "everything sent is answered after a drain"
     LOST = "the call is over, or abandoned"
 
@@ -98,6 +101,7 @@ CLIENT: Mapping[tuple[ClientState, ClientEvent], ClientState] = {
     (_C.OPENING, _CE.FAILURE): _C.FAILED,
     (_C.STREAMING, _CE.ANSWER): _C.STREAMING,
     (_C.STREAMING, _CE.DRAIN): _C.DRAINING,
+    (_C.STREAMING, _CE.MOVE): _C.DRAINING,
     (_C.STREAMING, _CE.END): _C.ENDED,
     (_C.STREAMING, _CE.FAILURE): _C.FAILED,
     (_C.DRAINING, _CE.ANSWER): _C.DRAINING,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import logging
 import os
 import socket
 import sys
@@ -11,15 +13,21 @@ from typing import Any, Protocol, TypeAlias
 
 from servestream_client.codecs import Codec
 from servestream_client.config import FlowControl
-from servestream_client.protocol.frames import CodecId, HandlerKind, Limits, Open
+from servestream_client.protocol.frames import CodecId, HandlerKind, Limits, Open, RefusalKind
 from servestream_client.protocol.server import ServerOffer
-from servestream_client.server.admission import StreamRequest
+from servestream_client.server.admission import Refuse, StreamRequest
+from servestream_client.server.departure import HealthChecks
 from servestream_client.server.handlers import batch_handler, item_handler
 from servestream_client.server.runner import AttemptRunner, Residents
-from servestream_client.server.workers import BatchWorkers, Handler, ItemWorkers, Workers
+from servestream_client.server.workers import STUCK, BatchWorkers, Handler, ItemWorkers, Workers
 from servestream_client.wire import stream_pb2 as pb
 
 __all__ = ["Frames", "Interceptor", "Kit", "Requests", "Served"]
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+_DEPARTURE_SECONDS = 30.0
+"""The grace of a replica that seems to be stopped: it knows of no better limit."""
 
 DEFAULT_CONCURRENCY = 16
 DEFAULT_BATCH_CONCURRENCY = 1
@@ -87,6 +95,9 @@ class Kit:
         self._service = service
         self._interceptor = interceptor
         self._residents = Residents()
+        self._checks = HealthChecks()
+        self._overdue: asyncio.TimerHandle | None = None
+        self._leaving = False
         self._offer = ServerOffer(
             codec=CodecId(service.codec.id, service.codec.fingerprint),
             application=_application_name(service.application),
@@ -112,6 +123,8 @@ class Kit:
             request = StreamRequest(
                 opened.stream_id.hex(), opened.attempt, opened.parameters, metadata
             )
+            if self._leaving:
+                raise Refuse("this server is leaving", kind=RefusalKind.DRAINING)
             await self._interceptor.admit(request)
             admitting: object = self._service.admit(request)
             if inspect.isawaitable(admitting):  # a plain `def` will do as well
@@ -123,6 +136,35 @@ class Kit:
             ).frames()
 
         return self._interceptor.frames(serve, requests)
+
+    def drain(self, grace: float) -> None:
+        """Take no further streams, and ask those that are here to go elsewhere.
+
+        Args:
+            grace: seconds in which what they have sent is still answered.
+        """
+        self._leaving = True
+        self._residents.drain(grace)
+
+    def check_health(self) -> None:
+        """Ray Serve asks whether this replica is well. Once it no longer does, the replica is
+        being stopped.
+
+        Raises:
+            RuntimeError: it is not.
+        """
+        if self.workers.stuck:
+            raise RuntimeError(STUCK)
+        loop = asyncio.get_running_loop()
+        if self._overdue is not None:
+            self._overdue.cancel()
+        overdue = self._checks.called(loop.time())
+        if overdue is not None:
+            self._overdue = loop.call_at(overdue, self._forgotten)
+
+    def _forgotten(self) -> None:
+        logger.info("no health check came in time: this replica is probably being stopped")
+        self._residents.drain(_DEPARTURE_SECONDS)
 
 
 def _workers(service: Served, kind: HandlerKind, interceptor: Interceptor) -> Workers:

@@ -64,6 +64,11 @@ class Residents:
         self._runners[opened.stream_id] = runner
         return True
 
+    def drain(self, grace: float) -> None:
+        """Ask all of them to go elsewhere."""
+        for runner in list(self._runners.values()):
+            runner.drain(grace)
+
     def leave(self, runner: AttemptRunner, stream_id: bytes) -> None:
         if self._runners.get(stream_id) is runner:
             del self._runners[stream_id]

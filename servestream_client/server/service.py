@@ -91,6 +91,28 @@ class StreamService(Generic[In, Out]):
         Any other exception fails the attempt, and the client comes again.
         """
 
+    async def check_health(self) -> None:
+        """Called by Ray Serve every `health_check_period_s`. An override calls this one, too:
+        ``await super().check_health()``.
+
+        It is how a replica learns that it is being stopped (the calls cease), upon which its
+        streams move elsewhere before they are cut; and how Serve learns that every handler here is
+        kept by an input that does not end, upon which it replaces the replica.
+
+        Raises:
+            RuntimeError: that is the case.
+        """
+        self._kit().check_health()
+
+    def drain(self, grace: float) -> None:
+        """Take no further streams, and ask those that are here to go elsewhere. For servers of
+        one's own, before they stop; under Ray Serve it happens by itself.
+
+        Args:
+            grace: seconds in which what they have sent is still answered.
+        """
+        self._kit().drain(grace)
+
     async def Stream(  # noqa: N802 — the RPC's name, which Ray Serve looks for
         self, request_stream: AsyncIterable[pb.ClientFrame], grpc_context: object = None
     ) -> AsyncIterator[pb.ServerFrame]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -377,6 +378,7 @@ class StreamDriver:
             answered=self._answered,
             changed=self._changed,
             open_timeout=self._retry.open_timeout,
+            max_age=self._age(),
             close_timeout=self._close_timeout,
             heartbeat_interval=session.watchdog.heartbeat_interval,
         )
@@ -467,7 +469,7 @@ class StreamDriver:
         if session.state is ClientState.FAILED and session.failure is not None:
             return classify_failure(session.failure)
         if session.state is ClientState.LEFT:
-            return Verdict(Decision.RESUME, "the server is leaving")
+            return Verdict(Decision.RESUME, "the server is leaving, or the attempt was old")
         return self._given_up(exchange) or classify_status(await link.status(), stranger=stranger)
 
     def _given_up(self, exchange: _Exchange) -> Verdict | None:
@@ -498,6 +500,11 @@ class StreamDriver:
             )
         return None
 
+    def _age(self) -> float | None:
+        """Seconds after which the attempt that begins now moves on."""
+        longest = self._retry.max_attempt_age
+        return None if longest is None else longest * random.uniform(0.8, 1.2)  # noqa: S311 — hides nothing
+
     def _time_left_ms(self) -> int:
         if self._deadline == math.inf:
             return 0
@@ -518,6 +525,7 @@ class _Exchange:
         answered: Callable[[], None],
         changed: Callable[[], None],
         open_timeout: float,
+        max_age: float | None,
         close_timeout: float,
         heartbeat_interval: float | None,
     ) -> None:
@@ -537,6 +545,8 @@ class _Exchange:
         self._open_timeout = open_timeout
         self._close_timeout = close_timeout
         self._heartbeat_interval = heartbeat_interval
+        self._max_age = max_age
+        self._moving: asyncio.TimerHandle | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._scope = anyio.CancelScope()
         self._answered = False
@@ -560,14 +570,22 @@ class _Exchange:
             with self._scope:
                 self._scope.deadline = anyio.current_time() + self._open_timeout
                 self._tick_later()
+                if self._max_age is not None:
+                    self._moving = asyncio.get_running_loop().call_later(self._max_age, self._move)
                 try:
                     await self._read()
                 except RemoteProtocolError as error:
                     self.violation = str(error)
                 finally:
-                    if self._ticking is not None:
-                        self._ticking.cancel()
+                    for timer in filter(None, (self._ticking, self._moving)):
+                        timer.cancel()
             group.cancel_scope.cancel()
+
+    def _move(self) -> None:
+        """The attempt is old: go elsewhere."""
+        self._session.move()
+        self._limit_the_rest()
+        self._outbound.set()
 
     def _tick_later(self) -> None:
         if self._heartbeat_interval is not None:
