@@ -37,6 +37,8 @@ def build(
     *,
     per_node: int | None = None,
     resources: Mapping[str, float] | None = None,
+    ongoing: int = 1000,
+    queued: int = -1,
 ) -> Application:
     """The application.
 
@@ -45,12 +47,15 @@ def build(
         replicas: how many.
         per_node: at most so many on a node.
         resources: that a replica needs of its node, which is how it is put there.
+        ongoing: streams that a replica serves at once.
+        queued: streams that may wait for that; -1: any number.
     """
     deployment = serve.deployment(
         num_replicas=replicas,
         max_replicas_per_node=per_node,  # type: ignore[arg-type]  # None is the default
         # Each stream counts; Serve's default of 5 would leave the others waiting.
-        max_ongoing_requests=1000,
+        max_ongoing_requests=ongoing,
+        max_queued_requests=queued,
         # Time for streams to move before a replica is stopped, and checks that tell them soon.
         graceful_shutdown_timeout_s=6,
         graceful_shutdown_wait_loop_s=0.2,

@@ -39,6 +39,8 @@ class Deployment:
     replicas: int
     per_node: int | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
+    ongoing: int = 1000
+    queued: int = -1
 
 
 class Deployer:
@@ -125,6 +127,14 @@ class Deployer:
         """
         self._ask("deploy", **asdict(wanted))
 
+    def delete(self) -> None:
+        """Delete the application.
+
+        Raises:
+            DeployerError: it could not.
+        """
+        self._ask("delete")
+
     def nodes(self) -> dict[str, bool]:
         """The addresses of the cluster's nodes, and whether each lives.
 
@@ -181,6 +191,7 @@ def main() -> int:
     commands: dict[str, Callable[..., object]] = {
         "serve": _serve,
         "deploy": _deploy,
+        "delete": _delete,
         "nodes": _nodes,
     }
     for line in sys.stdin:
@@ -221,6 +232,12 @@ def _deploy(**wanted: Any) -> None:  # noqa: ANN401 — JSON
             time.sleep(_RETRY_SECONDS)
         else:
             return
+
+
+def _delete() -> None:
+    from ray import serve  # noqa: PLC0415
+
+    serve.delete(APPLICATION)
 
 
 def _nodes() -> dict[str, bool]:

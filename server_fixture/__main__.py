@@ -24,6 +24,7 @@ _EPILOG = """\
 applications:
   digits        a classifier of handwritten digits (codec: server_fixture.model.DigitsCodec)
   echo          gives back the bytes it gets (the default codec)
+  fragile       an echo whose replica dies of the input "crash", and hangs on "hang"
   not_a_stream  a deployment that does not speak the protocol
 
 Ray listens on 127.0.0.1 only. Serve's gRPC ingress and its replicas listen on every interface,

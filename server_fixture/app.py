@@ -1,4 +1,4 @@
-r"""The Ray Serve application: an echo and a classifier, both failing by plan.
+r"""The Ray Serve applications: an echo and a classifier that fail by plan, and a fragile echo.
 
 Started by `server_fixture.ServeFixture`, by ``python -m server_fixture``, or, from the
 root of the repository, by Serve's own command line::
@@ -15,6 +15,9 @@ started with gRPC before, an application can be run by its import path::
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from typing import Any
 
 from ray import serve
@@ -64,6 +67,22 @@ class Echo(FaultyService[bytes, bytes]):
         return item
 
 
+class Fragile(FaultyService[bytes, bytes]):
+    """An echo whose replica some inputs destroy, each time they are tried."""
+
+    codec = BytesCodec()
+
+    def __init__(self) -> None:
+        self.plan = enrol()
+
+    def predict(self, item: bytes) -> bytes:
+        if item == b"crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if item == b"hang":
+            threading.Event().wait()
+        return item
+
+
 class NotAStream:
     """A deployment that does not speak the protocol."""
 
@@ -74,6 +93,7 @@ class NotAStream:
 DEPLOYMENTS: dict[str, Deployment] = {
     "digits": serve.deployment(**OPTIONS)(Digits),
     "echo": serve.deployment(**OPTIONS)(Echo),
+    "fragile": serve.deployment(**OPTIONS)(Fragile),
     "not_a_stream": serve.deployment(**OPTIONS)(NotAStream),
 }
 

@@ -6,7 +6,7 @@ from ray.serve import Application
 
 from server_fixture.app import DEPLOYMENTS
 
-__all__ = ["digits", "echo", "not_a_stream"]
+__all__ = ["digits", "echo", "fragile", "not_a_stream"]
 
 
 def digits(*, replicas: int) -> Application:
@@ -17,6 +17,11 @@ def digits(*, replicas: int) -> Application:
 def echo(*, replicas: int) -> Application:
     """The echo."""
     return _build("echo", replicas)
+
+
+def fragile(*, replicas: int) -> Application:
+    """What some inputs destroy."""
+    return _build("fragile", replicas)
 
 
 def not_a_stream(*, replicas: int) -> Application:

@@ -69,7 +69,7 @@ class Outcome:
     trace: Trace = field(repr=False)
 
 
-class _Run:
+class Run:
     """The parts of a run."""
 
     def __init__(self, scenario: Scenario) -> None:
@@ -102,8 +102,8 @@ class _Run:
         )
         self.codec = codec
 
-    async def main(self) -> None:
-        """All users at once, then the end of everything, and what is to be seen then."""
+    def client(self) -> StreamClient[bytes, bytes]:
+        """One that reaches the simulated network."""
         client = StreamClient(
             "simulation",
             codec=self.codec,
@@ -113,6 +113,11 @@ class _Run:
             watchdog=self.scenario.watchdog,
         )
         self.network.serve(client)
+        return client
+
+    async def main(self) -> None:
+        """All users at once, then the end of everything, and what is to be seen then."""
+        client = self.client()
         users = self._users(client)
         if self.scenario.closes is not None:
             await asyncio.wait(users, timeout=self.scenario.closes)
@@ -120,6 +125,10 @@ class _Run:
             self.violations += leftovers(self.loop, self.network)
         for user in users:
             await user
+        await self.finish(client)
+
+    async def finish(self, client: StreamClient[bytes, bytes]) -> None:
+        """The end of everything, and what is left then."""
         await client.aclose()
         self.violations += leftovers(self.loop, self.network)
         self.violations += await self._deaf_servers()
@@ -179,17 +188,17 @@ def simulate(seed: int) -> Outcome:
     collecting = gc.isenabled()
     gc.disable()  # when it comes, and what it finds, is no function of a seed
     try:
-        with _quiet():
-            return _play(draw_scenario(seed))
+        with quiet():
+            return play(Run(draw_scenario(seed)))
     finally:
         if collecting:
             gc.enable()
 
 
-def _play(scenario: Scenario) -> Outcome:
-    run = _Run(scenario)
+def play(run: Run) -> Outcome:
+    """Let it happen, and look at what has."""
     try:
-        with isolated(run.loop, _rng(scenario.seed, "process")):
+        with isolated(run.loop, _rng(run.scenario.seed, "process")):
             run.loop.run_until_complete(run.main())
             run.check()
     except (Deadlock, Overdue) as stuck:
@@ -203,7 +212,7 @@ def _play(scenario: Scenario) -> Outcome:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the package's log to itself: what goes wrong by plan is no news."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -19,6 +19,7 @@ PREDICT_KEY = 1000
 """The key of the items that go through `predict`."""
 
 PATIENT_ATTEMPTS = 200
+PATIENCE_WITH_POISON = 60
 
 
 class Consumption(enum.Enum):
@@ -140,14 +141,19 @@ def draw_scenario(seed: int) -> Scenario:
     until = rng.choice((2.0, 5.0, 10.0, 20.0))
     watchdog = _watchdog(random.Random(f"watchdog {seed}"))
     beats = watchdog.heartbeat_interval is not None
+    predicts = _predicts(rng, flow, own_codec=own_codec)
+    retry = replace(_retry(rng, stingy=stingy), max_attempt_age=_age(random.Random(f"age {seed}")))
+    all_items = [predicts.items, *(plan.items for plan in streams)]
+    if any(Special.POISON in items.specials.values() for items in all_items):
+        # Where nothing else is answered, the policy is what ends it.
+        attempts = min(retry.attempts, PATIENCE_WITH_POISON)
+        retry = replace(retry, attempts=attempts, connect_attempts=attempts)
     return Scenario(
         seed=seed,
         streams=streams,
-        predicts=_predicts(rng, flow, own_codec=own_codec),
+        predicts=predicts,
         flow=flow,
-        retry=replace(
-            _retry(rng, stingy=stingy), max_attempt_age=_age(random.Random(f"age {seed}"))
-        ),
+        retry=retry,
         watchdog=watchdog,
         stingy=stingy,
         predict_streams=rng.randint(1, 4),

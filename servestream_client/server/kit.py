@@ -29,6 +29,9 @@ logger: logging.Logger = logging.getLogger(__name__)
 _DEPARTURE_SECONDS = 30.0
 """The grace of a replica that seems to be stopped: it knows of no better limit."""
 
+_AGAIN_SECONDS = 30.0
+"""So seldom that streams do not hop in circles where it is the controller that is gone."""
+
 DEFAULT_CONCURRENCY = 16
 DEFAULT_BATCH_CONCURRENCY = 1
 
@@ -163,8 +166,12 @@ class Kit:
             self._overdue = loop.call_at(overdue, self._forgotten)
 
     def _forgotten(self) -> None:
-        logger.info("no health check came in time: this replica is probably being stopped")
+        logger.info("no health check comes any more: this replica is probably being stopped")
         self._residents.drain(_DEPARTURE_SECONDS)
+        # Whoever comes meanwhile is asked later: a controller that died in the middle of stopping
+        # a replica may have forgotten it, and then nobody else would ever end its streams.
+        loop = asyncio.get_running_loop()
+        self._overdue = loop.call_later(_AGAIN_SECONDS, self._forgotten)
 
 
 def _workers(service: Served, kind: HandlerKind, interceptor: Interceptor) -> Workers:

@@ -19,9 +19,19 @@ from servestream_client.session.driver import Break, StreamDriver
 
 __all__ = ["Isolation", "OpenLane"]
 
+MANY = 1 << 20
+
 LONE_BREAKS = 3
 """An input is to blame after so many breaks in a row of a stream that carried nothing else, if
 others were answered meanwhile."""
+
+
+_SINGLY = 64
+"""After so many in a row were answered alone, the others go in growing groups. A server starts
+inputs in their order, so what broke it is most likely among the first."""
+
+_ASIDE_FOR = 4
+"""An input that broke its server alone lets so many others go first before it is tried again."""
 
 
 class OpenLane(Protocol):
@@ -63,7 +73,8 @@ class Isolation:
         self._waiting: deque[_Suspect] = deque()
         self._trying: dict[int, _Suspect] = {}  # by number, on the lane as in the stream
         self._control: tuple[int, bytes] | None = None  # one that was answered
-        self._together = False  # nobody is suspected any more, but they are still here
+        self._width = 1  # how many are tried at once
+        self._answered = 0  # since something broke
         self._lane: StreamDriver | None = None
         self._lanes = 0
         self._attempts = 0  # of earlier lanes
@@ -87,7 +98,7 @@ class Isolation:
         self._suspected = suspects.difference(common)
         if common:
             self._waiting.extend(_Suspect(number, session.payload(number)) for number in common)
-            self._together = False
+            self._narrow()
             self._go_on()
 
     def taken(self) -> None:
@@ -112,7 +123,7 @@ class Isolation:
         """Send what may be tried next, or let the lane end."""
         session = self._stream.session
         self.stalled = False
-        while not self._ended and self._waiting and (self._together or not self._trying):
+        while not self._ended and self._waiting and len(self._trying) < self._width:
             suspect = self._next()
             if suspect is None:
                 self.stalled = not self._trying
@@ -177,11 +188,14 @@ class Isolation:
             suspect = self._trying.pop(delivery.number, None)
             if suspect is not None:
                 self._settle(suspect, delivery)
+                self._answered += 1
         if lane.finished:
             self._forget_lane()
             self._stream.abandon(_copy(lane.error))
         elif arrived:
             lane.taken()
+            if not self._trying and self._answered >= _SINGLY:
+                self._width *= 2
             self._go_on()
 
     def _settle(self, suspect: _Suspect, delivery: Delivery) -> None:
@@ -210,12 +224,15 @@ class Isolation:
             return
         tried = dict(self._trying)
         if len(tried) > 1:
-            self._together = False
             self._take_back(lane)
             self._waiting.extendleft(reversed(tried.values()))
+            self._narrow()
         elif not self._judge(lane, next(iter(tried.values())), broken):
             return
         self._go_on()
+
+    def _narrow(self) -> None:
+        self._width, self._answered = 1, 0
 
     def _judge(self, lane: StreamDriver, suspect: _Suspect, broken: Break) -> bool:
         """An input broke its server alone; whether something else is to be tried next."""
@@ -228,7 +245,7 @@ class Isolation:
         suspect.lone_breaks += 1
         if suspect.lone_breaks >= LONE_BREAKS and answered > suspect.answered_before:
             self._take_back(lane)
-            self._together = True  # what the others were suspected of is explained
+            self._width = MANY  # what the others were suspected of is explained
             self._waiting = deque(sorted(self._waiting, key=_number))
             self._fail(
                 suspect,
@@ -243,7 +260,9 @@ class Isolation:
         if not self._waiting:
             return False  # it is tried again, as often as the retry policy allows
         self._take_back(lane)
-        self._waiting.append(suspect)  # behind the others: whether these are answered will tell
+        self._narrow()
+        # Behind some others: whether these are answered will tell.
+        self._waiting.insert(min(_ASIDE_FOR, len(self._waiting)), suspect)
         return True
 
     def _take_back(self, lane: StreamDriver) -> None:

@@ -10,7 +10,7 @@ from helpers import collect, numbered, until
 from servestream_client import ConfigurationError, RetryPolicy, Watchdog
 from servestream_client.server import StreamService, add_to_server
 from servestream_client.testing import FaultProxy
-from servestream_client.testing.faults import LocalPlan
+from servestream_client.testing.faults import Fault, FaultKind, LocalPlan
 
 ITEMS = numbered(2000)
 
@@ -66,6 +66,21 @@ async def test_a_server_that_leaves_takes_no_further_streams(serve, connect):
             await collect(client.stream([b"x"]))
 
 
+async def test_a_grace_that_is_over_ends_the_attempt(serve, connect):
+    service = Versioned("1")
+    service.plan.add(Fault(FaultKind.HANG, 2))
+    # The client would wait for longer than this test lasts.
+    async with connect(await serve(service), close_timeout=600.0) as client:
+        stream = client.stream([b"1", b"2"])
+        assert await anext(stream) == b"1"
+        service.drain(0.05)
+        waiting = asyncio.ensure_future(anext(stream))
+        await until(lambda: stream.statistics().attempts > 1)
+        await stream.aclose()
+        waiting.cancel()
+        await asyncio.wait({waiting})
+
+
 @only_async
 async def test_health_checks_that_cease_move_each_stream_once(serve, connect):
     service = Versioned("1")
@@ -92,6 +107,23 @@ async def test_health_checks_that_cease_move_each_stream_once(serve, connect):
         assert await anext(stream) == b"1"
         await service.check_health()
         await until(lambda: stream.statistics().resumes == 1)
+        gate.set()
+        assert await collect(stream) == ITEMS[1:]
+
+
+@only_async
+async def test_streams_of_a_replica_that_was_forgotten_are_asked_again(serve, connect, monkeypatch):
+    monkeypatch.setattr("servestream_client.server.kit._AGAIN_SECONDS", 0.05)
+    service = Versioned("1")
+    target = await serve(service)
+    gate = asyncio.Event()
+    async with connect(target) as client:
+        stream = client.stream(trickle(ITEMS, gate))
+        assert await anext(stream) == b"1"
+        for _ in range(3):
+            await service.check_health()
+        await until(lambda: stream.statistics().resumes >= 3)
+        await service.check_health()
         gate.set()
         assert await collect(stream) == ITEMS[1:]
 

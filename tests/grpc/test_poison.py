@@ -84,8 +84,9 @@ async def test_one_is_found_wherever_it_stands(serve, plan, connect, at, ordered
         assert outputs(results) == items[: at - 1] + items[at:]
     else:
         assert sorted(outputs(results)) == sorted(items[: at - 1] + items[at:])
-    # Two to suspect it, three to blame it: what docs/protocol.md says that one costs.
-    assert service.breaks == 5
+    # Two to suspect it, three to blame it, and two at the most where it stands behind many others:
+    # what docs/protocol.md says that it costs.
+    assert 5 <= service.breaks <= (5 if at == 1 else 7)
     assert stream.statistics().isolated > 0
 
 
@@ -98,7 +99,7 @@ async def test_several_are_found_one_after_the_other(serve, plan, connect):
         (number, POISON) for number in (3, 4, 150, 300)
     ]
     assert len(outputs(results)) == 296
-    assert service.breaks <= 6 * 4
+    assert service.breaks <= 7 * 4
 
 
 async def test_by_default_it_is_raised_in_its_place(serve, plan, connect):

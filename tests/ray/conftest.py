@@ -14,8 +14,8 @@ from servestream_client.testing.ray_serve.cluster import Ingress, members
 
 @pytest.fixture(scope="session", params=list(Ingress))
 def shared(request: pytest.FixtureRequest) -> Iterator[ServeFixture]:
-    """Two applications with two replicas each."""
-    fixture = ServeFixture(("digits", "echo"), request.param)
+    """Three applications with two replicas each."""
+    fixture = ServeFixture(("digits", "echo", "fragile"), request.param)
     with fixture:
         yield fixture
     assert not list(members(fixture.id))

@@ -829,3 +829,67 @@ async def test_a_handler_that_cancels_its_own_task_and_answers_ends_only_its_wor
 
 async def echo(item):
     return item
+
+
+# ------------------------------------------------------------------ what takes too long
+
+
+async def test_of_a_run_in_a_thread_only_the_input_that_hangs_fails():
+    go = threading.Event()
+
+    def predict(item):
+        if item == b"a3":
+            go.wait(20)
+        return item.upper()
+
+    workers = ItemWorkers(item_handler(predict, BytesCodec(), PLACES), places=PLACES)
+    workers._run_length = 8  # all of them in one go
+    stream = FakeAttempt(workers, "a")
+    stream.may_take(0.3)
+    stream.send_many(6)
+    await until(lambda: stream.done)
+    go.set()
+    assert stream.outputs == [b"A1", b"A2", ItemErrorKind.TIMEOUT, b"A4", b"A5", b"A6"]
+    assert stream.left == []
+
+
+async def test_undecodable_neighbours_of_an_input_that_hangs_keep_their_own_error():
+    go = threading.Event()
+
+    def predict(item):
+        if item == b"hangs":
+            go.wait(20)
+        return item.upper()
+
+    workers = ItemWorkers(item_handler(predict, Picky(), PLACES), places=PLACES)
+    workers._run_length = 8
+    stream = FakeAttempt(workers)
+    stream.may_take(0.3)
+    stream.send(b"undecodable", b"a", b"hangs", b"undecodable", b"b")
+    await until(lambda: stream.done)
+    go.set()
+    assert stream.outputs == [DECODE, b"A", ItemErrorKind.TIMEOUT, DECODE, b"B"]
+
+
+async def test_a_batch_in_a_thread_that_hangs_costs_the_attempts_that_gave_to_it():
+    go = threading.Event()
+
+    def predict_batch(items):
+        go.wait(20)
+        return items
+
+    workers = BatchWorkers(
+        batch_handler(predict_batch, BytesCodec(), 1), places=1, max_batch=8, batch_wait=0
+    )
+    one, other = FakeAttempt(workers, "a"), FakeAttempt(workers, "b")
+    for stream in (one, other):
+        stream.may_take(0.3)
+    one.send_many(3)
+    await until(lambda: bool(one.left))
+    assert "do not end" in one.left[0]
+    assert workers.stuck
+    other.send_many(1)  # has nowhere to go
+    await until(lambda: bool(other.left))
+    assert "every handler" in other.left[0]
+    go.set()
+    await until(lambda: not workers.stuck)

@@ -1,0 +1,189 @@
+"""What each failure looks like to a client: the rows of docs/failures.md, on a real Ray Serve.
+
+Every test says which status came, by the reason of the attempt that failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import psutil
+import pytest
+
+from chaos.deploying import Deployer, Deployment
+from chaos.items import payload, read
+from chaos.processes import Role, find, gcs_address, raylet
+from server_fixture.fixture import ServeFixture
+from servestream_client import PredictionStream, RetriesExhaustedError, RetryPolicy, StreamClient
+from servestream_client.testing.ray_serve import Ingress
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+
+PATIENT = RetryPolicy(attempts=1000, give_up_after=300.0)
+PROXY, HAPROXY = Ingress.PROXY, Ingress.HAPROXY
+
+
+class Serve:
+    """A Ray Serve with the application of the chaos runs, and who deploys it."""
+
+    def __init__(self, fixture: ServeFixture) -> None:
+        self.fixture = fixture
+        self.deployer = Deployer(gcs_address(fixture.id), raylet(fixture.id).environ())
+
+    def kill(self, role: Role) -> None:
+        processes = find(self.fixture.id, role)
+        # Of HAProxy there may be an older process, which serves the streams that it has.
+        struck = processes if role is Role.HAPROXY else processes[:1]
+        for process in struck:
+            process.kill()
+        psutil.wait_procs(struck, timeout=10)
+
+
+@pytest.fixture(scope="module", params=list(Ingress))
+def ingress(request: pytest.FixtureRequest) -> Ingress:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def own(ingress: Ingress) -> Iterator[Serve]:
+    with ServeFixture(("chaos.app:chaos",), ingress) as fixture:
+        serve = Serve(fixture)
+        serve.deployer.start()
+        try:
+            yield serve
+        finally:
+            serve.deployer.stop()
+
+
+@pytest.fixture
+async def client(own: Serve) -> AsyncIterator[StreamClient[bytes, bytes]]:
+    async with StreamClient(own.fixture.target, application="chaos", retry=PATIENT) as client:
+        await client.predict(payload(0, 1))
+        yield client
+
+
+class Live:
+    """A stream under way, whose inputs come one by one until it is told to end."""
+
+    def __init__(self, client: StreamClient[bytes, bytes]) -> None:
+        self.sent = self.received = 0
+        self._end = asyncio.Event()
+        self.stream: PredictionStream[bytes] = client.stream(self._inputs())
+        self.task = asyncio.ensure_future(self._run())
+
+    async def _inputs(self):
+        while not self._end.is_set():
+            self.sent += 1
+            yield payload(7, self.sent)
+            await asyncio.sleep(0.01)
+
+    async def _run(self) -> None:
+        async for output in self.stream:
+            self.received += 1
+            assert read(output)[:2] == (7, self.received)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await asyncio.wait({self.task}, timeout=0.05)
+            if self.task.done():
+                self.task.result()
+                raise AssertionError("the stream has ended early")
+
+    async def goes_on(self) -> None:
+        seen = self.received
+        await self.until(lambda: self.received > seen + 20)
+
+    async def end(self) -> None:
+        self._end.set()
+        await self.task
+        assert self.received == self.sent
+
+
+def reasons(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [str(record.args[-1]) for record in caplog.records if "attempt" in record.msg]
+
+
+async def survives(client, caplog, strike: Callable[[], object]) -> list[str]:
+    """A live stream goes on after that; returns why its attempts failed."""
+    caplog.set_level("INFO", "servestream_client")
+    live = Live(client)
+    await live.goes_on()
+    caplog.clear()
+    await asyncio.to_thread(strike)
+    await live.goes_on()
+    await live.end()
+    return reasons(caplog)
+
+
+def matches(pattern: str, found: list[str]) -> bool:
+    return any(re.search(pattern, reason) for reason in found)
+
+
+async def test_a_replica_is_killed(client, own, ingress, caplog) -> None:
+    serving = client.stream([payload(1, 1)])
+    async for _ in serving:
+        pass
+    found: list[str] = []
+    while not found:  # until it was the one that served the stream
+        found = await survives(client, caplog, lambda: own.kill(Role.REPLICA))
+    status = {PROXY: "INTERNAL.*actor died", HAPROXY: "CANCELLED.*RST_STREAM"}[ingress]
+    assert matches(f"the replica died .{status}", found)
+
+
+async def test_the_controller_is_killed(client, own, caplog) -> None:
+    """The stream does not notice, but for health checks that cease for a while."""
+    found = await survives(client, caplog, lambda: own.kill(Role.CONTROLLER))
+    assert [each for each in found if "is leaving" not in each] == []
+
+
+async def test_the_proxy_is_killed(client, own, ingress, caplog) -> None:
+    role = {PROXY: Role.PROXY, HAPROXY: Role.HAPROXY}[ingress]
+    found = await survives(client, caplog, lambda: own.kill(role))
+    assert matches("the connection broke, or is refused .UNAVAILABLE", found)
+
+
+async def test_the_application_is_deleted_and_comes_back(client, own, caplog) -> None:
+    def strike() -> None:
+        own.deployer.delete()
+        own.deployer.deploy(Deployment(version=1, replicas=2))
+
+    found = await survives(client, caplog, strike)
+    print(found)
+    assert found
+
+
+async def test_more_streams_than_places(client, own, ingress, caplog) -> None:
+    """Without a limit to the queue a stream waits without a word, and the open timeout tells."""
+    await asyncio.to_thread(own.deployer.deploy, Deployment(version=2, replicas=1, ongoing=2))
+    quick = client.with_options(retry=RetryPolicy(attempts=2, open_timeout=3.0))
+    lives = [Live(client) for _ in range(2)]
+    for live in lives:
+        await live.goes_on()
+    with pytest.raises(RetriesExhaustedError, match="max_ongoing_requests"):
+        async for _ in quick.stream([payload(1, 1)]):
+            pass
+    for live in lives:
+        await live.end()
+
+
+async def test_a_queue_that_is_full(client, own, ingress, caplog) -> None:
+    wanted = Deployment(version=3, replicas=1, ongoing=2, queued=1)
+    await asyncio.to_thread(own.deployer.deploy, wanted)
+    caplog.set_level("INFO", "servestream_client")
+    lives = [Live(client) for _ in range(2)]
+    for live in lives:
+        await live.goes_on()
+    caplog.clear()
+    quick = client.with_options(retry=RetryPolicy(attempts=2, open_timeout=3.0))
+    waiting = [asyncio.ensure_future(anext(quick.stream([payload(1, 1)]))) for _ in range(4)]
+    await asyncio.wait(waiting)
+    errors = [str(each.exception()) for each in waiting]
+    print(ingress, errors)
+    if ingress is PROXY:
+        assert matches("overloaded .RESOURCE_EXHAUSTED", errors)
+    else:
+        assert matches("max_ongoing_requests", errors)
+    for live in lives:
+        await live.end()
