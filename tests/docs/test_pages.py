@@ -79,3 +79,11 @@ def test_fixtures_and_faults_are_all_described():
             assert f"`{name}`" in page, name
     for kind in FaultKind:
         assert re.search(rf"\b{kind.name}\b", page), kind
+
+
+def test_every_failure_names_a_test_that_is_there():
+    page = (ROOT / "docs" / "failures.md").read_text()
+    named = re.findall(r"`([a-z_]+/test_\w+\.py)(?:::(\w+))?`", page)
+    assert len(named) > 25
+    for module, test in named:
+        assert f"def {test or 'test_'}" in (ROOT / "tests" / module).read_text(), (module, test)

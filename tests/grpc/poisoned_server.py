@@ -1,4 +1,7 @@
-"""A server process that some inputs destroy, each in its way: ``poisoned_server.py PORT``."""
+"""A server process that some inputs destroy, each in its way: ``poisoned_server.py PORT [CGROUP]``.
+
+With a memory cgroup's directory it enters that first.
+"""
 
 import asyncio
 import os
@@ -6,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import grpc.aio
 
@@ -26,13 +30,26 @@ def leave() -> None:
     os._exit(0)
 
 
+def hoard() -> None:
+    """Until the kernel has had enough."""
+    kept = []
+    while True:
+        kept.append(b"x" * 10_000_000)
+
+
 def freeze() -> None:
     """Keep the event loop; somebody else's health check ends that, as Ray Serve's does."""
     threading.Timer(HEALTH_CHECK_SECONDS, crash).start()
     time.sleep(3600)
 
 
-POISONS = {b"crash": crash, b"corrupt": corrupt, b"leave": leave, b"freeze": freeze}
+POISONS = {
+    b"crash": crash,
+    b"corrupt": corrupt,
+    b"leave": leave,
+    b"freeze": freeze,
+    b"hoard": hoard,
+}
 
 
 class Upper(StreamService[bytes, bytes]):
@@ -43,7 +60,9 @@ class Upper(StreamService[bytes, bytes]):
         return item.upper()
 
 
-async def main(port: str) -> None:
+async def main(port: str, cgroup: str = "") -> None:
+    if cgroup:
+        (Path(cgroup) / "cgroup.procs").write_text(str(os.getpid()))
     server = grpc.aio.server(options=GRPC_SERVER_OPTIONS)
     add_to_server(Upper(), server)
     server.add_insecure_port(f"127.0.0.1:{port}")

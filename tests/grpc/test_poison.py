@@ -2,6 +2,8 @@
 
 import asyncio
 import contextvars
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -173,6 +175,40 @@ async def test_real_processes_that_die_of_it(connect, poison):
         assert [(f.number, f.kind) for f in failures(results)] == [(150, POISON)]
         assert outputs(results) == items[:149] + items[150:]
         assert len([life for life in lives if life.returncode is not None]) <= 6
+
+
+@pytest.fixture
+def little_memory():
+    """A memory cgroup of 300 MB."""
+    root = Path("/sys/fs/cgroup")
+    first = (root / "cgroup.controllers").exists()
+    group = (root if first else root / "memory") / f"servestream-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no memory cgroup can be made here: {error}")
+    limit = group / ("memory.max" if first else "memory.limit_in_bytes")
+    try:
+        limit.write_text("300000000")
+        yield group
+    except OSError as error:
+        pytest.skip(f"no memory cgroup can be limited here: {error}")
+    finally:
+        group.rmdir()
+
+
+async def test_a_process_that_runs_out_of_memory(connect, little_memory):
+    items = numbered(100)
+    items[49] = b"hoard"
+    retry = RetryPolicy(maximum=0.5, attempts=60, connect_attempts=60)
+    async with (
+        restarted_server(POISONED, little_memory) as (target, lives),
+        connect(target, retry=retry) as client,
+    ):
+        results = await collect(client.stream(items, return_exceptions=True))
+        assert [(f.number, f.kind) for f in failures(results)] == [(50, POISON)]
+        assert outputs(results) == items[:49] + items[50:]
+        assert lives[0].returncode == -signal.SIGKILL  # the kernel's doing
 
 
 async def test_a_process_that_freezes_on_it(connect):
