@@ -335,11 +335,13 @@ class SimulatedNetwork:
             return
         session, flow = driver.session, driver.session._flow
         # What was tried on another stream comes beside the credit that was given on this one.
-        most = flow.output_items * (2 if session.counters.isolated else 1)
-        if session._held_outputs > most:
-            self.violate(f"{call}: {session._held_outputs} outputs held of {most}")
-        if session._held_bytes > flow.output_bytes + flow.max_item_bytes:
-            self.violate(f"{call}: {session._held_bytes} bytes held of {flow.output_bytes}")
+        times = 2 if session.counters.isolated else 1
+        outputs = flow.output_items * times
+        size = (flow.output_bytes + flow.max_item_bytes) * times
+        if session._held_outputs > outputs:
+            self.violate(f"{call}: {session._held_outputs} outputs held of {outputs}")
+        if session._held_bytes > size:
+            self.violate(f"{call}: {session._held_bytes} bytes held of {size}")
         if session._replay.size > max(flow.window_bytes, flow.max_item_bytes):
             self.violate(f"{call}: {session._replay.size} bytes to replay of {flow.window_bytes}")
 

@@ -943,6 +943,8 @@ class ClientSession:
             if not part.last:
                 raise RemoteProtocolError(f"an empty part for input {part.number}")
             if self._answerable(attempt, part.number, part.first_index):
+                if not self._replay.may_answer(part.number):
+                    raise RemoteProtocolError(f"no output for input {part.number}, before its turn")
                 self._ready.append(Delivery(part.number, part.first_index, None, None, True))
                 self._answered(attempt, part.number)
             return

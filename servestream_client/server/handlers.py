@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -198,6 +199,7 @@ class _Progress:
     """How far a thread has come with a function's arguments.
 
     Args:
+        total: how many arguments there are.
         clock: the event loop's.
         on_forsaken: called in the event loop once nobody waits for it any more, with the results so
             far and why.
@@ -205,9 +207,12 @@ class _Progress:
 
     def __init__(
         self,
+        total: int,
         clock: Callable[[], float],
         on_forsaken: Callable[[Sequence[object], str], None],
     ) -> None:
+        self._total = total
+        self._lock = threading.Lock()
         self.results: list[object] = []
         self.began: float = clock()
         self._clock = clock
@@ -221,15 +226,22 @@ class _Progress:
     def run(self, function: Callable[[Any], object], arguments: Sequence[object]) -> list[object]:
         """In the thread."""
         for argument in arguments:
-            if self.forsaken:
-                break
-            self.began = self._clock()
-            self.results.append(function(argument))
+            with self._lock:
+                if self.forsaken:
+                    break
+                self.began = self._clock()
+            result = function(argument)
+            with self._lock:
+                self.results.append(result)
         return self.results
 
-    def forsake(self, text: str) -> None:
-        self.forsaken = True
-        self._on_forsaken(list(self.results), text)
+    def forsake(self, text: str, since: float) -> bool:
+        with self._lock:
+            if self.began != since or len(self.results) == self._total:
+                return False
+            self.forsaken = True
+        self._on_forsaken(self.results, text)
+        return True
 
 
 class _InThread:
@@ -254,7 +266,8 @@ class _InThread:
         """
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(self._places)  # whoever has a place has a thread
-        progress = _Progress(asyncio.get_running_loop().time, on_forsaken)
+        clock = asyncio.get_running_loop().time
+        progress = _Progress(len(arguments), clock, on_forsaken)
         outcomes = await call.run(
             anyio.to_thread.run_sync(progress.run, self._one, arguments, limiter=self._threads),
             parts,

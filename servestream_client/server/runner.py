@@ -104,6 +104,7 @@ class AttemptRunner:
         self._linger_until: float | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._timers: list[asyncio.TimerHandle] = []
+        self._drained = False
 
     @property
     def attempt(self) -> int:
@@ -165,12 +166,14 @@ class AttemptRunner:
 
     def leave(self, text: str) -> None:
         """The process can start nothing more: what is answered is sent, and that is all."""
-        logger.error("%s", text)
-        self.drain(_LEAVING_SECONDS)
+        if not self._drained:
+            logger.error("%s", text)
+            self.drain(_LEAVING_SECONDS)
 
     def drain(self, grace: float) -> None:
         """Ask the client to go elsewhere; for `grace` seconds what was sent is still answered."""
-        if self.session.state in _DRAINABLE:
+        if self.session.state in _DRAINABLE and not self._drained:
+            self._drained = True
             self.session.drain(int(grace * 1000))
             self._outbound.set()
             self._timers.append(asyncio.get_running_loop().call_later(grace, self._grace_over))

@@ -47,6 +47,10 @@ T = TypeVar("T")
 _GRACE_SECONDS = 1.0
 """What user code gets to clean up once its time is over."""
 
+STUCK_SECONDS = 30.0
+"""How long inputs must have kept every place beyond their time. That time is a client's to choose,
+and an impatient one should not take the replica from the others."""
+
 STUCK = "every handler of this process is kept by an input that does not end"
 
 _LONGEST_RUN = 1024
@@ -102,8 +106,12 @@ class Forsaken(Protocol):
         """How many of its inputs are computed."""
         ...
 
-    def forsake(self, text: str) -> None:
-        """Answer its inputs without it, as far as that can be said; give the others back."""
+    def forsake(self, text: str, since: float) -> bool:
+        """Answer its inputs without it, as far as that can be said; give the others back.
+
+        Returns:
+            False, and nothing happens, if what began at `since` has ended by now.
+        """
         ...
 
 
@@ -120,6 +128,7 @@ class Call:
         self._expired = ""
         self.lost: bool = False
         """Whether its inputs were answered without it."""
+        self.lost_since: float = 0.0
 
         self._wanted: dict[Attempt, set[int]] | None = None  # of the parts; None: all of them
         self._stopped = False
@@ -243,23 +252,26 @@ class Call:
         interrupted, is forsaken: its inputs are answered without it, and it keeps its place.
         """
         limit = min((part.attempt.session.item_timeout for part in self._held), default=math.inf)
-        due = self._since + limit + (_GRACE_SECONDS if self._expired else 0)
-        if now < due or self.lost:
-            return math.inf if self.lost else due
+        since = self._since
+        due = since + limit + (_GRACE_SECONDS if self._expired else 0)
+        if self.lost:
+            return max(now, self.lost_since + STUCK_SECONDS)
+        if now < due:
+            return due
         text = f"it took longer than the {limit:g} s that the client allows"
         if self._code is None and not self._stopped and self._task is not None:
             self._expired = text
             self._stopped = True
             self._task.cancel()
             return now + _GRACE_SECONDS
-        self.lost = True
-        if self._code is not None:
-            self._code.forsake(text)
-        else:
+        if self._code is not None and not self._code.forsake(text, since):
+            return now + _GRACE_SECONDS  # it has just ended, or gone on to the next input
+        self.lost, self.lost_since = True, now
+        if self._code is None:
             forsake(self._held, text)
         for part in self._held:
             part.attempt.answered()
-        return math.inf
+        return now + STUCK_SECONDS
 
     def unwanted(self, attempt: Attempt, numbers: Sequence[int] | None = None) -> None:
         """Nobody wants these inputs any more, or none of the attempt's: cancel what computes
@@ -324,6 +336,7 @@ class Workers(abc.ABC):
         """Nobody wants these inputs any more; None: the attempt is over."""
         if numbers is None:
             self._waiting.pop(attempt, None)
+            self._again = deque(part for part in self._again if part.attempt is not attempt)
         for call in list(self._watched):
             call.notice()
         for call in list(self._suspended):
@@ -342,8 +355,12 @@ class Workers(abc.ABC):
 
     @property
     def stuck(self) -> bool:
-        """Whether every place is held by code that does not end."""
-        return self._free == 0 and sum(call.lost for call in self._suspended) >= self._places
+        """Whether every place has been held for some time by code that does not end."""
+        if self._free or not self._suspended:
+            return False
+        before = asyncio.get_running_loop().time() - STUCK_SECONDS
+        lost = [call for call in self._suspended if call.lost and call.lost_since <= before]
+        return len(lost) >= self._places
 
     # ---------------------------------------------------------------- from the calls
 
@@ -495,12 +512,22 @@ class ItemWorkers(Workers):
 
     async def _next(self, attempt: Attempt) -> Sequence[Part]:
         if self._again:
-            return [self._again.popleft()]
+            return [self._given_back(attempt)]
         run = attempt.session.next_run(self._run_length)
         if run is not None:
             return [Part(attempt, run)]
         self._served.discard(attempt)
         return []
+
+    def _given_back(self, attempt: Attempt) -> Part:
+        """Inputs that another call has given back, whoever's they are."""
+        part = self._again.popleft()
+        if part.attempt is not attempt:
+            self._served.discard(attempt)
+            if attempt.session.startable:
+                self._waiting.setdefault(attempt)
+            self._served.add(part.attempt)
+        return part
 
     def _is_done(self, attempt: Attempt) -> bool:
         if self._again:
@@ -584,9 +611,13 @@ class BatchWorkers(Workers):
         """What has arrived on whatever stream; who gave last is asked last the next time."""
         parts: list[Part] = []
         room = self._max_batch
+        others: dict[Attempt, None] = {}
         while room and self._waiting:
             attempt = next(iter(self._waiting))
             del self._waiting[attempt]
+            if parts and attempt.session.item_timeout != parts[0].attempt.session.item_timeout:
+                others[attempt] = None  # a batch has one limit, which is that of all its inputs
+                continue
             run = attempt.session.next_run(room)
             if run is None:
                 continue
@@ -594,6 +625,7 @@ class BatchWorkers(Workers):
             room -= len(run.payloads)
             if attempt.session.startable:
                 self._waiting[attempt] = None
+        self._waiting = {**others, **self._waiting}
         return parts
 
 

@@ -363,11 +363,15 @@ class StreamDriver:
         except SharedFailure as shared:
             raise AttemptFailed(shared.verdict, progressed=False) from None
         session = self.session
-        link = self._transport.open()
-        attempt = session.begin(
-            known=self.target.limits if self._eager and not self._alone else None,
-            deadline_ms=self._time_left_ms(),
-        )
+        try:
+            link = self._transport.open()
+            attempt = session.begin(
+                known=self.target.limits if self._eager and not self._alone else None,
+                deadline_ms=self._time_left_ms(),
+            )
+        except BaseException:
+            self.target.gate.left(self._passage)
+            raise
         begun, welcomes = anyio.current_time(), session.counters.welcomes
         exchange = _Exchange(
             session=session,
@@ -388,7 +392,10 @@ class StreamDriver:
             verdict = await self._verdict(exchange, link)
             self._tell_gate(verdict, unanswered=exchange.unanswered)
             lasted = anyio.current_time() - begun
-            progressed = session.progressed or (session.idle and lasted >= CALM_SECONDS)
+            # To owe nothing, or to leave in order, is no failure of an attempt that had its time.
+            in_order = session.idle or session.state is ClientState.LEFT
+            calm = in_order and lasted >= min(CALM_SECONDS, exchange.age)
+            progressed = session.progressed or calm
             welcomed = session.counters.welcomes > welcomes
             # Whether a server that broke had got the inputs is known only if it had said welcome.
             self._alone |= not welcomed
@@ -545,7 +552,8 @@ class _Exchange:
         self._open_timeout = open_timeout
         self._close_timeout = close_timeout
         self._heartbeat_interval = heartbeat_interval
-        self._max_age = max_age
+        self.age: float = math.inf if max_age is None else max_age
+        """Seconds after which it moves on by itself."""
         self._moving: asyncio.TimerHandle | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._scope = anyio.CancelScope()
@@ -570,8 +578,8 @@ class _Exchange:
             with self._scope:
                 self._scope.deadline = anyio.current_time() + self._open_timeout
                 self._tick_later()
-                if self._max_age is not None:
-                    self._moving = asyncio.get_running_loop().call_later(self._max_age, self._move)
+                if self.age < math.inf:
+                    self._moving = asyncio.get_running_loop().call_later(self.age, self._move)
                 try:
                     await self._read()
                 except RemoteProtocolError as error:

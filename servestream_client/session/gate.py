@@ -89,7 +89,11 @@ class Gate:
             SharedFailure: it was made by another stream, in vain.
         """
         if fruitless:
-            await asyncio.sleep(self._bucket.take(_now()))
+            try:
+                await asyncio.sleep(self._bucket.take(_now()))
+            except BaseException:
+                self._bucket.tokens += 1  # it was not used
+                raise
         while self._state is not _State.OPEN:
             if self._state is _State.OPENING and self._under_way < self._most:
                 self._under_way += 1

@@ -200,6 +200,8 @@ class Isolation:
 
     def _settle(self, suspect: _Suspect, delivery: Delivery) -> None:
         if not delivery.last or (delivery.payload is None and delivery.failure is None):
+            if self._lane is not None:
+                self._lane.session.cancel(suspect.number)  # what else comes is of no use
             self._fail(suspect, ItemErrorKind.HANDLER, "it has not exactly one output")
         elif not suspect.control:
             if self._control is None:
@@ -223,6 +225,8 @@ class Isolation:
         if lane is None or not (broken.counted and broken.suspects):
             return
         tried = dict(self._trying)
+        if not tried:
+            return
         if len(tried) > 1:
             self._take_back(lane)
             self._waiting.extendleft(reversed(tried.values()))
@@ -255,8 +259,9 @@ class Isolation:
             )
             return True
         control = self._stream.session.control or self._control
-        if not self._waiting and control is not None and answered == suspect.answered_before:
-            self._waiting.append(_Suspect(*control, control=True))
+        lonely = answered == suspect.answered_before and self._needs_control(suspect)
+        if control is not None and lonely:
+            self._waiting.appendleft(_Suspect(*control, control=True))
         if not self._waiting:
             return False  # it is tried again, as often as the retry policy allows
         self._take_back(lane)
@@ -264,6 +269,12 @@ class Isolation:
         # Behind some others: whether these are answered will tell.
         self._waiting.insert(min(_ASIDE_FOR, len(self._waiting)), suspect)
         return True
+
+    def _needs_control(self, suspect: _Suspect) -> bool:
+        """Whether nobody else may be left who could be answered."""
+        if any(each.control for each in self._waiting):
+            return False
+        return not self._waiting or suspect.lone_breaks >= LONE_BREAKS - 1
 
     def _take_back(self, lane: StreamDriver) -> None:
         for number in self._trying:

@@ -8,7 +8,7 @@ from faces import only_async
 from helpers import collect, numbered, until
 
 from servestream_client import ConfigurationError, RetryPolicy, Watchdog
-from servestream_client.server import StreamService, add_to_server
+from servestream_client.server import StreamService, add_to_server, workers
 from servestream_client.testing import FaultProxy
 from servestream_client.testing.faults import Fault, FaultKind, LocalPlan
 
@@ -157,13 +157,15 @@ class Kept(StreamService[bytes, bytes]):
         return item
 
 
-async def test_a_replica_whose_places_are_all_kept_is_not_well(serve, connect):
+async def test_a_replica_whose_places_are_all_kept_is_not_well(serve, connect, monkeypatch):
+    monkeypatch.setattr(workers, "STUCK_SECONDS", 0.1)
     service = Kept()
     watchdog = Watchdog(item_timeout=0.05)
     async with connect(await serve(service), watchdog=watchdog) as client:
         await service.check_health()
         results = await collect(client.stream([b"x"], return_exceptions=True))
         assert "longer than" in str(results[0])
+        await until(lambda: service._kit().workers.stuck)
         with pytest.raises(RuntimeError, match="every handler"):
             await service.check_health()
         service.go.set()
@@ -182,6 +184,32 @@ async def test_old_attempts_move_by_themselves(echo, connect):
         gate.set()
         assert [first, *await collect(stream)] == ITEMS
         assert stream.statistics().duplicates == 0
+
+
+@only_async
+async def test_an_idle_stream_that_moves_for_its_age_fails_never(echo, connect):
+    gate = asyncio.Event()
+    retry = RetryPolicy(max_attempt_age=0.05, attempts=3, give_up_after=0.5)
+    async with connect(echo, retry=retry) as client:
+        stream = client.stream(trickle(ITEMS, gate))
+        results = [await anext(stream) for _ in range(len(ITEMS) // 2)]
+        await until(lambda: stream.statistics().resumes >= 20)
+        gate.set()
+        assert [*results, *await collect(stream)] == ITEMS
+
+
+@only_async
+async def test_a_stream_is_asked_to_leave_once(serve, connect, caplog):
+    service = Versioned("1")
+    service.plan.add(Fault(FaultKind.HANG, 2))
+    async with connect(await serve(service)) as client:
+        stream = client.stream([b"1", b"2", b"3"])
+        assert await anext(stream) == b"1"
+        (runner,) = service._kit()._residents._runners.values()
+        for _ in range(5):
+            runner.leave("every place is kept")
+        assert [record.message for record in caplog.records].count("every place is kept") == 1
+        await stream.aclose()
 
 
 def test_ages_that_cannot_be():

@@ -104,6 +104,14 @@ async def test_several_are_found_one_after_the_other(serve, plan, connect):
     assert service.breaks <= 7 * 4
 
 
+async def test_two_at_the_end_with_nothing_else_left_are_found(serve, plan, connect):
+    items = numbered(10)
+    async with connect(await serve(Breaking(plan, b"9", b"10")), retry=QUICK) as client:
+        results = await collect(client.stream(items, return_exceptions=True))
+    assert outputs(results) == items[:8]
+    assert [(f.number, f.kind) for f in failures(results)] == [(9, POISON), (10, POISON)]
+
+
 async def test_by_default_it_is_raised_in_its_place(serve, plan, connect):
     items = numbered(100)
     async with connect(await serve(Breaking(plan, b"50")), retry=QUICK) as client:

@@ -1879,6 +1879,15 @@ def test_order_is_demanded_of_what_this_attempt_carries():
     expect_breach(session, answers(4, b"D"), "a gap: an answer to input 4", attempt=2)
 
 
+def test_an_input_without_output_cannot_be_answered_before_its_turn():
+    session = streaming(b"1", b"2")
+    session.lost(1)
+    session.set_aside([1])
+    open_attempt(session)
+    frames_out(session)
+    expect_breach(session, part(2, 0, last=True), "before its turn", attempt=2)
+
+
 def test_what_waits_is_not_sent_again_and_comes_once():
     session = streaming(b"1", b"2", b"3")
     session.lost(1)

@@ -27,5 +27,11 @@ def test_with_serves_defaults_some_seconds_are_left():
     assert after(0, 10, 20) - 20 < 20 - 3
 
 
-def test_one_late_check_changes_no_period():
-    assert after(0, 1, 2, 3, 9, 10) == 10 + 2
+def test_the_first_checks_come_closer_to_one_another():
+    """Ray Serve's own schedule for a new replica: at its start, at once, and then every period."""
+    assert after(0, 0.3, 10.3) == 10.3 + 15.5
+
+
+def test_a_check_that_was_late_makes_the_next_ones_patient():
+    assert after(0, 1, 2, 3, 9, 10) == 10 + 9.5
+    assert after(0, 1, 2, 3, 9, 10, 11, 12, 13, 14) == 14 + 2

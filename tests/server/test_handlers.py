@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 import pytest
@@ -12,6 +13,7 @@ from attempts import FakeAttempt, for_a_while, until, workers_running
 from servestream_client import BytesCodec
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import Credit, StreamErrorKind
+from servestream_client.server import workers as workers_module
 from servestream_client.server.handlers import batch_handler, item_handler
 from servestream_client.server.workers import BatchWorkers, Call, Handler, ItemWorkers, Part
 
@@ -871,7 +873,8 @@ async def test_undecodable_neighbours_of_an_input_that_hangs_keep_their_own_erro
     assert stream.outputs == [DECODE, b"A", ItemErrorKind.TIMEOUT, DECODE, b"B"]
 
 
-async def test_a_batch_in_a_thread_that_hangs_costs_the_attempts_that_gave_to_it():
+async def test_a_batch_in_a_thread_that_hangs_costs_the_attempts_that_gave_to_it(monkeypatch):
+    monkeypatch.setattr(workers_module, "STUCK_SECONDS", 0.0)
     go = threading.Event()
 
     def predict_batch(items):
@@ -893,3 +896,63 @@ async def test_a_batch_in_a_thread_that_hangs_costs_the_attempts_that_gave_to_it
     assert "every handler" in other.left[0]
     go.set()
     await until(lambda: not workers.stuck)
+
+
+async def test_an_input_that_ended_in_time_is_answered_however_late_the_event_loop_hears_of_it():
+    def predict(item):
+        time.sleep(0.05)  # a thread's work
+        return item.upper()
+
+    workers = ItemWorkers(item_handler(predict, BytesCodec(), PLACES), places=PLACES)
+    stream = FakeAttempt(workers, "a")
+    stream.may_take(0.2)
+    stream.send_many(1)
+    await for_a_while()
+    time.sleep(0.4)  # noqa: ASYNC251 — keeps the event loop busy over its end and its time
+    await until(lambda: stream.done)
+    assert stream.outputs == [b"A1"]
+
+
+async def test_a_batch_has_one_limit():
+    calls = []
+
+    async def predict_batch(items):
+        calls.append(items)
+        await asyncio.sleep(0.1)
+        return items
+
+    workers = BatchWorkers(
+        batch_handler(predict_batch, BytesCodec(), 1), places=1, max_batch=8, batch_wait=0
+    )
+    patient, hasty = FakeAttempt(workers, "a"), FakeAttempt(workers, "b")
+    hasty.may_take(0.02)
+    first = FakeAttempt(workers, "c")
+    first.send_many(1)
+    patient.send_many(2)
+    hasty.send_many(1)
+    await until(lambda: patient.done and hasty.done and first.done)
+    assert patient.outputs == [b"a1", b"a2"]
+    assert hasty.outputs == [ItemErrorKind.TIMEOUT]
+    assert [b"b1"] in calls
+
+
+async def test_what_was_given_back_for_a_client_that_is_gone_is_not_computed():
+    go = threading.Event()
+    calls = []
+
+    def predict(item):
+        calls.append(item)
+        if item.startswith(b"hang"):
+            go.wait(20)
+        return item
+
+    workers = ItemWorkers(item_handler(predict, BytesCodec(), 1), places=1)
+    workers._run_length = 8
+    stream = FakeAttempt(workers)
+    stream.may_take(0.1)
+    stream.send(b"hang", b"x", b"y")
+    await until(lambda: bool(workers._again))
+    stream.go()
+    go.set()
+    await until(lambda: not workers_running())
+    assert calls == [b"hang"]

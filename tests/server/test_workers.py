@@ -70,7 +70,7 @@ class Uninterruptible:
     began = math.inf
     done = 0
 
-    def forsake(self, text: str) -> None:
+    def forsake(self, text: str, since: float) -> bool:
         raise AssertionError(text)
 
 

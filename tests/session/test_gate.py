@@ -181,3 +181,19 @@ def test_fruitless_attempts_take_tokens_that_time_gives_back():
     at_once = [when for when in passed if when == 0]
     assert 40 <= len(at_once) <= 60
     assert 9 <= max(passed) <= 11  # a hundred at ten a second
+
+
+def test_whoever_leaves_gives_his_token_back():
+    gate = Gate()
+
+    async def main():
+        waiting = [asyncio.ensure_future(gate.enter(POLICY, fruitless=True)) for _ in range(1000)]
+        await asyncio.sleep(0.001)
+        for each in waiting:
+            each.cancel()
+        await asyncio.wait(waiting)
+        began = asyncio.get_running_loop().time()
+        gate.answered(await gate.enter(POLICY, fruitless=True))
+        assert asyncio.get_running_loop().time() - began < 1
+
+    in_virtual_time(main())
