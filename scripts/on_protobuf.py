@@ -7,11 +7,21 @@ import sys
 import google.protobuf
 import pytest
 
+# What takes long there does not depend on how messages are read and written; and whether the
+# generated code is current needs buf.
+ELSEWHERE = (
+    "tests/wire/test_generated.py",
+    "tests/grpc/test_leaving.py",
+    "tests/grpc/test_poison.py",
+    "tests/grpc/test_scripts.py",
+    "tests/grpc/test_storms.py",
+    "tests/grpc/test_watchdog.py",
+)
+
 if __name__ == "__main__":
     wanted = sys.argv[1]
     if google.protobuf.__version__ != wanted:
         sys.exit(f"protobuf {google.protobuf.__version__} is installed, not {wanted}")
     tests = ["tests/wire", "tests/protocol", "tests/grpc"]
-    # Whether the generated code is current does not depend on the runtime, and needs buf.
-    options = ["-q", "-p", "no:cacheprovider", "--ignore=tests/wire/test_generated.py"]
+    options = ["-q", "-p", "no:cacheprovider", *(f"--ignore={path}" for path in ELSEWHERE)]
     sys.exit(pytest.main([*options, *tests]))
