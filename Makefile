@@ -41,12 +41,11 @@ $(READY): pyproject.toml requirements/uv.txt requirements/dev.txt
 demo: $(READY)  ## Stream real images while replicas are killed; INGRESS=haproxy for the other mode
 	@$(BIN)/python examples/demo.py --ingress $(INGRESS)
 
-test: check test-protobufs  ## Everything that CI runs: checks, all tests, and three minutes of seeds
-	$(BIN)/python -m pytest
+test: check test-protobufs test-quick test-ray  ## Everything that CI runs: checks, tests, three minutes of seeds
 	$(BIN)/python -m simulation --seeds 10000 --seconds 170
 
 test-quick: $(READY)  ## The tests that need no Ray
-	$(BIN)/python -m pytest -m "not ray"
+	$(BIN)/python -m pytest -m "not ray" -n 2
 
 test-ray: $(READY)  ## The tests on real Ray Serve, in both ingress modes
 	$(BIN)/python -m pytest -m ray
