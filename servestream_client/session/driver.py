@@ -399,7 +399,8 @@ class StreamDriver:
             welcomed = session.counters.welcomes > welcomes
             # Whether a server that broke had got the inputs is known only if it had said welcome.
             self._alone |= not welcomed
-            counted = welcomed and session.blamed
+            # A server that breaks the protocol does so by itself, whatever its inputs are.
+            counted = welcomed and session.blamed and exchange.violation is None
             suspects = session.suspects if counted else ()
         finally:
             self._exchange = None
@@ -417,7 +418,8 @@ class StreamDriver:
             self.companion.broke(broken)
         if self._on_break is not None:
             self._on_break(broken)
-        if session.complete:
+        # After a breach another attempt is to confirm the end, unless nobody waits for it.
+        if session.complete and (exchange.violation is None or self._on_break is not None):
             return
         self._fruitless = not progressed
         raise AttemptFailed(verdict, progressed=progressed)
