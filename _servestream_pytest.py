@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from servestream_client import StreamClient, SyncStreamClient
     from servestream_client.server import StreamService
-    from servestream_client.session.core import ClientOptions
+    from servestream_client.session.base import ClientOptions
     from servestream_client.testing.ray_serve import RayStreamServer
     from servestream_client.testing.server import StreamServer
     from servestream_client.testing.trial import Trial

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 from servestream_client.codecs import Codec
 from servestream_client.errors import ItemError
-from servestream_client.session.core import ClientBase, ClientOptions
+from servestream_client.session.base import ClientBase, ClientOptions
 from servestream_client.session.stream import PredictionStream
 
 __all__ = ["StreamClient"]
@@ -123,7 +123,7 @@ class StreamClient(ClientBase[In, Out]):
             ConfigurationError: another argument cannot work.
             ClientClosedError: the client is closed.
         """
-        driver = self._driver(
+        driver = self._streams.stream(
             cast("Iterable[object] | AsyncIterable[object]", inputs),
             ordered=ordered,
             timeout=timeout,
@@ -132,7 +132,7 @@ class StreamClient(ClientBase[In, Out]):
         return PredictionStream(
             driver,
             start=self._connection.start,
-            decode=self._codec.decode_output,
+            decode=self._streams.codec.decode_output,
             return_exceptions=return_exceptions,
         )
 

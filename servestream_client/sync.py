@@ -9,7 +9,7 @@ from servestream_client.codecs import Codec
 from servestream_client.config import check_timeout
 from servestream_client.errors import ClientClosedError, ItemError
 from servestream_client.portal import PortalLease
-from servestream_client.session.core import ClientBase, ClientOptions
+from servestream_client.session.base import ClientBase, ClientOptions
 from servestream_client.session.driver import StreamDriver
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.predictor import Predictor
@@ -193,14 +193,14 @@ class SyncStreamClient(ClientBase[In, Out]):
             ConfigurationError: another argument cannot work.
             ClientClosedError: the client is closed.
         """
-        driver = self._driver(
+        driver = self._streams.stream(
             InputFeeder(inputs), ordered=ordered, timeout=timeout, parameters=parameters
         )
         return SyncPredictionStream(
             driver,
             self._portal,
             start=self._connection.start,
-            decode=self._codec.decode_output,
+            decode=self._streams.codec.decode_output,
             return_exceptions=return_exceptions,
         )
 

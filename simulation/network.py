@@ -325,7 +325,7 @@ class SimulatedNetwork:
     @property
     def window(self) -> int:
         """Inputs that a server may have unanswered, of one stream."""
-        client = self.client._flow.window_items if self.client is not None else 0
+        client = self.client._streams.flow.window_items if self.client is not None else 0
         return min(client, self.replicas[0].service.flow.window_items)
 
     def look_at_client(self, call: SimulatedCall) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from servestream_client import StreamClient, SyncStreamClient, WrongEventLoopError
 from servestream_client.server import StreamService
-from servestream_client.session.core import ClientOptions
+from servestream_client.session.base import ClientOptions
 from servestream_client.testing.faults import Fault
 from servestream_client.testing.history import History
 from servestream_client.testing.server import AnyFault, FaultHandle, Service, StreamServer

@@ -340,7 +340,7 @@ async def test_where_nothing_is_answered_it_is_the_server_that_is_broken(serve, 
 async def test_an_idle_stream_is_given_back_and_a_new_one_is_opened_when_needed(
     serve, service, monkeypatch, connect
 ):
-    monkeypatch.setattr("servestream_client.session.core.PREDICT_IDLE_SECONDS", 0.01)
+    monkeypatch.setattr("servestream_client.session.factory.PREDICT_IDLE_SECONDS", 0.01)
     async with connect(await serve(service)) as client:
         assert await client.predict(b"one") == b"ONE"
         await until(lambda: not streams_running())

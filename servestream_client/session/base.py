@@ -1,0 +1,173 @@
+"""What the two faces have in common: their options."""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import replace
+from functools import partial
+from typing import Any, Generic, Self, TypedDict, TypeVar
+
+import grpc
+
+from servestream_client.codecs import BytesCodec, Codec
+from servestream_client.config import FlowControl, RetryPolicy, Watchdog
+from servestream_client.errors import ConfigurationError
+from servestream_client.session.connection import Connection
+from servestream_client.session.factory import StreamFactory
+from servestream_client.session.predictor import Predictor
+from servestream_client.transport.grpc_link import GrpcTransport, Metadata
+
+__all__ = ["ClientBase", "ClientOptions"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keyword arguments of a client; see `StreamClient`."""
+
+    application: str
+    retry: RetryPolicy | None
+    flow: FlowControl | None
+    watchdog: Watchdog | None
+    metadata: Metadata
+    credentials: grpc.ChannelCredentials | None
+    close_timeout: float
+    predict_streams: int
+    streams_per_connection: int
+
+
+class ClientBase(Generic[In, Out]):
+    """A client without its verbs, which differ between the faces.
+
+    The arguments are those of `StreamClient`.
+
+    Raises:
+        ConfigurationError: an argument cannot work.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        codec: Codec[Any, Any] | None,
+        *,
+        application: str = "",
+        retry: RetryPolicy | None = None,
+        flow: FlowControl | None = None,
+        watchdog: Watchdog | None = None,
+        metadata: Metadata = (),
+        credentials: grpc.ChannelCredentials | None = None,
+        close_timeout: float = 5.0,
+        predict_streams: int = 4,
+        streams_per_connection: int = 100,
+    ) -> None:
+        for name, value in (
+            ("predict_streams", predict_streams),
+            ("streams_per_connection", streams_per_connection),
+        ):
+            if not isinstance(value, int) or value < 1:
+                raise ConfigurationError(f"{name} must be a number from 1 up, not {value!r}")
+        _check_arguments(target, application, codec, metadata, close_timeout)
+        own = (("application", application),) if application else ()
+        self._predict_streams = predict_streams
+        flow = flow or FlowControl()
+        self._max_frame_bytes = flow.max_frame_bytes  # of whoever shares the connection
+        self._connection = Connection(
+            target,
+            partial(
+                GrpcTransport,
+                target,
+                metadata=(*own, *metadata),
+                max_frame_bytes=self._max_frame_bytes,
+                credentials=credentials,
+                streams_per_connection=streams_per_connection,
+            ),
+        )
+        self._streams = StreamFactory(
+            connection=self._connection,
+            codec=BytesCodec() if codec is None else codec,
+            application=application,
+            retry=retry or RetryPolicy(),
+            flow=flow,
+            watchdog=watchdog or Watchdog(),
+            close_timeout=close_timeout,
+        )
+        self._predictor: Predictor | None = None
+
+    def with_options(
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        flow: FlowControl | None = None,
+        watchdog: Watchdog | None = None,
+        close_timeout: float | None = None,
+    ) -> Self:
+        """A client with other options on the same connection. Closing either closes both.
+
+        Args:
+            retry: as for the class; None: as here.
+            flow: likewise. Its `max_item_bytes` may not exceed this client's, which the
+                connection was made for.
+            watchdog: likewise.
+            close_timeout: likewise.
+
+        Raises:
+            ConfigurationError: an argument cannot work.
+        """
+        if flow is not None and flow.max_frame_bytes > self._max_frame_bytes:
+            raise ConfigurationError(
+                "with_options cannot raise FlowControl.max_item_bytes, since the connection was"
+                " made for smaller ones; make a new client"
+            )
+        if close_timeout is not None and not close_timeout > 0:
+            raise ConfigurationError("close_timeout must be positive")
+        other = copy.copy(self)
+        other._streams = replace(  # noqa: SLF001 — it is one of these
+            self._streams,
+            retry=retry or self._streams.retry,
+            flow=flow or self._streams.flow,
+            watchdog=watchdog or self._streams.watchdog,
+            close_timeout=close_timeout or self._streams.close_timeout,
+        )
+        other._predictor = None  # noqa: SLF001
+        return other
+
+    # ---------------------------------------------------------------- for the faces
+
+    def _lanes(self) -> Predictor:
+        """What carries the calls of `predict`."""
+        if self._predictor is None:
+            self._predictor = self._streams.predictor(self._predict_streams)
+        return self._predictor
+
+    def __repr__(self) -> str:
+        streams = self._streams
+        application = f", application={streams.application!r}" if streams.application else ""
+        state = ", closed" if self._connection.closed else ""
+        return (
+            f"{type(self).__name__}({self._connection.target.name!r}{application},"
+            f" codec={streams.codec!r}{state})"
+        )
+
+
+def _check_arguments(
+    target: object, application: object, codec: object, metadata: Metadata, close_timeout: float
+) -> None:
+    if not isinstance(target, str) or not target.strip():
+        raise ConfigurationError(f"target must be a string such as 'host:9000', not {target!r}")
+    if "://" in target and target.split("://")[0].lower() in ("http", "https", "grpc"):
+        raise ConfigurationError(f"target takes no {target.split('://')[0]}://, only host:port")
+    if not isinstance(application, str):
+        raise ConfigurationError(f"application must be a string, not {application!r}")
+    if codec is not None and (isinstance(codec, type) or not isinstance(codec, Codec)):
+        hint = "; make an instance of it" if isinstance(codec, type) else ""
+        raise ConfigurationError(f"codec lacks the methods of Codec: {codec!r}{hint}")
+    for key, value in metadata:
+        # https://grpc.io/docs/guides/metadata: the characters of a key, and what -bin is for.
+        if not re.fullmatch(r"[0-9a-z_.-]+", key) or key.startswith("grpc-"):
+            raise ConfigurationError(f"metadata keys are in lower case, and not {key!r}")
+        if not isinstance(value, bytes if key.endswith("-bin") else str):
+            raise ConfigurationError(f"metadata {key!r} takes text, or bytes if it ends in -bin")
+    if not close_timeout > 0:
+        raise ConfigurationError("close_timeout must be positive")

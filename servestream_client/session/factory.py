@@ -1,0 +1,156 @@
+"""What streams are made of: one set of options, and the parts put together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from servestream_client.codecs import Codec
+from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_timeout
+from servestream_client.errors import ConfigurationError
+from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
+from servestream_client.session.connection import Connection
+from servestream_client.session.driver import Break, StreamDriver
+from servestream_client.session.feeder import InputFeeder
+from servestream_client.session.isolation import Isolation
+from servestream_client.session.predictor import Predictor
+from servestream_client.session.pump import InputPump, Refusal
+
+__all__ = ["StreamFactory"]
+
+PREDICT_IDLE_SECONDS = 5.0
+"""How long a stream of `predict` is kept without calls. It occupies a place at its replica."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamFactory:
+    """Makes the streams of one client.
+
+    Streams open others while they live, and so refer to this rather than to the client: a client
+    that is dropped goes at once, and does not wait for the garbage collector to find a circle.
+    """
+
+    connection: Connection
+    codec: Codec[Any, Any]
+    application: str
+    retry: RetryPolicy
+    flow: FlowControl
+    watchdog: Watchdog
+    close_timeout: float
+
+    def stream(
+        self,
+        inputs: Iterable[object] | AsyncIterable[object] | InputFeeder[bytes | Refusal],
+        *,
+        ordered: bool,
+        timeout: float | None,
+        parameters: Mapping[str, str] | None,
+    ) -> StreamDriver:
+        """A stream that has not started.
+
+        Raises:
+            InputsError: the inputs are no iterable.
+            ConfigurationError: another argument cannot work.
+            ClientClosedError: the client is closed.
+        """
+        self.connection.check_open()
+        check_timeout(timeout)
+        for name, value in (parameters or {}).items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise ConfigurationError(f"parameters must be strings: {name!r}: {value!r}")
+        session = self._session(ordered=ordered, parameters=parameters)
+        driver = StreamDriver(
+            session=session,
+            transport=self.connection,
+            target=self.connection.target,
+            retry=self.retry,
+            timeout=timeout,
+            close_timeout=self.close_timeout,
+        )
+        driver.pump = InputPump(
+            session=session,
+            inputs=inputs,
+            encode=self.codec.encode_input,
+            max_item_bytes=self.flow.max_item_bytes,
+            pushed=driver.pushed,
+            speak=driver.speak,
+            refused=driver.notify,
+        )
+        driver.companion = Isolation(driver, partial(self._open_suspects, parameters))
+        return driver
+
+    def predictor(self, lanes: int) -> Predictor:
+        """What carries the calls of `predict`, on so many streams at the most."""
+        return Predictor(
+            self._open_lane,
+            encode=self.codec.encode_input,
+            decode=self.codec.decode_output,
+            max_item_bytes=self.flow.max_item_bytes,
+            lanes=lanes,
+            idle_seconds=PREDICT_IDLE_SECONDS,
+        )
+
+    def _open_lane(
+        self, *, on_arrival: Callable[[], None], on_break: Callable[[Break], None]
+    ) -> StreamDriver:
+        """A stream that carries the calls of `predict`, started."""
+        session = self._session(ordered=False)
+        driver = self._hand_fed(session, on_arrival, on_break, eager=True)
+        driver.companion = Isolation(driver, partial(self._open_suspects, None))
+        self.connection.start(driver)
+        return driver
+
+    def _open_suspects(
+        self,
+        parameters: Mapping[str, str] | None,
+        *,
+        on_arrival: Callable[[], None],
+        on_break: Callable[[Break], None],
+    ) -> StreamDriver:
+        """A stream for inputs that may break their servers, started."""
+        session = self._session(ordered=False, parameters=parameters, isolated=True)
+        driver = self._hand_fed(session, on_arrival, on_break, eager=False)
+        self.connection.start(driver)
+        return driver
+
+    def _hand_fed(
+        self,
+        session: ClientSession,
+        on_arrival: Callable[[], None],
+        on_break: Callable[[Break], None],
+        *,
+        eager: bool,
+    ) -> StreamDriver:
+        return StreamDriver(
+            session=session,
+            transport=self.connection,
+            target=self.connection.target,
+            retry=self.retry,
+            timeout=None,
+            close_timeout=self.close_timeout,
+            eager=eager,
+            on_arrival=on_arrival,
+            on_break=on_break,
+        )
+
+    def _session(
+        self,
+        *,
+        ordered: bool,
+        parameters: Mapping[str, str] | None = None,
+        isolated: bool = False,
+    ) -> ClientSession:
+        return ClientSession(
+            stream_id=os.urandom(STREAM_ID_BYTES),
+            codec=CodecId(self.codec.id, self.codec.fingerprint),
+            flow=self.flow,
+            application=self.application,
+            ordered=ordered,
+            parameters=parameters,
+            isolated=isolated,
+            watchdog=self.watchdog,
+        )
