@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.bench import Suite
+from benchmarks.console import Lines
 from benchmarks.goals import figure, goal
 from benchmarks.results import Measurement, Record
 from benchmarks.statistics import summarise
@@ -18,46 +17,15 @@ from benchmarks.statistics import summarise
 PLAIN_WIDTH = 140
 """Of a table that goes into a file."""
 
-LINE_SECONDS = 10.0
-"""At the least, between lines that only say what is being done."""
 
-Say = Callable[[str], None]
-
-
-class Terminal:
+class Terminal(Lines):
     """A spinner and colours on a terminal, plain lines elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False)
-        if console is None and not self._console.is_terminal:
-            self._console.width = PLAIN_WIDTH
+        super().__init__(console, width=PLAIN_WIDTH)
 
     def headline(self, text: str) -> None:
         self._console.print(f"[bold]{escape(text)}[/]")
-
-    def line(self, text: str) -> None:
-        self._console.print(escape(text))
-
-    def problem(self, text: str) -> None:
-        self._console.print(f"[red]failed:[/] {escape(text)}")
-
-    @contextmanager
-    def waiting(self, what: str) -> Iterator[Say]:
-        """Yields what says what is being done: in a line that changes, or in one now and then."""
-        if self._console.is_terminal:
-            with self._console.status(f"{escape(what)} ...") as status:
-                yield lambda phase: status.update(f"{escape(phase)} ...")
-            return
-        self._console.print(f"{escape(what)} ...")
-        said = time.monotonic()
-
-        def say(phase: str) -> None:
-            nonlocal said
-            if time.monotonic() - said > LINE_SECONDS:
-                said = time.monotonic()
-                self._console.print(f"  {escape(phase)} ...")
-
-        yield say
 
     def measured(self, record: Record, measurement: Measurement) -> None:
         cells = row(record, measurement)

@@ -85,7 +85,7 @@ def _settings(options: argparse.Namespace, ingress: Ingress, seed: int) -> Setti
 
 def _one(ingress: Ingress, settings: Settings, terminal: Terminal) -> Report:
     """A run on a Ray Serve of its own."""
-    with terminal.progress(f"{ingress}: starting Ray Serve ...") as say:
+    with terminal.waiting(f"{ingress}: starting Ray Serve ...") as say:
         fixture = ServeFixture(["chaos.app:chaos"], ingress, on_phase=say)
         with fixture:
             report = _on(fixture, settings, say)

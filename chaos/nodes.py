@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, seed: int, terminal: Terminal) -> Report:
-    with terminal.progress("two nodes ...") as say, Cluster(say) as cluster:
+    with terminal.waiting("two nodes ...") as say, Cluster(say) as cluster:
         cluster.start(BOTH)
         report = asyncio.run(_on(cluster, options, seed, say))
     return replace(report, leftovers=[*report.leftovers, *cluster.left()])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmarks.console import Lines, Say
 from chaos.pauses import Quantiles
 from chaos.report import Report
 
@@ -17,45 +16,15 @@ __all__ = ["Say", "Terminal"]
 
 PLAIN_WIDTH = 120
 """Of a table that goes into a file."""
-LINE_SECONDS = 10.0
-"""At the least, between lines of progress where there is no terminal."""
 MOST_VIOLATIONS = 20
 """That are shown."""
 
-Say = Callable[[str], None]
 
-
-class Terminal:
-    """A line that changes on a terminal, a plain line now and then elsewhere."""
+class Terminal(Lines):
+    """The same with a report."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False)
-        if console is None and not self._console.is_terminal:
-            self._console.width = PLAIN_WIDTH
-
-    def line(self, text: str) -> None:
-        self._console.print(escape(text))
-
-    def problem(self, text: str) -> None:
-        self._console.print(f"[red]failed:[/] {escape(text)}")
-
-    @contextmanager
-    def progress(self, what: str) -> Iterator[Say]:
-        """Yields what shows how far it is."""
-        if self._console.is_terminal:
-            with self._console.status(escape(what)) as status:
-                yield lambda text: status.update(escape(text))
-            return
-        self.line(what)
-        said = time.monotonic()
-
-        def say(text: str) -> None:
-            nonlocal said
-            if time.monotonic() - said > LINE_SECONDS:
-                said = time.monotonic()
-                self.line(f"  {text}")
-
-        yield say
+        super().__init__(console, width=PLAIN_WIDTH)
 
     def report(self, report: Report) -> None:
         """Everything about one run."""

@@ -70,8 +70,8 @@ __all__ = ["ClientCounters", "ClientSession", "Delivery"]
 OVERDUE_INTERVALS = 3
 """Of heartbeats, that a server gets beyond an input's time until it should have let go of it."""
 
-MOVE_GRACE_MS = 60_000
-"""What a server gets to answer what it has, when the client moves by itself."""
+MOVE_GRACE_MS = 3_600_000
+"""What a server gets to answer what it has, when the client moves by itself: nothing presses."""
 
 _NOBODYS_FAULT = frozenset(
     {StreamErrorKind.SILENCE, StreamErrorKind.SUPERSEDED, StreamErrorKind.OVERLOADED}
@@ -534,11 +534,11 @@ class ClientSession:
         attempt = self._attempt
         if attempt is None or attempt.running is None or not self._item_timeout_ms:
             return 0
-        running = attempt.running
-        grace = OVERDUE_INTERVALS * self._heartbeat_ms
-        if running.oldest_age_ms <= self._item_timeout_ms + grace:
+        number, age = attempt.running.oldest_number, attempt.running.oldest_age_ms
+        if age <= self._item_timeout_ms + OVERDUE_INTERVALS * self._heartbeat_ms:
             return 0
-        return running.oldest_number if running.oldest_number in self._replay else 0
+        carried = number in self._replay and number <= attempt.sent_through
+        return number if carried and not self._elsewhere(number) else 0
 
     @property
     def blamed(self) -> bool:
@@ -597,17 +597,18 @@ class ClientSession:
         if self._attempt is not None:
             self._attempt.pulse.tick()
 
-    def move(self) -> None:
-        """Take leave of the present attempt's server in good order, as after a drain. Nothing
-        happens where the attempt is at its end, or has not begun.
+    def move(self) -> bool:
+        """Take leave of the present attempt's server in good order, as after a drain; False where
+        the attempt is at its end, or has not begun.
         """
         attempt = self._attempt
         if attempt is None or self.state is not ClientState.STREAMING or attempt.end_sent:
-            return
+            return False
         self.state = local_step(CLIENT, self.state, ClientEvent.MOVE)
         self.grace_ms = MOVE_GRACE_MS
         if not attempt.in_flight_items:
             self.state = local_step(CLIENT, self.state, ClientEvent.LEAVE)
+        return True
 
     # ---------------------------------------------------------------- frames out
 

@@ -3,7 +3,8 @@
 Serve tells user code nothing of it. There is one public sign: the controller calls a deployment's
 `check_health` every so often, and ceases the moment it begins to stop the replica, some time before
 it cuts the streams. A controller that is dead or slow looks the same. So what is done on this sign
-must be harmless when it is wrong: streams are asked once to go elsewhere, and may come back.
+must be harmless when it is wrong: streams are asked to go elsewhere, now and then, and what they
+have sent is still answered, however long it takes.
 """
 
 from __future__ import annotations

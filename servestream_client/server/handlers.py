@@ -240,7 +240,8 @@ class _Progress:
             if self.began != since or len(self.results) == self._total:
                 return False
             self.forsaken = True
-        self._on_forsaken(self.results, text)
+            results = list(self.results)  # the thread may add another one at any moment
+        self._on_forsaken(results, text)
         return True
 
 
@@ -271,7 +272,7 @@ class _InThread:
         outcomes = await call.run(
             anyio.to_thread.run_sync(progress.run, self._one, arguments, limiter=self._threads),
             parts,
-            forsaken=progress,
+            uninterruptible=progress,
         )
         if progress.forsaken:
             raise Cancelled  # its inputs are answered

@@ -26,8 +26,9 @@ __all__ = ["Frames", "Interceptor", "Kit", "Requests", "Served"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-_DEPARTURE_SECONDS = 30.0
-"""The grace of a replica that seems to be stopped: it knows of no better limit."""
+_DEPARTURE_SECONDS = 3600.0
+"""The grace of a replica that seems to be stopped. If it is, Serve ends it far sooner; if it is the
+controller that is gone, an input that takes long must not be broken off again and again."""
 
 _AGAIN_SECONDS = 30.0
 """So seldom that streams do not hop in circles where it is the controller that is gone."""

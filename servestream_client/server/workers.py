@@ -32,10 +32,10 @@ __all__ = [
     "Call",
     "Cancelled",
     "Expired",
-    "Forsaken",
     "Handler",
     "ItemWorkers",
     "Part",
+    "Uninterruptible",
     "Workers",
     "forsake",
 ]
@@ -93,8 +93,8 @@ class Expired(Exception):  # noqa: N818 — likewise
     """The call was cancelled, since it took longer than an input may."""
 
 
-class Forsaken(Protocol):
-    """User code that cannot be interrupted, for whoever waits no longer for it."""
+class Uninterruptible(Protocol):
+    """User code that cannot be cancelled: a thread's."""
 
     @property
     def began(self) -> float:
@@ -124,7 +124,7 @@ class Call:
         self._parts: list[Part] = []
         self._held: Sequence[Part] = ()
         self._began = 0.0
-        self._code: Forsaken | None = None
+        self._code: Uninterruptible | None = None
         self._expired = ""
         self.lost: bool = False
         """Whether its inputs were answered without it."""
@@ -136,22 +136,26 @@ class Call:
         self._looking: asyncio.Handle
 
     async def run(
-        self, code: Awaitable[T], parts: Sequence[Part], *, forsaken: Forsaken | None = None
+        self,
+        code: Awaitable[T],
+        parts: Sequence[Part],
+        *,
+        uninterruptible: Uninterruptible | None = None,
     ) -> T:
         """Wait for user code; meanwhile others may work.
 
         Args:
             code: what to wait for.
             parts: the inputs that it is about.
-            forsaken: if it cannot be interrupted, what to do should it not end.
+            uninterruptible: what it is, if it cannot be cancelled.
 
         Raises:
             Cancelled: all those inputs were cancelled, or their streams are over.
             Expired: it took longer than an input may.
         """
-        if forsaken is None:
+        if uninterruptible is None:
             self._parts += parts
-        self._code = forsaken
+        self._code = uninterruptible
         self._suspend(parts)
         try:
             return await code
@@ -252,10 +256,11 @@ class Call:
         interrupted, is forsaken: its inputs are answered without it, and it keeps its place.
         """
         limit = min((part.attempt.session.item_timeout for part in self._held), default=math.inf)
+        if self.lost:
+            stuck = self.lost_since + STUCK_SECONDS
+            return stuck if now < stuck else math.inf
         since = self._since
         due = since + limit + (_GRACE_SECONDS if self._expired else 0)
-        if self.lost:
-            return max(now, self.lost_since + STUCK_SECONDS)
         if now < due:
             return due
         text = f"it took longer than the {limit:g} s that the client allows"

@@ -51,6 +51,9 @@ __all__ = ["Break", "Companion", "StreamDriver", "Target"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+_LEAVING = "the server is leaving"
+_OLD = "the attempt was older than RetryPolicy.max_attempt_age"
+
 
 @dataclass(slots=True)
 class Target:
@@ -478,7 +481,7 @@ class StreamDriver:
         if session.state is ClientState.FAILED and session.failure is not None:
             return classify_failure(session.failure)
         if session.state is ClientState.LEFT:
-            return Verdict(Decision.RESUME, "the server is leaving, or the attempt was old")
+            return Verdict(Decision.RESUME, _OLD if exchange.moved else _LEAVING)
         return self._given_up(exchange) or classify_status(await link.status(), stranger=stranger)
 
     def _given_up(self, exchange: _Exchange) -> Verdict | None:
@@ -556,6 +559,8 @@ class _Exchange:
         self._heartbeat_interval = heartbeat_interval
         self.age: float = math.inf if max_age is None else max_age
         """Seconds after which it moves on by itself."""
+        self.moved: bool = False
+        """Whether it has done so."""
         self._moving: asyncio.TimerHandle | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._scope = anyio.CancelScope()
@@ -593,7 +598,7 @@ class _Exchange:
 
     def _move(self) -> None:
         """The attempt is old: go elsewhere."""
-        self._session.move()
+        self.moved = self._session.move()
         self._limit_the_rest()
         self._outbound.set()
 

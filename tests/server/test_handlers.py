@@ -956,3 +956,18 @@ async def test_what_was_given_back_for_a_client_that_is_gone_is_not_computed():
     go.set()
     await until(lambda: not workers_running())
     assert calls == [b"hang"]
+
+
+async def test_a_place_that_is_kept_for_long_costs_no_time(monkeypatch):
+    monkeypatch.setattr(workers_module, "STUCK_SECONDS", 0.0)
+    go = threading.Event()
+    workers = ItemWorkers(item_handler(lambda _: go.wait(60), BytesCodec(), PLACES), places=PLACES)
+    stream = FakeAttempt(workers)
+    stream.may_take(0.1)
+    stream.send(b"hangs")
+    try:
+        await until(lambda: stream.done)
+        await until(lambda: workers._sweeper is None)  # nothing is looked for any more
+    finally:
+        go.set()
+    await until(lambda: not workers_running())

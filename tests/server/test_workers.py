@@ -18,7 +18,7 @@ from attempts import (
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import Credit
 from servestream_client.server import workers as workers_module
-from servestream_client.server.workers import BatchWorkers, Call, Forsaken, ItemWorkers, Part
+from servestream_client.server.workers import BatchWorkers, Call, ItemWorkers, Part, Uninterruptible
 
 CANCELLED = ItemErrorKind.CANCELLED
 LONG = 3600.0  # seconds that no test lasts
@@ -64,7 +64,7 @@ class Echo:
         echo(parts)
 
 
-class Uninterruptible:
+class Thread:
     """Stands for a thread's work."""
 
     began = math.inf
@@ -77,8 +77,8 @@ class Uninterruptible:
 class Held:
     """Holds each call until it is let go; then it echoes."""
 
-    def __init__(self, forsaken: Forsaken | None = None) -> None:
-        self.forsaken = forsaken
+    def __init__(self, thread: Uninterruptible | None = None) -> None:
+        self.thread = thread
         self.calls: list[list[bytes]] = []
         self.running = 0
         self.most = 0
@@ -92,7 +92,7 @@ class Held:
         self.running += 1
         self.most = max(self.most, self.running)
         try:
-            await call.run(self.code(), parts, forsaken=self.forsaken)
+            await call.run(self.code(), parts, uninterruptible=self.thread)
         finally:
             self.running -= 1
         echo(parts)
@@ -380,7 +380,7 @@ async def test_a_stream_that_leaves_takes_only_its_own_calls_along():
 
 
 async def test_a_call_that_cannot_be_interrupted_runs_to_its_end():
-    handler = Held(Uninterruptible())
+    handler = Held(Thread())
     one, other = attempts(batches(handler), "ab")
     await started(handler, one, other)
     one.go()
