@@ -55,7 +55,7 @@ test-protobufs: $(READY)  ## The tests of protocol, wire and sockets on protobuf
 		echo "protobuf $$version:"; \
 		$(UV) run --quiet --no-project --isolated --python $(BIN)/python \
 			--with-editable . --with protobuf==$$version --with pytest --with pytest-asyncio \
-			--with pytest-timeout --with pytest-randomly --with hypothesis \
+			--with pytest-timeout --with pytest-randomly --with pytest-xdist --with hypothesis \
 			python scripts/on_protobuf.py $$version; \
 	done
 

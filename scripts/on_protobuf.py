@@ -23,5 +23,12 @@ if __name__ == "__main__":
     if google.protobuf.__version__ != wanted:
         sys.exit(f"protobuf {google.protobuf.__version__} is installed, not {wanted}")
     tests = ["tests/wire", "tests/protocol", "tests/grpc"]
-    options = ["-q", "-p", "no:cacheprovider", *(f"--ignore={path}" for path in ELSEWHERE)]
+    options = [
+        "-q",
+        "-n",
+        "2",
+        "-p",
+        "no:cacheprovider",
+        *(f"--ignore={path}" for path in ELSEWHERE),
+    ]
     sys.exit(pytest.main([*options, *tests]))

@@ -174,6 +174,7 @@ def cluster(
     servicers: Sequence[str] = (),
     directory: str | None = None,
     faulty: bool = False,
+    request_timeout: float | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[None]:
     """Ray on loopback with Serve on it, and these applications on it.
@@ -188,6 +189,7 @@ def cluster(
         directory: where Ray and HAProxy keep their files; its path must be short, since sockets
             lie in it. None: a temporary one, removed in the end.
         faulty: whether every `StreamService` shall enrol and fail by plan, as it is.
+        request_timeout: Serve's `request_timeout_s`, in seconds, for whole streams; None: none.
         say: called with what is being waited for.
     """
     cluster_id = os.environ.get(MARK) or uuid.uuid4().hex
@@ -197,7 +199,7 @@ def cluster(
     try:
         for application in applications:
             _found(application)  # before half a minute passes
-        _start(port, where, servicers, faulty=faulty, say=say)
+        _start(port, where, servicers, faulty=faulty, request_timeout=request_timeout, say=say)
         for application in applications:
             say(f"deploying {application_name(application)}: {replicas} replicas")
             deploy(application, replicas=replicas)
@@ -244,6 +246,7 @@ def _start(
     servicers: Sequence[str],
     *,
     faulty: bool,
+    request_timeout: float | None,
     say: Callable[[str], None],
 ) -> None:
     say("starting Ray")
@@ -273,7 +276,9 @@ def _start(
     serve.start(
         http_options=HTTPOptions(host="127.0.0.1", port=http_port),
         grpc_options=gRPCOptions(
-            port=port, grpc_servicer_functions=[*GRPC_SERVICER_FUNCTIONS, *servicers]
+            port=port,
+            grpc_servicer_functions=[*GRPC_SERVICER_FUNCTIONS, *servicers],
+            request_timeout_s=request_timeout,
         ),
     )
     ray.get(ledger().pending.remote())

@@ -69,6 +69,7 @@ class ServeFixture:
             speak.
         faulty: whether services that know nothing of faults shall fail by plan, too.
         port: of the gRPC ingress; None: a free one.
+        request_timeout: Serve's `request_timeout_s`, in seconds, for whole streams; None: none.
         on_phase: called with what is being waited for while Serve starts.
     """
 
@@ -81,12 +82,14 @@ class ServeFixture:
         servicers: Sequence[str] = (),
         faulty: bool = False,
         port: int | None = None,
+        request_timeout: float | None = None,
         on_phase: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.ingress = ingress
         self.applications: list[str] = list(applications)
         self.replicas = replicas
         self.faulty = faulty
+        self.request_timeout = request_timeout
         self.servicers: list[str] = list(servicers)
         self.port: int = port if port is not None else free_ports(1)[0]
         self.id: str = uuid.uuid4().hex
@@ -162,6 +165,7 @@ class ServeFixture:
             "servicers": self.servicers,
             "directory": str(directory),
             "faulty": self.faulty,
+            "request_timeout": self.request_timeout,
         }
         package = "servestream_client.testing.ray_serve"
         command = [sys.executable, "-m", package, json.dumps(options)]
