@@ -120,7 +120,7 @@ def test_services_and_clients_of_ones_own(project):
 
         def test_service(sync_stream_client):
             assert list(sync_stream_client.stream([b"a"])) == [b"A"]
-            assert sync_stream_client._close_timeout == 1.0
+            assert sync_stream_client._streams.close_timeout == 1.0
 
         def test_more_than_one(make_stream_server):
             servers = [make_stream_server(Upper), make_stream_server(Upper)]
