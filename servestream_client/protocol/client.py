@@ -70,6 +70,10 @@ __all__ = ["ClientCounters", "ClientSession", "Delivery"]
 OVERDUE_INTERVALS = 3
 """Of heartbeats, that a server gets beyond an input's time until it should have let go of it."""
 
+STALLED_BEATS = 3
+"""Heartbeats that show the same standstill until it is taken for one. What goes on meanwhile, an
+acknowledgement for example, takes no longer than the half interval between two of them."""
+
 MOVE_GRACE_MS = 3_600_000
 """What a server gets to answer what it has, when the client moves by itself: nothing presses."""
 
@@ -173,6 +177,8 @@ class _Attempt:
         "pulse",
         "running",
         "sent_through",
+        "standstill",
+        "stood",
         "unsent",
     )
 
@@ -196,6 +202,21 @@ class _Attempt:
         self.open_sent = False
         self.end_sent = False
         self.progressed = False
+        self.standstill: Heartbeat | None = None  # the last one without work at the server
+        self.stood = 0  # how many heartbeats in a row were the same
+
+    def stalls(self, beat: Heartbeat, running: Running) -> int:
+        """How often in a row the server said that it stands here, with all inputs begun and none
+        under way.
+        """
+        idle = (
+            running.blocked_on is BlockedOn.NOTHING
+            and not running.count
+            and running.started_through >= self.sent_through
+        )
+        self.stood = self.stood + 1 if idle and beat == self.standstill else int(idle)
+        self.standstill = beat if idle else None
+        return self.stood
 
 
 class ClientSession:
@@ -1094,14 +1115,20 @@ class ClientSession:
             )
         running = attempt.running
         if (
-            running is not None
-            and running.blocked_on is BlockedOn.INPUT
-            and beat.inputs_through == attempt.sent_through
-            and attempt.in_flight_items
+            running is None
+            or not attempt.in_flight_items
+            or beat.inputs_through != attempt.sent_through
         ):
+            return
+        if running.blocked_on is BlockedOn.INPUT:
             raise FrameLostError(
                 f"a gap: the server has answered all inputs, but no answer came to"
                 f" {attempt.in_flight_items} of them"
+            )
+        if attempt.stalls(beat, running) >= STALLED_BEATS:
+            raise FrameLostError(
+                f"the server has {attempt.in_flight_items} inputs, works on none of them, and"
+                " sends nothing: it waits for what was lost"
             )
 
     def _check_end(self, attempt: _Attempt, end: ServerEnd) -> None:

@@ -650,7 +650,9 @@ class ServerSession:
             return BlockedOn.CREDIT
         if running.count or self._unstarted:
             return BlockedOn.HANDLER
-        return BlockedOn.NOTHING if self._unanswered else BlockedOn.INPUT
+        if not self._unanswered:
+            return BlockedOn.INPUT
+        return BlockedOn.NOTHING if self._outbox else BlockedOn.HANDLER
 
     # ---------------------------------------------------------------- frames out
 

@@ -175,6 +175,7 @@ class StreamDriver:
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        self._pumping: asyncio.Task[None] | None = None
         self._alone = False  # the next open carries no inputs, since the last was not welcomed
         self._passage: Passage | None = None  # of an attempt that nobody has answered yet
         self._fruitless = False  # the last attempt made no progress
@@ -238,6 +239,13 @@ class StreamDriver:
         if self.companion is not None:
             await self.companion.aclose()
 
+    async def inputs_at_rest(self) -> None:
+        """Wait until nothing is pulled from the caller any more, in a stream whose outcome is
+        settled, so that `delivered` holds. Bounded in time: the caller's iterator may not let go.
+        """
+        if self._pumping is not None:
+            await asyncio.wait({self._pumping}, timeout=self._close_timeout)
+
     @property
     def pulled(self) -> int:
         """How many inputs came from the caller."""
@@ -265,7 +273,7 @@ class StreamDriver:
     # ---------------------------------------------------------------- the stream
 
     async def _run(self) -> None:
-        pumping = self._start_pump()
+        self._start_pump()
         try:
             self._settle(await self._attempts())
         except BaseException as error:
@@ -278,15 +286,14 @@ class StreamDriver:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            if pumping is not None:
-                await self._stop_pump(pumping)
+            if self._pumping is not None:
+                await self._stop_pump(self._pumping)
 
-    def _start_pump(self) -> asyncio.Task[None] | None:
-        if self.pump is None:
-            return None
-        return asyncio.get_running_loop().create_task(
-            self.pump.run(), name=f"servestream inputs of {self.session.stream_id.hex()}"
-        )
+    def _start_pump(self) -> None:
+        if self.pump is not None:
+            self._pumping = asyncio.get_running_loop().create_task(
+                self.pump.run(), name=f"servestream inputs of {self.session.stream_id.hex()}"
+            )
 
     async def _stop_pump(self, pumping: asyncio.Task[None]) -> None:
         pumping.cancel()
@@ -564,6 +571,7 @@ class _Exchange:
         self._moving: asyncio.TimerHandle | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._scope = anyio.CancelScope()
+        self._limit = math.inf  # seconds, the shortest that was set
         self._answered = False
         self._sending = False
         self._mute = False  # the call takes no more writes
@@ -667,11 +675,13 @@ class _Exchange:
 
     def _limit_the_rest(self) -> None:
         """Once nothing is missing but a farewell, or the server leaves, do not wait for ever."""
-        session = self._session
-        if self._scope.deadline < math.inf:
-            return
+        session, limit = self._session, math.inf
+        if not self._answered:
+            return  # there is a limit to that already
         if session.over or session.complete:
-            self._scope.deadline = anyio.current_time() + self._close_timeout
+            limit = self._close_timeout
         elif session.grace_ms is not None:
-            grace = session.grace_ms / 1000
-            self._scope.deadline = anyio.current_time() + grace + self._close_timeout
+            limit = session.grace_ms / 1000 + self._close_timeout
+        if limit < self._limit:
+            self._limit = limit
+            self._scope.deadline = min(self._scope.deadline, anyio.current_time() + limit)

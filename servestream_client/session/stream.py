@@ -148,7 +148,7 @@ class StreamBase(Generic[T_co]):
                 return
             if driver.finished:
                 self._exhausted = True
-                self._conclude(driver.error)
+                await self._conclude(driver.error)
             await driver.arrived.wait()
 
     def _release(self) -> None:
@@ -165,10 +165,11 @@ class StreamBase(Generic[T_co]):
         self._started = True
         self._loop = asyncio.get_running_loop()
 
-    def _conclude(self, error: BaseException | None) -> NoReturn:
+    async def _conclude(self, error: BaseException | None) -> NoReturn:
         if error is None:
             raise StopAsyncIteration
         if isinstance(error, StreamError):
+            await self._driver.inputs_at_rest()
             error.delivered = self._driver.delivered()
         raise error
 

@@ -140,6 +140,37 @@ def test_a_server_that_owes_nothing_although_inputs_lack_an_answer_is_left():
         pair.client.receive(1, ServerFrame(heartbeat=Heartbeat(2, 0), running=idle))
 
 
+def test_a_server_that_waits_for_what_was_lost_is_left():
+    """Something came twice, something else never, and so the positions agree."""
+    pair = Pair(BEAT, b"x", b"y")
+    waits = Running(started_through=2, blocked_on=BlockedOn.NOTHING)
+    for frame in (
+        ServerFrame(heartbeat=Heartbeat(2, 0), running=waits),
+        ServerFrame(heartbeat=Heartbeat(2, 0), running=waits),
+        ServerFrame(outputs=[OutputRun(1, [b"X"])]),  # it goes on
+        ServerFrame(heartbeat=Heartbeat(2, 1), running=waits),
+        ServerFrame(heartbeat=Heartbeat(2, 1), running=waits),
+    ):
+        pair.client.receive(1, frame)
+    with pytest.raises(FrameLostError, match="waits for what was lost"):
+        pair.client.receive(1, ServerFrame(heartbeat=Heartbeat(2, 1), running=waits))
+
+
+@pytest.mark.parametrize(
+    "running",
+    [
+        Running(started_through=1, blocked_on=BlockedOn.NOTHING),
+        Running(started_through=2, count=1, blocked_on=BlockedOn.NOTHING),
+        Running(started_through=2, blocked_on=BlockedOn.CREDIT),
+        Running(started_through=2, blocked_on=BlockedOn.HANDLER),
+    ],
+)
+def test_a_server_that_has_a_reason_to_wait_is_not(running):
+    pair = Pair(BEAT, b"x", b"y")
+    for _ in range(10):
+        pair.client.receive(1, ServerFrame(heartbeat=Heartbeat(2, 0), running=running))
+
+
 def test_duplicates_make_no_gap():
     pair = Pair(BEAT, b"x")
     pair.client.receive(1, ServerFrame(outputs=[OutputRun(1, [b"X"]), OutputRun(1, [b"X"])]))
