@@ -17,10 +17,13 @@ from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import (
     ClientFrame,
     CodecId,
+    Drain,
     OutputRun,
     RefusalKind,
     Refused,
     ServerFrame,
+    StreamErrorKind,
+    StreamFailure,
     Welcome,
 )
 from servestream_client.session.driver import StreamDriver, Target
@@ -250,3 +253,68 @@ async def test_an_error_tells_what_was_never_sent():
     delivered = driver.delivered()
     assert (delivered.accepted, delivered.unsent, delivered.answered) == (50, 50, 0)
     assert "50 inputs were pulled and never sent" in str(delivered)
+
+
+async def test_a_farewell_is_not_given_the_time_of_a_drain():
+    """A server that leaves with much grace, and then never ends the call."""
+    calls = 0
+    left = asyncio.Event()
+
+    async def inputs():
+        for item in ITEMS:
+            if item == ITEMS[10]:
+                await left.wait()
+            yield item
+
+    async def server(requests):
+        nonlocal calls
+        calls += 1
+        first = calls == 1
+        async for frame in answers(requests, len(ITEMS)):
+            last = first and frame.outputs and frame.outputs[0].first_number == 10
+            if last:
+                yield ServerFrame(drain=Drain(grace_ms=3_600_000))
+            yield frame
+            if last:
+                left.set()
+                await asyncio.Event().wait()
+
+    async with asyncio.timeout(20):
+        assert await run(drive(server, items=inputs())) == ITEMS
+    assert calls == 2
+
+
+async def test_an_error_counts_what_was_pulled_to_the_last():
+    """The inputs' iterator yields another one while it is told to end."""
+    pulled = 0
+
+    async def inputs():
+        nonlocal pulled
+        try:
+            while pulled < 20:
+                pulled += 1
+                yield b"x"
+            failing.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            pulled += 1
+            yield b"last"
+
+    failing = asyncio.Event()
+
+    async def server(requests):
+        async for frame in answers(requests, 10):
+            yield frame
+        await failing.wait()
+        yield ServerFrame(error=StreamFailure(StreamErrorKind.STATE, "no more", None))
+
+    driver = drive(server, items=inputs())
+    stream = PredictionStream(
+        driver, start=lambda driver: driver.start(), decode=bytes, return_exceptions=False
+    )
+    with pytest.raises(StreamError) as caught:
+        async for _ in stream:
+            pass
+    assert caught.value.delivered.accepted == pulled == 21
