@@ -255,6 +255,7 @@ class SimulatedCall:
             self._network.note_fault(fate.kind, self)
             pipe = self._up if fate.before else self._down
             pipe.stall()
+            self.broken |= fate.seconds > self._network.patience
             self._later(fate.seconds, pipe.heal)
         elif fate.kind is NetworkFaultKind.HALF_OPEN:
             self._network.note_fault(fate.kind, self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +11,7 @@ from functools import partial
 
 from servestream_client.client import StreamClient
 from servestream_client.protocol.frames import ClientFrame, HandlerKind
+from servestream_client.protocol.pulse import SILENT_INTERVALS
 from servestream_client.server.kit import Kit
 from servestream_client.session.driver import StreamDriver
 from servestream_client.testing.faults import Fault, FaultInjector, LocalPlan
@@ -283,6 +285,13 @@ class SimulatedNetwork:
         self.note_fault(f"service: {fault.kind}", call)
         if fault.kind in BREAKING:
             call.broken = True
+
+    @property
+    def patience(self) -> float:
+        """Seconds of silence that the client bears for sure: it counts in ticks."""
+        watchdog = self.client._streams.watchdog if self.client is not None else None
+        interval = watchdog.heartbeat_interval if watchdog is not None else None
+        return math.inf if interval is None else (SILENT_INTERVALS - 1) * interval
 
     def state_of(self, call: SimulatedCall) -> str:
         """The state of the client's attempt that a call is."""
