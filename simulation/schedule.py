@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,9 @@ PREDICT_KEY = 1000
 
 PATIENT_ATTEMPTS = 200
 PATIENCE_WITH_POISON = 60
+ATTEMPTS_A_WAIT = 6
+"""Attempts for each longest wait that fits into the time of faults. Waits are drawn from 0 to that,
+and a stream that does not despair must outlast faults of all that time."""
 
 
 class Consumption(enum.Enum):
@@ -143,10 +147,14 @@ def draw_scenario(seed: int) -> Scenario:
     beats = watchdog.heartbeat_interval is not None
     predicts = _predicts(rng, flow, own_codec=own_codec)
     retry = replace(_retry(rng, stingy=stingy), max_attempt_age=_age(random.Random(f"age {seed}")))
+    enough = math.ceil(ATTEMPTS_A_WAIT * until / retry.maximum)
+    if not stingy:
+        attempts = max(PATIENT_ATTEMPTS, enough)
+        retry = replace(retry, attempts=attempts, connect_attempts=attempts)
     all_items = [predicts.items, *(plan.items for plan in streams)]
     if any(Special.POISON in items.specials.values() for items in all_items):
         # Where nothing else is answered, the policy is what ends it.
-        attempts = min(retry.attempts, PATIENCE_WITH_POISON)
+        attempts = min(retry.attempts, max(PATIENCE_WITH_POISON, enough))
         retry = replace(retry, attempts=attempts, connect_attempts=attempts)
     return Scenario(
         seed=seed,
