@@ -20,7 +20,7 @@ PREDICT_KEY = 1000
 """The key of the items that go through `predict`."""
 
 PATIENT_ATTEMPTS = 200
-PATIENCE_WITH_POISON = 60
+PATIENCE_WITH_POISON = range(60, 301)
 ATTEMPTS_A_WAIT = 6
 """Attempts for each longest wait that fits into the time of faults. Waits are drawn from 0 to that,
 and a stream that does not despair must outlast faults of all that time."""
@@ -154,7 +154,8 @@ def draw_scenario(seed: int) -> Scenario:
     all_items = [predicts.items, *(plan.items for plan in streams)]
     if any(Special.POISON in items.specials.values() for items in all_items):
         # Where nothing else is answered, the policy is what ends it.
-        attempts = min(retry.attempts, max(PATIENCE_WITH_POISON, enough))
+        patience = min(max(enough, PATIENCE_WITH_POISON[0]), PATIENCE_WITH_POISON[-1])
+        attempts = min(retry.attempts, patience)
         retry = replace(retry, attempts=attempts, connect_attempts=attempts)
     return Scenario(
         seed=seed,
