@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import itertools
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for
 
 from simulation.run import simulate
 
@@ -69,7 +72,16 @@ def _as_they_come(
 
 def _prepare_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _prepare()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed ends nobody, and its processes would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for([parent.sentinel])
+        os._exit(1)
 
 
 def _prepare() -> None:
