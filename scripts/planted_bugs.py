@@ -558,10 +558,38 @@ BUGS = (
     Bug(
         "a server that thinks all is answered is believed",
         "protocol/client.py",
-        "and beat.inputs_through == attempt.sent_through",
-        "and False",
+        "if running.blocked_on is BlockedOn.INPUT:",
+        "if False:",
         "protocol/test_heartbeats.py::"
         "test_a_server_that_owes_nothing_although_inputs_lack_an_answer_is_left",
+    ),
+    Bug(
+        "a server that waits for what was lost is waited for",
+        "protocol/client.py",
+        "if attempt.stalls(beat, running) >= STALLED_BEATS:",
+        "if False:",
+        "protocol/test_heartbeats.py::test_a_server_that_waits_for_what_was_lost_is_left",
+    ),
+    Bug(
+        "a farewell is given the time of a drain",
+        "session/driver.py",
+        "if limit < self._limit:",
+        "if self._limit == math.inf and limit < math.inf:",
+        "session/test_driver.py::test_a_farewell_is_not_given_the_time_of_a_drain",
+    ),
+    Bug(
+        "an error does not wait for the inputs to come to rest",
+        "session/stream.py",
+        "await self._driver.inputs_at_rest()",
+        "pass",
+        "session/test_driver.py::test_an_error_counts_what_was_pulled_to_the_last",
+    ),
+    Bug(
+        "a place that is kept is looked at again and again",
+        "server/workers.py",
+        "return stuck if now < stuck else math.inf",
+        "return max(now, stuck)",
+        "server/test_handlers.py::test_a_place_that_is_kept_for_long_costs_no_time",
     ),
     Bug(
         "what waits for credit is reported as a busy handler",
