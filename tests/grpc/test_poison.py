@@ -147,7 +147,8 @@ async def test_parameters_go_with_what_is_tried_alone(serve, plan, connect):
 
 async def test_where_nothing_is_answered_the_server_is_to_blame(serve, plan, connect):
     items = numbered(5)
-    retry = RetryPolicy(initial=0.001, maximum=0.002, attempts=6)
+    # Enough for three lone breaks of each.
+    retry = RetryPolicy(initial=0.001, maximum=0.002, attempts=30)
     async with connect(await serve(Breaking(plan, *items)), retry=retry) as client:
         stream = client.stream(items, return_exceptions=True)
         with pytest.raises(RetriesExhaustedError) as caught:

@@ -305,6 +305,13 @@ class Suspicious:
             self.alone = 0
 
 
+async def test_a_server_that_leaves_clears_no_suspicion(predict_with):
+    server = Suspicious("breaks", "leaves", "breaks")
+    calls = map(predict_with(server).call, [b"a", b"b"])
+    assert await asyncio.gather(*calls) == [b"a", b"b"]
+    assert server.tried == [b"a", b"b"]
+
+
 async def test_suspects_are_tried_one_at_a_time_and_blamed_after_three_breaks(predict_with):
     server = Suspicious()
     calls = map(predict_with(server).call, [b"poison", b"a", b"b"])
