@@ -692,7 +692,7 @@ BUGS = (
         "session/driver.py",
         "self.companion.end()",
         "pass",
-        "grpc/test_poison.py::test_a_stream_that_is_left_ends_what_is_tried_alone",
+        "grpc/test_poison.py::test_a_stream_that_is_dropped_ends_what_is_tried_alone",
     ),
     # ------------------------------------------------------------------ storms
     Bug(

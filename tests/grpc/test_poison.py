@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import FaultyEcho
-from helpers import collect, failures, numbered, outputs
+from helpers import collect, failures, numbered, outputs, until
 from processes import restarted_server
 
 from servestream_client import (
@@ -17,6 +17,7 @@ from servestream_client import (
     ItemErrorKind,
     RetriesExhaustedError,
     RetryPolicy,
+    StreamClient,
     Watchdog,
 )
 from servestream_client.testing.faults import Fault, FaultKind
@@ -169,6 +170,19 @@ async def test_a_stream_that_is_left_ends_what_is_tried_alone(serve, plan, conne
         await stream.aclose()
         waiting.cancel()
         await asyncio.wait({waiting})
+
+
+async def test_a_stream_that_is_dropped_ends_what_is_tried_alone(serve, plan):
+    service = Breaking(plan, b"1")
+    slow = RetryPolicy(initial=0.001, maximum=0.002, attempts=10_000)
+    async with StreamClient(await serve(service), retry=slow) as client:
+        stream = client.stream([b"1"], return_exceptions=True)
+        waiting = asyncio.ensure_future(anext(stream))
+        await until(lambda: True in service.alone)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        del stream, waiting
+        await until(lambda: not client._connection.drivers)
 
 
 @pytest.mark.parametrize("poison", [b"crash", b"corrupt", b"leave"])
