@@ -750,7 +750,7 @@ BUGS = (
         "old attempts stay",
         "session/driver.py",
         "self._session.move()",
-        "pass",
+        "False",
         "grpc/test_leaving.py::test_old_attempts_move_by_themselves",
     ),
     # ------------------------------------------------------------------ workers and handlers
