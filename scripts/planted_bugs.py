@@ -105,7 +105,7 @@ BUGS = (
     Bug(
         "a wrong application's welcome is accepted",
         "protocol/client.py",
-        'if self._application and welcome.application not in ("", self._application):',
+        'if self.application and welcome.application not in ("", self.application):',
         "if False:",
         "protocol/test_client.py::test_a_server_that_does_not_fit_is_left",
     ),
@@ -320,8 +320,8 @@ BUGS = (
     Bug(
         "a connect counts as progress",
         "session/driver.py",
-        "progressed = session.progressed or",
-        "progressed = session.welcome is not None or",
+        "progressed=session.progressed or",
+        "progressed=session.welcome is not None or",
         "session/test_driver.py::test_connecting_is_not_progress",
     ),
     Bug(

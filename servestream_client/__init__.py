@@ -16,7 +16,15 @@ import os
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from servestream_client.client import StreamClient
-from servestream_client.codecs import BytesCodec, Codec, ProtobufCodec
+from servestream_client.codecs import (
+    ArraySpec,
+    BytesCodec,
+    Codec,
+    JsonCodec,
+    MsgpackCodec,
+    NumpyCodec,
+    ProtobufCodec,
+)
 from servestream_client.config import FlowControl, RetryPolicy, Watchdog
 from servestream_client.errors import (
     AccessDeniedError,
@@ -44,12 +52,14 @@ from servestream_client.errors import (
     WrongApplicationError,
     WrongEventLoopError,
 )
-from servestream_client.session.stream import PredictionStream, StreamStatistics
+from servestream_client.events import Hooks, StreamStatistics
+from servestream_client.session.stream import PredictionStream
 from servestream_client.sync import SyncPredictionStream, SyncStreamClient
 from servestream_client.version import __version__
 
 __all__ = [
     "AccessDeniedError",
+    "ArraySpec",
     "BytesCodec",
     "ClientClosedError",
     "Codec",
@@ -57,13 +67,17 @@ __all__ = [
     "ConfigurationError",
     "Delivered",
     "FlowControl",
+    "Hooks",
     "InputEncodeError",
     "InputTooLargeError",
     "InputsError",
     "ItemError",
     "ItemErrorKind",
+    "JsonCodec",
     "MessageTooLargeError",
+    "MsgpackCodec",
     "NotAServerError",
+    "NumpyCodec",
     "OutputDecodeError",
     "PeerProtocolError",
     "PredictionStream",

@@ -35,6 +35,7 @@ class StreamClient(ClientBase[In, Out]):
         watchdog: how long silence, and a single input, may last.
         metadata: gRPC metadata for every call, e.g. ``authorization``. On an insecure channel it
             travels in clear text.
+        hooks: are told what happens to every stream; see `servestream_client.Hooks`.
         credentials: for a TLS channel; None: an insecure one, which is all that Serve's own
             ingress offers.
         close_timeout: seconds that each step of any leave-taking may last: the call's, the

@@ -8,12 +8,13 @@ from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 from servestream_client.codecs import Codec
 from servestream_client.config import check_timeout
 from servestream_client.errors import ClientClosedError, ItemError
+from servestream_client.events import StreamStatistics
 from servestream_client.portal import PortalLease
 from servestream_client.session.base import ClientBase, ClientOptions
 from servestream_client.session.driver import StreamDriver
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.predictor import Predictor
-from servestream_client.session.stream import StreamBase, StreamStatistics
+from servestream_client.session.stream import StreamBase
 
 __all__ = ["SyncPredictionStream", "SyncStreamClient"]
 
@@ -28,7 +29,9 @@ class SyncPredictionStream(StreamBase[T_co]):
     Leaving the loop early ends the stream when the object is dropped, and ``with`` or `close` end
     it at once.
 
-    Raises, while being iterated:
+    While being iterated it may raise what follows.
+
+    Raises:
         ItemError: one input failed; the stream is closed. With ``return_exceptions=True`` it is
             yielded in the input's place instead, and the stream goes on.
         StreamError: the stream failed; says what was delivered. See `servestream_client.errors`.

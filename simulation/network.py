@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from servestream_client.client import StreamClient
+from servestream_client.metadata import Metadata
 from servestream_client.protocol.frames import ClientFrame, HandlerKind
 from servestream_client.protocol.pulse import SILENT_INTERVALS
 from servestream_client.server.kit import Kit
@@ -394,7 +395,7 @@ class _SimulatedTransport:
     def __init__(self, network: SimulatedNetwork) -> None:
         self._network = network
 
-    def open(self) -> SimulatedCall:
+    def open(self, metadata: Metadata = ()) -> SimulatedCall:  # noqa: ARG002 — nobody reads it
         return self._network.open()
 
     async def aclose(self) -> None:

@@ -256,14 +256,20 @@ class ClientSession:
         self.refusal: Refused | None = None
         """In state REFUSED: by whom and why."""
         self.failure: StreamFailure | None = None
+        self.failed: list[ItemFailure] = []
+        """Inputs that failed since somebody last emptied this list."""
         """In state FAILED: why."""
 
         self.grace_ms: int | None = None
         """Once the server said that it is leaving: how long it still serves what was sent."""
 
+        self.application: str = application
+        """The wanted one; empty: any."""
+        self.ordered: bool = ordered
+        """Whether outputs come in input order."""
+
         self._codec = codec
         self._flow = flow
-        self._application = application
         self._parameters = dict(parameters or {})
         self._isolated = isolated
         self._heartbeat_ms = _milliseconds(self.watchdog.heartbeat_interval)
@@ -702,7 +708,7 @@ class ClientSession:
             stream_id=self.stream_id,
             attempt=attempt.number,
             codec=self._codec,
-            application=self._application,
+            application=self.application,
             order=Order.INPUT if self._in_order else Order.ANY,
             first_number=attempt.unsent.head.first if attempt.unsent else self._last_number + 1,
             limits=self._offer(),
@@ -902,7 +908,7 @@ class ClientSession:
                 f"the server speaks version {welcome.protocol_version} of the protocol, this"
                 f" client version {PROTOCOL_VERSION}",
             )
-        if self._application and welcome.application not in ("", self._application):
+        if self.application and welcome.application not in ("", self.application):
             return Refused(
                 RefusalKind.APPLICATION,
                 f"application {printable(welcome.application, 200)!r} answered",
@@ -1028,6 +1034,7 @@ class ClientSession:
     ) -> None:
         item = self._replay.item(number)
         self._ready.append(Delivery(number, failure.index, None, failure, True, item, cause))
+        self.failed.append(failure)
 
     def _answerable(self, attempt: _Attempt, number: int, index: int) -> bool:
         """Whether an answer is new, or else a duplicate (docs section 6).

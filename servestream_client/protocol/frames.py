@@ -80,6 +80,13 @@ class CodecId:
     id: str
     fingerprint: str = ""
 
+    def fits(self, other: CodecId) -> bool:
+        """Whether the ends can understand each other. One without a fingerprint takes anything of
+        the codec's.
+        """
+        alike = self.fingerprint == other.fingerprint
+        return self.id == other.id and (alike or not self.fingerprint or not other.fingerprint)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

@@ -261,7 +261,7 @@ class ServerSession:
                 f"this is application {offer.application!r}, not"
                 f" {printable(opened.application, 200)!r}",
             )
-        if opened.codec != offer.codec:
+        if not opened.codec.fits(offer.codec):
             return Refused(
                 RefusalKind.CODEC,
                 f"this service speaks {_codec(offer.codec)}, the client {_codec(opened.codec)}",

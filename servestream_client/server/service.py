@@ -45,7 +45,9 @@ class StreamService(Generic[In, Out]):
     Handlers may be called more than once for the same input, also at the same time: after a
     failure the input is sent again.
 
-    Class attributes, to set in the subclass:
+    Set these in the subclass:
+
+    Attributes:
         codec: how items are encoded; clients must use the same.
         application: the name that clients must ask for, or ask for none. None: under Ray Serve
             the application's own; elsewhere, any name is taken.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, Self, TypedDict, TypeVar
@@ -13,10 +13,12 @@ import grpc
 from servestream_client.codecs import BytesCodec, Codec
 from servestream_client.config import FlowControl, RetryPolicy, Watchdog
 from servestream_client.errors import ConfigurationError
+from servestream_client.events import Hooks
+from servestream_client.metadata import Metadata, check_metadata
 from servestream_client.session.connection import Connection
 from servestream_client.session.factory import StreamFactory
 from servestream_client.session.predictor import Predictor
-from servestream_client.transport.grpc_link import GrpcTransport, Metadata
+from servestream_client.transport.grpc_link import GrpcTransport
 
 __all__ = ["ClientBase", "ClientOptions"]
 
@@ -32,6 +34,7 @@ class ClientOptions(TypedDict, total=False):
     flow: FlowControl | None
     watchdog: Watchdog | None
     metadata: Metadata
+    hooks: Sequence[Hooks]
     credentials: grpc.ChannelCredentials | None
     close_timeout: float
     predict_streams: int
@@ -57,6 +60,7 @@ class ClientBase(Generic[In, Out]):
         flow: FlowControl | None = None,
         watchdog: Watchdog | None = None,
         metadata: Metadata = (),
+        hooks: Sequence[Hooks] = (),
         credentials: grpc.ChannelCredentials | None = None,
         close_timeout: float = 5.0,
         predict_streams: int = 4,
@@ -69,6 +73,11 @@ class ClientBase(Generic[In, Out]):
             if not isinstance(value, int) or value < 1:
                 raise ConfigurationError(f"{name} must be a number from 1 up, not {value!r}")
         _check_arguments(target, application, codec, metadata, close_timeout)
+        for hook in hooks:
+            if not isinstance(hook, Hooks):
+                raise ConfigurationError(
+                    f"hooks are objects of a class derived from Hooks, not {hook!r}"
+                )
         own = (("application", application),) if application else ()
         self._predict_streams = predict_streams
         flow = flow or FlowControl()
@@ -92,6 +101,7 @@ class ClientBase(Generic[In, Out]):
             flow=flow,
             watchdog=watchdog or Watchdog(),
             close_timeout=close_timeout,
+            hooks=tuple(hooks),
         )
         self._predictor: Predictor | None = None
 
@@ -163,11 +173,6 @@ def _check_arguments(
     if codec is not None and (isinstance(codec, type) or not isinstance(codec, Codec)):
         hint = "; make an instance of it" if isinstance(codec, type) else ""
         raise ConfigurationError(f"codec lacks the methods of Codec: {codec!r}{hint}")
-    for key, value in metadata:
-        # https://grpc.io/docs/guides/metadata: the characters of a key, and what -bin is for.
-        if not re.fullmatch(r"[0-9a-z_.-]+", key) or key.startswith("grpc-"):
-            raise ConfigurationError(f"metadata keys are in lower case, and not {key!r}")
-        if not isinstance(value, bytes if key.endswith("-bin") else str):
-            raise ConfigurationError(f"metadata {key!r} takes text, or bytes if it ends in -bin")
+    check_metadata(metadata)
     if not close_timeout > 0:
         raise ConfigurationError("close_timeout must be positive")

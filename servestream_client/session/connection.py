@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from servestream_client.errors import ClientClosedError, WrongEventLoopError
+from servestream_client.metadata import Metadata
 from servestream_client.session.driver import StreamDriver, Target
 from servestream_client.transport.base import Link, Transport
 from servestream_client.transport.grpc_link import check_process
@@ -63,10 +64,10 @@ class Connection:
             )
         return loop
 
-    def open(self) -> Link:
+    def open(self, metadata: Metadata = ()) -> Link:
         if self._transport is None:
             self._transport = self.make_transport()
-        return self._transport.open()
+        return self._transport.open(metadata)
 
     def start(self, driver: StreamDriver) -> None:
         self.check()

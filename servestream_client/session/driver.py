@@ -22,6 +22,7 @@ from servestream_client.config import RetryPolicy
 from servestream_client.errors import (
     ClientClosedError,
     Delivered,
+    ItemError,
     RemoteProtocolError,
     RetriesExhaustedError,
     StreamError,
@@ -29,10 +30,24 @@ from servestream_client.errors import (
     UnreachableError,
     describe,
 )
+from servestream_client.events import (
+    AttemptEnded,
+    AttemptOutcome,
+    AttemptStarted,
+    AttemptWelcomed,
+    Hooks,
+    ItemFailed,
+    ServerDraining,
+    StreamEnded,
+    StreamKind,
+    StreamStarted,
+    StreamStatistics,
+)
 from servestream_client.protocol.client import ClientSession
-from servestream_client.protocol.frames import Limits
+from servestream_client.protocol.frames import ItemFailure, Limits, Welcome
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.states import ClientState
+from servestream_client.session.announcer import Announcer
 from servestream_client.session.gate import Gate, Passage, SharedFailure
 from servestream_client.session.pump import InputPump
 from servestream_client.session.retry import CALM_SECONDS, AttemptFailed, retrying
@@ -81,11 +96,13 @@ class Break:
 
     Attributes:
         verdict: what that means.
+        progressed: whether the attempt had brought anything new, or had its time.
         counted: whether the server had welcomed it, and did not ask the client to leave.
         suspects: the inputs that it had got and not answered.
     """
 
     verdict: Verdict
+    progressed: bool
     counted: bool
     suspects: Sequence[int]
 
@@ -136,6 +153,8 @@ class StreamDriver:
             `arrived`.
         eager: whether an open frame may carry inputs, where the target is known.
         on_break: called like a `Companion`'s `broke`.
+        hooks: are told what happens.
+        kind: what the stream is for.
     """
 
     def __init__(
@@ -150,6 +169,8 @@ class StreamDriver:
         eager: bool = True,
         on_arrival: Callable[[], None] | None = None,
         on_break: Callable[[Break], None] | None = None,
+        hooks: Sequence[Hooks] = (),
+        kind: StreamKind = StreamKind.STREAM,
     ) -> None:
         self.session = session
         self.arrived: Signal = Signal()
@@ -181,6 +202,9 @@ class StreamDriver:
         self._fruitless = False  # the last attempt made no progress
         self._welcomes = 0  # of the session's, as last looked at
         self._received = 0
+        self._kind = kind
+        self._announcer = Announcer(hooks)
+        self._drained = 0  # the last attempt whose server was leaving
 
     # ---------------------------------------------------------------- from outside
 
@@ -191,6 +215,16 @@ class StreamDriver:
             self._deadline = loop.time() + self._timeout
             expired = StreamTimeoutError(f"the stream's timeout of {self._timeout:g} s passed")
             self._timer = loop.call_at(self._deadline, self.abandon, expired)
+        self._announcer.tell(
+            StreamStarted(
+                stream_id=self.stream_id,
+                target=self.target.name,
+                application=self.session.application,
+                kind=self._kind,
+                ordered=self.session.ordered,
+                statistics=self.statistics,
+            )
+        )
         self._task = loop.create_task(
             self._run(), name=f"servestream {self.session.stream_id.hex()}"
         )
@@ -270,6 +304,42 @@ class StreamDriver:
         alone = self.companion.attempts if self.companion is not None else 0
         return self.session.counters.attempts + alone
 
+    @property
+    def stream_id(self) -> str:
+        """In hex, as it stands in the server's logs."""
+        return self.session.stream_id.hex()
+
+    def statistics(self) -> StreamStatistics:
+        """What happened so far."""
+        session = self.session
+        counters, welcome = session.counters, session.welcome
+        return StreamStatistics(
+            accepted=self.pulled,
+            sent=counters.sent,
+            replayed=counters.replayed,
+            received=counters.received + counters.isolated,
+            taken_through=session.taken_through,
+            duplicates=counters.duplicates,
+            isolated=counters.isolated,
+            attempts=self.attempts,
+            resumes=max(0, counters.welcomes - 1),
+            replica=welcome.replica if welcome else "",
+            code_version=welcome.code_version if welcome else "",
+            stream_id=self.stream_id,
+        )
+
+    def item_failed(self, problem: ItemFailure | ItemError) -> None:
+        """Say that an input failed."""
+        self._announcer.tell(
+            ItemFailed(
+                stream_id=self.stream_id,
+                number=problem.number,
+                index=problem.index,
+                kind=problem.kind,
+                text=problem.text,
+            )
+        )
+
     # ---------------------------------------------------------------- the stream
 
     async def _run(self) -> None:
@@ -286,8 +356,16 @@ class StreamDriver:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            if self._pumping is not None:
-                await self._stop_pump(self._pumping)
+            try:
+                if self._pumping is not None:
+                    await self._stop_pump(self._pumping)
+            finally:
+                self._announce_failures()
+                self._announcer.tell(
+                    StreamEnded(
+                        stream_id=self.stream_id, error=self.error, statistics=self.statistics()
+                    )
+                )
 
     def _start_pump(self) -> None:
         if self.pump is not None:
@@ -373,16 +451,18 @@ class StreamDriver:
         except SharedFailure as shared:
             raise AttemptFailed(shared.verdict, progressed=False) from None
         session = self.session
+        started = AttemptStarted(stream_id=self.stream_id, attempt=session.counters.attempts + 1)
+        self._announcer.tell(started)
         try:
-            link = self._transport.open()
+            link = self._transport.open(self._announcer.metadata(started))
             attempt = session.begin(
                 known=self.target.limits if self._eager and not self._alone else None,
                 deadline_ms=self._time_left_ms(),
             )
-        except BaseException:
+        except BaseException as error:
             self.target.gate.left(self._passage)
+            self._announce_end(started, AttemptOutcome.BROKEN, describe(error))
             raise
-        begun, welcomes = anyio.current_time(), session.counters.welcomes
         exchange = _Exchange(
             session=session,
             attempt=attempt,
@@ -397,21 +477,11 @@ class StreamDriver:
             heartbeat_interval=session.watchdog.heartbeat_interval,
         )
         self._exchange = exchange
+        broken: Break | None = None
+        outcome = AttemptOutcome.CLOSED
         try:
-            await exchange.run()
-            verdict = await self._verdict(exchange, link)
-            self._tell_gate(verdict, unanswered=exchange.unanswered)
-            lasted = anyio.current_time() - begun
-            # To owe nothing, or to leave in order, is no failure of an attempt that had its time.
-            in_order = session.idle or session.state is ClientState.LEFT
-            calm = in_order and lasted >= min(CALM_SECONDS, exchange.age)
-            progressed = session.progressed or calm
-            welcomed = session.counters.welcomes > welcomes
-            # Whether a server that broke had got the inputs is known only if it had said welcome.
-            self._alone |= not welcomed
-            # A server that breaks the protocol does so by itself, whatever its inputs are.
-            counted = welcomed and session.blamed and exchange.violation is None
-            suspects = session.suspects if counted else ()
+            broken = await self._run_exchange(exchange, link)
+            outcome = self._outcome(broken)
         finally:
             self._exchange = None
             if self._passage is not None:
@@ -421,9 +491,9 @@ class StreamDriver:
                 link.avoid_connection()
             link.cancel()
             session.lost(attempt)
-        if verdict is None:
+            self._announce_end(started, outcome, broken.verdict.reason if broken else "")
+        if broken is None:
             return
-        broken = Break(verdict, counted, suspects)
         if self.companion is not None:
             self.companion.broke(broken)
         if self._on_break is not None:
@@ -431,8 +501,33 @@ class StreamDriver:
         # After a breach another attempt is to confirm the end, unless nobody waits for it.
         if session.complete and (exchange.violation is None or self._on_break is not None):
             return
-        self._fruitless = not progressed
-        raise AttemptFailed(verdict, progressed=progressed)
+        self._fruitless = not broken.progressed
+        raise AttemptFailed(broken.verdict, progressed=broken.progressed)
+
+    async def _run_exchange(self, exchange: _Exchange, link: Link) -> Break | None:
+        """The traffic of one call, and what came of it; None: the stream is complete."""
+        session = self.session
+        begun, welcomes = anyio.current_time(), session.counters.welcomes
+        await exchange.run()
+        verdict = await self._verdict(exchange, link)
+        self._tell_gate(verdict, unanswered=exchange.unanswered)
+        welcomed = session.counters.welcomes > welcomes
+        # Whether a server that broke had got the inputs is known only if it had said welcome.
+        self._alone |= not welcomed
+        if verdict is None:
+            return None
+        lasted = anyio.current_time() - begun
+        # To owe nothing, or to leave in order, is no failure of an attempt that had its time.
+        in_order = session.idle or session.state is ClientState.LEFT
+        calm = in_order and lasted >= min(CALM_SECONDS, exchange.age)
+        # A server that breaks the protocol does so by itself, whatever its inputs are.
+        counted = welcomed and session.blamed and exchange.violation is None
+        return Break(
+            verdict,
+            progressed=session.progressed or calm,
+            counted=counted,
+            suspects=session.suspects if counted else (),
+        )
 
     def _answered(self) -> None:
         """The first frame of an attempt came."""
@@ -461,16 +556,63 @@ class StreamDriver:
         session = self.session
         self.target.answered += session.counters.received - self._received
         self._received = session.counters.received
+        if session.failed:
+            self._announce_failures()
         if session.counters.welcomes > self._welcomes and session.welcome is not None:
             self._welcomes = session.counters.welcomes
             self._alone = False
             self.target.known = True
             self.target.limits = session.welcome.limits
+            self._announce_welcome(session.welcome)
+        if session.grace_ms is not None and session.state is ClientState.DRAINING:
+            self._announce_drain(session.grace_ms)
         if session.state is ClientState.ENDED:
             # The consumer need not wait for the call's own farewell.
             self._settle(self._input_error())
         self.notify()
         self.taken()  # an answer gives its input's bytes back
+
+    def _announce_failures(self) -> None:
+        failed, self.session.failed = self.session.failed, []
+        if self._kind is not StreamKind.ISOLATED:  # or the stream that they belong to says it
+            for failure in failed:
+                self.item_failed(failure)
+
+    def _announce_welcome(self, welcome: Welcome) -> None:
+        counters = self.session.counters
+        self._announcer.tell(
+            AttemptWelcomed(
+                stream_id=self.stream_id,
+                attempt=counters.attempts,
+                replica=welcome.replica,
+                code_version=welcome.code_version,
+                resumed=counters.welcomes > 1,
+            )
+        )
+
+    def _outcome(self, broken: Break | None) -> AttemptOutcome:
+        if broken is None:
+            return AttemptOutcome.COMPLETE
+        left = self.session.state is ClientState.LEFT
+        return AttemptOutcome.LEFT if left else AttemptOutcome.BROKEN
+
+    def _announce_end(self, started: AttemptStarted, outcome: AttemptOutcome, reason: str) -> None:
+        self._announcer.tell(
+            AttemptEnded(
+                stream_id=started.stream_id,
+                attempt=started.attempt,
+                outcome=outcome,
+                reason=reason,
+            )
+        )
+
+    def _announce_drain(self, grace_ms: int) -> None:
+        attempt = self.session.counters.attempts
+        if self._drained < attempt:
+            self._drained = attempt
+            self._announcer.tell(
+                ServerDraining(stream_id=self.stream_id, attempt=attempt, grace=grace_ms / 1000)
+            )
 
     async def _verdict(self, exchange: _Exchange, link: Link) -> Verdict | None:
         """What an exchange came to; None: the stream is complete."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from servestream_client.codecs import Codec
 from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_timeout
 from servestream_client.errors import ConfigurationError
+from servestream_client.events import Hooks, StreamKind
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
 from servestream_client.session.connection import Connection
@@ -41,6 +42,7 @@ class StreamFactory:
     flow: FlowControl
     watchdog: Watchdog
     close_timeout: float
+    hooks: Sequence[Hooks]
 
     def stream(
         self,
@@ -70,6 +72,7 @@ class StreamFactory:
             retry=self.retry,
             timeout=timeout,
             close_timeout=self.close_timeout,
+            hooks=self.hooks,
         )
         driver.pump = InputPump(
             session=session,
@@ -99,7 +102,7 @@ class StreamFactory:
     ) -> StreamDriver:
         """A stream that carries the calls of `predict`, started."""
         session = self._session(ordered=False)
-        driver = self._hand_fed(session, on_arrival, on_break, eager=True)
+        driver = self._hand_fed(session, on_arrival, on_break, kind=StreamKind.PREDICT)
         driver.companion = Isolation(driver, partial(self._open_suspects, None))
         self.connection.start(driver)
         return driver
@@ -113,7 +116,7 @@ class StreamFactory:
     ) -> StreamDriver:
         """A stream for inputs that may break their servers, started."""
         session = self._session(ordered=False, parameters=parameters, isolated=True)
-        driver = self._hand_fed(session, on_arrival, on_break, eager=False)
+        driver = self._hand_fed(session, on_arrival, on_break, kind=StreamKind.ISOLATED)
         self.connection.start(driver)
         return driver
 
@@ -123,7 +126,7 @@ class StreamFactory:
         on_arrival: Callable[[], None],
         on_break: Callable[[Break], None],
         *,
-        eager: bool,
+        kind: StreamKind,
     ) -> StreamDriver:
         return StreamDriver(
             session=session,
@@ -132,9 +135,11 @@ class StreamFactory:
             retry=self.retry,
             timeout=None,
             close_timeout=self.close_timeout,
-            eager=eager,
+            eager=kind is not StreamKind.ISOLATED,
             on_arrival=on_arrival,
             on_break=on_break,
+            hooks=self.hooks,
+            kind=kind,
         )
 
     def _session(

@@ -167,16 +167,15 @@ class _Lane:
             return
         failure = delivery.failure
         kind = InputTooLargeError if failure.kind is ItemErrorKind.INPUT_TOO_LARGE else ItemError
-        call.fail(
-            kind(
-                _THE_ONLY_INPUT,
-                failure.kind,
-                failure.text,
-                index=failure.index,
-                retryable=failure.retryable,
-                input=call.item,
-            )
+        problem = kind(
+            _THE_ONLY_INPUT,
+            failure.kind,
+            failure.text,
+            index=failure.index,
+            retryable=failure.retryable,
+            input=call.item,
         )
+        call.fail(problem)
 
     def _end(self, error: BaseException | None) -> None:
         if self.ended:

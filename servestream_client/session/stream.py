@@ -7,7 +7,6 @@ import operator
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar
 
 from servestream_client.errors import (
@@ -21,51 +20,18 @@ from servestream_client.errors import (
     StreamError,
     describe,
 )
+from servestream_client.events import StreamStatistics
 from servestream_client.protocol.client import Delivery
 from servestream_client.protocol.frames import OutputRun
 from servestream_client.session.driver import StreamDriver
 
-__all__ = ["PredictionStream", "StreamBase", "StreamStatistics"]
+__all__ = ["PredictionStream", "StreamBase"]
 
 _LONGEST_RUN = 256
 """Outputs that the consumer gets before others on the event loop have their turn."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamStatistics:
-    """What happened to a stream so far.
-
-    Attributes:
-        accepted: inputs pulled from the caller's iterable.
-        sent: inputs sent, each counted once.
-        replayed: inputs sent again after a failure.
-        received: outputs and item errors received, duplicates left out.
-        taken_through: every input up to this one is answered, and its outputs were taken.
-        duplicates: outputs dropped because they had been received before.
-        isolated: inputs that were answered on a stream of their own, since servers had broken
-            while they had them.
-        attempts: calls made, for these inputs as well.
-        resumes: attempts that a server took after an earlier one had broken.
-        replica: the last replica that served the stream; empty before the first welcome.
-        code_version: of the server's code, as it names itself.
-        stream_id: in hex, as it stands in the server's logs.
-    """
-
-    accepted: int
-    sent: int
-    replayed: int
-    received: int
-    taken_through: int
-    duplicates: int
-    isolated: int
-    attempts: int
-    resumes: int
-    replica: str
-    code_version: str
-    stream_id: str
 
 
 _LOCAL_ERRORS: dict[ItemErrorKind, type[ItemError]] = {
@@ -192,6 +158,8 @@ class StreamBase(Generic[T_co]):
         return await self._failure(_undecoded(self._run.first_number + offset, 0, error))
 
     async def _failure(self, problem: ItemError) -> T_co:
+        if isinstance(problem, OutputDecodeError):
+            self._driver.item_failed(problem)
         if self._return_exceptions:
             return problem  # type: ignore[return-value]  # the overloads of stream() say so
         self._failed = problem  # not forgotten should this task be cancelled while it closes
@@ -222,22 +190,7 @@ class StreamBase(Generic[T_co]):
 
     def _statistics(self) -> StreamStatistics:
         self._release()
-        session = self._driver.session
-        counters, welcome = session.counters, session.welcome
-        return StreamStatistics(
-            accepted=self._driver.pulled,
-            sent=counters.sent,
-            replayed=counters.replayed,
-            received=counters.received + counters.isolated,
-            taken_through=session.taken_through,
-            duplicates=counters.duplicates,
-            isolated=counters.isolated,
-            attempts=self._driver.attempts,
-            resumes=max(0, counters.welcomes - 1),
-            replica=welcome.replica if welcome else "",
-            code_version=welcome.code_version if welcome else "",
-            stream_id=session.stream_id.hex(),
-        )
+        return self._driver.statistics()
 
 
 class PredictionStream(StreamBase[T_co]):
@@ -247,7 +200,9 @@ class PredictionStream(StreamBase[T_co]):
     Iterate it with ``async for``; one task at a time. Leaving the loop early ends the stream when
     the object is dropped, and ``async with`` or `aclose` end it at once.
 
-    Raises, while being iterated:
+    While being iterated it may raise what follows.
+
+    Raises:
         ItemError: one input failed; the stream is closed. With ``return_exceptions=True`` it is
             yielded in the input's place instead, and the stream goes on.
         StreamError: the stream failed; says what was delivered. See `servestream_client.errors`.

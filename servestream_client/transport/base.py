@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
+from servestream_client.metadata import Metadata
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
 
 __all__ = ["Link", "LinkStatus", "Transport"]
@@ -75,8 +76,8 @@ class Link(Protocol):
 class Transport(Protocol):
     """Opens links to one target."""
 
-    def open(self) -> Link:
-        """Begin a call. Failures show when the link is read."""
+    def open(self, metadata: Metadata = ()) -> Link:
+        """Begin a call, with this metadata besides its own. Failures show when the link is read."""
         ...
 
     async def aclose(self) -> None:

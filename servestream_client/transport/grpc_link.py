@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from typing import TypeAlias
 
 import anyio.lowlevel
@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 
 from servestream_client.errors import ConfigurationError, RemoteProtocolError, printable
+from servestream_client.metadata import Metadata
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
 from servestream_client.signals import being_cancelled
 from servestream_client.transport.base import LinkStatus
@@ -25,11 +26,10 @@ from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
 from servestream_client.wire.convert import client_frame_to_wire, server_frame_from_wire
 
-__all__ = ["GrpcLink", "GrpcTransport", "Metadata", "check_process"]
+__all__ = ["GrpcLink", "GrpcTransport", "check_process"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 _Call: TypeAlias = "grpc.aio.StreamStreamCall[pb.ClientFrame, pb.ServerFrame]"
 
@@ -228,7 +228,7 @@ class GrpcTransport:
         """How many channels are open."""
         return len(self._connections)
 
-    def open(self) -> GrpcLink:
+    def open(self, metadata: Metadata = ()) -> GrpcLink:
         for connection in self._connections:
             if connection.calls < self._most_calls and not connection.avoided:
                 break
@@ -236,7 +236,7 @@ class GrpcTransport:
             connection = self._connect()
             self._connections.append(connection)
         connection.calls += 1
-        call = connection.stub.Stream(metadata=self._metadata)
+        call = connection.stub.Stream(metadata=(*self._metadata, *metadata))
         call.add_done_callback(lambda _: self._ended(connection))
         return GrpcLink(call, connection.avoid)
 

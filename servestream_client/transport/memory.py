@@ -9,6 +9,7 @@ from typing import TypeAlias
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
+from servestream_client.metadata import Metadata
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
 from servestream_client.transport.base import LinkStatus
 
@@ -79,7 +80,7 @@ class MemoryTransport:
     def __init__(self, server: Server) -> None:
         self._server = server
 
-    def open(self) -> MemoryLink:
+    def open(self, metadata: Metadata = ()) -> MemoryLink:  # noqa: ARG002 — nobody reads it here
         return MemoryLink(self._server)
 
     async def aclose(self) -> None:

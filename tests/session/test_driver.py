@@ -2,17 +2,20 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
+from noting import Noting
 
 from servestream_client import (
     FlowControl,
+    Hooks,
     RetriesExhaustedError,
     RetryPolicy,
     StreamError,
     WrongApplicationError,
 )
+from servestream_client.events import AttemptEnded, AttemptOutcome, ServerDraining
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import (
     ClientFrame,
@@ -35,7 +38,9 @@ QUICK = RetryPolicy(attempts=3, connect_attempts=3, initial=0.0001, maximum=0.00
 ITEMS = [b"%d" % number for number in range(1, 51)]
 
 
-def drive(server: Callable, *, items=ITEMS, retry: RetryPolicy = QUICK) -> StreamDriver:
+def drive(
+    server: Callable, *, items=ITEMS, retry: RetryPolicy = QUICK, hooks: Sequence[Hooks] = ()
+) -> StreamDriver:
     flow = FlowControl()
     driver = StreamDriver(
         session=ClientSession(stream_id=bytes(16), codec=CodecId("bytes"), flow=flow),
@@ -44,6 +49,7 @@ def drive(server: Callable, *, items=ITEMS, retry: RetryPolicy = QUICK) -> Strea
         retry=retry,
         timeout=None,
         close_timeout=0.01,
+        hooks=hooks,
     )
     driver.pump = InputPump(
         session=driver.session,
@@ -211,7 +217,7 @@ async def test_only_a_call_without_any_answer_speaks_against_its_connection(gree
             avoided.append(self)
 
     class Transport(MemoryTransport):
-        def open(self) -> MemoryLink:
+        def open(self, metadata=()) -> MemoryLink:
             links.append(Noting(self._server))
             return links[-1]
 
@@ -233,7 +239,7 @@ async def test_only_a_call_without_any_answer_speaks_against_its_connection(gree
 
 async def test_a_bug_in_the_transport_surfaces_and_does_not_hang():
     class Broken(MemoryTransport):
-        def open(self):
+        def open(self, metadata=()):
             raise ZeroDivisionError("a bug")
 
     driver = drive(lambda requests: None)
@@ -279,9 +285,13 @@ async def test_a_farewell_is_not_given_the_time_of_a_drain():
                 left.set()
                 await asyncio.Event().wait()
 
+    noting = Noting()
     async with asyncio.timeout(20):
-        assert await run(drive(server, items=inputs())) == ITEMS
+        assert await run(drive(server, items=inputs(), hooks=[noting])) == ITEMS
     assert calls == 2
+    assert [(event.attempt, event.grace) for event in noting.of(ServerDraining)] == [(1, 3600.0)]
+    outcomes = [event.outcome for event in noting.of(AttemptEnded)]
+    assert outcomes == [AttemptOutcome.LEFT, AttemptOutcome.COMPLETE]
 
 
 async def test_an_error_counts_what_was_pulled_to_the_last():

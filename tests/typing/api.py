@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import assert_type
 
 import grpc
 import grpc.aio
+import numpy as np
+import numpy.typing as npt
 import pytest
 from google.protobuf.wrappers_pb2 import Int64Value, StringValue
 
 from servestream_client import (
+    ArraySpec,
     BytesCodec,
     Codec,
     Delivered,
     FlowControl,
+    Hooks,
     ItemError,
     ItemErrorKind,
+    JsonCodec,
+    MsgpackCodec,
+    NumpyCodec,
     PredictionStream,
     ProtobufCodec,
     RetryPolicy,
@@ -29,6 +37,20 @@ from servestream_client import (
     SyncStreamClient,
     Watchdog,
 )
+from servestream_client.events import (
+    AttemptEnded,
+    AttemptOutcome,
+    AttemptStarted,
+    AttemptWelcomed,
+    ItemFailed,
+    ServerDraining,
+    StreamEnded,
+    StreamKind,
+    StreamStarted,
+)
+from servestream_client.events import Event as StreamEvent
+from servestream_client.metadata import Metadata
+from servestream_client.opentelemetry import OpenTelemetryHooks
 from servestream_client.server import (
     GRPC_SERVER_OPTIONS,
     GRPC_SERVICER_FUNCTIONS,
@@ -82,6 +104,40 @@ codec: Codec[str, int] = LengthCodec()
 messages = ProtobufCodec(StringValue, Int64Value)
 
 
+@dataclass
+class Text:
+    text: str
+
+
+structured = JsonCodec(Text, list[float])
+packed: Codec[Text, dict[str, bytes]] = MsgpackCodec(Text, dict[str, bytes])
+arrays = NumpyCodec(ArraySpec(np.uint8, (None, 8, 8)), ArraySpec(np.dtype(np.float32), (10,)))
+
+
+class Watching(Hooks):
+    def on_event(self, event: StreamEvent, /) -> None:
+        match event:
+            case StreamStarted(kind=kind, statistics=statistics):
+                assert_type(kind, StreamKind)
+                assert_type(statistics(), StreamStatistics)
+            case AttemptEnded(outcome=outcome, reason=reason):
+                assert_type(outcome, AttemptOutcome)
+                assert_type(reason, str)
+            case AttemptWelcomed(resumed=resumed):
+                assert_type(resumed, bool)
+            case ServerDraining(grace=grace):
+                assert_type(grace, float)
+            case ItemFailed(kind=failure):
+                assert_type(failure, ItemErrorKind)
+            case StreamEnded(error=error):
+                assert_type(error, BaseException | None)
+            case _:
+                assert_type(event.stream_id, str)
+
+    def metadata(self, attempt: AttemptStarted, /) -> Metadata:
+        return [("attempt", str(attempt.attempt))]
+
+
 # ------------------------------------------------------------------ the async client
 
 
@@ -92,6 +148,11 @@ async def clients() -> None:
     assert_type(StreamClient("localhost:9000", codec=codec), StreamClient[str, int])
     protobuf = StreamClient("localhost:9000", codec=messages)
     assert_type(protobuf, StreamClient[StringValue, Int64Value])
+    json = StreamClient("localhost:9000", codec=structured, hooks=[Watching()])
+    assert_type(json, StreamClient[Text, list[float]])
+    assert_type(await json.predict(Text("x")), list[float])
+    numpy = SyncStreamClient("localhost:9000", codec=arrays, hooks=[OpenTelemetryHooks()])
+    assert_type(numpy, SyncStreamClient[npt.NDArray[np.uint8], npt.NDArray[np.float32]])
     full = StreamClient(
         "localhost:9000",
         application="length",

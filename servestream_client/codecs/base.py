@@ -1,0 +1,74 @@
+"""What a codec is, and the one that does nothing."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar, runtime_checkable
+
+__all__ = ["BytesCodec", "Codec", "is_bytes_codec"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@runtime_checkable
+class Codec(Protocol[In, Out]):
+    """How one kind of stream encodes its items.
+
+    The client calls `encode_input` and `decode_output`, the server the other two. Each may raise
+    anything; the item at hand then fails, and no other.
+    """
+
+    @property
+    def id(self) -> str:
+        """Names the codec; both ends must agree on it."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """What the id leaves open, e.g. the types. Both ends must agree on it, unless one of them
+        leaves it empty.
+        """
+        ...
+
+    def encode_input(self, item: In, /) -> bytes: ...
+
+    def decode_input(self, payload: bytes, /) -> In: ...
+
+    def encode_output(self, output: Out, /) -> bytes: ...
+
+    def decode_output(self, payload: bytes, /) -> Out: ...
+
+
+class BytesCodec:
+    """Bytes in, bytes out, as they are. The default."""
+
+    id = "bytes"
+    fingerprint = ""
+
+    def encode_input(self, item: bytes, /) -> bytes:
+        return item if item.__class__ is bytes else _as_bytes(item)
+
+    def decode_input(self, payload: bytes, /) -> bytes:
+        return payload
+
+    def encode_output(self, output: bytes, /) -> bytes:
+        return output if output.__class__ is bytes else _as_bytes(output)
+
+    def decode_output(self, payload: bytes, /) -> bytes:
+        return payload
+
+    def __repr__(self) -> str:
+        return "BytesCodec()"
+
+
+def is_bytes_codec(codec: object) -> bool:
+    """Whether payloads and bytes are the same to a codec, so that nobody need ask it."""
+    return codec.__class__ is BytesCodec
+
+
+def _as_bytes(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    raise TypeError(f"BytesCodec takes bytes, not {type(value).__name__}; set another codec")

@@ -1,0 +1,128 @@
+"""JSON and MessagePack through msgspec: structs, dataclasses, named tuples, typed dictionaries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+from types import UnionType
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, is_typeddict
+
+from servestream_client.errors import ConfigurationError
+
+__all__ = ["JsonCodec", "MsgpackCodec"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class _StructuredCodec(Generic[In, Out]):
+    """One of msgspec's formats, with a type in and a type out."""
+
+    id: str
+
+    def __init__(self, input_type: type[In], output_type: type[Out]) -> None:
+        try:
+            import msgspec  # noqa: PLC0415 — an extra
+
+            from servestream_client.codecs.signature import signature  # noqa: PLC0415
+        except ImportError:
+            raise ConfigurationError(
+                f"{type(self).__name__} needs msgspec: pip install 'servestream-client[msgspec]'"
+            ) from None
+        self._types = (input_type, output_type)
+        self._accepted = (_classes(input_type), _classes(output_type))
+        form = msgspec.json if self.id == "json" else msgspec.msgpack
+        self._encode: Callable[[object], bytes] = form.Encoder().encode
+        decoders = []
+        signatures = []
+        for each in self._types:
+            try:
+                signatures.append(signature(_known(each)))
+                decoders.append(form.Decoder(_known(each)).decode)
+            except TypeError as error:
+                raise ConfigurationError(
+                    f"{type(self).__name__} of {_name(each)}: {error}"
+                ) from None
+        self._decode_input, self._decode_output = decoders
+        free = all(each is object for each in self._types)
+        self._fingerprint = "" if free else " -> ".join(signatures)
+
+    @property
+    def fingerprint(self) -> str:
+        """The structure of both types, of their required fields; empty where both are `object`."""
+        return self._fingerprint
+
+    def encode_input(self, item: In, /) -> bytes:
+        if not isinstance(item, self._accepted[0]):
+            raise _wrong(item, self._types[0])
+        return self._encode(item)
+
+    def decode_input(self, payload: bytes, /) -> In:
+        decoded: In = self._decode_input(payload)
+        return decoded
+
+    def encode_output(self, output: Out, /) -> bytes:
+        if not isinstance(output, self._accepted[1]):
+            raise _wrong(output, self._types[1])
+        return self._encode(output)
+
+    def decode_output(self, payload: bytes, /) -> Out:
+        decoded: Out = self._decode_output(payload)
+        return decoded
+
+    def __reduce__(self) -> tuple[type, tuple[type, type]]:
+        # Serve pickles a deployment's class, and decoders cannot be.
+        return type(self), self._types
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(_name(each) for each in self._types)})"
+
+
+class JsonCodec(_StructuredCodec[In, Out]):
+    """JSON, checked against a type in and a type out.
+
+    The fingerprint is the structure of both, names of classes and fields with defaults left out: a
+    service may have optional fields that its clients do not know, and the other way round. With
+    `object` for both types anything goes, and a typed peer checks its own side.
+
+    Args:
+        input_type: anything that msgspec supports: a `msgspec.Struct`, a dataclass, a named tuple,
+            a `TypedDict`, `dict[str, float]`, `object`.
+        output_type: likewise.
+
+    Raises:
+        ConfigurationError: msgspec is not installed, or does not support a type.
+    """
+
+    id: str = "json"
+
+
+class MsgpackCodec(_StructuredCodec[In, Out]):
+    """MessagePack, which carries bytes and is smaller; otherwise as `JsonCodec`."""
+
+    id: str = "msgpack"
+
+
+def _known(kind: type) -> Any:  # noqa: ANN401 — what msgspec calls it
+    return Any if kind is object else kind
+
+
+def _classes(kind: type) -> tuple[type, ...]:
+    """Of which a value of this type may be, as far as can be told at once."""
+    if is_typeddict(kind):
+        return (dict,)
+    found = get_origin(kind) or kind
+    if found in (Union, UnionType):
+        return tuple(chain.from_iterable(map(_classes, get_args(kind))))
+    if found is float:
+        return (float, int)
+    # What is no class, a literal for example, is for the other end to check.
+    return (found,) if isinstance(found, type) else (object,)
+
+
+def _name(kind: type) -> str:
+    return kind.__name__ if get_origin(kind) is None and isinstance(kind, type) else repr(kind)
+
+
+def _wrong(value: object, expected: type) -> TypeError:
+    return TypeError(f"expected {_name(expected)}, got {type(value).__name__}")

@@ -1,0 +1,169 @@
+"""What hooks and logs are told, by either face, of streams on real sockets."""
+
+import logging
+from collections import Counter
+
+import pytest
+from helpers import numbered, until
+from noting import Noting
+
+from servestream_client import (
+    ConfigurationError,
+    Hooks,
+    ItemError,
+    RetryPolicy,
+    StreamClient,
+    UnreachableError,
+)
+from servestream_client.errors import ItemErrorKind
+from servestream_client.events import (
+    AttemptEnded,
+    AttemptOutcome,
+    AttemptStarted,
+    AttemptWelcomed,
+    ItemFailed,
+    StreamEnded,
+    StreamKind,
+    StreamStarted,
+)
+from servestream_client.testing.faults import Fault, FaultKind
+
+
+@pytest.fixture
+def noting() -> Noting:
+    return Noting()
+
+
+async def test_a_stream_that_resumes_tells_each_step(connect, echo, plan, noting):
+    plan.add(Fault(FaultKind.CLOSE, 10))
+    async with connect(echo, hooks=[noting]) as client:
+        stream = client.stream(numbered(20))
+        assert [output async for output in stream] == numbered(20)
+        await until(lambda: noting.ended)
+    assert [type(event) for event in noting.events] == [
+        StreamStarted,
+        AttemptStarted,
+        AttemptWelcomed,
+        AttemptEnded,
+        AttemptStarted,
+        AttemptWelcomed,
+        AttemptEnded,
+        StreamEnded,
+    ]
+    assert {event.stream_id for event in noting.events} == {stream.statistics().stream_id}
+    started, (broken, complete) = noting.of(StreamStarted)[0], noting.of(AttemptEnded)
+    assert (started.target, started.kind, started.ordered) == (echo, StreamKind.STREAM, True)
+    assert [event.resumed for event in noting.of(AttemptWelcomed)] == [False, True]
+    assert [event.attempt for event in noting.of(AttemptStarted)] == [1, 2]
+    assert (broken.outcome, complete.outcome) == (AttemptOutcome.BROKEN, AttemptOutcome.COMPLETE)
+    assert broken.reason
+    (ended,) = noting.of(StreamEnded)
+    assert ended.error is None
+    assert started.statistics() == stream.statistics()
+    assert ended.statistics.received == 20
+    assert ended.statistics.resumes == 1
+
+
+async def test_an_item_that_fails_is_told_once(connect, echo, plan, noting):
+    plan.add(Fault(FaultKind.RAISE, 3))
+    async with connect(echo, hooks=[noting]) as client:
+        outputs = [output async for output in client.stream(numbered(5), return_exceptions=True)]
+        await until(lambda: noting.ended)
+    assert isinstance(outputs[2], ItemError)
+    (failed,) = noting.of(ItemFailed)
+    assert (failed.number, failed.kind) == (3, ItemErrorKind.HANDLER)
+    assert failed.text == outputs[2].text
+
+
+async def test_an_attempt_that_moves_for_its_age_is_no_failure(echo, noting):
+    async def inputs():
+        for item in numbered(3):
+            yield item
+        await until(lambda: len(noting.of(AttemptWelcomed)) > 1)
+        yield b"last"
+
+    retry = RetryPolicy(max_attempt_age=0.01)
+    async with StreamClient(echo, hooks=[noting], retry=retry) as client:
+        assert [output async for output in client.stream(inputs())] == [*numbered(3), b"last"]
+        await until(lambda: noting.ended)
+    *moved, last = [event.outcome for event in noting.of(AttemptEnded)]
+    assert set(moved) == {AttemptOutcome.LEFT}
+    assert last is AttemptOutcome.COMPLETE
+
+
+async def test_a_stream_that_is_left_early_ends_once(connect, echo, noting):
+    async with connect(echo, hooks=[noting]) as client:
+        stream = client.stream(numbered(100_000))
+        async for _ in stream:
+            break
+        await stream.aclose()
+        await until(lambda: noting.ended)
+    (attempt,), (ended,) = noting.of(AttemptEnded), noting.of(StreamEnded)
+    assert attempt.outcome is AttemptOutcome.CLOSED
+    assert type(ended.error).__name__ == "ClientClosedError"
+
+
+async def test_calls_of_predict_share_a_stream(connect, echo, plan, noting):
+    plan.add(Fault(FaultKind.RAISE, 2))
+    async with connect(echo, hooks=[noting], predict_streams=1) as client:
+        assert await client.predict(b"a") == b"a"
+        with pytest.raises(ItemError):
+            await client.predict(b"b")
+        assert not noting.of(StreamEnded)
+    (started,), (failed,) = noting.of(StreamStarted), noting.of(ItemFailed)
+    assert started.kind is StreamKind.PREDICT
+    assert failed.number == 2  # of the stream's, not of the call's
+    await until(lambda: noting.ended)
+
+
+async def test_a_stream_that_fails_says_so(connect, noting):
+    async with connect("127.0.0.1:1", hooks=[noting]) as client:
+        with pytest.raises(UnreachableError):
+            async for _ in client.stream([b"x"]):
+                pass
+        await until(lambda: noting.ended)
+    (ended,) = noting.of(StreamEnded)
+    assert isinstance(ended.error, UnreachableError)
+    assert Counter(event.outcome for event in noting.of(AttemptEnded)) == {
+        AttemptOutcome.BROKEN: len(noting.of(AttemptStarted))
+    }
+
+
+async def test_hooks_that_fail_harm_nobody(connect, echo, noting, caplog):
+    class Failing(Hooks):
+        def on_event(self, event, /):
+            raise ZeroDivisionError("a bug of the user's")
+
+        def metadata(self, attempt, /):
+            raise ZeroDivisionError("another one")
+
+    class Invalid(Hooks):
+        def metadata(self, attempt, /):
+            return [("Upper-Case", "x")]
+
+    async with connect(echo, hooks=[Failing(), Invalid(), noting]) as client:
+        assert [output async for output in client.stream(numbered(5))] == numbered(5)
+        await until(lambda: noting.ended)
+    assert "a bug of the user's" in caplog.text
+    assert "another one" in caplog.text
+    assert "lower case, and not 'Upper-Case'" in caplog.text
+
+
+def test_what_is_no_hook_is_refused(connect):
+    with pytest.raises(ConfigurationError, match="derived from Hooks, not <function"):
+        connect("127.0.0.1:1", hooks=[lambda event: None])
+
+
+async def test_the_log_has_levels(connect, echo, plan, noting, caplog):
+    caplog.set_level("DEBUG", "servestream_client")
+    plan.add(Fault(FaultKind.CLOSE, 10))
+    async with connect(echo, hooks=[noting]) as client:
+        assert len([output async for output in client.stream(numbered(20))]) == 20
+        await until(lambda: noting.ended)
+    told = [(record.levelno, record.getMessage()) for record in caplog.records]
+    levels = {
+        level for level, text in told for part in ("resumed by", "attempt 1 failed") if part in text
+    }
+    assert levels == {logging.INFO}
+    (ended,) = [level for level, text in told if "ended: 20 inputs sent, 20 answered" in text]
+    assert ended == logging.DEBUG
