@@ -3,9 +3,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 INGRESS ?= proxy
+# Of `make serve`: the fixture's (digits, echo, fragile), or import paths.
+APPLICATIONS ?= digits
 RUNS ?= 20
 # Options of `make bench`, e.g. BENCH="--quick --modes plain".
 BENCH ?=
+# Options of `make packages`: --all fails where a Python is missing.
+PACKAGES ?=
 # Seeds of `make simulate`, and its other options.
 SEEDS ?= 10000
 SIMULATE ?=
@@ -22,8 +26,8 @@ UV = $(BIN)/python -m uv
 READY = $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-ray test-protobufs check format protos docs lock serve \
-	kill-runs planted-bugs simulate chaos chaos-nodes bench build clean
+.PHONY: help demo test test-quick test-ray test-protobufs check format protos docs site lock serve \
+	kill-runs planted-bugs simulate chaos chaos-nodes bench build packages audit clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -39,7 +43,7 @@ $(READY): pyproject.toml requirements/uv.txt requirements/dev.txt
 	@touch $@
 
 demo: $(READY)  ## Stream real images while replicas are killed; INGRESS=haproxy for the other mode
-	@$(BIN)/python examples/demo.py --ingress $(INGRESS)
+	@$(BIN)/servestream demo --ingress $(INGRESS)
 
 test: check test-protobufs test-quick test-ray  ## Everything that CI runs: checks, tests, three minutes of seeds
 	$(BIN)/python -m simulation --seeds 10000 --seconds 170
@@ -83,11 +87,15 @@ protos: $(READY)  ## Regenerate the protobuf code
 docs: $(READY)  ## Bring the tables in docs/ up to date with the code
 	@$(BIN)/python scripts/doc_tables.py
 
+site: $(READY)  ## Build the documentation site into build/site
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/site
+	@echo "build/site/index.html"
+
 lock: $(READY)  ## Resolve all dependencies afresh and pin them, hashes included
 	@$(BIN)/python scripts/lock.py
 
 serve: $(READY)  ## Run the fixture's Ray Serve applications until Ctrl-C
-	@$(BIN)/python -m server_fixture --ingress $(INGRESS)
+	@$(BIN)/python -m server_fixture --ingress $(INGRESS) $(addprefix --application ,$(APPLICATIONS))
 
 kill-runs: $(READY)  ## RUNS streams of 2,000 inputs, replicas killed at random places
 	@$(BIN)/python scripts/kill_runs.py --runs $(RUNS) --ingress $(INGRESS)
@@ -109,6 +117,12 @@ bench: $(READY)  ## Measure against a raw gRPC stub; BENCH="--help" lists the op
 
 build: $(READY)  ## Build wheel and sdist into dist/
 	@$(UV) build --quiet
+
+packages: $(READY)  ## Wheel and sdist in clean environments: Python 3.11 to 3.13, protobuf 5 to 7
+	@$(BIN)/python scripts/packages.py $(PACKAGES)
+
+audit: $(READY)  ## Known vulnerabilities of what is pinned; fails if a package cannot be looked up
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements/dev.txt
 
 clean:  ## Remove what was set up and built
 	rm -rf $(VENV) dist build

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from server_fixture.model import DigitsCodec, DigitsModel, Image, Prediction
+from servestream_client.demo.model import DigitsCodec, DigitsModel, Image, Prediction
 from servestream_client.server import StreamService
 
 

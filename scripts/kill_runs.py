@@ -16,9 +16,9 @@ import sys
 from collections.abc import Sequence
 
 from server_fixture.fixture import FixtureError, ServeFixture
-from server_fixture.model import DigitsCodec, Image, Prediction, digits
-from server_fixture.trial import Report, Trial, answers_offline, kill_places
 from servestream_client import StreamClient, StreamError
+from servestream_client.demo.model import DigitsCodec, Image, Prediction, digits
+from servestream_client.demo.trial import Report, Trial, answers_offline, kill_places
 from servestream_client.testing.ray_serve.cluster import Ingress, members
 
 

@@ -22,7 +22,8 @@ from servestream_client.testing.ray_serve.cluster import (
 
 _EPILOG = """\
 applications:
-  digits        a classifier of handwritten digits (codec: server_fixture.model.DigitsCodec)
+  digits        a classifier of handwritten digits, with the codec
+                servestream_client.demo.model.DigitsCodec
   echo          gives back the bytes it gets (the default codec)
   fragile       an echo whose replica dies of the input "crash", and hangs on "hang"
   not_a_stream  a deployment that does not speak the protocol
@@ -130,7 +131,7 @@ def _serve(applications: Sequence[str], options: argparse.Namespace) -> None:
 
 _EXAMPLES = {
     "digits": """\
-from server_fixture.model import DigitsCodec, digits
+from servestream_client.demo.model import DigitsCodec, digits
 client = StreamClient("{target}", application="digits", codec=DigitsCodec())
 async for prediction in client.stream(digits()[0]): ...""",
     "echo": """\

@@ -23,8 +23,8 @@ from typing import Any
 from ray import serve
 from ray.serve import Application, Deployment
 
-from server_fixture.model import DigitsCodec, DigitsModel, Image, Prediction
 from servestream_client.codecs import BytesCodec
+from servestream_client.demo.service import Digits
 from servestream_client.testing.faults import FaultyService
 from servestream_client.testing.ray_serve.ledger import enrol
 
@@ -38,21 +38,6 @@ OPTIONS: dict[str, Any] = {
     "health_check_period_s": 1,
     "ray_actor_options": {"num_cpus": 0.1},
 }
-
-
-class Digits(FaultyService[Image, Prediction]):
-    """The classifier."""
-
-    codec = DigitsCodec()
-    code_version = "1"
-    max_concurrency = 2
-
-    def __init__(self) -> None:
-        self._model = DigitsModel()
-        self.plan = enrol()
-
-    def predict(self, item: Image) -> Prediction:
-        return self._model.predict(item)
 
 
 class Echo(FaultyService[bytes, bytes]):

@@ -83,7 +83,7 @@ def _application(setting: Setting) -> str:
 
 async def _point(bench: Bench, servers: PlainServers, setting: Setting) -> Point:
     # Not at the top: scikit-learn's many objects would slow every garbage collection of a run.
-    from server_fixture.model import DigitsCodec, digits  # noqa: PLC0415
+    from servestream_client.demo.model import DigitsCodec, digits  # noqa: PLC0415
 
     image = digits()[0][0]
     application = _application(setting)

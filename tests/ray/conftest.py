@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from server_fixture.fixture import ServeFixture
-from server_fixture.model import Image, Prediction, digits
-from server_fixture.trial import answers_offline
+from servestream_client.demo.model import Image, Prediction, digits
+from servestream_client.demo.trial import answers_offline
 from servestream_client.testing.ray_serve.cluster import Ingress, members
 
 

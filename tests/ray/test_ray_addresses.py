@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from server_fixture.fixture import FixtureError, ServeFixture
-from server_fixture.model import DigitsCodec, Image, Prediction
 from servestream_client import (
     CodecMismatchError,
     NotAServerError,
     StreamClient,
     WrongApplicationError,
 )
+from servestream_client.demo.model import DigitsCodec, Image, Prediction
 from servestream_client.testing.ray_serve.cluster import Ingress, members
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]

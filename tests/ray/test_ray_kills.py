@@ -9,9 +9,9 @@ import secrets
 import pytest
 
 from server_fixture.fixture import ServeFixture
-from server_fixture.model import DigitsCodec, Image, Prediction
-from server_fixture.trial import Trial, kill_places
 from servestream_client import StreamClient
+from servestream_client.demo.model import DigitsCodec, Image, Prediction
+from servestream_client.demo.trial import Trial, kill_places
 from servestream_client.testing.faults import Fault, FaultKind
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]

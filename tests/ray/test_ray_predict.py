@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from server_fixture.fixture import ServeFixture
-from server_fixture.model import DigitsCodec, Image, Prediction
 from servestream_client import StreamClient
+from servestream_client.demo.model import DigitsCodec, Image, Prediction
 from servestream_client.testing.faults import Fault, FaultKind
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]

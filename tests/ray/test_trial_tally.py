@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from server_fixture.model import Image, Prediction
-from server_fixture.trial import Tally, kill_places, tally
+from servestream_client.demo.model import Image, Prediction
+from servestream_client.demo.trial import Tally, kill_places, tally
 
 
 def check(

@@ -9,8 +9,10 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from server_fixture.model import DigitsModel, Image, Prediction, image_crc
-from servestream_client import PredictionStream, StreamClient, StreamStatistics
+from servestream_client.client import StreamClient
+from servestream_client.demo.model import DigitsModel, Image, Prediction, image_crc
+from servestream_client.events import StreamStatistics
+from servestream_client.session.stream import PredictionStream
 
 __all__ = [
     "Report",

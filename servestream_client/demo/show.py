@@ -1,105 +1,75 @@
-"""Stream 1,797 images to a real Ray Serve while its replicas are killed, and check every answer.
-
-    python examples/demo.py
-    python examples/demo.py --ingress haproxy --kills 5 --seed 7
-
-Starts Ray Serve on this machine with two replicas of a classifier (half a minute), streams the
-images, kills the replica that serves the stream with SIGKILL a few times, compares every answer
-with an offline run of the same model, and ends everything it started. Exits with 0 only if
-nothing was lost, duplicated, out of order or different, and nothing is left running.
-"""
+"""The demo as people see it: what happens, and whether every answer was right."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
-import secrets
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from server_fixture.fixture import FixtureError, ServeFixture
-from server_fixture.model import DigitsCodec, Image, Prediction, digits
-from server_fixture.trial import Report, Trial, answers_offline, kill_places
-from servestream_client import StreamClient, StreamError
-from servestream_client.testing.ray_serve.cluster import Ingress, members
+from servestream_client.client import StreamClient
+from servestream_client.demo.model import DigitsCodec, Image, Prediction, digits
+from servestream_client.demo.trial import Report, Trial, answers_offline, kill_places
+from servestream_client.testing.ray_serve import Ingress, ServeFixture
+from servestream_client.testing.ray_serve.cluster import members
+
+APPLICATION = "servestream_client.demo.service:digits"
 
 TICK_SECONDS = 0.1
 LINE_SECONDS = 1.0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    options.images = min(options.images or len(digits()[0]), len(digits()[0]))
-    if options.kills * 2 > options.images:
-        parser.error(f"{options.kills} kills are too many for {options.images} images")
-    console = Console(highlight=False)
-    try:
-        return _demo(options, console)
-    except KeyboardInterrupt:
-        console.print("interrupted; everything that was started has been ended")
-        return 130
-    except (FixtureError, StreamError) as error:
-        console.print(f"[red]{type(error).__name__}[/]: {escape(str(error))}")
-        return 1
+class DemoError(Exception):
+    """The demo cannot do what it was asked for; the message is for people."""
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--ingress",
-        type=Ingress,
-        choices=list(Ingress),
-        default=Ingress.PROXY,
-        help="Serve's own proxy (default), or HAProxy",
-    )
-    parser.add_argument(
-        "--kills", type=_at_least(0), default=3, metavar="N", help="replicas to kill (default: 3)"
-    )
-    parser.add_argument(
-        "--images", type=_count, default=None, metavar="N", help="how many, or all (the default)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=None, help="decides where to kill (default: a random one)"
-    )
-    return parser
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What to show.
+
+    Attributes:
+        ingress: how requests reach the replicas.
+        kills: how many replicas to kill with SIGKILL while they serve the stream.
+        images: how many to stream; None: all 1,797.
+        seed: decides where to kill.
+    """
+
+    ingress: Ingress = Ingress.PROXY
+    kills: int = 3
+    images: int | None = None
+    seed: int = 0
 
 
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"a whole number from {least} on, not {text!r}")
-        return int(text)
+def demo(settings: Settings, console: Console) -> bool:
+    """Start Ray Serve, stream, kill, compare, and end everything that was started.
 
-    return number
+    Returns:
+        Whether nothing was lost, duplicated, out of order or different, and nothing is left.
 
-
-def _count(text: str) -> int | None:
-    return None if text == "all" else _at_least(1)(text)
-
-
-def _demo(options: argparse.Namespace, console: Console) -> int:
-    seed = options.seed if options.seed is not None else secrets.randbelow(1_000_000)
-    images = list(digits()[0][: options.images])
-    places = kill_places(random.Random(seed), inputs=len(images), kills=options.kills)  # noqa: S311
+    Raises:
+        DemoError: so many kills do not fit into so few images.
+        FixtureError: Ray Serve did not start.
+        StreamError: the stream failed.
+    """
+    seed, total = settings.seed, len(digits()[0])
+    images = list(digits()[0][: min(settings.images or total, total)])
+    if settings.kills * 2 > len(images):
+        raise DemoError(f"{settings.kills} kills are too many for {len(images)} images")
+    places = kill_places(random.Random(seed), inputs=len(images), kills=settings.kills)  # noqa: S311
     console.print(
         f"seed {seed}: {len(images)} images, kills after"
-        f" {', '.join(map(str, places)) or 'no'} answers; ingress: {options.ingress}"
+        f" {', '.join(map(str, places)) or 'no'} answers; ingress: {settings.ingress}"
     )
     with _waiting(console, "classifying every image offline, to compare with"):
         offline = answers_offline(images)
     with _waiting(console, "starting Ray Serve (about 30 s)") as phase:
-        fixture = ServeFixture(("digits",), options.ingress, on_phase=phase)
+        fixture = ServeFixture([APPLICATION], settings.ingress, on_phase=phase)
         fixture.start()
     try:
         report = asyncio.run(_stream(fixture, images, offline, places, console))
@@ -241,7 +211,7 @@ def _table(report: Report, seed: int) -> Table:
     return table
 
 
-def _conclude(report: Report, started: int, left: Sequence[int], console: Console) -> int:
+def _conclude(report: Report, started: int, left: Sequence[int], console: Console) -> bool:
     problems = report.problems()
     if left:
         problems.append(f"{len(left)} processes are left: {', '.join(map(str, left))}")
@@ -251,8 +221,4 @@ def _conclude(report: Report, started: int, left: Sequence[int], console: Consol
         console.print(f"[red]wrong:[/] {problem}")
     if not problems:
         console.print("[green]every answer came once, in its place, and equals the offline run[/]")
-    return 1 if problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return not problems

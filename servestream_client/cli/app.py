@@ -1,0 +1,312 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import secrets
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from servestream_client.cli import connect
+from servestream_client.cli.bench import Load, Mode, bench
+from servestream_client.cli.call import Call, call
+from servestream_client.cli.items import InputFormat, OutputFormat
+from servestream_client.cli.problems import ExitCode, Problem, for_people
+from servestream_client.version import __version__
+
+__all__ = ["app"]
+
+app: typer.Typer = typer.Typer(
+    name="servestream",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 all went well, 1 items failed, 2 wrong usage, 3 the stream failed,"
+    " 130 interrupted, 141 nobody reads the results any more.",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"servestream {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Streams to Ray Serve that survive their replicas."""
+
+
+_CALL_EPILOG = """\
+[bold]Examples[/]
+
+servestream call 127.0.0.1:9000 -a upper -i words.txt
+
+echo '{"text": "hello"}' | servestream call 127.0.0.1:9000 -a sentiment --codec json
+
+servestream call 127.0.0.1:9000 --codec json -i in.jsonl -o out.jsonl --keep-going
+
+servestream call 127.0.0.1:9000 --codec my.Codec --input-format frames -i items.bin
+"""
+
+
+@app.command("call", epilog=_CALL_EPILOG)
+def call_command(
+    target: connect.Target,
+    *,
+    application: connect.Application = "",
+    codec: connect.Codec = "bytes",
+    source: Annotated[
+        str, typer.Option("--input", "-i", metavar="FILE", help="The items; -: standard input.")
+    ] = "-",
+    destination: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="The results.")
+    ] = "-",
+    input_format: Annotated[
+        InputFormat,
+        typer.Option(
+            help="How items stand in the input: JSON values or text, one a line, or raw frames"
+            " (length in 4 bytes, big-endian, then the payload); auto: by the file's name."
+        ),
+    ] = InputFormat.AUTO,
+    output_format: Annotated[
+        OutputFormat,
+        typer.Option(
+            help="How results are written: JSON, one a line; the text of each, one a line; or raw"
+            " frames."
+        ),
+    ] = OutputFormat.JSON,
+    unordered: Annotated[
+        bool, typer.Option("--unordered", help="Results as they are ready.")
+    ] = False,
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going",
+            "-k",
+            help='Write {"error": ...} for an item that fails, and go on. Otherwise it ends the'
+            " stream.",
+        ),
+    ] = False,
+    skip: Annotated[int, typer.Option(min=0, metavar="N", help="Leave out the first N items.")] = 0,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, metavar="SECONDS", help="For the whole stream.", show_default=False
+        ),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="For the service. Repeatable."),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress and no summary.")
+    ] = False,
+    metadata: connect.Metadata = None,
+    tls: connect.Tls = False,
+    ca: connect.Authority = None,
+    cert: connect.Certificate = None,
+    key: connect.Key = None,
+) -> None:
+    """Send items through a service, and write its results.
+
+    Items come from a file or from standard input, and results go out while others are still read,
+    in constant memory. A replica that dies is not noticed but for a pause.
+    """
+    with for_people():
+        failed = call(
+            Call(
+                target=target,
+                application=application,
+                codec=codec,
+                source=source,
+                destination=destination,
+                input_format=input_format,
+                output_format=output_format,
+                skip=skip,
+                ordered=not unordered,
+                keep_going=keep_going,
+                timeout=timeout,
+                parameters=connect.pairs("--parameter", parameter),
+                metadata=connect.pairs("--metadata", metadata),
+                credentials=connect.credentials(tls=tls, authority=ca, certificate=cert, key=key),
+                quiet=quiet,
+            )
+        )
+    if failed:
+        raise typer.Exit(ExitCode.ITEMS_FAILED)
+
+
+_BENCH_EPILOG = """\
+[bold]Examples[/]
+
+servestream bench 127.0.0.1:9000 -a upper --item hello
+
+servestream bench 127.0.0.1:9000 --codec json -i items.jsonl --concurrency 8 --duration 60
+
+servestream bench 127.0.0.1:9000 --mode predict --concurrency 64 --rate 500 --plot latency.png
+"""
+
+
+@app.command("bench", epilog=_BENCH_EPILOG)
+def bench_command(
+    target: connect.Target,
+    *,
+    application: connect.Application = "",
+    codec: connect.Codec = "bytes",
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            help="stream: each worker is a stream; predict: each is a caller with one item at a"
+            " time, and calls share few streams."
+        ),
+    ] = Mode.STREAM,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--input", "-i", metavar="FILE", help="Items, read once and sent again and again."
+        ),
+    ] = None,
+    input_format: Annotated[InputFormat, typer.Option(help="As for call.")] = InputFormat.AUTO,
+    item: Annotated[
+        str | None, typer.Option(help="The one item to send, as a line of the input would have it.")
+    ] = None,
+    size: Annotated[
+        int, typer.Option(min=0, metavar="BYTES", help="Without items: of random ones, for bytes.")
+    ] = 100,
+    concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, help="Workers.")] = 1,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            metavar="ITEMS/S",
+            help="Of all workers; latency then counts from when an item was due. Without it,"
+            " as fast as results come back.",
+            show_default=False,
+        ),
+    ] = None,
+    duration: Annotated[
+        float, typer.Option("--duration", "-d", min=0.1, metavar="SECONDS", help="How long.")
+    ] = 10.0,
+    warmup: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Before it, not counted.")
+    ] = 1.0,
+    window: Annotated[
+        int,
+        typer.Option(min=1, metavar="ITEMS", help="Unanswered ones that a stream may have."),
+    ] = 1024,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", dir_okay=False, help="Write the figures there."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", metavar="FILE", dir_okay=False, help="Draw them: .png, .svg or .pdf."
+        ),
+    ] = None,
+    metadata: connect.Metadata = None,
+    tls: connect.Tls = False,
+    ca: connect.Authority = None,
+    cert: connect.Certificate = None,
+    key: connect.Key = None,
+) -> None:
+    """Put load on a service, and measure throughput, latency and resumes.
+
+    Figures are of this machine, this moment and this service: compare them with others of the same.
+    """
+    with for_people():
+        failed = bench(
+            Load(
+                target=target,
+                application=application,
+                codec=codec,
+                mode=mode,
+                source=source,
+                input_format=input_format,
+                item=item,
+                size=size,
+                concurrency=concurrency,
+                rate=rate,
+                duration=duration,
+                warmup=warmup,
+                window=window,
+                metadata=connect.pairs("--metadata", metadata),
+                credentials=connect.credentials(tls=tls, authority=ca, certificate=cert, key=key),
+            ),
+            json=json,
+            plot=plot,
+        )
+    if failed:
+        raise typer.Exit(ExitCode.ITEMS_FAILED)
+
+
+_DEMO_EPILOG = """\
+[bold]Examples[/]
+
+servestream demo
+
+servestream demo --ingress haproxy --kills 5 --seed 7
+"""
+
+
+@app.command("demo", epilog=_DEMO_EPILOG)
+def demo_command(
+    *,
+    ingress: Annotated[
+        str, typer.Option(help="proxy: Serve's own; haproxy: the other mode.")
+    ] = "proxy",
+    kills: Annotated[int, typer.Option(min=0, metavar="N", help="Replicas to kill.")] = 3,
+    images: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="How many, or all.", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Decides where to kill; or a random one.", show_default=False)
+    ] = None,
+) -> None:
+    """Stream 1,797 images to a real Ray Serve whose replicas are killed on the way.
+
+    Starts Ray Serve on this machine with two replicas of a classifier (half a minute), streams the
+    images, kills the replica that serves the stream with SIGKILL a few times, compares every answer
+    with an offline run of the same model, and ends everything that it started. The exit code is 0
+    only if nothing was lost, duplicated, out of order or different, and nothing is left running.
+    """
+    with for_people():
+        for module in ("psutil", "ray", "sklearn"):
+            if find_spec(module) is None:
+                raise Problem(
+                    f"{module} is not installed;"
+                    " pip install 'servestream-client[demo]' brings what the demo needs"
+                )
+        if not _demo(ingress=ingress, kills=kills, images=images, seed=seed):
+            raise typer.Exit(ExitCode.ITEMS_FAILED)
+
+
+def _demo(*, ingress: str, kills: int, images: int | None, seed: int | None) -> bool:
+    from servestream_client.demo.show import DemoError, Settings, demo
+    from servestream_client.testing.ray_serve import FixtureError, Ingress
+
+    if ingress not in list(Ingress):
+        raise Problem(f"--ingress is {' or '.join(Ingress)}, not {ingress!r}")
+    settings = Settings(
+        ingress=Ingress(ingress),
+        kills=kills,
+        images=images,
+        seed=secrets.randbelow(1_000_000) if seed is None else seed,
+    )
+    try:
+        return demo(settings, Console(highlight=False))
+    except DemoError as error:
+        raise Problem(str(error)) from None
+    except FixtureError as error:
+        raise Problem(str(error), ExitCode.STREAM_FAILED) from None

@@ -1,0 +1,226 @@
+"""`servestream call`: a file through a service, in constant memory."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import grpc
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from servestream_client.cli.items import (
+    InputFormat,
+    OutputFormat,
+    PayloadCodec,
+    input_format,
+    payloads,
+    printer,
+)
+from servestream_client.cli.problems import Problem, errors
+from servestream_client.errors import ItemError
+from servestream_client.events import StreamStatistics
+from servestream_client.sync import SyncPredictionStream, SyncStreamClient
+
+__all__ = ["Call", "call"]
+
+_STANDARD = "-"
+_SHOW_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What to send where, and what to do with the results."""
+
+    target: str
+    application: str
+    codec: str
+    source: str
+    destination: str
+    input_format: InputFormat
+    output_format: OutputFormat
+    skip: int
+    ordered: bool
+    keep_going: bool
+    timeout: float | None
+    parameters: list[tuple[str, str]]
+    metadata: list[tuple[str, str]]
+    credentials: grpc.ChannelCredentials | None
+    quiet: bool
+
+
+def call(wanted: Call) -> int:
+    """Stream every item, and write every result.
+
+    Returns:
+        How many items failed.
+
+    Raises:
+        Problem: a file cannot be read or written, or an item in it.
+        ServeStreamError: as for `SyncStreamClient`.
+    """
+    form = input_format(wanted.input_format, wanted.source, wanted.codec)
+    show = printer(wanted.output_format, wanted.codec)
+    with ExitStack() as stack:
+        source = stack.enter_context(_source(wanted.source))
+        items = islice(payloads(source, form, wanted.codec), wanted.skip, None)
+        client = stack.enter_context(
+            SyncStreamClient(
+                wanted.target,
+                application=wanted.application,
+                codec=PayloadCodec(wanted.codec),
+                metadata=wanted.metadata,
+                credentials=wanted.credentials,
+            )
+        )
+        stream = client.stream(
+            items,
+            ordered=wanted.ordered,
+            return_exceptions=wanted.keep_going,
+            timeout=wanted.timeout,
+            parameters=dict(wanted.parameters),
+        )
+        destination = stack.enter_context(_destination(wanted.destination))
+        return _run(stream, destination, show, wanted, source)
+
+
+def _run(
+    stream: SyncPredictionStream[bytes | ItemError],
+    destination: BinaryIO,
+    show: Callable[[bytes | ItemError], bytes],
+    wanted: Call,
+    source: BinaryIO,
+) -> int:
+    began = time.monotonic()
+    written = failed = 0
+    # Somebody may type, or look on.
+    prompt = destination.isatty() or not source.seekable()
+    # A bar on the terminal where results are shown would tear them apart.
+    mute = wanted.quiet or destination.isatty()
+    try:
+        with _progress(source, mute=mute) as tell:
+            for result in stream:
+                destination.write(show(result))
+                written += 1
+                failed += isinstance(result, ItemError)
+                if prompt:
+                    destination.flush()
+                tell(stream.statistics)
+        destination.flush()
+    except BaseException:
+        if not wanted.quiet and written:
+            how = (
+                f"[bold]--skip {wanted.skip + written}[/] goes on behind them"
+                if wanted.ordered
+                else "in no order"
+            )
+            errors().print(f"written: {_count(written, 'result')}; {how}")
+        raise
+    if not wanted.quiet:
+        errors().print(_summary(stream.statistics(), failed, time.monotonic() - began))
+    return failed
+
+
+def _summary(counts: StreamStatistics, failed: int, seconds: float) -> str:
+    parts = [f"{counts.received:,} answered"]
+    if failed:
+        parts.append(f"[red]{failed:,} of them failed[/]")
+    if counts.resumes:
+        parts.append(f"{_count(counts.resumes, 'resume')}, {counts.replayed:,} sent again")
+    rate = f", {counts.received / seconds:,.0f}/s" if seconds > 0 else ""
+    return f"{', '.join(parts)}; {seconds:.1f} s{rate}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+@contextmanager
+def _source(path: str) -> Iterator[BinaryIO]:
+    file = _standard_input() if path == _STANDARD else _open(path, "rb")
+    try:
+        yield file
+    finally:
+        # A thread may be waiting in a read of what has no end, and closing would wait for it.
+        if file.seekable():
+            file.close()
+
+
+def _standard_input() -> BinaryIO:
+    """Standard input, with a buffer of its own: Python would die of the one of `sys.stdin` if a
+    thread still waits in it when the interpreter ends.
+    """
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except io.UnsupportedOperation:  # somebody has put another object in its place
+        return sys.stdin.buffer
+
+
+@contextmanager
+def _destination(path: str) -> Iterator[BinaryIO]:
+    if path == _STANDARD:
+        yield sys.stdout.buffer
+        return
+    with _open(path, "wb") as file:
+        yield file
+
+
+def _open(path: str, mode: Literal["rb", "wb"]) -> BinaryIO:
+    try:
+        return Path(path).open(mode)
+    except OSError as error:
+        raise Problem(f"{path}: {error.strerror}") from None
+
+
+@contextmanager
+def _progress(
+    source: BinaryIO, *, mute: bool
+) -> Iterator[Callable[[Callable[[], StreamStatistics]], None]]:
+    """Yields what shows how far it is: on a terminal, and nowhere else."""
+    console = errors()
+    if mute or not console.is_terminal:
+        yield lambda _: None
+        return
+    size = Path(f"/dev/fd/{source.fileno()}").stat().st_size if source.seekable() else 0
+    columns = (
+        SpinnerColumn(),
+        *((BarColumn(), TextColumn("{task.percentage:>3.0f} %")) if size else ()),
+        TextColumn("{task.fields[answered]:,} answered"),
+        TextColumn("{task.fields[rate]:,.0f}/s"),
+        TextColumn("{task.fields[resumes]} resumes"),
+        TimeElapsedColumn(),
+        *((TimeRemainingColumn(),) if size else ()),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=size or None, answered=0, rate=0.0, resumes=0)
+        began = shown = time.monotonic()
+
+        def tell(statistics: Callable[[], StreamStatistics]) -> None:
+            nonlocal shown
+            now = time.monotonic()
+            if now - shown < _SHOW_SECONDS:
+                return
+            shown = now
+            counts = statistics()
+            progress.update(
+                task,
+                completed=source.tell() if size else None,
+                answered=counts.received,
+                rate=counts.received / (now - began),
+                resumes=counts.resumes,
+            )
+
+        yield tell

@@ -1,0 +1,123 @@
+"""The options by which every command reaches a service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import grpc
+import typer
+
+from servestream_client.cli.problems import Problem
+
+__all__ = [
+    "Application",
+    "Authority",
+    "Certificate",
+    "Codec",
+    "Key",
+    "Metadata",
+    "Target",
+    "Tls",
+    "credentials",
+    "pairs",
+]
+
+_CONNECTION = "Connection"
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        envvar="SERVESTREAM_TARGET",
+        show_default=False,
+        help="host:port of Serve's gRPC ingress.",
+    ),
+]
+Application = Annotated[
+    str,
+    typer.Option(
+        "--application",
+        "-a",
+        envvar="SERVESTREAM_APPLICATION",
+        show_default=False,
+        help="Which application to reach; not needed if there is only one.",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+Codec = Annotated[
+    str,
+    typer.Option(
+        help="The service's codec: bytes, json, msgpack, or the id of another one.",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+Metadata = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="gRPC metadata for every call, e.g. authorization='Bearer ...'. Repeatable.",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+Tls = Annotated[
+    bool, typer.Option("--tls", help="Through a front with TLS.", rich_help_panel=_CONNECTION)
+]
+Authority = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca",
+        exists=True,
+        dir_okay=False,
+        help="Whom to trust, in PEM, instead of the usual authorities. Implies --tls.",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+Certificate = Annotated[
+    Path | None,
+    typer.Option(
+        "--cert",
+        exists=True,
+        dir_okay=False,
+        help="A certificate of one's own, in PEM, with --key.",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+Key = Annotated[
+    Path | None,
+    typer.Option(
+        "--key", exists=True, dir_okay=False, help="Its key.", rich_help_panel=_CONNECTION
+    ),
+]
+
+
+def credentials(
+    *, tls: bool, authority: Path | None, certificate: Path | None, key: Path | None
+) -> grpc.ChannelCredentials | None:
+    """For a channel; None: an insecure one.
+
+    Raises:
+        Problem: a certificate without its key, or the other way round.
+    """
+    if (certificate is None) != (key is None):
+        raise Problem("--cert and --key go together")
+    if not (tls or authority or certificate):
+        return None
+    return grpc.ssl_channel_credentials(
+        *(path.read_bytes() if path is not None else None for path in (authority, key, certificate))
+    )
+
+
+def pairs(option: str, given: Iterable[str] | None) -> list[tuple[str, str]]:
+    """What was given as ``KEY=VALUE``.
+
+    Raises:
+        Problem: something was given in another way.
+    """
+    found = []
+    for text in given or ():
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise Problem(f"{option} takes KEY=VALUE, not {text!r}")
+        found.append((key, value))
+    return found

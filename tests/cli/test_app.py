@@ -1,0 +1,73 @@
+import subprocess
+import sys
+
+import pytest
+
+from servestream_client.version import __version__
+
+COMMAND = [sys.executable, "-m", "servestream_client.cli"]
+
+
+@pytest.mark.parametrize("command", [[], ["call"], ["bench"], ["demo"]])
+def test_help_has_examples_and_exit_codes(servestream, command):
+    code, out, _ = servestream(*command, "--help")
+    assert code == 0
+    assert f"servestream {command[0]} " in out if command else "141" in out
+
+
+def test_the_version(servestream):
+    assert servestream("--version") == (0, f"servestream {__version__}\n", "")
+
+
+def test_completion_for_a_shell(servestream):
+    code, out, _ = servestream("--show-completion", "bash")
+    assert code == 0
+    assert "_SERVESTREAM_COMPLETE" in out or "_COMPLETE=" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--kills", "900"], "900 kills are too many for 1797 images"),
+        (["--ingress", "envoy"], "--ingress is proxy or haproxy, not 'envoy'"),
+    ],
+)
+def test_a_demo_that_cannot_be(servestream, arguments, words):
+    code, out, err = servestream("demo", *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+def test_without_its_extra_it_says_what_to_install():
+    blocked = "import sys; sys.modules['typer'] = None; from servestream_client.cli import main"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{blocked}; main()"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "pip install 'servestream-client[cli]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_client_alone_needs_none_of_it():
+    """What the core installs is enough to import everything but the extras."""
+    extras = "typer rich msgspec numpy opentelemetry ray psutil matplotlib sklearn pytest"
+    script = f"""
+import sys
+for name in {extras!r}.split():
+    sys.modules[name] = None
+import servestream_client, servestream_client.server, servestream_client.events
+import servestream_client.testing
+for make in (
+    lambda: servestream_client.JsonCodec(object, object),
+    lambda: servestream_client.ArraySpec("uint8"),
+):
+    try:
+        make()
+    except servestream_client.ConfigurationError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert "pip install 'servestream-client[msgspec]'" in done.stdout
+    assert "pip install 'servestream-client[numpy]'" in done.stdout

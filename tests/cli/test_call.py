@@ -1,0 +1,206 @@
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+
+import psutil
+import pytest
+from services import Lengths, Packed
+
+from servestream_client.testing import Fault, FaultKind
+
+COMMAND = [sys.executable, "-m", "servestream_client.cli"]
+
+
+def lines(text: str) -> list:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_text_from_standard_input(servestream, stream_server):
+    code, out, err = servestream("call", stream_server.target, stdin="one\ntwo\r\n\nthree")
+    assert code == 0
+    assert lines(out) == ["ONE", "TWO", "", "THREE"]
+    assert "4 answered" in err
+
+
+def test_json_lines_through_a_typed_service(servestream, make_stream_server, tmp_path):
+    server = make_stream_server(Lengths)
+    source, destination = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"text": "hello"}\n{ "text" : "" }\n')
+    code, out, err = servestream(
+        "call", server.target, "--codec", "json", "-i", source, "-o", destination, "--quiet"
+    )
+    assert (code, out, err) == (0, "", "")
+    assert destination.read_text() == '{"length":5}\n{"length":0}\n'
+
+
+def test_json_lines_through_messagepack(servestream, make_stream_server):
+    server = make_stream_server(Packed)
+    code, out, _ = servestream("call", server.target, "--codec", "msgpack", stdin='{"a": 2}')
+    assert (code, lines(out)) == (0, [{"a": "AAA="}])
+
+
+def test_frames_in_and_out(servestream, stream_server, tmp_path):
+    items = [b"one\n", b"", bytes(100_000)]
+    source, destination = tmp_path / "in.bin", tmp_path / "out.bin"
+    source.write_bytes(b"".join(struct.pack(">I", len(item)) + item for item in items))
+    options = ("--input-format", "frames", "--output-format", "frames")
+    code, _, _ = servestream(
+        "call", stream_server.target, *options, "-i", source, "-o", destination
+    )
+    assert code == 0
+    outputs = [item.upper() for item in items]
+    expected = b"".join(struct.pack(">I", len(output)) + output for output in outputs)
+    assert destination.read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [("json", b'"\\u00dc"\n'.decode("unicode_escape")), ("text", "\u00dc\n")],
+)
+def test_what_is_text_is_shown_as_text(servestream, stream_server, form, expected):
+    _, out, _ = servestream(
+        "call", stream_server.target, "--output-format", form, stdin="\u00dc".encode()
+    )
+    assert out == expected
+
+
+def test_what_is_no_text_is_shown_in_base64(servestream, stream_server):
+    _, out, _ = servestream("call", stream_server.target, stdin=b"\xff\xfe")
+    assert lines(out) == [{"base64": "//4="}]
+
+
+def test_an_item_that_fails_ends_it(servestream, stream_server):
+    code, out, err = servestream("call", stream_server.target, stdin="a\nbad\nc\n")
+    assert code == 1
+    assert lines(out) == ["A"]
+    assert "input 2 failed (handler): ValueError: no such word" in err
+    assert "--skip 1" in err
+
+
+def test_or_stands_in_its_place(servestream, stream_server):
+    code, out, err = servestream("call", stream_server.target, "-k", stdin="a\nbad\nc\n")
+    assert code == 1
+    first, error, last = lines(out)
+    assert (first, last) == ("A", "C")
+    assert error["error"]["kind"] == "handler"
+    assert error["error"]["number"] == 2
+    assert "1 of them failed" in err
+
+
+def test_what_was_written_can_be_skipped(servestream, stream_server):
+    code, out, _ = servestream("call", stream_server.target, "--skip", 2, stdin="a\nbad\nc\n")
+    assert (code, lines(out)) == (0, ["C"])
+
+
+@pytest.mark.stream_faults(Fault(FaultKind.KILL, at=500))
+def test_a_replica_dies_and_nobody_notices(servestream, stream_server):
+    words = [f"word {number}" for number in range(1000)]
+    code, out, err = servestream("call", stream_server.target, stdin="\n".join(words))
+    assert code == 0
+    assert lines(out) == [word.upper() for word in words]
+    assert "1 resume, " in err
+
+
+# ---------------------------------------------------------------- what can go wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "expected"),
+    [
+        (["--codec", "json"], '{"text"\n', (2, "line 1 of the input cannot be read")),
+        (["--codec", "json"], b'"\xff"', (2, "line 1 of the input cannot be read")),
+        (["--codec", "mine"], "x", (2, "--input-format frames only")),
+        (["--input-format", "frames"], b"\0\0", (2, "frame 1 of the input has no sensible length")),
+        (["--input-format", "frames"], b"\0\0\0\5x", (2, "ends after 1 of 5 B")),
+        (["-i", "/not/there"], "", (2, "/not/there: No such file or directory")),
+        (["-o", "/not/there"], "", (2, "/not/there: No such file or directory")),
+        (["--parameter", "x"], "", (2, "--parameter takes KEY=VALUE, not 'x'")),
+        (["--metadata", "UP=x"], "", (2, "metadata keys are in lower case")),
+        (["--key", __file__], "", (2, "--cert and --key go together")),
+        (["--codec", "json", "-k"], '"x"', (3, "this service speaks codec 'bytes'")),
+    ],
+)
+def test_plain_mistakes_are_said_in_words(servestream, stream_server, arguments, stdin, expected):
+    code, words = expected
+    found, out, err = servestream("call", stream_server.target, *arguments, stdin=stdin)
+    assert (found, out) == (code, "")
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_results_before_a_line_that_cannot_be_read_are_written(servestream, make_stream_server):
+    server = make_stream_server(Lengths)
+    code, out, err = servestream(
+        "call", server.target, "--codec", "json", stdin='{"text": "hello"}\noops\n'
+    )
+    assert (code, lines(out)) == (2, [{"length": 5}])
+    assert "line 2" in err
+
+
+def test_nobody_listens(servestream):
+    code, _, err = servestream("call", "127.0.0.1:1", stdin="x")
+    assert code == 3
+    assert "nobody answers there" in err
+
+
+def test_the_target_may_come_from_the_environment(servestream, stream_server, monkeypatch):
+    monkeypatch.setenv("SERVESTREAM_TARGET", stream_server.target)
+    assert servestream("call", stdin="x")[:2] == (0, '"X"\n')
+
+
+# ---------------------------------------------------------------- as a process
+
+
+def test_a_reader_that_has_enough_is_no_error(stream_server):
+    with subprocess.Popen(
+        [*COMMAND, "call", stream_server.target],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        _, err = process.communicate(b"x\n" * 200_000)
+    assert process.returncode == 141, err
+    assert b"Traceback" not in err
+
+
+def test_ctrl_c_says_where_it_was(stream_server):
+    with subprocess.Popen(
+        [*COMMAND, "call", stream_server.target],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdin.write(b"one\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b'"ONE"\n'  # at once, since more may take long to come
+        process.send_signal(signal.SIGINT)
+        process.wait()  # with its standard input open: nothing else ends it
+        err = process.stderr.read()
+    assert process.returncode == 130, err
+    assert b"--skip 1" in err
+    assert b"interrupted" in err
+    assert b"Traceback" not in err
+
+
+def test_memory_does_not_grow_with_the_input(stream_server):
+    """Ten times as many items of 10 kB, 100 MB in all, and no more memory."""
+
+    def peak(items: int) -> int:
+        with subprocess.Popen(
+            [*COMMAND, "call", stream_server.target, "-q", "-o", os.devnull],
+            stdin=subprocess.PIPE,
+        ) as process:
+            for _ in range(items):
+                process.stdin.write(b"x" * 10_000 + b"\n")
+            process.stdin.flush()
+            memory = psutil.Process(process.pid).memory_info().rss
+            process.stdin.close()
+        assert process.returncode == 0
+        return memory
+
+    small = peak(1000)
+    assert peak(10_000) < small + 30_000_000
