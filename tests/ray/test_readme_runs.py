@@ -1,4 +1,4 @@
-"""README's deployment and its client, run as a reader would run them."""
+"""What README and the tutorial show of Ray Serve, run as a reader would run it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import re
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from servestream_client.testing.ray_serve.cluster import (
@@ -16,54 +19,116 @@ from servestream_client.testing.ray_serve.cluster import (
     end,
     environment,
     free_ports,
+    members,
     new_directory,
 )
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def blocks(port: int) -> tuple[str, str]:
-    """The deployment's code and the client's, for a free port instead of 9000."""
-    found = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    (app,) = [block for block in found if "serve.run" in block]
-    (client,) = [block for block in found if "asyncio.run" in block]
-    for block in (app, client):
-        assert "9000" in block
-        assert len([line for line in block.splitlines() if line.strip()]) <= 10
-    return app.replace("9000", str(port)), client.replace("9000", str(port))
+def blocks(page: str, language: str = "python") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+class Folder:
+    """A reader's folder, for a free port instead of 9000."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        (self.port,) = free_ports(1)
+        self.mark, self.directory = uuid.uuid4().hex, new_directory()
+
+    def write(self, name: str, text: str) -> None:
+        assert "9000" in text
+        (self.path / name).write_text(text.replace("9000", str(self.port)))
+
+    @contextmanager
+    def serving(self, script: str) -> Iterator[subprocess.Popen[bytes]]:
+        """The script's process; whatever it starts ends."""
+        settings = {**os.environ, **environment(Ingress.PROXY, self.directory, self.mark)}
+        settings["RAY_TMPDIR"] = self.directory
+        log = self.path / "server.log"
+        try:
+            with log.open("wb") as output:
+                server = subprocess.Popen(
+                    [sys.executable, script],
+                    cwd=self.path,
+                    env=settings,
+                    stdout=output,
+                    stderr=output,
+                )
+            yield server
+            assert server.poll() is None, log.read_text()
+            server.terminate()
+            server.wait(30)
+        finally:
+            end(self.mark)
+
+    def run(self, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=self.path,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    def until_served(
+        self, server: subprocess.Popen[bytes], *command: str, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """The same, once the server is up; the test's own limit ends a vain wait."""
+        while True:
+            done = self.run(*command, stdin=stdin)
+            if done.returncode == 0 or server.poll() is not None:
+                return done
+            assert re.search(r"servestream_client\.errors\.|^error: ", done.stderr, re.MULTILINE)
 
 
 def test_the_ten_line_deployment_serves_the_ten_line_client(tmp_path: Path) -> None:
-    (port,) = free_ports(1)
-    app, client = blocks(port)
-    (tmp_path / "app.py").write_text(app)
-    (tmp_path / "client.py").write_text(client)
-    mark, directory = uuid.uuid4().hex, new_directory()
-    settings = {**os.environ, **environment(Ingress.PROXY, directory, mark)}
-    settings["RAY_TMPDIR"] = directory
-    log = tmp_path / "app.log"
+    (app,) = [block for block in blocks("README.md") if "serve.run" in block]
+    (client,) = [block for block in blocks("README.md") if "asyncio.run" in block]
+    for block in (app, client):
+        assert len([line for line in block.splitlines() if line.strip()]) <= 10
+    folder = Folder(tmp_path)
+    folder.write("app.py", app)
+    folder.write("client.py", client)
+    with folder.serving("app.py") as server:
+        done = folder.until_served(server, "client.py")
+    assert done.stdout.splitlines() == ["b'HELLO'", "b'WORLD'"]
+
+
+def test_the_tutorial(tmp_path: Path) -> None:
+    page = "docs/tutorial.md"
+    (service,) = [block for block in blocks(page) if "serve.run" in block]
+    (client,) = [block for block in blocks(page) if "from service import" in block]
+    (shell,) = [block for block in blocks(page, "console") if "servestream call" in block]
+    (kill,) = [block for block in blocks(page, "console") if "pkill" in block]
+    folder = Folder(tmp_path)
+    folder.write("service.py", service)
+    folder.write("client.py", client.replace("100_000", "5_000").replace("10_000", "1_000"))
+    item = re.search(r"echo '(.*?)'", shell)
+    assert item
+    call = re.sub(r".*servestream call", "call", shell.strip()).replace("9000", str(folder.port))
+    with folder.serving("service.py") as server:
+        command = ("-m", "servestream_client.cli", *call.split())
+        done = folder.until_served(server, *command, stdin=item[1])
+        assert '"words":4' in done.stdout
+        done = folder.run("client.py")
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert [int(line.split()[0]) for line in lines[:-1]] == [0, 1000, 2000, 3000, 4000]
+        assert "received=5000" in lines[-1]
+        title = re.search(r'"(ray::.*?)"', kill)
+        assert title
+        assert len([each for each in members(folder.mark) if title[1] in _title(each)]) == 2
+
+
+def _title(process: psutil.Process) -> str:
     try:
-        with log.open("wb") as output:
-            server = subprocess.Popen(
-                [sys.executable, "app.py"], cwd=tmp_path, env=settings, stdout=output, stderr=output
-            )
-        while server.poll() is None:  # until it is up; the test's own limit ends a vain wait
-            run = subprocess.run(
-                [sys.executable, "client.py"],
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            if run.returncode == 0:
-                break
-            assert "servestream_client.errors." in run.stderr, run.stderr
-        assert server.poll() is None, log.read_text()
-        assert run.stdout.splitlines() == ["b'HELLO'", "b'WORLD'"]
-        server.terminate()
-        server.wait(30)
-    finally:
-        end(mark)
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
