@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import io
 import itertools
 import math
 import random
@@ -11,7 +12,7 @@ import time
 from array import array
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,8 +36,6 @@ SEED = 20261123
 
 _SHOW_SECONDS = 0.2
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
-_FEW = 50
-"""Samples; the quantiles of fewer are not worth drawing."""
 
 
 class Mode(enum.StrEnum):
@@ -120,6 +119,8 @@ def bench(load: Load, *, json: Path | None, plot: Path | None) -> int:
     """
     if plot is not None:
         _check_plot(plot)
+    for path in filter(None, (json, plot)):  # before the load, not after it
+        _check_writable(path)
     items = _items(load)
     with _progress(load) as tell:
         figures = asyncio.run(_Run(load, items, tell).run())
@@ -146,7 +147,7 @@ def _items(load: Load) -> list[bytes]:
         return items
     if load.item is not None:
         form = input_format(load.input_format, "", load.codec)
-        return list(payloads(iter([load.item.encode()]), form, load.codec))  # type: ignore[arg-type]
+        return list(payloads(io.BytesIO(load.item.encode()), form, load.codec))
     if load.codec != "bytes":
         raise Problem(
             f"say what to send with --item or --input: {load.codec!r} takes no random bytes"
@@ -323,6 +324,14 @@ def _record(load: Load, figures: Figures) -> dict[str, object]:
     }
 
 
+def _check_writable(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+    except OSError as error:
+        raise Problem(f"{path}: {error.strerror}") from None
+
+
 def _check_plot(path: Path) -> None:
     try:
         import matplotlib as mpl
@@ -356,11 +365,5 @@ def _draw(load: Load, figures: Figures, path: Path) -> None:
     below.set(xlabel="latency, ms", ylabel="share of answers", xscale="log", ylim=(0, 1))
     for axes in (above, middle, below):
         axes.grid(alpha=0.3)
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise Problem(f"{path}: {error.strerror}") from None
-    finally:
-        plt.close(figure)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

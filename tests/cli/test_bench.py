@@ -82,6 +82,7 @@ def test_a_picture(servestream, stream_server, tmp_path, suffix):
         (["--codec", "json"], (2, "--item or --input")),
         (["-i", "/not/there"], (2, "No such file")),
         (["--plot", "x.gif"], (2, ".png, .svg and .pdf")),
+        (["--json", "/dev/null/x"], (2, "/dev/null/x: ")),
         (["--codec", "json", "--item", "1"], (3, "this service speaks codec 'bytes'")),
         (["--item", "bad"], (1, "ValueError: no such word")),
     ],
