@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 
 import pytest
+from conftest import FaultyEcho
 from helpers import numbered, until
 from noting import Noting
 
@@ -167,3 +168,23 @@ async def test_the_log_has_levels(connect, echo, plan, noting, caplog):
     assert levels == {logging.INFO}
     (ended,) = [level for level, text in told if "ended: 20 inputs sent, 20 answered" in text]
     assert ended == logging.DEBUG
+
+
+async def test_metadata_of_hooks_goes_with_each_call(connect, serve, plan):
+    seen: list[dict] = []
+
+    class Seeing(FaultyEcho):
+        async def Stream(self, request_stream, grpc_context=None):
+            seen.append(dict(grpc_context.invocation_metadata()))
+            async for frame in super().Stream(request_stream, grpc_context):
+                yield frame
+
+    class Numbering(Hooks):
+        def metadata(self, attempt, /):
+            return [("attempt", str(attempt.attempt))]
+
+    plan.add(Fault(FaultKind.CLOSE, 10))
+    own = [("own", "x")]
+    async with connect(await serve(Seeing(plan)), metadata=own, hooks=[Numbering()]) as client:
+        assert [output async for output in client.stream(numbered(20))] == numbered(20)
+    assert [(each["own"], each["attempt"]) for each in seen] == [("x", "1"), ("x", "2")]

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+from folder import Folder
 
-from servestream_client.testing.ray_serve.cluster import (
-    Ingress,
-    end,
-    environment,
-    free_ports,
-    members,
-    new_directory,
-)
+from servestream_client.testing.ray_serve.cluster import members
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -30,62 +18,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def blocks(page: str, language: str = "python") -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-
-
-class Folder:
-    """A reader's folder, for a free port instead of 9000."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        (self.port,) = free_ports(1)
-        self.mark, self.directory = uuid.uuid4().hex, new_directory()
-
-    def write(self, name: str, text: str) -> None:
-        assert "9000" in text
-        (self.path / name).write_text(text.replace("9000", str(self.port)))
-
-    @contextmanager
-    def serving(self, script: str) -> Iterator[subprocess.Popen[bytes]]:
-        """The script's process; whatever it starts ends."""
-        settings = {**os.environ, **environment(Ingress.PROXY, self.directory, self.mark)}
-        settings["RAY_TMPDIR"] = self.directory
-        log = self.path / "server.log"
-        try:
-            with log.open("wb") as output:
-                server = subprocess.Popen(
-                    [sys.executable, script],
-                    cwd=self.path,
-                    env=settings,
-                    stdout=output,
-                    stderr=output,
-                )
-            yield server
-            assert server.poll() is None, log.read_text()
-            server.terminate()
-            server.wait(30)
-        finally:
-            end(self.mark)
-
-    def run(self, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *command],
-            cwd=self.path,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-
-    def until_served(
-        self, server: subprocess.Popen[bytes], *command: str, stdin: str = ""
-    ) -> subprocess.CompletedProcess[str]:
-        """The same, once the server is up; the test's own limit ends a vain wait."""
-        while True:
-            done = self.run(*command, stdin=stdin)
-            if done.returncode == 0 or server.poll() is not None:
-                return done
-            assert re.search(r"servestream_client\.errors\.|^error: ", done.stderr, re.MULTILINE)
 
 
 def test_the_ten_line_deployment_serves_the_ten_line_client(tmp_path: Path) -> None:
