@@ -47,7 +47,7 @@ $(READY): pyproject.toml requirements/uv.txt requirements/dev.txt
 demo: $(READY)  ## Stream real images while replicas are killed; INGRESS=haproxy for the other mode
 	@$(BIN)/servestream demo --ingress $(INGRESS)
 
-test: check test-protobufs test-quick test-ray  ## Everything that CI runs: checks, tests, three minutes of seeds
+test: check site packages test-protobufs test-quick test-ray  ## All that CI runs: checks, tests, three minutes of seeds
 	$(BIN)/python -m simulation --seeds 10000 --seconds 170
 
 test-quick: $(READY)  ## The tests that need no Ray
