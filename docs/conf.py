@@ -32,3 +32,5 @@ html_theme = "furo"
 html_title = f"servestream_client {version}"
 html_theme_options = {"navigation_with_keys": True}
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
