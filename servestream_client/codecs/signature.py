@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 
 from msgspec import inspect
 
-__all__ = ["signature"]
+__all__ = ["records", "signature"]
 
 _LONGEST = 300
 """Characters of a signature; a longer one ends in a digest of all of it."""
@@ -28,6 +29,26 @@ def signature(kind: type) -> str:
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return f"{text[: _LONGEST - 22]} … #{digest}"
+
+
+def records(kind: type) -> set[type]:
+    """The structs and dataclasses in a type."""
+    found: set[type] = set()
+    todo: list[object] = [inspect.type_info(kind)]
+    while todo:
+        info = todo.pop()
+        cls = getattr(info, "cls", None)
+        if cls is not None:
+            _forget(cls)
+        if isinstance(info, inspect.StructType | inspect.DataclassType):
+            if info.cls in found:
+                continue
+            found.add(info.cls)
+        if isinstance(info, tuple):
+            todo += info
+        elif isinstance(info, inspect.Type | inspect.Field):
+            todo += [getattr(info, name) for name in info.__struct_fields__]
+    return found
 
 
 def _text(info: inspect.Type, within: tuple[type, ...]) -> str:
@@ -59,6 +80,16 @@ def _text(info: inspect.Type, within: tuple[type, ...]) -> str:
     return type(info).__name__.removesuffix("Type").lower()
 
 
+def _forget(cls: type) -> None:
+    """Remove what msgspec has noted in a class of the user's.
+
+    Serve pickles a deployment with the classes of its script by value, and that note cannot be
+    pickled. msgspec makes another one when it needs it, which then is in the replica.
+    """
+    with suppress(AttributeError):
+        delattr(cls, "__msgspec_cache__")
+
+
 def _choice(values: Iterable[object]) -> str:
     return " | ".join(sorted(repr(value) for value in values))
 
@@ -73,6 +104,7 @@ def _object(
     if info.cls in within:
         return f"^{within[::-1].index(info.cls)}"  # the object that encloses it, so many levels up
     inside = (*within, info.cls)
+    _forget(info.cls)
     tag = getattr(info, "tag", None)
     tags = [f"{getattr(info, 'tag_field', None)}={tag!r}"] if tag is not None else []
     fields = [

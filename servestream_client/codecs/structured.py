@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import chain
 from types import UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, is_typeddict
@@ -24,26 +25,24 @@ class _StructuredCodec(Generic[In, Out]):
         try:
             import msgspec  # noqa: PLC0415 — an extra
 
-            from servestream_client.codecs.signature import signature  # noqa: PLC0415
+            from servestream_client.codecs.signature import records, signature  # noqa: PLC0415
         except ImportError:
             raise ConfigurationError(
                 f"{type(self).__name__} needs msgspec: pip install 'servestream-client[msgspec]'"
             ) from None
         self._types = (input_type, output_type)
         self._accepted = (_classes(input_type), _classes(output_type))
-        form = msgspec.json if self.id == "json" else msgspec.msgpack
-        self._encode: Callable[[object], bytes] = form.Encoder().encode
-        decoders = []
+        self._form = msgspec.json if self.id == "json" else msgspec.msgpack
+        self._encode: Callable[[object], bytes] = self._form.Encoder().encode
         signatures = []
         for each in self._types:
             try:
                 signatures.append(signature(_known(each)))
-                decoders.append(form.Decoder(_known(each)).decode)
             except TypeError as error:
                 raise ConfigurationError(
                     f"{type(self).__name__} of {_name(each)}: {error}"
                 ) from None
-        self._decode_input, self._decode_output = decoders
+        self._records = records(_known(input_type)) | records(_known(output_type))
         free = all(each is object for each in self._types)
         self._fingerprint = "" if free else " -> ".join(signatures)
 
@@ -52,13 +51,18 @@ class _StructuredCodec(Generic[In, Out]):
         """The structure of both types, of their required fields; empty where both are `object`."""
         return self._fingerprint
 
+    @cached_property
+    def _decoders(self) -> Sequence[Callable[[bytes], Any]]:
+        """Of inputs and of outputs. Not made before they are needed: see `signature`."""
+        return [self._form.Decoder(_known(each)).decode for each in self._types]
+
     def encode_input(self, item: In, /) -> bytes:
         if not isinstance(item, self._accepted[0]):
             raise _wrong(item, self._types[0])
         return self._encode(item)
 
     def decode_input(self, payload: bytes, /) -> In:
-        decoded: In = self._decode_input(payload)
+        decoded: In = self._decoders[0](payload)
         return decoded
 
     def encode_output(self, output: Out, /) -> bytes:
@@ -67,11 +71,18 @@ class _StructuredCodec(Generic[In, Out]):
         return self._encode(output)
 
     def decode_output(self, payload: bytes, /) -> Out:
-        decoded: Out = self._decode_output(payload)
+        decoded: Out = self._decoders[1](payload)
         return decoded
 
     def __reduce__(self) -> tuple[type, tuple[type, type]]:
-        # Serve pickles a deployment's class, and decoders cannot be.
+        # Serve pickles a deployment's class, and decoders cannot be. What stands in the script that
+        # is run is pickled by value, and a dataclass or a struct loses its fields on that way.
+        for record in self._records:
+            if record.__module__ == "__main__":
+                raise ConfigurationError(
+                    f"{_name(record)} is defined in the script that is run, from where its fields"
+                    " do not reach a replica; define it in a module, and import it"
+                )
         return type(self), self._types
 
     def __repr__(self) -> str:

@@ -1,10 +1,11 @@
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from enum import Enum
 from typing import Literal, NamedTuple, TypedDict
 
 import msgspec
 import pytest
+from ray import cloudpickle
 
 from servestream_client import ConfigurationError, JsonCodec, MsgpackCodec
 from servestream_client.codecs.signature import signature
@@ -103,6 +104,36 @@ def test_serve_can_pickle_a_class_that_has_one(codec):
     copy = pickle.loads(pickle.dumps(codec(Text, Sentiment)))
     assert copy.fingerprint == codec(Text, Sentiment).fingerprint
     assert copy.decode_input(copy.encode_input(Text("x"))) == Text("x")
+
+
+OWN = {
+    "dataclass": lambda: make_dataclass("Own", [("label", str)]),
+    "struct": lambda: msgspec.defstruct("Own", [("text", str)]),
+    "named tuple": lambda: NamedTuple("Own", [("x", float)]),
+    "typed dictionary": lambda: TypedDict("Own", {"depth": int}),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("kind", OWN)
+def test_classes_of_a_script_go_by_value_or_not_at_all(codec, kind):
+    """No other process can import them; and some lose their fields on that way."""
+    own = OWN[kind]()
+    own.__module__ = "__main__"
+    both = codec(own, list[own])
+    if kind in ("dataclass", "struct"):
+        with pytest.raises(ConfigurationError, match="Own is defined in the script that is run"):
+            cloudpickle.dumps(both)
+    else:
+        assert cloudpickle.loads(cloudpickle.dumps(both)).fingerprint == both.fingerprint
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_msgspec_leaves_no_note_that_cannot_be_pickled(kind):
+    own = OWN[kind]()
+    own.__module__ = "__main__"
+    JsonCodec(own, own)
+    cloudpickle.dumps(own)
 
 
 def test_it_names_its_types():

@@ -36,10 +36,12 @@ def test_the_ten_line_deployment_serves_the_ten_line_client(tmp_path: Path) -> N
 def test_the_tutorial(tmp_path: Path) -> None:
     page = "docs/tutorial.md"
     (service,) = [block for block in blocks(page) if "serve.run" in block]
-    (client,) = [block for block in blocks(page) if "from service import" in block]
+    (client,) = [block for block in blocks(page) if "async for" in block]
+    (types,) = [block for block in blocks(page) if "JsonCodec(" in block]
     (shell,) = [block for block in blocks(page, "console") if "servestream call" in block]
     (kill,) = [block for block in blocks(page, "console") if "pkill" in block]
     folder = Folder(tmp_path)
+    (tmp_path / "words.py").write_text(types)
     folder.write("service.py", service)
     folder.write("client.py", client.replace("100_000", "5_000").replace("10_000", "1_000"))
     item = re.search(r"echo '(.*?)'", shell)
