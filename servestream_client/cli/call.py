@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Literal
+from types import FrameType
+from typing import BinaryIO, Literal, Self
 
 import grpc
 from rich.progress import (
@@ -111,13 +113,14 @@ def _run(
     # A bar on the terminal where results are shown would tear them apart.
     mute = wanted.quiet or destination.isatty()
     try:
-        with _progress(source, mute=mute) as tell:
+        with _progress(source, mute=mute) as tell, _Uninterrupted() as whole:
             for result in stream:
-                destination.write(show(result))
-                written += 1
-                failed += isinstance(result, ItemError)
-                if prompt:
-                    destination.flush()
+                with whole.step():
+                    destination.write(show(result))
+                    written += 1
+                    failed += isinstance(result, ItemError)
+                    if prompt:
+                        destination.flush()
                 tell(stream.statistics)
         destination.flush()
     except BaseException:
@@ -132,6 +135,38 @@ def _run(
     if not wanted.quiet:
         errors().print(_summary(stream.statistics(), failed, time.monotonic() - began))
     return failed
+
+
+class _Uninterrupted:
+    """Lets Ctrl-C strike between results, and not between writing one and counting it."""
+
+    def __init__(self) -> None:
+        self._writing = False
+        self._struck = False
+
+    def __enter__(self) -> Self:
+        self._previous = signal.signal(signal.SIGINT, self._strike)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+
+    def _strike(self, number: int, frame: FrameType | None) -> None:
+        if self._writing:
+            self._struck = True
+        else:
+            signal.default_int_handler(number, frame)
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """What is done as a whole."""
+        self._writing = True
+        try:
+            yield
+        finally:
+            self._writing = False
+        if self._struck:
+            raise KeyboardInterrupt
 
 
 def _summary(counts: StreamStatistics, failed: int, seconds: float) -> str:

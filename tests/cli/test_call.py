@@ -167,9 +167,11 @@ def test_a_reader_that_has_enough_is_no_error(stream_server):
     assert b"Traceback" not in err
 
 
-def test_ctrl_c_says_where_it_was(stream_server):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_ctrl_c_says_where_it_was(stream_server, unbuffered):
     with subprocess.Popen(
         [*COMMAND, "call", stream_server.target],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
