@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,10 +21,25 @@ def test_the_version(servestream):
     assert servestream("--version") == (0, f"servestream {__version__}\n", "")
 
 
-def test_completion_for_a_shell(servestream):
-    code, out, _ = servestream("--show-completion", "bash")
-    assert code == 0
-    assert "_SERVESTREAM_COMPLETE" in out or "_COMPLETE=" in out
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("servestream c", ["call"]), ("servestream call --inp", ["--input", "--input-format"])],
+)
+def test_a_shell_completes_it(typed, offered):
+    """As bash asks, once `--install-completion` has told it how."""
+    asked = {
+        "_SERVESTREAM_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(typed.split()) - 1),
+    }
+    done = subprocess.run(
+        [Path(sys.executable).with_name("servestream")],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert sorted(done.stdout.split()) == offered
 
 
 @pytest.mark.parametrize(
