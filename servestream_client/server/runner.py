@@ -116,7 +116,7 @@ class AttemptRunner:
         """What to send, until the attempt is over. Closing this ends the attempt."""
         session = self.session
         loop = asyncio.get_running_loop()
-        reader = loop.create_task(self._watched(self._read()), name="servestream reader")
+        reader = loop.create_task(self._watched(self._read), name="servestream reader")
         # What died before its open came would never be missed otherwise: it promised no heartbeats.
         self._timers.append(loop.call_later(OPEN_SECONDS, self._expect_open))
         try:
@@ -211,10 +211,10 @@ class AttemptRunner:
 
     # ---------------------------------------------------------------- the reader
 
-    async def _watched(self, work: Awaitable[None]) -> None:
+    async def _watched(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run the reader; its failure is the attempt's."""
         try:
-            await work
+            await work()  # made here: a task cancelled before it starts would leave it unawaited
         except Exception as error:
             logger.exception("an attempt failed for an internal reason")
             self.give_up(StreamErrorKind.INTERNAL, f"internal: {describe(error)}")
