@@ -69,6 +69,7 @@ Authority = Annotated[
         "--ca",
         exists=True,
         dir_okay=False,
+        readable=True,
         help="Whom to trust, in PEM, instead of the usual authorities. Implies --tls.",
         rich_help_panel=_CONNECTION,
     ),
@@ -79,6 +80,7 @@ Certificate = Annotated[
         "--cert",
         exists=True,
         dir_okay=False,
+        readable=True,
         help="A certificate of one's own, in PEM, with --key.",
         rich_help_panel=_CONNECTION,
     ),
@@ -86,7 +88,12 @@ Certificate = Annotated[
 Key = Annotated[
     Path | None,
     typer.Option(
-        "--key", exists=True, dir_okay=False, help="Its key.", rich_help_panel=_CONNECTION
+        "--key",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        help="Its key.",
+        rich_help_panel=_CONNECTION,
     ),
 ]
 

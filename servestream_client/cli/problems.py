@@ -56,6 +56,8 @@ def for_people() -> Iterator[None]:
         # Whoever read the results has enough. Python would complain once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(ExitCode.BROKEN_PIPE) from None
+    except OSError as error:  # a disk that is full, for example
+        _leave(str(error), ExitCode.USAGE)
     except Problem as problem:
         _leave(str(problem), problem.code)
     except ConfigurationError as error:

@@ -256,9 +256,9 @@ class ClientSession:
         self.refusal: Refused | None = None
         """In state REFUSED: by whom and why."""
         self.failure: StreamFailure | None = None
+        """In state FAILED: why."""
         self.failed: list[ItemFailure] = []
         """Inputs that failed since somebody last emptied this list."""
-        """In state FAILED: why."""
 
         self.grace_ms: int | None = None
         """Once the server said that it is leaving: how long it still serves what was sent."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from servestream_client.errors import ClientClosedError, ItemErrorKind
+from servestream_client.errors import ClientClosedError, ItemError, ItemErrorKind
 from servestream_client.events import (
+    AttemptEnded,
+    AttemptOutcome,
     AttemptStarted,
     AttemptWelcomed,
     Event,
@@ -14,8 +16,11 @@ from servestream_client.events import (
     ItemFailed,
     ServerDraining,
     StreamEnded,
+    StreamStarted,
+    StreamStatistics,
 )
 from servestream_client.metadata import Metadata, check_metadata
+from servestream_client.protocol.frames import ItemFailure, Welcome
 
 __all__ = ["Announcer"]
 
@@ -26,14 +31,73 @@ class Announcer:
     """The one place from which a stream's events go out.
 
     Args:
+        stream_id: whose, in hex.
         hooks: who is told.
     """
 
-    def __init__(self, hooks: Sequence[Hooks] = ()) -> None:
+    def __init__(self, stream_id: str, hooks: Sequence[Hooks] = ()) -> None:
+        self._stream_id = stream_id
         self._hooks = hooks
+        self._attempt = 0
+        self._drained = 0  # the last attempt whose server was leaving
+        self._welcomed = False
 
-    def tell(self, event: Event) -> None:
-        """Something happened."""
+    def stream_started(self, event: StreamStarted) -> None:
+        self._tell(event)
+
+    def stream_ended(self, error: BaseException | None, statistics: StreamStatistics) -> None:
+        self._tell(StreamEnded(stream_id=self._stream_id, error=error, statistics=statistics))
+
+    def attempt_started(self, attempt: int) -> Metadata:
+        """Returns what the hooks want to send with the call."""
+        self._attempt = attempt
+        event = AttemptStarted(stream_id=self._stream_id, attempt=attempt)
+        self._tell(event)
+        return self._metadata(event)
+
+    def attempt_welcomed(self, welcome: Welcome) -> None:
+        self._tell(
+            AttemptWelcomed(
+                stream_id=self._stream_id,
+                attempt=self._attempt,
+                replica=welcome.replica,
+                code_version=welcome.code_version,
+                resumed=self._welcomed,
+            )
+        )
+        self._welcomed = True
+
+    def attempt_drains(self, grace_ms: int) -> None:
+        """Told once an attempt, however often it is said."""
+        if self._drained < self._attempt:
+            self._drained = self._attempt
+            self._tell(
+                ServerDraining(
+                    stream_id=self._stream_id, attempt=self._attempt, grace=grace_ms / 1000
+                )
+            )
+
+    def attempt_ended(self, outcome: AttemptOutcome, reason: str) -> None:
+        self._tell(
+            AttemptEnded(
+                stream_id=self._stream_id, attempt=self._attempt, outcome=outcome, reason=reason
+            )
+        )
+
+    def item_failed(self, problem: ItemFailure | ItemError) -> None:
+        self._tell(
+            ItemFailed(
+                stream_id=self._stream_id,
+                number=problem.number,
+                index=problem.index,
+                kind=problem.kind,
+                text=problem.text,
+            )
+        )
+
+    # ---------------------------------------------------------------- to whom
+
+    def _tell(self, event: Event) -> None:
         level = _level(event)
         if logger.isEnabledFor(level):
             logger.log(level, "stream %s: %s", event.stream_id, event)
@@ -43,8 +107,7 @@ class Announcer:
             except Exception:
                 logger.exception("the hook %r failed", hook)
 
-    def metadata(self, attempt: AttemptStarted) -> Metadata:
-        """What the hooks want to send with a call."""
+    def _metadata(self, attempt: AttemptStarted) -> Metadata:
         found: list[tuple[str, str | bytes]] = []
         for hook in self._hooks:
             try:

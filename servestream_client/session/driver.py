@@ -31,20 +31,14 @@ from servestream_client.errors import (
     describe,
 )
 from servestream_client.events import (
-    AttemptEnded,
     AttemptOutcome,
-    AttemptStarted,
-    AttemptWelcomed,
     Hooks,
-    ItemFailed,
-    ServerDraining,
-    StreamEnded,
     StreamKind,
     StreamStarted,
     StreamStatistics,
 )
 from servestream_client.protocol.client import ClientSession
-from servestream_client.protocol.frames import ItemFailure, Limits, Welcome
+from servestream_client.protocol.frames import Limits
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.states import ClientState
 from servestream_client.session.announcer import Announcer
@@ -203,8 +197,7 @@ class StreamDriver:
         self._welcomes = 0  # of the session's, as last looked at
         self._received = 0
         self._kind = kind
-        self._announcer = Announcer(hooks)
-        self._drained = 0  # the last attempt whose server was leaving
+        self._announcer = Announcer(self.stream_id, hooks)
 
     # ---------------------------------------------------------------- from outside
 
@@ -215,16 +208,6 @@ class StreamDriver:
             self._deadline = loop.time() + self._timeout
             expired = StreamTimeoutError(f"the stream's timeout of {self._timeout:g} s passed")
             self._timer = loop.call_at(self._deadline, self.abandon, expired)
-        self._announcer.tell(
-            StreamStarted(
-                stream_id=self.stream_id,
-                target=self.target.name,
-                application=self.session.application,
-                kind=self._kind,
-                ordered=self.session.ordered,
-                statistics=self.statistics,
-            )
-        )
         self._task = loop.create_task(
             self._run(), name=f"servestream {self.session.stream_id.hex()}"
         )
@@ -328,21 +311,23 @@ class StreamDriver:
             stream_id=self.stream_id,
         )
 
-    def item_failed(self, problem: ItemFailure | ItemError) -> None:
-        """Say that an input failed."""
-        self._announcer.tell(
-            ItemFailed(
-                stream_id=self.stream_id,
-                number=problem.number,
-                index=problem.index,
-                kind=problem.kind,
-                text=problem.text,
-            )
-        )
+    def item_failed(self, problem: ItemError) -> None:
+        """Say that an output turned out to be none."""
+        self._announcer.item_failed(problem)
 
     # ---------------------------------------------------------------- the stream
 
     async def _run(self) -> None:
+        self._announcer.stream_started(
+            StreamStarted(
+                stream_id=self.stream_id,
+                target=self.target.name,
+                application=self.session.application,
+                kind=self._kind,
+                ordered=self.session.ordered,
+                statistics=self.statistics,
+            )
+        )
         self._start_pump()
         try:
             self._settle(await self._attempts())
@@ -361,11 +346,7 @@ class StreamDriver:
                     await self._stop_pump(self._pumping)
             finally:
                 self._announce_failures()
-                self._announcer.tell(
-                    StreamEnded(
-                        stream_id=self.stream_id, error=self.error, statistics=self.statistics()
-                    )
-                )
+                self._announcer.stream_ended(self.error, self.statistics())
 
     def _start_pump(self) -> None:
         if self.pump is not None:
@@ -451,17 +432,16 @@ class StreamDriver:
         except SharedFailure as shared:
             raise AttemptFailed(shared.verdict, progressed=False) from None
         session = self.session
-        started = AttemptStarted(stream_id=self.stream_id, attempt=session.counters.attempts + 1)
-        self._announcer.tell(started)
+        metadata = self._announcer.attempt_started(session.counters.attempts + 1)
         try:
-            link = self._transport.open(self._announcer.metadata(started))
+            link = self._transport.open(metadata)
             attempt = session.begin(
                 known=self.target.limits if self._eager and not self._alone else None,
                 deadline_ms=self._time_left_ms(),
             )
         except BaseException as error:
             self.target.gate.left(self._passage)
-            self._announce_end(started, AttemptOutcome.BROKEN, describe(error))
+            self._announcer.attempt_ended(AttemptOutcome.BROKEN, describe(error))
             raise
         exchange = _Exchange(
             session=session,
@@ -491,7 +471,7 @@ class StreamDriver:
                 link.avoid_connection()
             link.cancel()
             session.lost(attempt)
-            self._announce_end(started, outcome, broken.verdict.reason if broken else "")
+            self._announcer.attempt_ended(outcome, broken.verdict.reason if broken else "")
         if broken is None:
             return
         if self.companion is not None:
@@ -563,9 +543,9 @@ class StreamDriver:
             self._alone = False
             self.target.known = True
             self.target.limits = session.welcome.limits
-            self._announce_welcome(session.welcome)
+            self._announcer.attempt_welcomed(session.welcome)
         if session.grace_ms is not None and session.state is ClientState.DRAINING:
-            self._announce_drain(session.grace_ms)
+            self._announcer.attempt_drains(session.grace_ms)
         if session.state is ClientState.ENDED:
             # The consumer need not wait for the call's own farewell.
             self._settle(self._input_error())
@@ -576,43 +556,13 @@ class StreamDriver:
         failed, self.session.failed = self.session.failed, []
         if self._kind is not StreamKind.ISOLATED:  # or the stream that they belong to says it
             for failure in failed:
-                self.item_failed(failure)
-
-    def _announce_welcome(self, welcome: Welcome) -> None:
-        counters = self.session.counters
-        self._announcer.tell(
-            AttemptWelcomed(
-                stream_id=self.stream_id,
-                attempt=counters.attempts,
-                replica=welcome.replica,
-                code_version=welcome.code_version,
-                resumed=counters.welcomes > 1,
-            )
-        )
+                self._announcer.item_failed(failure)
 
     def _outcome(self, broken: Break | None) -> AttemptOutcome:
         if broken is None:
             return AttemptOutcome.COMPLETE
         left = self.session.state is ClientState.LEFT
         return AttemptOutcome.LEFT if left else AttemptOutcome.BROKEN
-
-    def _announce_end(self, started: AttemptStarted, outcome: AttemptOutcome, reason: str) -> None:
-        self._announcer.tell(
-            AttemptEnded(
-                stream_id=started.stream_id,
-                attempt=started.attempt,
-                outcome=outcome,
-                reason=reason,
-            )
-        )
-
-    def _announce_drain(self, grace_ms: int) -> None:
-        attempt = self.session.counters.attempts
-        if self._drained < attempt:
-            self._drained = attempt
-            self._announcer.tell(
-                ServerDraining(stream_id=self.stream_id, attempt=attempt, grace=grace_ms / 1000)
-            )
 
     async def _verdict(self, exchange: _Exchange, link: Link) -> Verdict | None:
         """What an exchange came to; None: the stream is complete."""

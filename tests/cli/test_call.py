@@ -117,6 +117,7 @@ def test_a_replica_dies_and_nobody_notices(servestream, stream_server):
         (["--input-format", "frames"], b"\0\0\0\5x", (2, "ends after 1 of 5 B")),
         (["-i", "/not/there"], "", (2, "/not/there: No such file or directory")),
         (["-o", "/not/there"], "", (2, "/not/there: No such file or directory")),
+        (["-o", "/dev/full"], "x", (2, "No space left on device")),
         (["--parameter", "x"], "", (2, "--parameter takes KEY=VALUE, not 'x'")),
         (["--metadata", "UP=x"], "", (2, "metadata keys are in lower case")),
         (["--key", __file__], "", (2, "--cert and --key go together")),

@@ -6,20 +6,11 @@ from collections.abc import AsyncIterator, Callable
 import grpc.aio
 import pytest
 from faces import FACES
+from faulty import FaultyEcho
 
 from servestream_client.server import GRPC_SERVER_OPTIONS, StreamService
-from servestream_client.testing.faults import FaultyService, LocalPlan
+from servestream_client.testing.faults import LocalPlan
 from servestream_client.wire import stream_pb2 as pb
-
-
-class FaultyEcho(FaultyService[bytes, bytes]):
-    """Gives back what it gets, unless the plan says otherwise."""
-
-    def __init__(self, plan: LocalPlan) -> None:
-        self.plan = plan
-
-    async def predict(self, item: bytes) -> bytes:
-        return item
 
 
 @pytest.fixture

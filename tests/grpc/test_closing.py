@@ -5,8 +5,8 @@ import gc
 
 import grpc
 import pytest
-from conftest import FaultyEcho, streams_running
 from faces import only_async
+from faulty import FaultyEcho, streams_running
 from helpers import collect, numbered, until
 
 from servestream_client import (

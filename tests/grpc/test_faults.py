@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from conftest import FaultyEcho
+from faulty import FaultyEcho
 from helpers import collect, failures, numbered, outputs, until
 from processes import restarted_server
 

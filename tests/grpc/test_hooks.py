@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 
 import pytest
-from conftest import FaultyEcho
+from faulty import FaultyEcho
 from helpers import numbered, until
 from noting import Noting
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from conftest import FaultyEcho
+from faulty import FaultyEcho
 from helpers import collect, numbered, until
 
 from servestream_client import (

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from conftest import FaultyEcho
 from faces import only_async
+from faulty import FaultyEcho
 from helpers import collect, numbered, until
 
 from servestream_client import ConfigurationError, RetryPolicy, Watchdog

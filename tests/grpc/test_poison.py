@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import FaultyEcho
+from faulty import FaultyEcho
 from helpers import collect, failures, numbered, outputs, until
 from processes import restarted_server
 

@@ -4,8 +4,8 @@ import asyncio
 
 import grpc.aio
 import pytest
-from conftest import FaultyEcho
 from faces import only_async
+from faulty import FaultyEcho
 
 from servestream_client import RetryPolicy, StreamTimeoutError
 from servestream_client.server import GRPC_SERVER_OPTIONS, StreamService, add_to_server

@@ -4,8 +4,8 @@ import asyncio
 import threading
 
 import pytest
-from conftest import FaultyEcho
 from faces import only_async
+from faulty import FaultyEcho
 from helpers import collect, failures, numbered, outputs, until
 
 from servestream_client import (

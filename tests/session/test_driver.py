@@ -15,7 +15,14 @@ from servestream_client import (
     StreamError,
     WrongApplicationError,
 )
-from servestream_client.events import AttemptEnded, AttemptOutcome, ServerDraining
+from servestream_client.events import (
+    AttemptEnded,
+    AttemptOutcome,
+    AttemptStarted,
+    ServerDraining,
+    StreamEnded,
+    StreamStarted,
+)
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import (
     ClientFrame,
@@ -328,3 +335,21 @@ async def test_an_error_counts_what_was_pulled_to_the_last():
         async for _ in stream:
             pass
     assert caught.value.delivered.accepted == pulled == 21
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5])
+async def test_every_stream_that_is_told_to_start_is_told_to_end(steps):
+    """Wherever it is abandoned; one that never came to run is not told of at all."""
+
+    async def server(requests):
+        async for frame in answers(requests, 10):
+            yield frame
+
+    noting = Noting()
+    driver = drive(server, hooks=[noting])
+    driver.start()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    await driver.aclose()
+    assert len(noting.of(StreamStarted)) == len(noting.of(StreamEnded)) == bool(steps)
+    assert len(noting.of(AttemptStarted)) == len(noting.of(AttemptEnded))
