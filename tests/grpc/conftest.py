@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import grpc.aio
 import pytest
 from faces import FACES
-from faulty import FaultyEcho
+from faulty import FaultyEcho, streams_running
 
 from servestream_client.server import GRPC_SERVER_OPTIONS, StreamService
 from servestream_client.testing.faults import LocalPlan
@@ -84,11 +84,3 @@ async def nothing_left() -> AsyncIterator[None]:
     if left:
         await asyncio.wait(left, timeout=5)
     assert not [task for task in left if not task.done()]
-
-
-def streams_running() -> set[asyncio.Task]:
-    return {
-        task
-        for task in asyncio.all_tasks()
-        if task.get_name().startswith("servestream") and not task.done()
-    }

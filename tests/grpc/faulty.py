@@ -1,4 +1,6 @@
-"""A service that fails by plan."""
+"""A service that fails by plan, and what is left of it."""
+
+import asyncio
 
 from servestream_client.testing.faults import FaultyService, LocalPlan
 
@@ -11,3 +13,11 @@ class FaultyEcho(FaultyService[bytes, bytes]):
 
     async def predict(self, item: bytes) -> bytes:
         return item
+
+
+def streams_running() -> set[asyncio.Task]:
+    return {
+        task
+        for task in asyncio.all_tasks()
+        if task.get_name().startswith("servestream") and not task.done()
+    }

@@ -4,7 +4,7 @@ import asyncio
 
 import grpc.aio
 import pytest
-from conftest import streams_running
+from faulty import streams_running
 from helpers import collect, numbered, until
 
 from servestream_client import StreamClient

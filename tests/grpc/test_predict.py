@@ -4,8 +4,8 @@ import asyncio
 import contextvars
 
 import pytest
-from conftest import streams_running
 from faces import only_async
+from faulty import streams_running
 from helpers import until
 
 from servestream_client import (

@@ -7,8 +7,8 @@ import threading
 from dataclasses import dataclass
 
 import pytest
-from conftest import streams_running
 from faces import only_async
+from faulty import streams_running
 from helpers import collect, failures, numbered, outputs, until
 
 from servestream_client import (
