@@ -657,7 +657,7 @@ class _Exchange:
         self._close_timeout = close_timeout
         self._heartbeat_interval = heartbeat_interval
         self.age: float = math.inf if max_age is None else max_age
-        """Seconds after which it moves on by itself."""
+        """Seconds after its server's first word after which it moves on by itself."""
         self.moved: bool = False
         """Whether it has done so."""
         self._moving: asyncio.TimerHandle | None = None
@@ -685,8 +685,6 @@ class _Exchange:
             with self._scope:
                 self._scope.deadline = anyio.current_time() + self._open_timeout
                 self._tick_later()
-                if self.age < math.inf:
-                    self._moving = asyncio.get_running_loop().call_later(self.age, self._move)
                 try:
                     await self._read()
                 except RemoteProtocolError as error:
@@ -695,6 +693,13 @@ class _Exchange:
                     for timer in filter(None, (self._ticking, self._moving)):
                         timer.cancel()
             group.cancel_scope.cancel()
+
+    def _move_later(self) -> None:
+        """An attempt's age counts from its server's first word: one that is still opening has
+        nowhere to leave, and would then stay for good.
+        """
+        if self.age < math.inf:
+            self._moving = asyncio.get_running_loop().call_later(self.age, self._move)
 
     def _move(self) -> None:
         """The attempt is old: go elsewhere."""
@@ -729,6 +734,7 @@ class _Exchange:
                     self._answered = True
                     self._on_answer()
                     self._scope.deadline = math.inf
+                    self._move_later()
                 try:
                     session.receive(self._attempt, frame)
                 finally:

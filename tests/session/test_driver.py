@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
+import random
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import closing
 
 import pytest
 from noting import Noting
@@ -40,6 +42,7 @@ from servestream_client.session.driver import StreamDriver, Target
 from servestream_client.session.pump import InputPump
 from servestream_client.session.stream import PredictionStream
 from servestream_client.transport.memory import CallFailed, MemoryLink, MemoryTransport
+from simulation.loop import VirtualLoop, isolated
 
 QUICK = RetryPolicy(attempts=3, connect_attempts=3, initial=0.0001, maximum=0.0001)
 ITEMS = [b"%d" % number for number in range(1, 51)]
@@ -353,3 +356,29 @@ async def test_every_stream_that_is_told_to_start_is_told_to_end(steps):
     await driver.aclose()
     assert len(noting.of(StreamStarted)) == len(noting.of(StreamEnded)) == bool(steps)
     assert len(noting.of(AttemptStarted)) == len(noting.of(AttemptEnded))
+
+
+def test_an_attempt_that_was_welcomed_late_still_moves_for_its_age():
+    """It was older than that before the server said a word, when there was nobody to leave."""
+    retry = RetryPolicy(max_attempt_age=1)
+    called, moved = asyncio.Event(), asyncio.Event()
+
+    async def server(requests):
+        if called.is_set():
+            moved.set()
+        else:
+            called.set()
+            await asyncio.sleep(10)  # of virtual time
+        async for frame in answers(requests, len(ITEMS)):
+            yield frame
+
+    async def inputs():
+        yield ITEMS[0]
+        await moved.wait()
+        yield ITEMS[1]
+
+    async def main():
+        return await run(drive(server, items=inputs(), retry=retry))
+
+    with closing(VirtualLoop(random.Random(1))) as loop, isolated(loop, random.Random(1)):
+        assert loop.run_until_complete(main()) == ITEMS[:2]
