@@ -1,10 +1,10 @@
 """What a failed attempt means: the one table from what was seen to what is done.
 
-The rows were collected from Ray Serve 2.60 in both ingress modes (`seen` says where each came
-from; docs/protocol.md, section 14, repeats them for readers). A row matches on the gRPC status,
-on a part of its details, and on whether the target has ever spoken the protocol with this
-client: an address that never did is most likely wrong, one that did is most likely restarting.
-The first matching row counts.
+The rows were collected from Ray Serve 2.60 in both ingress modes, and from fronts before it
+(`seen` says where each came from; docs/protocol.md, section 14, repeats them for readers). A row
+matches on the gRPC status, on a part of its details, and on whether the target has ever spoken the
+protocol with this client: an address that never did is most likely wrong, one that did is most
+likely restarting. The first matching row counts.
 
 A status alone cannot say whether a replica died or user code raised (both are INTERNAL on the
 default proxy), nor whether a stream was complete (a truncated one may end with OK): the protocol
@@ -194,11 +194,89 @@ STATUS_TABLE: tuple[Row, ...] = (
         strangers_only=True,
         error=NotAServerError,
     ),
+    # ---- a front that a stranger does not get through, in gRPC's words
+    Row(
+        "UNAVAILABLE",
+        _RESUME,
+        "the TLS handshake failed: the certificate there is not signed by whom credentials= trusts,"
+        " or has expired",
+        "nginx, Envoy",
+        details="certificate_verify_failed",
+        strangers_only=True,
+        error=UnreachableError,
+    ),
+    Row(
+        "UNAVAILABLE",
+        _RESUME,
+        "the TLS handshake failed: the certificate there is for another name",
+        "nginx, Envoy",
+        details="hostname verification",
+        strangers_only=True,
+        error=UnreachableError,
+    ),
+    Row(
+        "UNAVAILABLE",
+        _RESUME,
+        "credentials= ask for TLS, and what listens there has none; Serve itself never has",
+        "Serve's gRPC port",
+        details="wrong_version_number",
+        strangers_only=True,
+        error=UnreachableError,
+    ),
+    Row(
+        "UNAVAILABLE",
+        _RESUME,
+        "what listens there does not speak gRPC: Serve's HTTP port, or a front with TLS, for which"
+        " this client lacks credentials=",
+        "Serve's HTTP port; nginx",
+        details="expected settings frame",
+        strangers_only=True,
+        error=UnreachableError,
+    ),
+    Row(
+        "UNAVAILABLE",
+        _RESUME,
+        "the connection was closed before a word: a server that has just gone, or a front with TLS,"
+        " for which this client lacks credentials=",
+        "Envoy; an ingress that dies",
+        details="socket closed",
+        strangers_only=True,
+        error=UnreachableError,
+    ),
+    Row(
+        "UNAVAILABLE",
+        _RESUME,
+        "the connection was closed after the TLS handshake: the front may ask for a certificate of"
+        " the client's",
+        "Envoy",
+        details="unwrap failed",
+        strangers_only=True,
+        error=UnreachableError,
+    ),
+    Row(
+        "INTERNAL",
+        _FAIL,
+        "a front calls the request bad: it may ask for a certificate of the client's",
+        "nginx that speaks HTML, most times",
+        details="http2 header with status: 400",
+        strangers_only=True,
+        error=RejectedError,
+    ),
+    Row(
+        "INTERNAL",
+        _RESUME,
+        "a front broke the call off before a word: it may have nobody behind it, or ask for"
+        " credentials",
+        "nginx that speaks HTML, now and then",
+        details="end_stream flag received",
+        strangers_only=True,
+        error=UnreachableError,
+    ),
     Row(
         "UNAVAILABLE",
         _RESUME,
         "nobody answers there",
-        "connection refused, name not resolved, not a gRPC server",
+        "connection refused, name not resolved",
         strangers_only=True,
         error=UnreachableError,
     ),
@@ -281,7 +359,7 @@ def classify_status(status: LinkStatus, *, stranger: bool) -> Verdict:
             row.decision,
             f"{row.meaning} ({status})",
             row.error,
-            unreachable=row.code == "UNAVAILABLE",
+            unreachable=row.code == "UNAVAILABLE" or row.error is UnreachableError,
         )
     raise AssertionError("the last row matches everything")
 

@@ -45,7 +45,23 @@ FINAL = [
     ),
 ]
 
+NO_WAY_THROUGH = [
+    ("UNAVAILABLE", "Tls handshake failed: CERTIFICATE_VERIFY_FAILED", "not signed"),
+    ("UNAVAILABLE", "Hostname Verification Check failed.", "another name"),
+    ("UNAVAILABLE", "SSL_ERROR_SSL: WRONG_VERSION_NUMBER", "never has"),
+    (
+        "UNAVAILABLE",
+        "Failed parsing HTTP/2 (Expected SETTINGS frame as the first frame",
+        "HTTP port",
+    ),
+    ("UNAVAILABLE", "ipv4:127.0.0.1:443: Socket closed", "lacks credentials"),
+    ("UNAVAILABLE", "Unwrap failed (TSI_DATA_CORRUPTED)", "the client's"),
+    ("INTERNAL", "Stream removed (Data frame with END_STREAM flag received)", "nobody behind it"),
+    ("UNAVAILABLE", "Connection refused", "nobody answers"),
+]
+
 FINAL_FROM_A_STRANGER = [
+    ("INTERNAL", "Received http2 header with status: 400", errors.RejectedError),
     ("NOT_FOUND", "Application 'x' not found", errors.WrongApplicationError),
     ("UNIMPLEMENTED", "Method not found!", errors.NotAServerError),
     ("OK", "", errors.NotAServerError),
@@ -73,6 +89,16 @@ def test_a_wrong_address_is_told_from_a_restart(code, details, error):
     verdict = classify_status(status, stranger=True)
     assert (verdict.decision, verdict.error) == (Decision.FAIL, error)
     assert classify_status(status, stranger=False).decision is Decision.RESUME
+
+
+@pytest.mark.parametrize(("code", "details", "text"), NO_WAY_THROUGH)
+def test_who_cannot_get_through_a_front_is_told_why(code, details, text):
+    status = LinkStatus(code, details)
+    verdict = classify_status(status, stranger=True)
+    assert (verdict.decision, verdict.error) == (Decision.RESUME, errors.UnreachableError)
+    assert text in verdict.reason
+    assert verdict.unreachable
+    assert text not in classify_status(status, stranger=False).reason
 
 
 def test_overload_waits():

