@@ -56,7 +56,7 @@ test-quick: $(READY)  ## The tests that need no Ray
 test-ray: $(READY)  ## The tests on real Ray Serve, in both ingress modes
 	$(BIN)/python -m pytest -m ray
 
-test-protobufs: $(READY)  ## The tests of protocol, wire and sockets on protobuf 5 and 6
+test-protobufs: $(READY)  ## The tests of wire and sockets on protobuf 5 and 6
 	@$(BIN)/python -c 'import sys, google.protobuf as p; \
 		sys.exit(not p.__version__.startswith("$(PINNED_PROTOBUF).") and \
 		f"protobuf {p.__version__} is pinned: test $(PINNED_PROTOBUF), too")'
