@@ -44,28 +44,37 @@ def replaced(text: str, old: str, new: str) -> str:
 
 
 class Certificates:
-    """An authority of the test's own, a certificate for the front, and credentials that trust it.
+    """An authority of the test's own, and what it signed, as files in PEM.
 
-    The certificate is for `name`; the files are in `folder`: ``ca.pem``, ``cert.pem``, ``key.pem``.
+    The front's are for `name`, in `folder`: ``cert.pem`` and ``key.pem``.
     """
 
     def __init__(self, folder: Path, name: str = "127.0.0.1") -> None:
         self.folder = folder
-        self._authority = trustme.CA()
-        front = self._authority.issue_cert(name)
-        self._authority.cert_pem.write_to_path(folder / "ca.pem")
-        front.private_key_pem.write_to_path(folder / "key.pem")
-        for place, pem in enumerate(front.cert_chain_pems):
-            pem.write_to_path(folder / "cert.pem", append=place > 0)
+        self.authority = folder / "ca.pem"
+        self._ca = trustme.CA()
+        self._ca.cert_pem.write_to_path(self.authority)
+        self._issue(name, folder / "cert.pem", folder / "key.pem")
+
+    def of_a_client(self) -> tuple[Path, Path]:
+        """A client's own certificate, and its key."""
+        certificate, key = self.folder / "client.pem", self.folder / "client-key.pem"
+        self._issue("client.test", certificate, key)
+        return certificate, key
 
     def credentials(self, *, shown: bool = False) -> grpc.ChannelCredentials:
         """That trust the front; `shown`: with a certificate of the client's own, too."""
-        trusted = self._authority.cert_pem.bytes()
+        trusted = self.authority.read_bytes()
         if not shown:
             return grpc.ssl_channel_credentials(trusted)
-        own = self._authority.issue_cert("client.test")
-        chain = b"".join(pem.bytes() for pem in own.cert_chain_pems)
-        return grpc.ssl_channel_credentials(trusted, own.private_key_pem.bytes(), chain)
+        certificate, key = self.of_a_client()
+        return grpc.ssl_channel_credentials(trusted, key.read_bytes(), certificate.read_bytes())
+
+    def _issue(self, name: str, certificate: Path, key: Path) -> None:
+        issued = self._ca.issue_cert(name)
+        issued.private_key_pem.write_to_path(key)
+        for place, pem in enumerate(issued.cert_chain_pems):
+            pem.write_to_path(certificate, append=place > 0)
 
 
 class Front:

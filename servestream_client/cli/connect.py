@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -104,15 +105,35 @@ def credentials(
     """For a channel; None: an insecure one.
 
     Raises:
-        Problem: a certificate without its key, or the other way round.
+        Problem: a certificate without its key, or the other way round; a file that is not what it
+            is said to be.
     """
     if (certificate is None) != (key is None):
         raise Problem("--cert and --key go together")
     if not (tls or authority or certificate):
         return None
+    _check_files(authority, certificate, key)
     return grpc.ssl_channel_credentials(
         *(path.read_bytes() if path is not None else None for path in (authority, key, certificate))
     )
+
+
+def _check_files(authority: Path | None, certificate: Path | None, key: Path | None) -> None:
+    """Or gRPC would write what is wrong with them to its log, and reach nobody."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if authority is not None:
+            context.load_verify_locations(authority)
+    except ssl.SSLError as error:
+        raise Problem(f"--ca {authority} holds no certificate in PEM") from error
+    try:
+        if certificate is not None:
+            context.load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        raise Problem(
+            f"--cert {certificate} and --key {key} are not a certificate and its key, in PEM and"
+            " without a password"
+        ) from error
 
 
 def pairs(option: str, given: Iterable[str] | None) -> list[tuple[str, str]]:
