@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 
 from planted_bugs import as_markdown
 
+from servestream_client import FlowControl, RetryPolicy, Watchdog, environment
 from servestream_client.protocol.states import CLIENT, SERVER
 from servestream_client.transport.classify import STATUS_TABLE
 
@@ -49,12 +52,31 @@ def statuses() -> str:
     return "\n".join(rows)
 
 
+def settings() -> str:
+    """The environment's variables, with what the policies' own docstrings say of their fields."""
+    rows = [_row("variable", "default", "meaning"), "|---|---|---|"]
+    for kind in (RetryPolicy, FlowControl, Watchdog):
+        said = dict(
+            re.findall(r"^    (\w+): (.+?)(?=[;.] |[;.]$)", _attributes(kind), re.MULTILINE)
+        )
+        for name, field in zip(environment.names(kind), fields(kind), strict=True):
+            rows.append(_row(f"`{name}`", f"`{str(field.default).lower()}`", said[field.name]))
+    return "\n".join(rows)
+
+
+def _attributes(kind: type) -> str:
+    """The part of a docstring on attributes, each on a line of its own."""
+    text = (inspect.getdoc(kind) or "").partition("Attributes:")[2]
+    return re.sub(r"\n {8}", " ", text)
+
+
 TABLES = {
     DOCS / "protocol.md": {
         "client": states(CLIENT),
         "server": states(SERVER),
         "statuses": statuses(),
     },
+    DOCS / "how-to" / "settings.md": {"settings": settings()},
     DOCS / "testing.md": {"planted bugs": as_markdown()},
 }
 

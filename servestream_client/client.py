@@ -27,10 +27,13 @@ class StreamClient(ClientBase[In, Out]):
     the event loop that first used it.
 
     Args:
-        target: ``host:port`` of Serve's gRPC ingress, or any gRPC target name.
-        application: the Serve application to reach; empty: whichever answers.
+        target: ``host:port`` of Serve's gRPC ingress, or any gRPC target name; None: what
+            ``SERVESTREAM_TARGET`` in the environment says.
+        application: the Serve application to reach; empty: what ``SERVESTREAM_APPLICATION`` says,
+            or else whichever answers.
         codec: how items are encoded; the service must use the same.
-        retry: when to try again, and when to stop.
+        retry: when to try again, and when to stop. None, here and in the next two: the defaults,
+            and what ``SERVESTREAM_RETRY_ATTEMPTS`` and its like say (docs/how-to/settings.md).
         flow: how much may be under way.
         watchdog: how long silence, and a single input, may last.
         metadata: gRPC metadata for every call, e.g. ``authorization``. On an insecure channel it
@@ -52,7 +55,7 @@ class StreamClient(ClientBase[In, Out]):
     @overload
     def __init__(
         self: StreamClient[bytes, bytes],
-        target: str,
+        target: str | None = ...,
         *,
         codec: None = ...,
         **options: Unpack[ClientOptions],
@@ -60,12 +63,16 @@ class StreamClient(ClientBase[In, Out]):
 
     @overload
     def __init__(
-        self, target: str, *, codec: Codec[In, Out], **options: Unpack[ClientOptions]
+        self,
+        target: str | None = ...,
+        *,
+        codec: Codec[In, Out],
+        **options: Unpack[ClientOptions],
     ) -> None: ...
 
     def __init__(
         self,
-        target: str,
+        target: str | None = None,
         *,
         codec: Codec[Any, Any] | None = None,
         **options: Unpack[ClientOptions],

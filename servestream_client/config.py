@@ -39,8 +39,9 @@ class RetryPolicy:
         connect_attempts: the same while the target has not served this client even once.
         give_up_after: seconds from the first of a row of failures without progress until the
             stream fails; None: no such limit. A longer delay that a server asks for ends it, too.
-        initial: seconds; the first wait is drawn from 0 to this, each next range is twice as wide.
-        maximum: seconds; the widest range.
+        initial: seconds up to which the first wait is drawn by chance; each next range is twice as
+            wide.
+        maximum: seconds of the widest such range.
         open_timeout: seconds that a server may take to answer the opening of an attempt. Ray
             Serve lets a stream wait silently while its replicas are full.
         max_attempt_age: seconds after which an attempt takes leave of its replica in good order

@@ -111,7 +111,8 @@ class SyncStreamClient(ClientBase[In, Out]):
     thread.
 
     Args:
-        target: ``host:port`` of Serve's gRPC ingress, or any gRPC target name.
+        target: ``host:port`` of Serve's gRPC ingress, or any gRPC target name; None: what
+            ``SERVESTREAM_TARGET`` in the environment says.
         codec: how items are encoded; the service must use the same.
         options: as for `StreamClient`.
 
@@ -122,7 +123,7 @@ class SyncStreamClient(ClientBase[In, Out]):
     @overload
     def __init__(
         self: SyncStreamClient[bytes, bytes],
-        target: str,
+        target: str | None = ...,
         *,
         codec: None = ...,
         **options: Unpack[ClientOptions],
@@ -130,12 +131,16 @@ class SyncStreamClient(ClientBase[In, Out]):
 
     @overload
     def __init__(
-        self, target: str, *, codec: Codec[In, Out], **options: Unpack[ClientOptions]
+        self,
+        target: str | None = ...,
+        *,
+        codec: Codec[In, Out],
+        **options: Unpack[ClientOptions],
     ) -> None: ...
 
     def __init__(
         self,
-        target: str,
+        target: str | None = None,
         *,
         codec: Codec[Any, Any] | None = None,
         **options: Unpack[ClientOptions],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any, Generic, Self, TypedDict, TypeVar
 
 import grpc
 
+from servestream_client import environment
 from servestream_client.codecs import BytesCodec, Codec
 from servestream_client.config import FlowControl, RetryPolicy, Watchdog
 from servestream_client.errors import ConfigurationError
@@ -52,7 +54,7 @@ class ClientBase(Generic[In, Out]):
 
     def __init__(
         self,
-        target: str,
+        target: str | None,
         codec: Codec[Any, Any] | None,
         *,
         application: str = "",
@@ -72,15 +74,14 @@ class ClientBase(Generic[In, Out]):
         ):
             if not isinstance(value, int) or value < 1:
                 raise ConfigurationError(f"{name} must be a number from 1 up, not {value!r}")
+        if target is None:
+            target = os.environ.get(environment.TARGET, "")
+        if application == "":
+            application = os.environ.get(environment.APPLICATION, "")
         _check_arguments(target, application, codec, metadata, close_timeout)
-        for hook in hooks:
-            if not isinstance(hook, Hooks):
-                raise ConfigurationError(
-                    f"hooks are objects of a class derived from Hooks, not {hook!r}"
-                )
         own = (("application", application),) if application else ()
         self._predict_streams = predict_streams
-        flow = flow or FlowControl()
+        flow = flow or environment.policy(FlowControl)
         self._max_frame_bytes = flow.max_frame_bytes  # of whoever shares the connection
         self._connection = Connection(
             target,
@@ -97,11 +98,11 @@ class ClientBase(Generic[In, Out]):
             connection=self._connection,
             codec=BytesCodec() if codec is None else codec,
             application=application,
-            retry=retry or RetryPolicy(),
+            retry=retry or environment.policy(RetryPolicy),
             flow=flow,
-            watchdog=watchdog or Watchdog(),
+            watchdog=watchdog or environment.policy(Watchdog),
             close_timeout=close_timeout,
-            hooks=tuple(hooks),
+            hooks=_checked(hooks),
         )
         self._predictor: Predictor | None = None
 
@@ -111,6 +112,7 @@ class ClientBase(Generic[In, Out]):
         retry: RetryPolicy | None = None,
         flow: FlowControl | None = None,
         watchdog: Watchdog | None = None,
+        hooks: Sequence[Hooks] | None = None,
         close_timeout: float | None = None,
     ) -> Self:
         """A client with other options on the same connection. Closing either closes both.
@@ -120,6 +122,7 @@ class ClientBase(Generic[In, Out]):
             flow: likewise. Its `max_item_bytes` may not exceed this client's, which the
                 connection was made for.
             watchdog: likewise.
+            hooks: likewise; they take the place of this client's.
             close_timeout: likewise.
 
         Raises:
@@ -138,6 +141,7 @@ class ClientBase(Generic[In, Out]):
             retry=retry or self._streams.retry,
             flow=flow or self._streams.flow,
             watchdog=watchdog or self._streams.watchdog,
+            hooks=self._streams.hooks if hooks is None else _checked(hooks),
             close_timeout=close_timeout or self._streams.close_timeout,
         )
         other._predictor = None  # noqa: SLF001
@@ -161,11 +165,23 @@ class ClientBase(Generic[In, Out]):
         )
 
 
+def _checked(hooks: Sequence[Hooks]) -> tuple[Hooks, ...]:
+    for hook in hooks:
+        if not isinstance(hook, Hooks):
+            raise ConfigurationError(
+                f"hooks are objects of a class derived from Hooks, not {hook!r}"
+            )
+    return tuple(hooks)
+
+
 def _check_arguments(
     target: object, application: object, codec: object, metadata: Metadata, close_timeout: float
 ) -> None:
     if not isinstance(target, str) or not target.strip():
-        raise ConfigurationError(f"target must be a string such as 'host:9000', not {target!r}")
+        raise ConfigurationError(
+            f"target must be a string such as 'host:9000', not {target!r}; without one,"
+            f" {environment.TARGET} in the environment is taken"
+        )
     if "://" in target and target.split("://")[0].lower() in ("http", "https", "grpc"):
         raise ConfigurationError(f"target takes no {target.split('://')[0]}://, only host:port")
     if not isinstance(application, str):

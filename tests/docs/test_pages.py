@@ -1,5 +1,6 @@
 """What the pages show is run."""
 
+import os
 import re
 import subprocess
 import sys
@@ -54,6 +55,7 @@ def test_scripts_run(block, tmp_path):
         script.write_text(block.replace("127.0.0.1:9000", server.target))
         done = subprocess.run(
             [sys.executable, *(() if "ray" in block else ("-W", "error")), script],
+            env={**os.environ, "SERVESTREAM_TARGET": server.target},
             capture_output=True,
             text=True,
             timeout=50,

@@ -92,6 +92,16 @@ async def test_an_attempt_that_moves_for_its_age_is_no_failure(echo, noting):
     assert last is AttemptOutcome.COMPLETE
 
 
+async def test_other_hooks_on_the_same_connection(connect, echo, noting):
+    others = Noting()
+    async with connect(echo, hooks=[noting]) as client:
+        assert await client.with_options(hooks=[others]).predict(b"a") == b"a"
+        with pytest.raises(ConfigurationError, match="derived from Hooks"):
+            client.with_options(hooks=["log"])
+        await until(lambda: others.of(StreamStarted))
+    assert not noting.events
+
+
 async def test_a_stream_that_is_left_early_ends_once(connect, echo, noting):
     async with connect(echo, hooks=[noting]) as client:
         stream = client.stream(numbered(100_000))

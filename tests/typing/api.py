@@ -167,7 +167,8 @@ async def clients() -> None:
         streams_per_connection=10,
     )
     assert_type(full, StreamClient[str, int])
-    assert_type(full.with_options(retry=RetryPolicy()), StreamClient[str, int])
+    assert_type(full.with_options(retry=RetryPolicy(), hooks=[]), StreamClient[str, int])
+    assert_type(StreamClient(), StreamClient[bytes, bytes])
     async with full as entered:
         assert_type(entered, StreamClient[str, int])
     await full.aclose()
