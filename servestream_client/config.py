@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import numbers
+from dataclasses import dataclass, fields
+from typing import Any
 
 from servestream_client.errors import ConfigurationError
 
-__all__ = ["FlowControl", "RetryPolicy", "Watchdog", "check_timeout"]
+__all__ = ["FlowControl", "RetryPolicy", "Watchdog", "check_number", "check_timeout"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -18,12 +20,40 @@ def _require(holds: bool, message: str) -> None:
         raise ConfigurationError(message)
 
 
+def check_number(name: str, value: object, *, whole: bool = False, optional: bool = False) -> None:
+    """
+    Raises:
+        ConfigurationError: it is no number, nor None where that is allowed.
+    """
+    if value is None and optional:
+        return
+    kind = numbers.Integral if whole else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, kind):
+        wanted = "a whole number" if whole else "a number"
+        raise ConfigurationError(
+            f"{name} must be {wanted}{', or None' if optional else ''}, not {value!r}"
+        )
+
+
 def check_timeout(timeout: float | None) -> None:
     """
     Raises:
         ConfigurationError: it is neither a time in seconds nor None.
     """
-    _require(timeout is None or timeout > 0, "timeout must be positive, or None")
+    if timeout is not None:
+        check_number("timeout", timeout, optional=True)
+        _require(timeout > 0, "timeout must be positive, or None")
+
+
+def _check_numbers(policy: Any) -> None:  # noqa: ANN401 — any dataclass of numbers
+    """That each field is of the kind that its annotation says, which is text in this module."""
+    for field in fields(policy):
+        check_number(
+            f"{type(policy).__name__}.{field.name}",
+            getattr(policy, field.name),
+            whole=field.type == "int",
+            optional="None" in str(field.type),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +88,7 @@ class RetryPolicy:
     max_attempt_age: float | None = None
 
     def __post_init__(self) -> None:
+        _check_numbers(self)
         _require(self.attempts >= 1, "RetryPolicy.attempts must be at least 1")
         _require(self.connect_attempts >= 1, "RetryPolicy.connect_attempts must be at least 1")
         _require(
@@ -97,6 +128,7 @@ class Watchdog:
     item_timeout: float | None = 300.0
 
     def __post_init__(self) -> None:
+        _check_numbers(self)
         for name in ("heartbeat_interval", "item_timeout"):
             value = getattr(self, name)
             _require(
@@ -130,6 +162,7 @@ class FlowControl:
     max_unacknowledged_frames: int = 4
 
     def __post_init__(self) -> None:
+        _check_numbers(self)
         for name in ("window_items", "window_bytes", "output_items", "output_bytes"):
             _require(
                 1 <= getattr(self, name) < 2**31,

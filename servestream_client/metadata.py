@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from servestream_client.errors import ConfigurationError
@@ -20,7 +20,14 @@ def check_metadata(metadata: Metadata) -> None:
         ConfigurationError: gRPC would not send it. The rules are those of
             https://grpc.io/docs/guides/metadata.
     """
-    for key, value in metadata:
+    if isinstance(metadata, Mapping):
+        raise ConfigurationError("metadata is a sequence of pairs: pass list(metadata.items())")
+    for pair in metadata:
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise ConfigurationError(
+                f"metadata is a sequence of pairs with a key each, not {pair!r}"
+            )
+        key, value = pair
         if not re.fullmatch(r"[0-9a-z_.-]+", key) or key.startswith("grpc-"):
             raise ConfigurationError(f"metadata keys are in lower case, and not {key!r}")
         if not isinstance(value, bytes if key.endswith("-bin") else str):

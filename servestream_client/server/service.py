@@ -6,6 +6,7 @@ The kit's own state is made when the first stream comes, since users forget
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -16,6 +17,7 @@ from servestream_client.config import FlowControl
 from servestream_client.protocol.frames import HandlerKind
 from servestream_client.server.admission import RefusalKind, Refuse, StreamRequest
 from servestream_client.server.kit import Interceptor, Kit
+from servestream_client.server.settings import check_class, check_service
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
 
@@ -45,7 +47,7 @@ class StreamService(Generic[In, Out]):
     Handlers may be called more than once for the same input, also at the same time: after a
     failure the input is sent again.
 
-    Set these in the subclass:
+    Set these in the subclass; what cannot work is a `ConfigurationError` when the class is made:
 
     Attributes:
         codec: how items are encoded; clients must use the same.
@@ -69,6 +71,10 @@ class StreamService(Generic[In, Out]):
     max_batch_size: ClassVar[int] = 64
     batch_wait: ClassVar[float] = 0.0
     flow: ClassVar[FlowControl] = FlowControl()
+
+    def __init_subclass__(cls, **arguments: Any) -> None:  # noqa: ANN401 — the user's own
+        super().__init_subclass__(**arguments)
+        check_class(cls)
 
     def predict(self, item: In) -> Out | Awaitable[Out]:
         """One input to one output.
@@ -129,9 +135,8 @@ class StreamService(Generic[In, Out]):
     def _kit(self) -> Kit:
         kit: Kit | None = self.__dict__.get("_servestream_kit")
         if kit is None:
-            kit = self.__dict__["_servestream_kit"] = Kit(
-                self, handler_kind(type(self)), self._interceptor()
-            )
+            kind = checked_handler(self)
+            kit = self.__dict__["_servestream_kit"] = Kit(self, kind, self._interceptor())
         return kit
 
     def _interceptor(self) -> Interceptor:
@@ -139,12 +144,18 @@ class StreamService(Generic[In, Out]):
         return Interceptor()
 
 
-def handler_kind(service: type[StreamService[Any, Any]]) -> HandlerKind:
-    """Which handler a class overrides.
+def checked_handler(service: StreamService[Any, Any]) -> HandlerKind:
+    """Which handler a service has.
 
     Raises:
-        TypeError: none, or more than one.
+        ConfigurationError: one of its attributes cannot work.
+        TypeError: it overrides no handler, or more than one, or with a generator.
     """
+    check_service(service)
+    return _handler_kind(type(service))
+
+
+def _handler_kind(service: type[StreamService[Any, Any]]) -> HandlerKind:
     kinds = {"predict": HandlerKind.ONE_TO_ONE, "predict_batch": HandlerKind.BATCH}
     overridden = [
         name for name in kinds if getattr(service, name) is not getattr(StreamService, name)
@@ -153,6 +164,11 @@ def handler_kind(service: type[StreamService[Any, Any]]) -> HandlerKind:
         raise TypeError(
             f"{service.__name__} must override exactly one of {', '.join(kinds)}; it overrides"
             f" {' and '.join(overridden) or 'none'}"
+        )
+    handler = getattr(service, overridden[0])
+    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        raise TypeError(
+            f"{service.__name__}.{overridden[0]} yields; it must return one output for each input"
         )
     return kinds[overridden[0]]
 
@@ -173,7 +189,8 @@ def add_to_server(service: StreamService[Any, Any], server: grpc.aio.Server) -> 
     """Serve a service on a `grpc.aio` server, without Ray.
 
     Raises:
-        TypeError: the service overrides no handler, or more than one.
+        ConfigurationError: one of the service's attributes cannot work.
+        TypeError: the service overrides no handler, or more than one, or with a generator.
     """
-    handler_kind(type(service))
+    checked_handler(service)
     pb_grpc.add_StreamServiceServicer_to_server(service, server)  # type: ignore[arg-type]  # duck-typed

@@ -17,6 +17,15 @@ from servestream_client.config import FlowControl, RetryPolicy, Watchdog
 from servestream_client.errors import ConfigurationError
 from servestream_client.events import Hooks
 from servestream_client.metadata import Metadata, check_metadata
+from servestream_client.session.arguments import (
+    check_close_timeout,
+    check_codec,
+    check_count,
+    check_credentials,
+    check_policies,
+    check_target,
+    checked_hooks,
+)
 from servestream_client.session.connection import Connection
 from servestream_client.session.factory import StreamFactory
 from servestream_client.session.predictor import Predictor
@@ -68,17 +77,18 @@ class ClientBase(Generic[In, Out]):
         predict_streams: int = 4,
         streams_per_connection: int = 100,
     ) -> None:
-        for name, value in (
-            ("predict_streams", predict_streams),
-            ("streams_per_connection", streams_per_connection),
-        ):
-            if not isinstance(value, int) or value < 1:
-                raise ConfigurationError(f"{name} must be a number from 1 up, not {value!r}")
         if target is None:
             target = os.environ.get(environment.TARGET, "")
         if application == "":
             application = os.environ.get(environment.APPLICATION, "")
-        _check_arguments(target, application, codec, metadata, close_timeout)
+        check_target(target, application)
+        check_codec(codec)
+        check_metadata(metadata)
+        check_credentials(credentials)
+        check_count("predict_streams", predict_streams)
+        check_count("streams_per_connection", streams_per_connection)
+        check_policies(retry=retry, flow=flow, watchdog=watchdog)
+        check_close_timeout(close_timeout)
         own = (("application", application),) if application else ()
         self._predict_streams = predict_streams
         flow = flow or environment.policy(FlowControl)
@@ -102,7 +112,7 @@ class ClientBase(Generic[In, Out]):
             flow=flow,
             watchdog=watchdog or environment.policy(Watchdog),
             close_timeout=close_timeout,
-            hooks=_checked(hooks),
+            hooks=checked_hooks(hooks),
         )
         self._predictor: Predictor | None = None
 
@@ -128,20 +138,21 @@ class ClientBase(Generic[In, Out]):
         Raises:
             ConfigurationError: an argument cannot work.
         """
+        check_policies(retry=retry, flow=flow, watchdog=watchdog)
+        if close_timeout is not None:
+            check_close_timeout(close_timeout)
         if flow is not None and flow.max_frame_bytes > self._max_frame_bytes:
             raise ConfigurationError(
                 "with_options cannot raise FlowControl.max_item_bytes, since the connection was"
                 " made for smaller ones; make a new client"
             )
-        if close_timeout is not None and not close_timeout > 0:
-            raise ConfigurationError("close_timeout must be positive")
         other = copy.copy(self)
         other._streams = replace(  # noqa: SLF001 — it is one of these
             self._streams,
             retry=retry or self._streams.retry,
             flow=flow or self._streams.flow,
             watchdog=watchdog or self._streams.watchdog,
-            hooks=self._streams.hooks if hooks is None else _checked(hooks),
+            hooks=self._streams.hooks if hooks is None else checked_hooks(hooks),
             close_timeout=close_timeout or self._streams.close_timeout,
         )
         other._predictor = None  # noqa: SLF001
@@ -163,32 +174,3 @@ class ClientBase(Generic[In, Out]):
             f"{type(self).__name__}({self._connection.target.name!r}{application},"
             f" codec={streams.codec!r}{state})"
         )
-
-
-def _checked(hooks: Sequence[Hooks]) -> tuple[Hooks, ...]:
-    for hook in hooks:
-        if not isinstance(hook, Hooks):
-            raise ConfigurationError(
-                f"hooks are objects of a class derived from Hooks, not {hook!r}"
-            )
-    return tuple(hooks)
-
-
-def _check_arguments(
-    target: object, application: object, codec: object, metadata: Metadata, close_timeout: float
-) -> None:
-    if not isinstance(target, str) or not target.strip():
-        raise ConfigurationError(
-            f"target must be a string such as 'host:9000', not {target!r}; without one,"
-            f" {environment.TARGET} in the environment is taken"
-        )
-    if "://" in target and target.split("://")[0].lower() in ("http", "https", "grpc"):
-        raise ConfigurationError(f"target takes no {target.split('://')[0]}://, only host:port")
-    if not isinstance(application, str):
-        raise ConfigurationError(f"application must be a string, not {application!r}")
-    if codec is not None and (isinstance(codec, type) or not isinstance(codec, Codec)):
-        hint = "; make an instance of it" if isinstance(codec, type) else ""
-        raise ConfigurationError(f"codec lacks the methods of Codec: {codec!r}{hint}")
-    check_metadata(metadata)
-    if not close_timeout > 0:
-        raise ConfigurationError("close_timeout must be positive")

@@ -61,6 +61,8 @@ class StreamFactory:
         """
         self.connection.check_open()
         check_timeout(timeout)
+        if parameters is not None and not isinstance(parameters, Mapping):
+            raise ConfigurationError(f"parameters must be a mapping, not {parameters!r}")
         for name, value in (parameters or {}).items():
             if not isinstance(name, str) or not isinstance(value, str):
                 raise ConfigurationError(f"parameters must be strings: {name!r}: {value!r}")

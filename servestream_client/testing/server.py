@@ -21,7 +21,7 @@ from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 from servestream_client.errors import ConfigurationError
 from servestream_client.server import StreamService
 from servestream_client.server.kit import Frames, Kit, Requests
-from servestream_client.server.service import handler_kind, server_options
+from servestream_client.server.service import checked_handler, server_options
 from servestream_client.testing.faults import Fault, FaultInjector, Garbage, LocalPlan
 from servestream_client.testing.history import History
 from servestream_client.testing.network import NetworkFault
@@ -116,7 +116,7 @@ class StreamServer:
             raise ConfigurationError(
                 f"a server needs a StreamService, not {type(self.service).__name__}"
             )
-        handler_kind(type(self.service))
+        checked_handler(self.service)
         self.lives: int = 1
         """How often it began to serve."""
         self.history: History = history if history is not None else History()
@@ -203,7 +203,7 @@ class StreamServer:
     async def _serve(self) -> int:
         life = self.lives
         injector = _Recorder(self._plan, lambda: self._die(life), self.history)
-        kind = handler_kind(type(self.service))
+        kind = checked_handler(self.service)
         kit = Kit(self.service, kind, injector, replica=self.replica)
         server = grpc.aio.server(options=server_options(self.service.flow))
         server.add_generic_rpc_handlers((_handlers(kit),))

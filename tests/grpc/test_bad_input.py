@@ -15,6 +15,7 @@ from servestream_client import (
     CodecMismatchError,
     ConfigurationError,
     FlowControl,
+    Hooks,
     InputEncodeError,
     InputsError,
     InputTooLargeError,
@@ -29,6 +30,7 @@ from servestream_client import (
     StreamClient,
     UnreachableError,
     VersionMismatchError,
+    Watchdog,
     WrongApplicationError,
     WrongEventLoopError,
 )
@@ -344,10 +346,16 @@ async def test_inputs_that_are_no_iterable(client, inputs):
         client.stream(inputs)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "5", True])
 async def test_a_timeout_that_is_none(client, timeout):
     with pytest.raises(ConfigurationError, match="timeout"):
         client.stream([], timeout=timeout)
+
+
+@pytest.mark.parametrize("parameters", [["a"], "ab", {"a": 1}, {1: "a"}])
+async def test_parameters_that_are_no_strings(client, parameters):
+    with pytest.raises(ConfigurationError, match="parameters"):
+        client.stream([], parameters=parameters)
 
 
 @pytest.mark.parametrize(
@@ -355,17 +363,54 @@ async def test_a_timeout_that_is_none(client, timeout):
     [
         {"target": ""},
         {"target": None},
+        {"target": 9000},
+        {"target": ("localhost", 9000)},
         {"target": "http://localhost:9000"},
         {"application": None},
         {"codec": BytesCodec},
         {"codec": "bytes"},
+        {"retry": 5},
+        {"flow": {"window_items": 5}},
+        {"watchdog": Watchdog},
+        {"metadata": {"authorization": "x"}},
+        {"metadata": ["authorization"]},
+        {"metadata": [(1, "x")]},
+        {"metadata": [("Authorization", "x")]},
+        {"hooks": Hooks()},
+        {"hooks": [print]},
+        {"hooks": print},
+        {"credentials": b"certificate"},
+        {"close_timeout": 0},
+        {"close_timeout": "5"},
+        {"close_timeout": None},
+        {"predict_streams": 0},
+        {"streams_per_connection": True},
+    ],
+    ids=str,
+)
+def test_arguments_that_cannot_work(options, monkeypatch):
+    monkeypatch.delenv("SERVESTREAM_TARGET", raising=False)
+    (name,) = options
+    with pytest.raises(ConfigurationError, match=name):
+        StreamClient(**{"target": "127.0.0.1:9000", **options})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"retry": 5},
+        {"flow": 5},
+        {"watchdog": 5},
+        {"hooks": 5},
+        {"close_timeout": "5"},
         {"close_timeout": 0},
     ],
     ids=str,
 )
-def test_arguments_that_cannot_work(options):
-    with pytest.raises(ConfigurationError):
-        StreamClient(**{"target": "127.0.0.1:9000", **options})
+async def test_other_options_that_cannot_work(client, options):
+    (name,) = options
+    with pytest.raises(ConfigurationError, match=name):
+        client.with_options(**options)
 
 
 def test_everything_behind_the_target_is_keyword_only():
@@ -382,6 +427,15 @@ def test_everything_behind_the_target_is_keyword_only():
         (FlowControl, {"window_items": 0}),
         (FlowControl, {"max_item_bytes": 2**40}),
         (FlowControl, {"max_unacknowledged_frames": 1}),
+        (RetryPolicy, {"attempts": "3"}),
+        (RetryPolicy, {"attempts": 1.5}),
+        (RetryPolicy, {"attempts": None}),
+        (RetryPolicy, {"give_up_after": "120"}),
+        (RetryPolicy, {"open_timeout": None}),
+        (FlowControl, {"window_bytes": 1e6}),
+        (FlowControl, {"window_items": True}),
+        (Watchdog, {"item_timeout": "1"}),
+        (Watchdog, {"heartbeat_interval": 0}),
     ],
 )
 def test_policies_that_cannot_work(policy, options):

@@ -1,0 +1,92 @@
+"""What a client's arguments must be, and what to say where they are something else.
+
+Each function raises a `ConfigurationError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import grpc
+
+from servestream_client import environment
+from servestream_client.codecs import Codec
+from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_number
+from servestream_client.errors import ConfigurationError
+from servestream_client.events import Hooks
+
+__all__ = [
+    "check_close_timeout",
+    "check_codec",
+    "check_count",
+    "check_credentials",
+    "check_policies",
+    "check_target",
+    "checked_hooks",
+]
+
+
+def check_target(target: object, application: object) -> None:
+    """Where to."""
+    if not isinstance(target, str) or not target.strip():
+        raise ConfigurationError(
+            f"target must be a string such as 'host:9000', not {target!r}; without one,"
+            f" {environment.TARGET} in the environment is taken"
+        )
+    scheme, separator, _ = target.partition("://")
+    if separator and scheme.lower() in ("http", "https", "grpc"):
+        raise ConfigurationError(f"target takes no {scheme}://, only host:port")
+    if not isinstance(application, str):
+        raise ConfigurationError(f"application must be a string, not {application!r}")
+
+
+def check_codec(codec: object) -> None:
+    """How items are encoded; None: as bytes."""
+    if codec is not None and (isinstance(codec, type) or not isinstance(codec, Codec)):
+        hint = "; make an instance of it" if isinstance(codec, type) else ""
+        raise ConfigurationError(f"codec lacks the methods of Codec: {codec!r}{hint}")
+
+
+def check_credentials(credentials: object) -> None:
+    """Whom to trust."""
+    if credentials is not None and not isinstance(credentials, grpc.ChannelCredentials):
+        raise ConfigurationError(
+            "credentials must be those of a channel, such as grpc.ssl_channel_credentials(),"
+            f" and not a {type(credentials).__name__}"
+        )
+
+
+def check_count(name: str, value: object) -> None:
+    """How many of something."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{name} must be a number from 1 up, not {value!r}")
+
+
+def check_policies(*, retry: object, flow: object, watchdog: object) -> None:
+    """How; None: as the environment says, or by default."""
+    for name, value, kind in (
+        ("retry", retry, RetryPolicy),
+        ("flow", flow, FlowControl),
+        ("watchdog", watchdog, Watchdog),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise ConfigurationError(f"{name} must be a {kind.__name__}(...), not {value!r}")
+
+
+def check_close_timeout(seconds: float) -> None:
+    """How long leave-taking may last."""
+    check_number("close_timeout", seconds)
+    if not seconds > 0:
+        raise ConfigurationError("close_timeout must be positive")
+
+
+def checked_hooks(hooks: Iterable[Hooks]) -> tuple[Hooks, ...]:
+    """Who is told."""
+    if isinstance(hooks, Hooks) or not isinstance(hooks, Iterable):
+        raise ConfigurationError(f"hooks is a list of them: hooks=[...], not {hooks!r}")
+    for hook in hooks:
+        if not isinstance(hook, Hooks):
+            raise ConfigurationError(
+                f"hooks are objects of a class derived from Hooks, not {hook!r}"
+            )
+    return tuple(hooks)
