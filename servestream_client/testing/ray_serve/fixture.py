@@ -254,9 +254,13 @@ class ServeFixture:
         pid = self.pids().get(replica)
         if pid is None:
             raise FixtureError(f"no replica {replica!r} ever served here")
+        dead = FixtureError(f"replica {replica!r} (process {pid}) is dead already")
         if not self._lives(pid):
-            raise FixtureError(f"replica {replica!r} (process {pid}) is dead already")
-        os.kill(pid, signal.SIGKILL)
+            raise dead
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            raise dead from None
         return pid
 
     def wait_for_replicas(

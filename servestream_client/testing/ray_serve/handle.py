@@ -123,13 +123,21 @@ class RayStreamServer:
         Raises:
             FixtureError: none lives.
         """
-        if replica is None:
-            alive = [each.name for each in self.serve.replicas_alive(self.application)]
-            if not alive:
-                raise FixtureError("no replica is alive")
-            replica = self._random.choice(alive)
-        pid = self.serve.kill_replica(replica)
-        self._history.note(f"SIGKILL for replica {replica} (process {pid})")
+        names = [replica] if replica is not None else self._any_order()
+        for name in names:
+            try:
+                pid = self.serve.kill_replica(name)
+            except FixtureError:
+                if replica is not None:
+                    raise
+                continue  # it died meanwhile, as by a planned fault
+            self._history.note(f"SIGKILL for replica {name} (process {pid})")
+            return
+        raise FixtureError("no replica is alive")
+
+    def _any_order(self) -> list[str]:
+        alive = [each.name for each in self.serve.replicas_alive(self.application)]
+        return self._random.sample(alive, len(alive))
 
     def _heard(self, text: str) -> None:
         self._history.note(text)
