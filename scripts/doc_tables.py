@@ -52,15 +52,15 @@ def statuses() -> str:
     return "\n".join(rows)
 
 
-def settings() -> str:
-    """The environment's variables, with what the policies' own docstrings say of their fields."""
-    rows = [_row("variable", "default", "meaning"), "|---|---|---|"]
-    for kind in (RetryPolicy, FlowControl, Watchdog):
-        said = dict(
-            re.findall(r"^    (\w+): (.+?)(?=[;.] |[;.]$)", _attributes(kind), re.MULTILINE)
-        )
-        for name, field in zip(environment.names(kind), fields(kind), strict=True):
-            rows.append(_row(f"`{name}`", f"`{str(field.default).lower()}`", said[field.name]))
+def settings(kind: type) -> str:
+    """A policy's variables, with what its own docstring says of their fields."""
+    said = dict(re.findall(r"^    (\w+): (.+?)(?=[;.] |[;.]$)", _attributes(kind), re.MULTILINE))
+    names = list(environment.names(kind))
+    prefix = environment.PREFIXES[kind]
+    rows = [_row(f"`{prefix}` and", "default", "meaning"), "|---|---|---|"]
+    for name, field in zip(names, fields(kind), strict=True):
+        default = str(field.default).lower()
+        rows.append(_row(f"`{name.removeprefix(prefix)}`", f"`{default}`", said[field.name]))
     return "\n".join(rows)
 
 
@@ -76,7 +76,11 @@ TABLES = {
         "server": states(SERVER),
         "statuses": statuses(),
     },
-    DOCS / "how-to" / "settings.md": {"settings": settings()},
+    DOCS / "how-to" / "settings.md": {
+        "retry": settings(RetryPolicy),
+        "flow": settings(FlowControl),
+        "watchdog": settings(Watchdog),
+    },
     DOCS / "testing.md": {"planted bugs": as_markdown()},
 }
 

@@ -14,12 +14,12 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from servestream_client.config import FlowControl, RetryPolicy, Watchdog
 from servestream_client.errors import ConfigurationError
 
-__all__ = ["APPLICATION", "TARGET", "names", "policy"]
+__all__ = ["APPLICATION", "PREFIXES", "TARGET", "names", "policy"]
 
 TARGET = "SERVESTREAM_TARGET"
 APPLICATION = "SERVESTREAM_APPLICATION"
 
-_PREFIXES: dict[type, str] = {
+PREFIXES: dict[type, str] = {
     RetryPolicy: "SERVESTREAM_RETRY_",
     FlowControl: "SERVESTREAM_FLOW_",
     Watchdog: "SERVESTREAM_WATCHDOG_",
@@ -30,7 +30,7 @@ P = TypeVar("P", RetryPolicy, FlowControl, Watchdog)
 
 def names(kind: type) -> dict[str, str]:
     """The variables of a policy, and the fields that they set."""
-    return {f"{_PREFIXES[kind]}{field.name.upper()}": field.name for field in fields(kind)}
+    return {f"{PREFIXES[kind]}{field.name.upper()}": field.name for field in fields(kind)}
 
 
 def policy(kind: type[P]) -> P:
@@ -40,7 +40,7 @@ def policy(kind: type[P]) -> P:
         ConfigurationError: a variable names no field, or its value cannot work.
     """
     known = names(kind)
-    given = {name: text for name, text in os.environ.items() if name.startswith(_PREFIXES[kind])}
+    given = {name: text for name, text in os.environ.items() if name.startswith(PREFIXES[kind])}
     if strange := sorted(given.keys() - known.keys()):
         raise ConfigurationError(
             f"the environment's {strange[0]} is no setting; there are {', '.join(known)}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from folder import Folder
 
-from servestream_client.testing.ray_serve.cluster import members
+from servestream_client.testing.ray_serve.cluster import free_ports, members
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -59,6 +60,43 @@ def test_the_tutorial(tmp_path: Path) -> None:
         title = re.search(r'"(ray::.*?)"', kill)
         assert title
         assert len([each for each in members(folder.mark) if title[1] in _title(each)]) == 2
+
+
+_ALL = """
+import ray, composed, fastapi_ingress, plain
+from ray import serve
+from ray.serve.config import HTTPOptions, gRPCOptions
+from servestream_client.server import GRPC_SERVICER_FUNCTIONS
+
+serve.start(
+    http_options=HTTPOptions(port=HTTP),
+    grpc_options=gRPCOptions(port=9000, grpc_servicer_functions=GRPC_SERVICER_FUNCTIONS),
+)
+for module in (plain, fastapi_ingress, composed):
+    serve.run(module.app, name=module.__name__, route_prefix=f"/{module.__name__}")
+print("up", flush=True)
+import signal
+signal.pause()
+"""
+
+
+def test_deployments_that_were_there_before(tmp_path: Path) -> None:
+    shown = [block for block in blocks("docs/how-to/existing-cluster.md") if "bind(" in block]
+    (http,) = free_ports(1)
+    folder = Folder(tmp_path)
+    for name, block in zip(("plain", "fastapi_ingress", "composed"), shown, strict=True):
+        (tmp_path / f"{name}.py").write_text(block)
+    folder.write("serving.py", _ALL.replace("HTTP)", f"{http})"))
+    call = ("-m", "servestream_client.cli", "call", f"127.0.0.1:{folder.port}", "--application")
+    with folder.serving("serving.py") as server:
+        done = folder.until_served(server, *call, "composed", stdin="one\ntwo")
+        assert done.stdout.splitlines() == ['"ONE"', '"TWO"']
+        assert folder.run(*call, "plain", stdin="one").stdout == '"ONE!"\n'
+        assert folder.run(*call, "fastapi_ingress", stdin="one").stdout == '"ONE"\n'
+        # And HTTP goes on.
+        url = f"http://127.0.0.1:{http}"
+        assert httpx.post(f"{url}/plain", content=b"one").text == "ONE!"
+        assert httpx.get(f"{url}/fastapi_ingress/upper/one").json() == "ONE"
 
 
 def _title(process: psutil.Process) -> str:
