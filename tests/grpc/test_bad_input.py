@@ -352,6 +352,11 @@ async def test_a_timeout_that_is_none(client, timeout):
         client.stream([], timeout=timeout)
 
 
+def kinds(options: dict) -> str:
+    """A name for a case; not its value, which may have an address in it."""
+    return ", ".join(f"{name}: {type(value).__name__}" for name, value in options.items())
+
+
 @pytest.mark.parametrize("parameters", [["a"], "ab", {"a": 1}, {1: "a"}])
 async def test_parameters_that_are_no_strings(client, parameters):
     with pytest.raises(ConfigurationError, match="parameters"):
@@ -386,7 +391,7 @@ async def test_parameters_that_are_no_strings(client, parameters):
         {"predict_streams": 0},
         {"streams_per_connection": True},
     ],
-    ids=str,
+    ids=kinds,
 )
 def test_arguments_that_cannot_work(options, monkeypatch):
     monkeypatch.delenv("SERVESTREAM_TARGET", raising=False)
@@ -405,7 +410,7 @@ def test_arguments_that_cannot_work(options, monkeypatch):
         {"close_timeout": "5"},
         {"close_timeout": 0},
     ],
-    ids=str,
+    ids=kinds,
 )
 async def test_other_options_that_cannot_work(client, options):
     (name,) = options
