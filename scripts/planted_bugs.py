@@ -1048,6 +1048,62 @@ BUGS = (
         "if True:",
         "testing/test_proxy.py",
     ),
+    Bug(
+        "an attempt never moves for its age",
+        "session/driver.py",
+        "                    self._move_later()\n",
+        "",
+        "session/test_driver.py::test_an_attempt_that_was_welcomed_late_still_moves_for_its_age",
+    ),
+    Bug(
+        "other hooks on the same connection are not told",
+        "session/base.py",
+        "hooks=self._streams.hooks if hooks is None else checked_hooks(hooks),",
+        "hooks=self._streams.hooks,",
+        "grpc/test_hooks.py::test_other_hooks_on_the_same_connection",
+    ),
+    Bug(
+        "a setting of the environment that is none is passed over",
+        "environment.py",
+        "if strange := sorted(given.keys() - known.keys()):",
+        "if strange := sorted(known.keys() - known.keys()):",
+        "test_environment.py::test_a_mistake_is_said_when_a_client_is_made",
+    ),
+    Bug(
+        "the environment goes before an argument",
+        "session/base.py",
+        "        if target is None:\n",
+        "        if environment.TARGET in os.environ:\n",
+        "test_environment.py::test_arguments_go_before_it",
+    ),
+    Bug(
+        "a front without servers counts as a server that broke",
+        "transport/classify.py",
+        'unreachable=row.code == "UNAVAILABLE" or row.error is UnreachableError,',
+        'unreachable=row.code == "UNAVAILABLE",',
+        "transport/test_classify.py::test_who_cannot_get_through_a_front_is_told_why",
+    ),
+    Bug(
+        "a service's wrong attribute is not noticed with its class",
+        "server/service.py",
+        "        check_class(cls)\n",
+        "",
+        "server/test_settings.py::test_an_attribute_that_cannot_work_is_refused_with_its_class",
+    ),
+    Bug(
+        "a service's wrong attribute is not noticed when it begins to serve",
+        "server/service.py",
+        "    check_service(service)\n",
+        "",
+        "server/test_settings.py::test_or_where_it_begins_to_serve",
+    ),
+    Bug(
+        "the command lets a certificate of another key pass",
+        "cli/connect.py",
+        'context.load_cert_chain(certificate, key, password="")',
+        "pass",
+        "cli/test_connect.py::test_plain_mistakes_are_said_in_words",
+    ),
 )
 
 
