@@ -163,7 +163,7 @@ class ServerDraining(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemFailed(Event):
-    """An input failed.
+    """An input failed. What `predict` itself cannot encode or decode is its caller's alone.
 
     Attributes:
         number: which of the stream, from 1.

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from servestream_client.errors import ConfigurationError
 
-__all__ = ["Metadata", "check_metadata"]
+__all__ = ["Metadata", "check_metadata", "is_printable_ascii"]
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 """Keys in lower case, with text, or with bytes if the key ends in ``-bin``."""
@@ -22,6 +22,8 @@ def check_metadata(metadata: Metadata) -> None:
     """
     if isinstance(metadata, Mapping):
         raise ConfigurationError("metadata is a sequence of pairs: pass list(metadata.items())")
+    if not isinstance(metadata, Sequence):  # an iterator could be read once only
+        raise ConfigurationError(f"metadata is a sequence of pairs, not {metadata!r}")
     for pair in metadata:
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str):
             raise ConfigurationError(
@@ -32,3 +34,13 @@ def check_metadata(metadata: Metadata) -> None:
             raise ConfigurationError(f"metadata keys are in lower case, and not {key!r}")
         if not isinstance(value, bytes if key.endswith("-bin") else str):
             raise ConfigurationError(f"metadata {key!r} takes text, or bytes if it ends in -bin")
+        if isinstance(value, str) and not is_printable_ascii(value):
+            raise ConfigurationError(
+                f"metadata {key!r} is not ASCII text in one line: {value!r}; a key that ends in"
+                " -bin takes bytes"
+            )
+
+
+def is_printable_ascii(text: str) -> bool:
+    """What a header of HTTP/2 may carry."""
+    return re.fullmatch(r"[\x20-\x7e]*", text) is not None

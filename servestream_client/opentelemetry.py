@@ -26,15 +26,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from servestream_client.errors import ClientClosedError
+from servestream_client.errors import ClientClosedError, describe
 from servestream_client.events import (
     AttemptEnded,
     AttemptOutcome,
@@ -55,6 +58,8 @@ from servestream_client.version import __version__
 __all__ = ["OpenTelemetryHooks"]
 
 _NAME = "servestream_client"
+_MOST_RECENT = 1024
+"""Streams whose attributes are kept after their end, for outputs that are taken later."""
 _Attributes = dict[str, str]
 
 
@@ -66,6 +71,7 @@ class _Live:
     attributes: _Attributes
     statistics: Callable[[], StreamStatistics]
     began: float
+    context: otel_context.Context
     attempt: Span | None = None
 
 
@@ -83,11 +89,15 @@ class _Totals:
         self.outputs += counts.received
 
 
+_Key = tuple[int, str]
+"""Whose stream it is, and its id."""
+
+
 @dataclass(slots=True)
 class _Table:
     """What the metrics read, in a thread of the exporter's."""
 
-    live: dict[str, _Live] = field(default_factory=dict)
+    live: dict[_Key, _Live] = field(default_factory=dict)
     ended: defaultdict[tuple[tuple[str, str], ...], _Totals] = field(
         default_factory=lambda: defaultdict(_Totals)
     )
@@ -103,8 +113,49 @@ class _Table:
             return found
 
 
+class _Instruments:
+    """The metrics of one provider, made once: of observable ones it would keep the first only."""
+
+    _made: ClassVar[WeakKeyDictionary[metrics.MeterProvider, _Instruments]] = WeakKeyDictionary()
+    _making = threading.Lock()
+
+    @classmethod
+    def of(cls, provider: metrics.MeterProvider | None) -> _Instruments:
+        provider = metrics.get_meter_provider() if provider is None else provider
+        with cls._making:
+            if provider not in cls._made:
+                cls._made[provider] = cls(provider.get_meter(_NAME, __version__))
+            return cls._made[provider]
+
+    def __init__(self, meter: metrics.Meter) -> None:
+        self.table = table = _Table()
+        self.active = meter.create_up_down_counter(
+            "servestream.client.active_streams", "{stream}", "Streams under way"
+        )
+        self.duration = meter.create_histogram(
+            "servestream.client.stream.duration", "s", "How long streams took"
+        )
+        self.attempts = meter.create_counter(
+            "servestream.client.attempts", "{attempt}", "Calls that ended"
+        )
+        self.resumes = meter.create_counter(
+            "servestream.client.resumes", "{resume}", "Attempts that took over from a broken one"
+        )
+        self.failures = meter.create_counter(
+            "servestream.client.item_failures", "{item}", "Inputs that failed"
+        )
+        for name, description, count in (
+            ("inputs", "Inputs sent, each counted once", lambda totals: totals.inputs),
+            ("replayed", "Inputs sent again", lambda totals: totals.replayed),
+            ("outputs", "Outputs and item errors received", lambda totals: totals.outputs),
+        ):
+            meter.create_observable_counter(
+                f"servestream.client.{name}", [_observer(table, count)], "{item}", description
+            )
+
+
 class OpenTelemetryHooks(Hooks):
-    """Hand one to as many clients as you like.
+    """Hand one to as many clients as you like, or make one for each.
 
     Args:
         tracer_provider: None: the global one.
@@ -117,40 +168,19 @@ class OpenTelemetryHooks(Hooks):
         meter_provider: metrics.MeterProvider | None = None,
     ) -> None:
         self._tracer = trace.get_tracer(_NAME, __version__, tracer_provider)
-        meter = metrics.get_meter(_NAME, __version__, meter_provider)
-        self._table = table = _Table()
-        self._active = meter.create_up_down_counter(
-            "servestream.client.active_streams", "{stream}", "Streams under way"
-        )
-        self._duration = meter.create_histogram(
-            "servestream.client.stream.duration", "s", "How long streams took"
-        )
-        self._attempts = meter.create_counter(
-            "servestream.client.attempts", "{attempt}", "Calls that ended"
-        )
-        self._resumes = meter.create_counter(
-            "servestream.client.resumes", "{resume}", "Attempts that took over from a broken one"
-        )
-        self._failures = meter.create_counter(
-            "servestream.client.item_failures", "{item}", "Inputs that failed"
-        )
-        for name, description, count in (
-            ("inputs", "Inputs sent, each counted once", lambda totals: totals.inputs),
-            ("replayed", "Inputs sent again", lambda totals: totals.replayed),
-            ("outputs", "Outputs and item errors received", lambda totals: totals.outputs),
-        ):
-            meter.create_observable_counter(
-                f"servestream.client.{name}", [_observer(table, count)], "{item}", description
-            )
+        self._metrics = _Instruments.of(meter_provider)
+        self._table = self._metrics.table
+        self._recent: OrderedDict[str, _Attributes] = OrderedDict()  # of streams that ended
 
     def on_event(self, event: Event, /) -> None:
         if isinstance(event, StreamStarted):
             self._started(event)
             return
-        live = self._table.live.get(event.stream_id)
+        live = self._table.live.get((id(self), event.stream_id))
         if live is None:
             if isinstance(event, ItemFailed):  # an output, taken late, that cannot be decoded
-                self._failures.add(1, {"kind": event.kind.name.lower()})
+                attributes = self._recent.get(event.stream_id, {})
+                self._metrics.failures.add(1, {**attributes, "kind": event.kind.name.lower()})
             return
         match event:
             case AttemptStarted():
@@ -168,11 +198,11 @@ class OpenTelemetryHooks(Hooks):
 
     def metadata(self, attempt: AttemptStarted, /) -> Metadata:
         """The attempt's trace context, as the global propagator writes it."""
-        live = self._table.live.get(attempt.stream_id)
+        live = self._table.live.get((id(self), attempt.stream_id))
         if live is None or live.attempt is None:
             return ()
         carrier: dict[str, str] = {}
-        propagate.inject(carrier, trace.set_span_in_context(live.attempt))
+        propagate.inject(carrier, trace.set_span_in_context(live.attempt, live.context))
         return [(name.lower(), value) for name, value in carrier.items()]
 
     # ---------------------------------------------------------------- streams
@@ -184,7 +214,8 @@ class OpenTelemetryHooks(Hooks):
             "servestream.kind": event.kind.value,
         }
         # What many callers share belongs to none of them.
-        context = None if event.kind is StreamKind.STREAM else otel_context.Context()
+        own = event.kind is StreamKind.STREAM
+        context = otel_context.get_current() if own else otel_context.Context()
         span = self._tracer.start_span(
             f"servestream {event.kind.value}",
             context,
@@ -195,20 +226,20 @@ class OpenTelemetryHooks(Hooks):
                 "servestream.ordered": event.ordered,
             },
         )
-        live = _Live(span, attributes, event.statistics, time.monotonic())
+        live = _Live(span, attributes, event.statistics, time.monotonic(), context)
         with self._table.lock:
-            self._table.live[event.stream_id] = live
-        self._active.add(1, attributes)
+            self._table.live[id(self), event.stream_id] = live
+        self._metrics.active.add(1, attributes)
 
     def _ended(self, live: _Live, event: StreamEnded) -> None:
         counts, error = event.statistics, event.error
         with self._table.lock:
-            del self._table.live[event.stream_id]
+            del self._table.live[id(self), event.stream_id]
             self._table.ended[tuple(live.attributes.items())].add(counts)
-        self._active.add(-1, live.attributes)
+        self._metrics.active.add(-1, live.attributes)
         failed = error is not None and not isinstance(error, ClientClosedError)
         outcome = {"error.type": type(error).__name__} if failed else {}
-        self._duration.record(time.monotonic() - live.began, {**live.attributes, **outcome})
+        self._metrics.duration.record(time.monotonic() - live.began, {**live.attributes, **outcome})
         live.span.set_attributes(
             {
                 "servestream.inputs": counts.sent,
@@ -220,13 +251,17 @@ class OpenTelemetryHooks(Hooks):
             }
         )
         if failed and error is not None:
-            live.span.record_exception(error)
-            live.span.set_status(Status(StatusCode.ERROR, str(error)))
+            live.span.set_status(Status(StatusCode.ERROR, describe(error)))
+            with suppress(Exception):  # one of the user's own may be unable to say what it is
+                live.span.record_exception(error)
         live.span.end()
+        self._recent[event.stream_id] = live.attributes
+        if len(self._recent) > _MOST_RECENT:
+            self._recent.popitem(last=False)
 
     def _item_failed(self, live: _Live, event: ItemFailed) -> None:
         kind = event.kind.name.lower()
-        self._failures.add(1, {**live.attributes, "kind": kind})
+        self._metrics.failures.add(1, {**live.attributes, "kind": kind})
         live.span.add_event(
             "item failed",
             {"servestream.number": event.number, "kind": kind, "message": event.text},
@@ -237,7 +272,7 @@ class OpenTelemetryHooks(Hooks):
     def _attempt_started(self, live: _Live, event: AttemptStarted) -> None:
         live.attempt = self._tracer.start_span(
             "servestream attempt",
-            trace.set_span_in_context(live.span),
+            trace.set_span_in_context(live.span, live.context),
             kind=SpanKind.CLIENT,
             attributes={
                 "rpc.system": "grpc",
@@ -251,7 +286,7 @@ class OpenTelemetryHooks(Hooks):
 
     def _welcomed(self, live: _Live, event: AttemptWelcomed) -> None:
         if event.resumed:
-            self._resumes.add(1, live.attributes)
+            self._metrics.resumes.add(1, live.attributes)
             live.span.add_event(
                 "resumed",
                 {"servestream.attempt": event.attempt, "servestream.replica": event.replica},
@@ -265,7 +300,7 @@ class OpenTelemetryHooks(Hooks):
             )
 
     def _attempt_ended(self, live: _Live, event: AttemptEnded) -> None:
-        self._attempts.add(1, {**live.attributes, "outcome": event.outcome.value})
+        self._metrics.attempts.add(1, {**live.attributes, "outcome": event.outcome.value})
         span, live.attempt = live.attempt, None
         if span is not None:
             span.set_attribute("servestream.outcome", event.outcome.value)

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
-from opentelemetry import trace
+from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -14,6 +14,7 @@ from opentelemetry.trace import StatusCode
 
 from servestream_client import (
     FlowControl,
+    Hooks,
     ItemError,
     StreamClient,
     SyncStreamClient,
@@ -183,3 +184,56 @@ def test_the_blocking_client_keeps_to_the_callers_trace(stream_server, telemetry
     (span,) = telemetry.spans("servestream stream")
     assert span.parent.span_id == user.get_span_context().span_id
     assert telemetry.points()["item_failures", "input_encode"] == 1
+
+
+async def test_hooks_for_each_client_count_together(stream_server):
+    """An SDK keeps the first of observable instruments of the same name, and drops the others."""
+    tracers, reader = TracerProvider(), InMemoryMetricReader()
+    telemetry = Telemetry()
+    telemetry.reader, meters = reader, MeterProvider([reader])
+    for count in (10, 7, 3):
+        hooks = [OpenTelemetryHooks(tracers, meters)]
+        async with StreamClient(stream_server.target, hooks=hooks) as client:
+            assert len([output async for output in client.stream([b"x"] * count)]) == count
+    points = telemetry.points()
+    assert [value for (name, *_), value in points.items() if name.endswith("inputs")] == [20]
+    assert [value for (name, *_), value in points.items() if name.endswith("attempts")] == [3]
+
+
+async def test_baggage_of_one_caller_does_not_travel_for_others(stream_server, telemetry):
+    hooks = telemetry.hooks
+    seen = []
+
+    class Looking(Hooks):
+        def metadata(self, attempt, /):
+            seen.append(dict(hooks.metadata(attempt)))
+            return ()
+
+    token = context.attach(baggage.set_baggage("user", "alice"))
+    try:
+        async with StreamClient(stream_server.target, hooks=[hooks, Looking()]) as client:
+            await client.predict(b"a")
+            [output async for output in client.stream([b"a"])]
+    finally:
+        context.detach(token)
+    shared, own = seen
+    assert "baggage" not in shared
+    assert own["baggage"] == "user=alice"
+
+
+async def test_an_error_that_cannot_say_what_it_is_ends_its_span_all_the_same(
+    stream_server, telemetry
+):
+    class MuteError(Exception):
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    def inputs():
+        yield b"a"
+        raise MuteError
+
+    async with StreamClient(stream_server.target, hooks=[telemetry.hooks]) as client:
+        with pytest.raises(MuteError):
+            [output async for output in client.stream(inputs())]
+    (span,) = telemetry.spans("servestream stream")
+    assert span.status.status_code is StatusCode.ERROR

@@ -99,6 +99,9 @@ def call_command(
         ),
     ] = False,
     skip: Annotated[int, typer.Option(min=0, metavar="N", help="Leave out the first N items.")] = 0,
+    append: Annotated[
+        bool, typer.Option("--append", help="Add to the output, instead of beginning it anew.")
+    ] = False,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -133,6 +136,7 @@ def call_command(
                 destination=destination,
                 input_format=input_format,
                 output_format=output_format,
+                append=append,
                 skip=skip,
                 ordered=not unordered,
                 keep_going=keep_going,

@@ -7,13 +7,14 @@ import enum
 import io
 import itertools
 import math
+import os
 import random
 import time
 from array import array
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -22,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from servestream_client import environment
 from servestream_client.cli.items import InputFormat, PayloadCodec, input_format, payloads
 from servestream_client.cli.problems import Problem, errors
 from servestream_client.client import StreamClient
@@ -117,6 +119,8 @@ def bench(load: Load, *, json: Path | None, plot: Path | None) -> int:
         Problem: the items cannot be read, or nothing can be drawn here.
         ServeStreamError: as for `StreamClient`.
     """
+    if load.rate is not None and not math.isfinite(load.rate):
+        raise Problem("--rate must be finite; without it, items go as fast as results come back")
     if plot is not None:
         _check_plot(plot)
     for path in filter(None, (json, plot)):  # before the load, not after it
@@ -126,11 +130,11 @@ def bench(load: Load, *, json: Path | None, plot: Path | None) -> int:
         figures = asyncio.run(_Run(load, items, tell).run())
     if not figures.answers:
         raise Problem(f"nothing was answered within {load.duration:g} s")
-    Console(highlight=False).print(_table(load, figures))
     if json is not None:
         json.write_bytes(msgspec.json.format(msgspec.json.encode(_record(load, figures))) + b"\n")
     if plot is not None:
         _draw(load, figures, plot)
+    Console(highlight=False).print(_table(load, figures))
     return figures.failures.total()
 
 
@@ -147,7 +151,7 @@ def _items(load: Load) -> list[bytes]:
         return items
     if load.item is not None:
         form = input_format(load.input_format, "", load.codec)
-        return list(payloads(io.BytesIO(load.item.encode()), form, load.codec))
+        return list(payloads(io.BytesIO(os.fsencode(load.item) or b"\n"), form, load.codec))
     if load.codec != "bytes":
         raise Problem(
             f"say what to send with --item or --input: {load.codec!r} takes no random bytes"
@@ -175,7 +179,7 @@ class _Run:
             load.target,
             application=load.application,
             codec=PayloadCodec(load.codec),
-            flow=FlowControl(window_items=load.window),
+            flow=replace(environment.policy(FlowControl), window_items=load.window),
             metadata=load.metadata,
             credentials=load.credentials,
             hooks=[self._figures],
@@ -234,7 +238,7 @@ class _Run:
         start = time.perf_counter() + interval * number / load.concurrency
         for count in itertools.count():
             due = start + count * interval
-            if due >= self._ends:
+            if max(due, time.perf_counter()) >= self._ends:
                 return
             wait = due - time.perf_counter()
             if wait > 0:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, Literal, Self
@@ -54,6 +54,7 @@ class Call:
     destination: str
     input_format: InputFormat
     output_format: OutputFormat
+    append: bool
     skip: int
     ordered: bool
     keep_going: bool
@@ -78,7 +79,8 @@ def call(wanted: Call) -> int:
     show = printer(wanted.output_format, wanted.codec)
     with ExitStack() as stack:
         source = stack.enter_context(_source(wanted.source))
-        items = islice(payloads(source, form, wanted.codec), wanted.skip, None)
+        _check_apart(source, wanted.destination)
+        items = payloads(source, form, wanted.codec, wanted.skip)
         client = stack.enter_context(
             SyncStreamClient(
                 wanted.target,
@@ -95,7 +97,7 @@ def call(wanted: Call) -> int:
             timeout=wanted.timeout,
             parameters=dict(wanted.parameters),
         )
-        destination = stack.enter_context(_destination(wanted.destination))
+        destination = stack.enter_context(_destination(wanted.destination, append=wanted.append))
         return _run(stream, destination, show, wanted, source)
 
 
@@ -124,9 +126,13 @@ def _run(
                 tell(stream.statistics)
         destination.flush()
     except BaseException:
-        if not wanted.quiet and written:
+        whole_lines = _flushed(destination)
+        if not wanted.quiet and written and not whole_lines:
+            errors().print("not everything was written, and the last result perhaps in part")
+        elif not wanted.quiet and written:
+            more = "" if wanted.destination == _STANDARD else " --append"
             how = (
-                f"[bold]--skip {wanted.skip + written}[/] goes on behind them"
+                f"[bold]--skip {wanted.skip + written}{more}[/] goes on behind them"
                 if wanted.ordered
                 else "in no order"
             )
@@ -137,6 +143,15 @@ def _run(
     return failed
 
 
+def _flushed(destination: BinaryIO) -> bool:
+    """Whether everything that was written has got there."""
+    try:
+        destination.flush()
+    except OSError:
+        return False
+    return True
+
+
 class _Uninterrupted:
     """Lets Ctrl-C strike between results, and not between writing one and counting it."""
 
@@ -145,14 +160,18 @@ class _Uninterrupted:
         self._struck = False
 
     def __enter__(self) -> Self:
-        self._previous = signal.signal(signal.SIGINT, self._strike)
+        # One that was told not to heed it, as by nohup, goes on.
+        self._heeds = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._heeds:
+            signal.signal(signal.SIGINT, self._strike)
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
+        if self._heeds:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _strike(self, number: int, frame: FrameType | None) -> None:
-        if self._writing:
+        if self._writing and not self._struck:  # the second one does not wait
             self._struck = True
         else:
             signal.default_int_handler(number, frame)
@@ -198,6 +217,8 @@ def _standard_input() -> BinaryIO:
     """Standard input, with a buffer of its own: Python would die of the one of `sys.stdin` if a
     thread still waits in it when the interpreter ends.
     """
+    if sys.stdin is None:
+        raise Problem("standard input is closed")
     try:
         return open(sys.stdin.fileno(), "rb", closefd=False)
     except io.UnsupportedOperation:  # somebody has put another object in its place
@@ -205,15 +226,26 @@ def _standard_input() -> BinaryIO:
 
 
 @contextmanager
-def _destination(path: str) -> Iterator[BinaryIO]:
+def _destination(path: str, *, append: bool) -> Iterator[BinaryIO]:
     if path == _STANDARD:
+        if sys.stdout is None:
+            raise Problem("standard output is closed")
         yield sys.stdout.buffer
         return
-    with _open(path, "wb") as file:
+    with _open(path, "ab" if append else "wb") as file:
         yield file
 
 
-def _open(path: str, mode: Literal["rb", "wb"]) -> BinaryIO:
+def _check_apart(source: BinaryIO, destination: str) -> None:
+    """That what is read is not what is written, which would be emptied first."""
+    if destination == _STANDARD or not source.seekable():
+        return
+    with suppress(OSError, io.UnsupportedOperation):  # it is not there yet, or no file
+        if os.path.samestat(os.fstat(source.fileno()), Path(destination).stat()):
+            raise Problem(f"{destination} is the input, too")
+
+
+def _open(path: str, mode: Literal["rb", "wb", "ab"]) -> BinaryIO:
     try:
         return Path(path).open(mode)
     except OSError as error:

@@ -6,12 +6,13 @@ import base64
 import enum
 import struct
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import PurePath
 from typing import BinaryIO
 
 import msgspec
 
-from servestream_client.cli.problems import Problem
+from servestream_client.cli.problems import ExitCode, Problem
 from servestream_client.errors import ItemError
 
 __all__ = ["InputFormat", "OutputFormat", "PayloadCodec", "input_format", "payloads", "printer"]
@@ -78,29 +79,31 @@ def input_format(wanted: InputFormat, path: str, codec: str) -> InputFormat:
     return InputFormat.JSON if codec in ("json", "msgpack") else InputFormat.TEXT
 
 
-def payloads(source: BinaryIO, form: InputFormat, codec: str) -> Iterator[bytes]:
-    """The items of a file as payloads, one at a time.
+def payloads(source: BinaryIO, form: InputFormat, codec: str, skip: int = 0) -> Iterator[bytes]:
+    """The items of a file as payloads, one at a time; the first ones, of which nothing need be
+    right, are left out.
 
     Raises:
         Problem: an item cannot be read, or not be carried by that codec.
     """
     if form is InputFormat.FRAMES:
-        return _frames(source)
+        return islice(_frames(source), skip, None)
     encode = _ENCODERS.get((form, codec))
     if encode is None:
         raise Problem(
             f"items of the codec {codec!r} are read with --input-format frames only: each one's"
             " length in 4 bytes, big-endian, and its payload"
         )
-    return _lines(source, encode)
+    return _lines(source, encode, skip)
 
 
-def _lines(source: BinaryIO, encode: Callable[[bytes], bytes]) -> Iterator[bytes]:
-    for number, line in enumerate(source, 1):
+def _lines(source: BinaryIO, encode: Callable[[bytes], bytes], skip: int) -> Iterator[bytes]:
+    for number, line in islice(enumerate(source, 1), skip, None):
         try:
-            yield encode(line.rstrip(b"\r\n"))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            payload = encode(line.rstrip(b"\r\n"))
+        except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
             raise Problem(f"line {number} of the input cannot be read: {error}") from None
+        yield payload
 
 
 def _frames(source: BinaryIO) -> Iterator[bytes]:
@@ -154,7 +157,20 @@ def printer(form: OutputFormat, codec: str) -> Callable[[bytes | ItemError], byt
         if form is OutputFormat.FRAMES
         else (lambda line: line + b"\n")
     )
-    return lambda result: end(_as_error(result) if isinstance(result, ItemError) else show(result))
+
+    def shown(result: bytes | ItemError) -> bytes:
+        if isinstance(result, ItemError):
+            return end(_as_error(result))
+        try:
+            return end(show(result))
+        except Exception as error:  # whatever a service calls JSON or MessagePack
+            raise Problem(
+                f"a result cannot be shown as JSON: {error}; --output-format frames takes it as it"
+                " is",
+                ExitCode.STREAM_FAILED,
+            ) from None
+
+    return shown
 
 
 def _as_error(error: ItemError) -> bytes:

@@ -42,7 +42,7 @@ class Problem(Exception):  # noqa: N818 — it ends in words, not in a traceback
 
 def errors() -> Console:
     """Where everything but results goes."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 @contextmanager
@@ -56,8 +56,6 @@ def for_people() -> Iterator[None]:
         # Whoever read the results has enough. Python would complain once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(ExitCode.BROKEN_PIPE) from None
-    except OSError as error:  # a disk that is full, for example
-        _leave(str(error), ExitCode.USAGE)
     except Problem as problem:
         _leave(str(problem), problem.code)
     except ConfigurationError as error:
@@ -68,6 +66,10 @@ def for_people() -> Iterator[None]:
         _leave(f"{error.reason}\n{error.delivered}", ExitCode.STREAM_FAILED)
     except ServeStreamError as error:
         _leave(str(error), ExitCode.STREAM_FAILED)
+    except (
+        OSError
+    ) as error:  # a disk that is full; behind the timeouts, which are of this kind, too
+        _leave(str(error), ExitCode.USAGE)
 
 
 def _leave(message: str, code: ExitCode) -> None:

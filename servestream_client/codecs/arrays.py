@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -47,23 +48,20 @@ class ArraySpec(Generic[_In]):
             ) from None
         try:
             self.dtype: np.dtype[Any] = np.dtype(dtype)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ConfigurationError(f"no element type of arrays: {dtype!r}: {error}") from None
-        if self.dtype.hasobject or not self.dtype.itemsize:
+        if self.dtype.hasobject or not self.dtype.itemsize or self.dtype.subdtype is not None:
             raise ConfigurationError(f"arrays of {self.dtype} have no fixed layout in memory")
-        self.shape: tuple[int | None, ...] = tuple(shape)
-        for length in self.shape:
-            if length is not None and (not isinstance(length, int) or length < 0):
-                raise ConfigurationError(f"a length is a number from 0 on, or None: {length!r}")
+        self.shape: tuple[int | None, ...] = _lengths(shape)
         if len(self.shape) > _MOST_DIMENSIONS:
             raise ConfigurationError(f"arrays have at most {_MOST_DIMENSIONS} dimensions")
         self._wire: np.dtype[Any] = self.dtype.newbyteorder("<")
         self._free = [axis for axis, length in enumerate(self.shape) if length is None]
         self._header = struct.Struct(f"<{len(self._free)}I")
-        self._frombuffer = np.frombuffer
-        self._array: type = np.ndarray
+        self._numpy = np
+        self._native: np.dtype[Any] = self.dtype.newbyteorder("=")
 
-    def encode(self, array: npt.NDArray[_In], /) -> bytes:
+    def encode(self, array: npt.NDArray[_In] | _In, /) -> bytes:
         """The lengths that the shape leaves open, each as uint32, and the elements in C order, all
         of it little-endian.
 
@@ -71,9 +69,12 @@ class ArraySpec(Generic[_In]):
             TypeError: it is no array, or of another element type.
             ValueError: it is of another shape.
         """
-        if not isinstance(array, self._array):
+        if not self.shape and isinstance(array, self._numpy.generic):
+            array = self._numpy.asarray(array)  # arithmetic makes scalars of arrays without shape
+        masked = isinstance(array, self._numpy.ma.MaskedArray)
+        if masked or not isinstance(array, self._numpy.ndarray):
             raise TypeError(f"expected an array {self}, got {type(array).__name__}")
-        if array.dtype != self.dtype:
+        if array.dtype.newbyteorder("=") != self._native:
             raise TypeError(f"expected an array {self}, got {array.dtype}")
         if not self._fits(array.shape):
             raise ValueError(f"expected an array {self}, got the shape {list(array.shape)}")
@@ -95,7 +96,7 @@ class ArraySpec(Generic[_In]):
             raise ValueError(
                 f"not an array {self}: {len(payload)} bytes, and {shape} takes {expected}"
             )
-        flat = self._frombuffer(payload, dtype=self._wire, offset=self._header.size)
+        flat = self._numpy.frombuffer(payload, dtype=self._wire, offset=self._header.size)
         return flat.reshape(shape).astype(self.dtype, copy=False)
 
     def _fits(self, shape: tuple[int, ...]) -> bool:
@@ -115,6 +116,19 @@ class ArraySpec(Generic[_In]):
 
     def __repr__(self) -> str:
         return f"ArraySpec({self.dtype.name!r}, {self.shape!r})"
+
+
+def _lengths(shape: Sequence[int | None]) -> tuple[int | None, ...]:
+    try:
+        lengths = [None if length is None else operator.index(length) for length in shape]
+    except TypeError:
+        raise ConfigurationError(
+            f"a shape is a sequence of lengths, such as (3, None), not {shape!r}"
+        ) from None
+    for length in lengths:
+        if length is not None and length < 0:
+            raise ConfigurationError(f"a length is a number from 0 on, or None: {length!r}")
+    return tuple(lengths)
 
 
 class NumpyCodec(Generic[_In, _Out]):

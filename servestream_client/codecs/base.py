@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-__all__ = ["BytesCodec", "Codec", "is_bytes_codec"]
+from servestream_client.errors import ConfigurationError
+
+__all__ = ["BytesCodec", "Codec", "check_names", "is_bytes_codec"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -72,3 +74,17 @@ def _as_bytes(value: object) -> bytes:
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     raise TypeError(f"BytesCodec takes bytes, not {type(value).__name__}; set another codec")
+
+
+def check_names(name: str, codec: Codec[Any, Any]) -> None:
+    """
+    Raises:
+        ConfigurationError: what both ends compare of a codec is no text.
+    """
+    if not isinstance(codec.id, str) or not codec.id:
+        raise ConfigurationError(f"{name}: its id must be a string, not {codec.id!r}")
+    if not isinstance(codec.fingerprint, str):
+        raise ConfigurationError(
+            f"{name}: its fingerprint must be a string, not {codec.fingerprint!r}; is it a method"
+            " without @property?"
+        )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import chain
 from types import UnionType
-from typing import Any, Generic, TypeVar, Union, get_args, get_origin, is_typeddict
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, is_typeddict
 
 from servestream_client.errors import ConfigurationError
 
@@ -30,8 +30,8 @@ class _StructuredCodec(Generic[In, Out]):
             raise ConfigurationError(
                 f"{type(self).__name__} needs msgspec: pip install 'servestream-client[msgspec]'"
             ) from None
-        self._types = (input_type, output_type)
-        self._accepted = (_classes(input_type), _classes(output_type))
+        self._types = (_anything(input_type), _anything(output_type))
+        self._accepted = tuple(map(_classes, self._types))
         self._form = msgspec.json if self.id == "json" else msgspec.msgpack
         self._encode: Callable[[object], bytes] = self._form.Encoder().encode
         signatures = []
@@ -42,7 +42,7 @@ class _StructuredCodec(Generic[In, Out]):
                 raise ConfigurationError(
                     f"{type(self).__name__} of {_name(each)}: {error}"
                 ) from None
-        self._records = records(_known(input_type)) | records(_known(output_type))
+        self._records = set().union(*(records(_known(each)) for each in self._types))
         free = all(each is object for each in self._types)
         self._fingerprint = "" if free else " -> ".join(signatures)
 
@@ -98,7 +98,7 @@ class JsonCodec(_StructuredCodec[In, Out]):
 
     Args:
         input_type: anything that msgspec supports: a `msgspec.Struct`, a dataclass, a named tuple,
-            a `TypedDict`, `dict[str, float]`, `object`.
+            a `TypedDict`, `dict[str, float]`, `object`; inside of others `Any`.
         output_type: likewise.
 
     Raises:
@@ -114,15 +114,21 @@ class MsgpackCodec(_StructuredCodec[In, Out]):
     id: str = "msgpack"
 
 
+def _anything(kind: type) -> type:
+    return object if kind is Any else kind
+
+
 def _known(kind: type) -> Any:  # noqa: ANN401 — what msgspec calls it
     return Any if kind is object else kind
 
 
 def _classes(kind: type) -> tuple[type, ...]:
     """Of which a value of this type may be, as far as can be told at once."""
-    if is_typeddict(kind):
-        return (dict,)
+    if get_origin(kind) is Annotated:
+        return _classes(get_args(kind)[0])
     found = get_origin(kind) or kind
+    if is_typeddict(found) or hasattr(found, "__total__"):  # typing's, or typing_extensions'
+        return (dict,)
     if found in (Union, UnionType):
         return tuple(chain.from_iterable(map(_classes, get_args(kind))))
     if found is float:

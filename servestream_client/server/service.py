@@ -47,7 +47,8 @@ class StreamService(Generic[In, Out]):
     Handlers may be called more than once for the same input, also at the same time: after a
     failure the input is sent again.
 
-    Set these in the subclass; what cannot work is a `ConfigurationError` when the class is made:
+    Set these in the subclass. What cannot work is a `ConfigurationError` when the class is made,
+    and handlers that cannot be are a `TypeError`.
 
     Attributes:
         codec: how items are encoded; clients must use the same.
@@ -75,6 +76,8 @@ class StreamService(Generic[In, Out]):
     def __init_subclass__(cls, **arguments: Any) -> None:  # noqa: ANN401 — the user's own
         super().__init_subclass__(**arguments)
         check_class(cls)
+        if _overridden(cls):  # a base class of others may have none
+            _handler_kind(cls)
 
     def predict(self, item: In) -> Out | Awaitable[Out]:
         """One input to one output.
@@ -156,13 +159,10 @@ def checked_handler(service: StreamService[Any, Any]) -> HandlerKind:
 
 
 def _handler_kind(service: type[StreamService[Any, Any]]) -> HandlerKind:
-    kinds = {"predict": HandlerKind.ONE_TO_ONE, "predict_batch": HandlerKind.BATCH}
-    overridden = [
-        name for name in kinds if getattr(service, name) is not getattr(StreamService, name)
-    ]
+    overridden = _overridden(service)
     if len(overridden) != 1:
         raise TypeError(
-            f"{service.__name__} must override exactly one of {', '.join(kinds)}; it overrides"
+            f"{service.__name__} must override exactly one of {', '.join(_HANDLERS)}; it overrides"
             f" {' and '.join(overridden) or 'none'}"
         )
     handler = getattr(service, overridden[0])
@@ -170,7 +170,16 @@ def _handler_kind(service: type[StreamService[Any, Any]]) -> HandlerKind:
         raise TypeError(
             f"{service.__name__}.{overridden[0]} yields; it must return one output for each input"
         )
-    return kinds[overridden[0]]
+    return _HANDLERS[overridden[0]]
+
+
+_HANDLERS = {"predict": HandlerKind.ONE_TO_ONE, "predict_batch": HandlerKind.BATCH}
+
+
+def _overridden(service: type[StreamService[Any, Any]]) -> list[str]:
+    return [
+        name for name in _HANDLERS if getattr(service, name) is not getattr(StreamService, name)
+    ]
 
 
 def server_options(flow: FlowControl) -> list[tuple[str, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from servestream_client.codecs import Codec
+from servestream_client.codecs import Codec, check_names
 from servestream_client.config import FlowControl, check_number
 from servestream_client.errors import ConfigurationError
 
@@ -67,6 +67,7 @@ def _codec(name: str, value: object) -> None:
         raise ConfigurationError(f"{name} is a class, {value.__name__}: make an instance of it")
     if not isinstance(value, Codec):
         raise ConfigurationError(f"{name} lacks the methods of Codec: {value!r}")
+    check_names(name, value)
 
 
 def _flow(name: str, value: object) -> None:

@@ -5,15 +5,17 @@ Each function raises a `ConfigurationError`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 
 import grpc
 
 from servestream_client import environment
-from servestream_client.codecs import Codec
+from servestream_client.codecs import Codec, check_names
 from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_number
 from servestream_client.errors import ConfigurationError
 from servestream_client.events import Hooks
+from servestream_client.metadata import is_printable_ascii
 
 __all__ = [
     "check_close_timeout",
@@ -38,6 +40,8 @@ def check_target(target: object, application: object) -> None:
         raise ConfigurationError(f"target takes no {scheme}://, only host:port")
     if not isinstance(application, str):
         raise ConfigurationError(f"application must be a string, not {application!r}")
+    if not is_printable_ascii(application):
+        raise ConfigurationError(f"application must be ASCII text, not {application!r}")
 
 
 def check_codec(codec: object) -> None:
@@ -45,6 +49,8 @@ def check_codec(codec: object) -> None:
     if codec is not None and (isinstance(codec, type) or not isinstance(codec, Codec)):
         hint = "; make an instance of it" if isinstance(codec, type) else ""
         raise ConfigurationError(f"codec lacks the methods of Codec: {codec!r}{hint}")
+    if codec is not None:
+        check_names("codec", codec)
 
 
 def check_credentials(credentials: object) -> None:
@@ -84,9 +90,12 @@ def checked_hooks(hooks: Iterable[Hooks]) -> tuple[Hooks, ...]:
     """Who is told."""
     if isinstance(hooks, Hooks) or not isinstance(hooks, Iterable):
         raise ConfigurationError(f"hooks is a list of them: hooks=[...], not {hooks!r}")
-    for hook in hooks:
+    given = tuple(hooks)
+    for hook in given:
         if not isinstance(hook, Hooks):
             raise ConfigurationError(
                 f"hooks are objects of a class derived from Hooks, not {hook!r}"
             )
-    return tuple(hooks)
+        if inspect.iscoroutinefunction(hook.on_event):
+            raise ConfigurationError(f"on_event of hooks must be a plain def: {hook!r}")
+    return given

@@ -60,6 +60,9 @@ __all__ = ["Break", "Companion", "StreamDriver", "Target"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+_LONGEST = 86_400.0 * 365 * 100
+"""Seconds: no server need hear of a deadline that is further away."""
+
 _LEAVING = "the server is leaving"
 _OLD = "the attempt was older than RetryPolicy.max_attempt_age"
 
@@ -619,7 +622,7 @@ class StreamDriver:
     def _time_left_ms(self) -> int:
         if self._deadline == math.inf:
             return 0
-        return max(1, int((self._deadline - anyio.current_time()) * 1000))
+        return max(1, int(min(self._deadline - anyio.current_time(), _LONGEST) * 1000))
 
 
 class _Exchange:

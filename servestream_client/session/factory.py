@@ -66,6 +66,8 @@ class StreamFactory:
         for name, value in (parameters or {}).items():
             if not isinstance(name, str) or not isinstance(value, str):
                 raise ConfigurationError(f"parameters must be strings: {name!r}: {value!r}")
+            if not (_encodable(name) and _encodable(value)):
+                raise ConfigurationError(f"parameters must be Unicode: {name!r}: {value!r}")
         session = self._session(ordered=ordered, parameters=parameters)
         driver = StreamDriver(
             session=session,
@@ -161,3 +163,12 @@ class StreamFactory:
             isolated=isolated,
             watchdog=self.watchdog,
         )
+
+
+def _encodable(text: str) -> bool:
+    """Whether it is text for others, too: half of a surrogate pair is none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

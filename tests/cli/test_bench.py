@@ -1,3 +1,4 @@
+import asyncio
 import json
 from collections import Counter
 
@@ -5,6 +6,7 @@ import pytest
 from services import Lengths
 
 from servestream_client.cli.bench import quantile
+from servestream_client.server import StreamService
 from servestream_client.testing import Fault, FaultKind
 
 SHORT = ("--duration", 0.5, "--warmup", 0)
@@ -81,6 +83,7 @@ def test_a_picture(servestream, stream_server, tmp_path, suffix):
     [
         (["--codec", "json"], (2, "--item or --input")),
         (["-i", "/not/there"], (2, "No such file")),
+        (["--rate", "inf"], (2, "must be finite")),
         (["--plot", "x.gif"], (2, ".png, .svg and .pdf")),
         (["--json", "/dev/null/x"], (2, "/dev/null/x: ")),
         (["--codec", "json", "--item", "1"], (3, "this service speaks codec 'bytes'")),
@@ -93,3 +96,26 @@ def test_plain_mistakes_are_said_in_words(servestream, stream_server, arguments,
     assert (found, out) == (code, "")
     assert words in err
     assert "Traceback" not in err
+
+
+def test_a_service_that_falls_behind_does_not_prolong_it(servestream, make_stream_server, tmp_path):
+    """Of 20,000 items due, those whose time has passed are not sent."""
+
+    class Slow(StreamService[bytes, bytes]):
+        max_concurrency = 1
+        served = 0
+
+        async def predict(self, item):
+            await asyncio.sleep(0.005)
+            type(self).served += 1
+            return item
+
+    server = make_stream_server(Slow)
+    options = ("--rate", 20_000, "--duration", 1, "--warmup", 0, "--window", 16, "--size", 4)
+    assert servestream("bench", server.target, *options)[0] == 0
+    assert Slow.served < 2000
+
+
+def test_items_of_any_kind(servestream, stream_server):
+    for item in ("", "\udcff"):
+        assert servestream("bench", stream_server.target, *SHORT, "--item", item)[0] == 0

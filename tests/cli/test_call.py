@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import signal
 import struct
 import subprocess
@@ -9,6 +10,8 @@ import psutil
 import pytest
 from services import Lengths, Packed
 
+from servestream_client.cli.items import PayloadCodec
+from servestream_client.server import StreamService
 from servestream_client.testing import Fault, FaultKind
 
 COMMAND = [sys.executable, "-m", "servestream_client.cli"]
@@ -93,6 +96,20 @@ def test_or_stands_in_its_place(servestream, stream_server):
 def test_what_was_written_can_be_skipped(servestream, stream_server):
     code, out, _ = servestream("call", stream_server.target, "--skip", 2, stdin="a\nbad\nc\n")
     assert (code, lines(out)) == (0, ["C"])
+
+
+def test_a_file_that_was_begun_is_gone_on_with(servestream, stream_server, tmp_path):
+    source, destination = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("a\nb\nbad\nc\n")
+    command = ("call", stream_server.target, "-i", source, "-o", destination)
+    code, _, err = servestream(*command)
+    assert (code, lines(destination.read_text())) == (1, ["A", "B"])
+    assert "--skip 2 --append goes on" in err
+    source.write_text("a\nb\ngood\nc\n")
+    code, _, _ = servestream(*command, "--skip", 2, "--append")
+    assert (code, lines(destination.read_text())) == (0, ["A", "B", "GOOD", "C"])
+    servestream(*command)
+    assert lines(destination.read_text()) == ["A", "B", "GOOD", "C"]
 
 
 @pytest.mark.stream_faults(Fault(FaultKind.KILL, at=500))
@@ -207,3 +224,85 @@ def test_memory_does_not_grow_with_the_input(stream_server):
 
     small = peak(1000)
     assert peak(10_000) < small + 30_000_000
+
+
+def test_a_timeout_is_a_stream_that_failed(servestream, stream_server):
+    stream_server.add_faults(Fault(FaultKind.HANG, at=1))
+    code, _, err = servestream("call", stream_server.target, "--timeout", 0.2, stdin="a")
+    assert code == 3
+    assert "timeout" in err
+
+
+def test_a_file_is_not_read_and_written_at_once(servestream, stream_server, tmp_path):
+    file = tmp_path / "same.txt"
+    file.write_text("a\nb\n")
+    for more in ((), ("--append",)):
+        code, _, err = servestream("call", stream_server.target, "-i", file, "-o", file, *more)
+        assert (code, file.read_text()) == (2, "a\nb\n")
+        assert "is the input, too" in err
+
+
+def test_a_full_disk_does_not_say_where_to_go_on(servestream, stream_server):
+    code, _, err = servestream("call", stream_server.target, "-o", "/dev/full", stdin="a\nb\n")
+    assert code == 2
+    assert "No space left" in err
+    assert "perhaps in part" in err
+    assert "--skip" not in err
+
+
+def test_a_line_that_cannot_be_read_can_be_skipped(servestream, make_stream_server):
+    server = make_stream_server(Lengths)
+    command = ("call", server.target, "--codec", "json", "--skip", 2)
+    code, out, _ = servestream(*command, stdin='{"text": "a"}\n{bad\n{"text": "b"}\n')
+    assert (code, lines(out)) == (0, [{"length": 1}])
+
+
+@pytest.mark.parametrize(
+    ("codec", "line"), [("json", "[" * 100_000), ("msgpack", "123456789012345678901234567890")]
+)
+def test_a_line_beyond_its_codec_is_said_in_words(servestream, stream_server, codec, line):
+    code, _, err = servestream("call", stream_server.target, "--codec", codec, stdin=line)
+    assert code == 2
+    assert "line 1 of the input cannot be read" in err
+
+
+def test_a_result_that_is_no_json_is_said_in_words(servestream, make_stream_server):
+    class Odd(StreamService[bytes, bytes]):
+        codec = PayloadCodec("json")
+
+        def predict(self, item):
+            return b"NaN"
+
+    server = make_stream_server(Odd)
+    code, _, err = servestream("call", server.target, "--codec", "json", stdin="1")
+    assert code == 3
+    assert "cannot be shown as JSON" in err
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&-"])
+def test_a_standard_stream_that_is_closed_is_said_in_words(stream_server, closed):
+    command = f"{shlex.join([*COMMAND, 'call', stream_server.target])} {closed}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], capture_output=True, text=True, check=False, stdin=None
+    )
+    assert done.returncode == 2
+    assert "is closed" in done.stderr
+
+
+def test_who_is_told_not_to_heed_ctrl_c_goes_on(stream_server):
+    with subprocess.Popen(
+        [
+            "/bin/sh",
+            "-c",
+            f"trap '' INT; exec {shlex.join([*COMMAND, 'call', stream_server.target])}",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdin.write(b"one\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b'"ONE"\n'
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(b"two\n")
+    assert (process.returncode, out) == (0, b'"TWO"\n'), err

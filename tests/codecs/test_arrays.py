@@ -96,3 +96,36 @@ def test_the_fingerprint_names_types_and_shapes():
 def test_serve_can_pickle_a_class_that_has_one():
     codec = pickle.loads(pickle.dumps(NumpyCodec(IMAGES, SCORES)))
     assert codec.fingerprint == NumpyCodec(IMAGES, SCORES).fingerprint
+
+
+def test_a_scalar_is_an_array_without_a_shape():
+    spec = ArraySpec(np.float32)
+    doubled = spec.decode(spec.encode(np.array(2, np.float32))) * 2
+    assert isinstance(doubled, np.generic)
+    assert spec.decode(spec.encode(doubled)) == 4
+
+
+def test_the_order_of_bytes_is_the_wires_own():
+    spec = ArraySpec(">f4", (2,))
+    assert spec.encode(np.array([1, 2], "<f4")) == spec.encode(np.array([1, 2], ">f4"))
+
+
+def test_a_mask_is_not_lost_in_silence():
+    with pytest.raises(TypeError, match="MaskedArray"):
+        ArraySpec(np.int64, (2,)).encode(np.ma.masked_equal(np.array([1, 2]), 2))
+
+
+def test_lengths_may_be_numpys():
+    assert ArraySpec(np.int8, (np.int64(3), None)).shape == (3, None)
+
+
+@pytest.mark.parametrize("shape", [3, "x", (1.5,), None])
+def test_what_is_no_shape_is_refused(shape):
+    with pytest.raises(ConfigurationError, match="sequence of lengths"):
+        ArraySpec(np.int8, shape)
+
+
+@pytest.mark.parametrize("dtype", [("f4", (3,)), [("a", "i4"), ("a", "i4")]])
+def test_element_types_that_are_none_are_refused(dtype):
+    with pytest.raises(ConfigurationError):
+        ArraySpec(np.dtype(dtype) if isinstance(dtype, tuple) else dtype, (2,))

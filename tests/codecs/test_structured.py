@@ -1,10 +1,11 @@
 import pickle
 from dataclasses import dataclass, make_dataclass
 from enum import Enum
-from typing import Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, Union
 
 import msgspec
 import pytest
+import typing_extensions
 from ray import cloudpickle
 
 from servestream_client import ConfigurationError, JsonCodec, MsgpackCodec
@@ -197,3 +198,69 @@ def test_a_long_signature_ends_in_a_digest():
 def test_anything_goes_fits_everything():
     assert JsonCodec(object, object).fingerprint == ""
     assert JsonCodec(Text, object).fingerprint == "{text: str} -> any"
+
+
+class Branch(TypedDict):
+    value: int
+    branches: "list[Branch]"
+
+
+class Pair(NamedTuple):
+    left: "Pair | None"
+    right: int
+
+
+@pytest.mark.parametrize("kind", [Branch, Pair])
+def test_recursive_types_of_every_kind_have_a_signature(kind):
+    assert "^" in signature(kind)
+    codec = JsonCodec(kind, kind)
+    assert pickle.loads(pickle.dumps(codec)).fingerprint == codec.fingerprint
+
+
+def syntax(size: int, leaf: type = int) -> type:
+    """A union of so many tagged structs, each of which refers to all of them."""
+    scope: dict[str, object] = {}
+    names = [f"Node{number}" for number in range(size)]
+    for name in names:
+        types = {"left": "Any", "right": "Any", "leaf": leaf}
+        scope[name] = msgspec.defstruct(name, list(types.items()), tag=True, module=__name__)
+    union = Union[tuple(scope.values())]  # noqa: UP007 — of a list
+    for each in scope.values():
+        each.__annotations__ |= {"left": union, "right": union}
+    return union
+
+
+def chain(levels: int, leaf: type) -> type:
+    """Each level refers twice to the one below it."""
+    kind = leaf
+    for level in range(levels):
+        kind = make_dataclass(f"Level{level}", [("a", kind), ("b", kind)])
+    return kind
+
+
+def test_types_that_refer_to_one_another_many_times_take_no_time():
+    """Written out they would be beyond any limit; told apart they are all the same."""
+    for make, size in ((syntax, 12), (chain, 25)):
+        assert signature(make(size, int)) == signature(make(size, int))
+        assert signature(make(size, int)) != signature(make(size, str))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Any, {"a": 1}),
+        (dict[str, Any], {"a": None}),
+        (Annotated[int, msgspec.Meta(gt=0)], 3),
+        (typing_extensions.TypedDict("Old", {"a": int}), {"a": 1}),
+    ],
+    ids=str,
+)
+def test_more_of_what_msgspec_supports(kind, value):
+    codec = JsonCodec(kind, kind)
+    assert codec.decode_input(codec.encode_input(value)) == value
+
+
+def test_anything_has_two_names():
+    assert JsonCodec(Any, Any).fingerprint == JsonCodec(object, object).fingerprint == ""
+    with pytest.raises(ConfigurationError, match=r"typing\.Any stands for anything"):
+        JsonCodec(dict[str, object], int)

@@ -352,12 +352,26 @@ async def test_a_timeout_that_is_none(client, timeout):
         client.stream([], timeout=timeout)
 
 
+class Unnamed(BytesCodec):
+    id = None
+
+
+class Methodical(BytesCodec):
+    def fingerprint(self):
+        return "forgot @property"
+
+
+class Later(Hooks):
+    async def on_event(self, event):
+        pass
+
+
 def kinds(options: dict) -> str:
     """A name for a case; not its value, which may have an address in it."""
     return ", ".join(f"{name}: {type(value).__name__}" for name, value in options.items())
 
 
-@pytest.mark.parametrize("parameters", [["a"], "ab", {"a": 1}, {1: "a"}])
+@pytest.mark.parametrize("parameters", [["a"], "ab", {"a": 1}, {1: "a"}, {"a": "\udcff"}])
 async def test_parameters_that_are_no_strings(client, parameters):
     with pytest.raises(ConfigurationError, match="parameters"):
         client.stream([], parameters=parameters)
@@ -381,9 +395,17 @@ async def test_parameters_that_are_no_strings(client, parameters):
         {"metadata": ["authorization"]},
         {"metadata": [(1, "x")]},
         {"metadata": [("Authorization", "x")]},
+        {"metadata": [("x-name", "Zo\u00eb")]},
+        {"metadata": [("x-name", "a\nb")]},
+        {"metadata": iter([("x-name", "a")])},
+        {"metadata": None},
+        {"application": "caf\u00e9"},
+        {"codec": Unnamed()},
+        {"codec": Methodical()},
         {"hooks": Hooks()},
         {"hooks": [print]},
         {"hooks": print},
+        {"hooks": [Later()]},
         {"credentials": b"certificate"},
         {"close_timeout": 0},
         {"close_timeout": "5"},

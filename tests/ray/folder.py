@@ -39,21 +39,22 @@ class Folder:
         settings = {**os.environ, **environment(Ingress.PROXY, self.directory, self.mark)}
         settings["RAY_TMPDIR"] = self.directory
         log = self.path / "server.log"
+        with log.open("wb") as output:
+            server = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=self.path,
+                env=settings,
+                stdout=output,
+                stderr=output,
+            )
         try:
-            with log.open("wb") as output:
-                server = subprocess.Popen(
-                    [sys.executable, *command],
-                    cwd=self.path,
-                    env=settings,
-                    stdout=output,
-                    stderr=output,
-                )
             yield server
             assert server.poll() is None, log.read_text()
             server.terminate()
             server.wait(30)
         finally:
             end(self.mark)
+            server.wait()
 
     def run(self, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(

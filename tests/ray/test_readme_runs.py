@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import yaml
 from folder import Folder
 
 from servestream_client.testing.ray_serve.cluster import free_ports, members
@@ -44,7 +45,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     (tmp_path / "words.py").write_text(types)
     folder.write("service.py", service)
-    folder.write("client.py", client.replace("100_000", "5_000").replace("10_000", "1_000"))
+    folder.write("client.py", client)
     item = re.search(r"echo '(.*?)'", shell)
     assert item
     call = re.sub(r".*servestream call", "call", shell.strip()).replace("9000", str(folder.port))
@@ -55,48 +56,49 @@ def test_the_tutorial(tmp_path: Path) -> None:
         done = folder.run("client.py")
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
-        assert [int(line.split()[0]) for line in lines[:-1]] == [0, 1000, 2000, 3000, 4000]
-        assert "received=5000" in lines[-1]
+        assert [int(line.split()[0]) for line in lines[:-1]] == list(range(10_000, 100_001, 10_000))
+        assert "received=100000" in lines[-1]
         title = re.search(r'"(ray::.*?)"', kill)
         assert title
         assert len([each for each in members(folder.mark) if title[1] in _title(each)]) == 2
 
 
-_ALL = """
-import ray, composed, fastapi_ingress, plain
-from ray import serve
-from ray.serve.config import HTTPOptions, gRPCOptions
-from servestream_client.server import GRPC_SERVICER_FUNCTIONS
-
-serve.start(
-    http_options=HTTPOptions(port=HTTP),
-    grpc_options=gRPCOptions(port=9000, grpc_servicer_functions=GRPC_SERVICER_FUNCTIONS),
-)
-for module in (plain, fastapi_ingress, composed):
-    serve.run(module.app, name=module.__name__, route_prefix=f"/{module.__name__}")
-print("up", flush=True)
-import signal
-signal.pause()
-"""
-
-
 def test_deployments_that_were_there_before(tmp_path: Path) -> None:
-    shown = [block for block in blocks("docs/how-to/existing-cluster.md") if "bind(" in block]
-    (http,) = free_ports(1)
-    folder = Folder(tmp_path)
-    for name, block in zip(("plain", "fastapi_ingress", "composed"), shown, strict=True):
+    """README's, by its own config file, and beside it those of the page that it leads to."""
+    page = "docs/how-to/existing-cluster.md"
+    (sentiment,) = [block for block in blocks("README.md") if "Sentiment.bind" in block]
+    (config,) = map(yaml.safe_load, blocks("README.md", "yaml"))
+    (shell,) = [block for block in blocks("README.md", "console") if "serve run" in block]
+    modules = {"sentiment": sentiment}
+    shown = [block for block in blocks(page) if "bind(" in block]
+    modules |= dict(zip(("plain", "composed"), shown, strict=True))
+    for name, block in modules.items():
         (tmp_path / f"{name}.py").write_text(block)
-    folder.write("serving.py", _ALL.replace("HTTP)", f"{http})"))
-    call = ("-m", "servestream_client.cli", "call", f"127.0.0.1:{folder.port}", "--application")
-    with folder.serving("serving.py") as server:
-        done = folder.until_served(server, *call, "composed", stdin="one\ntwo")
+    (http,) = free_ports(1)
+    config["http_options"] = {"port": http}
+    config["applications"] += [
+        {"name": name, "route_prefix": f"/{name}", "import_path": f"{name}:app"}
+        for name in list(modules)[1:]
+    ]
+    folder = Folder(tmp_path)
+    folder.write("serve.yaml", yaml.safe_dump(config))
+    serve, call, answer = shell.splitlines()
+    item = re.search(r"echo '(.*?)'", call)
+    assert item
+    assert serve == "$ serve run serve.yaml"
+    command = re.sub(r".*servestream call", "call", call).replace("9000", str(folder.port))
+    with folder.serving("-m", "ray.serve.scripts", "run", "serve.yaml") as server:
+        run = ("-m", "servestream_client.cli")
+        done = folder.until_served(server, *run, *command.split(), stdin=item[1])
+        assert done.stdout.strip() == answer
+        run = (*run, "call", f"127.0.0.1:{folder.port}", "--application")
+        assert folder.until_served(server, *run, "plain", stdin="one").stdout == '"ONE!"\n'
+        done = folder.until_served(server, *run, "composed", stdin="one\ntwo")
         assert done.stdout.splitlines() == ['"ONE"', '"TWO"']
-        assert folder.run(*call, "plain", stdin="one").stdout == '"ONE!"\n'
-        assert folder.run(*call, "fastapi_ingress", stdin="one").stdout == '"ONE"\n'
         # And HTTP goes on.
         url = f"http://127.0.0.1:{http}"
+        assert httpx.post(f"{url}/sentiment", json={"text": "so so"}).json() == {"positive": False}
         assert httpx.post(f"{url}/plain", content=b"one").text == "ONE!"
-        assert httpx.get(f"{url}/fastapi_ingress/upper/one").json() == "ONE"
 
 
 def _title(process: psutil.Process) -> str:
