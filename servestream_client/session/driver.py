@@ -609,7 +609,8 @@ class StreamDriver:
             return Verdict(
                 Decision.RESUME,
                 f"no answer to the open within {self._retry.open_timeout:g} s; a replica serves"
-                " only max_ongoing_requests streams at once, and further ones wait",
+                " only max_ongoing_requests streams at once, and further ones wait, as all do while"
+                " no replica has started",
                 UnreachableError if not self.target.known else RetriesExhaustedError,
             )
         return None

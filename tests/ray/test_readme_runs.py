@@ -71,7 +71,7 @@ def test_deployments_that_were_there_before(tmp_path: Path) -> None:
     (shell,) = [block for block in blocks("README.md", "console") if "serve run" in block]
     modules = {"sentiment": sentiment}
     shown = [block for block in blocks(page) if "bind(" in block]
-    modules |= dict(zip(("plain", "composed"), shown, strict=True))
+    modules |= dict(zip(("plain", "fastapi_ingress", "composed"), shown, strict=True))
     for name, block in modules.items():
         (tmp_path / f"{name}.py").write_text(block)
     (http,) = free_ports(1)
@@ -80,6 +80,10 @@ def test_deployments_that_were_there_before(tmp_path: Path) -> None:
         {"name": name, "route_prefix": f"/{name}", "import_path": f"{name}:app"}
         for name in list(modules)[1:]
     ]
+    for application in config["applications"]:  # five replicas, on however few cores
+        names = re.findall(r"^class (\w+)", modules[application["name"]], re.MULTILINE)
+        free = {"num_cpus": 0}
+        application["deployments"] = [{"name": name, "ray_actor_options": free} for name in names]
     folder = Folder(tmp_path)
     folder.write("serve.yaml", yaml.safe_dump(config))
     serve, call, answer = shell.splitlines()
@@ -93,12 +97,15 @@ def test_deployments_that_were_there_before(tmp_path: Path) -> None:
         assert done.stdout.strip() == answer
         run = (*run, "call", f"127.0.0.1:{folder.port}", "--application")
         assert folder.until_served(server, *run, "plain", stdin="one").stdout == '"ONE!"\n'
+        done = folder.until_served(server, *run, "fastapi_ingress", stdin="one")
+        assert done.stdout == '"ONE"\n'
         done = folder.until_served(server, *run, "composed", stdin="one\ntwo")
         assert done.stdout.splitlines() == ['"ONE"', '"TWO"']
         # And HTTP goes on.
         url = f"http://127.0.0.1:{http}"
         assert httpx.post(f"{url}/sentiment", json={"text": "so so"}).json() == {"positive": False}
         assert httpx.post(f"{url}/plain", content=b"one").text == "ONE!"
+        assert httpx.get(f"{url}/fastapi_ingress/upper/one").json() == "ONE"
 
 
 def _title(process: psutil.Process) -> str:
