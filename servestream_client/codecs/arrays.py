@@ -74,7 +74,7 @@ class ArraySpec(Generic[_In]):
         masked = isinstance(array, self._numpy.ma.MaskedArray)
         if masked or not isinstance(array, self._numpy.ndarray):
             raise TypeError(f"expected an array {self}, got {type(array).__name__}")
-        if array.dtype.newbyteorder("=") != self._native:
+        if array.dtype != self.dtype and array.dtype.newbyteorder("=") != self._native:
             raise TypeError(f"expected an array {self}, got {array.dtype}")
         if not self._fits(array.shape):
             raise ValueError(f"expected an array {self}, got the shape {list(array.shape)}")
