@@ -75,7 +75,7 @@ def test_deployments_that_were_there_before(tmp_path: Path) -> None:
     for name, block in modules.items():
         (tmp_path / f"{name}.py").write_text(block)
     (http,) = free_ports(1)
-    config["http_options"] = {"port": http}
+    config["http_options"]["port"] = http
     config["applications"] += [
         {"name": name, "route_prefix": f"/{name}", "import_path": f"{name}:app"}
         for name in list(modules)[1:]
@@ -103,7 +103,7 @@ def test_deployments_that_were_there_before(tmp_path: Path) -> None:
         assert done.stdout.splitlines() == ['"ONE"', '"TWO"']
         # And HTTP goes on.
         url = f"http://127.0.0.1:{http}"
-        assert httpx.post(f"{url}/sentiment", json={"text": "so so"}).json() == {"positive": False}
+        assert httpx.post(f"{url}/", json={"text": "so so"}).json() == {"positive": False}
         assert httpx.post(f"{url}/plain", content=b"one").text == "ONE!"
         assert httpx.get(f"{url}/fastapi_ingress/upper/one").json() == "ONE"
 
