@@ -9,7 +9,7 @@ from typing import Any
 
 from servestream_client.errors import ConfigurationError
 
-__all__ = ["FlowControl", "RetryPolicy", "Watchdog", "check_number", "check_timeout"]
+__all__ = ["FlowControl", "RetryPolicy", "Watchdog", "check_count", "check_number", "check_timeout"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -33,6 +33,15 @@ def check_number(name: str, value: object, *, whole: bool = False, optional: boo
         raise ConfigurationError(
             f"{name} must be {wanted}{', or None' if optional else ''}, not {value!r}"
         )
+
+
+def check_count(name: str, value: object) -> None:
+    """
+    Raises:
+        ConfigurationError: it is no number from 1 up.
+    """
+    check_number(name, value, whole=True)
+    _require(value >= 1, f"{name} must be at least 1, not {value!r}")  # type: ignore[operator]
 
 
 def check_timeout(timeout: float | None) -> None:

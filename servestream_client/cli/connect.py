@@ -10,6 +10,7 @@ from typing import Annotated
 import grpc
 import typer
 
+from servestream_client import environment
 from servestream_client.cli.problems import Problem
 
 __all__ = [
@@ -30,7 +31,7 @@ _CONNECTION = "Connection"
 Target = Annotated[
     str,
     typer.Argument(
-        envvar="SERVESTREAM_TARGET",
+        envvar=environment.TARGET,
         show_default=False,
         help="host:port of Serve's gRPC ingress.",
     ),
@@ -40,7 +41,7 @@ Application = Annotated[
     typer.Option(
         "--application",
         "-a",
-        envvar="SERVESTREAM_APPLICATION",
+        envvar=environment.APPLICATION,
         show_default=False,
         help="Which application to reach; not needed if there is only one.",
         rich_help_panel=_CONNECTION,

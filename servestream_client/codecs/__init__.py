@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from servestream_client.codecs.arrays import ArraySpec, NumpyCodec
-from servestream_client.codecs.base import BytesCodec, Codec, check_names, is_bytes_codec
+from servestream_client.codecs.base import BytesCodec, Codec, check_codec, is_bytes_codec
 from servestream_client.codecs.protobuf import ProtobufCodec
 from servestream_client.codecs.structured import JsonCodec, MsgpackCodec
 
@@ -18,6 +18,6 @@ __all__ = [
     "MsgpackCodec",
     "NumpyCodec",
     "ProtobufCodec",
-    "check_names",
+    "check_codec",
     "is_bytes_codec",
 ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from servestream_client.errors import ConfigurationError
 
-__all__ = ["BytesCodec", "Codec", "check_names", "is_bytes_codec"]
+__all__ = ["BytesCodec", "Codec", "check_codec", "is_bytes_codec"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -76,11 +76,15 @@ def _as_bytes(value: object) -> bytes:
     raise TypeError(f"BytesCodec takes bytes, not {type(value).__name__}; set another codec")
 
 
-def check_names(name: str, codec: Codec[Any, Any]) -> None:
+def check_codec(name: str, codec: object) -> None:
     """
     Raises:
-        ConfigurationError: what both ends compare of a codec is no text.
+        ConfigurationError: it is no codec, or what both ends compare of it is no text.
     """
+    if isinstance(codec, type):
+        raise ConfigurationError(f"{name} is a class, {codec.__name__}: make an instance of it")
+    if not isinstance(codec, Codec):
+        raise ConfigurationError(f"{name} lacks the methods of Codec: {codec!r}")
     if not isinstance(codec.id, str) or not codec.id:
         raise ConfigurationError(f"{name}: its id must be a string, not {codec.id!r}")
     if not isinstance(codec.fingerprint, str):

@@ -34,6 +34,8 @@ __all__ = [
 In = TypeVar("In")
 Out = TypeVar("Out")
 
+_HANDLERS = {"predict": HandlerKind.ONE_TO_ONE, "predict_batch": HandlerKind.BATCH}
+
 GRPC_SERVICER_FUNCTIONS: list[str] = [
     "servestream_client.wire.stream_pb2_grpc.add_StreamServiceServicer_to_server"
 ]
@@ -171,9 +173,6 @@ def _handler_kind(service: type[StreamService[Any, Any]]) -> HandlerKind:
             f"{service.__name__}.{overridden[0]} yields; it must return one output for each input"
         )
     return _HANDLERS[overridden[0]]
-
-
-_HANDLERS = {"predict": HandlerKind.ONE_TO_ONE, "predict_batch": HandlerKind.BATCH}
 
 
 def _overridden(service: type[StreamService[Any, Any]]) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from servestream_client.codecs import Codec, check_names
-from servestream_client.config import FlowControl, check_number
+from servestream_client.codecs import check_codec
+from servestream_client.config import FlowControl, check_count, check_number
 from servestream_client.errors import ConfigurationError
 
 __all__ = ["check_class", "check_service"]
@@ -31,25 +31,16 @@ def check_service(service: object) -> None:
         check(f"{type(service).__name__}.{name}", getattr(service, name))
 
 
-def _count(name: str, value: object) -> None:
-    check_number(name, value, whole=True)
-    _least(name, value, 1)
-
-
 def _count_or_none(name: str, value: object) -> None:
-    check_number(name, value, whole=True, optional=True)
     if value is not None:
-        _least(name, value, 1)
+        check_number(name, value, whole=True, optional=True)
+        check_count(name, value)
 
 
 def _seconds(name: str, value: object) -> None:
     check_number(name, value)
-    _least(name, value, 0)
-
-
-def _least(name: str, value: object, least: int) -> None:
-    if not value >= least:  # type: ignore[operator]  # a number, as was checked
-        raise ConfigurationError(f"{name} must be at least {least}, not {value!r}")
+    if not value >= 0:  # type: ignore[operator]  # a number, as was checked
+        raise ConfigurationError(f"{name} must be at least 0, not {value!r}")
 
 
 def _text(name: str, value: object) -> None:
@@ -62,25 +53,17 @@ def _text_or_none(name: str, value: object) -> None:
         _text(name, value)
 
 
-def _codec(name: str, value: object) -> None:
-    if isinstance(value, type):
-        raise ConfigurationError(f"{name} is a class, {value.__name__}: make an instance of it")
-    if not isinstance(value, Codec):
-        raise ConfigurationError(f"{name} lacks the methods of Codec: {value!r}")
-    check_names(name, value)
-
-
 def _flow(name: str, value: object) -> None:
     if not isinstance(value, FlowControl):
         raise ConfigurationError(f"{name} must be a FlowControl(...), not {value!r}")
 
 
 _CHECKS: Mapping[str, Callable[[str, object], None]] = {
-    "codec": _codec,
+    "codec": check_codec,
     "application": _text_or_none,
     "code_version": _text,
     "max_concurrency": _count_or_none,
-    "max_batch_size": _count,
+    "max_batch_size": check_count,
     "batch_wait": _seconds,
     "flow": _flow,
 }

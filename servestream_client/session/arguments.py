@@ -6,12 +6,11 @@ Each function raises a `ConfigurationError`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import grpc
 
 from servestream_client import environment
-from servestream_client.codecs import Codec, check_names
 from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_number
 from servestream_client.errors import ConfigurationError
 from servestream_client.events import Hooks
@@ -19,9 +18,8 @@ from servestream_client.metadata import is_printable_ascii
 
 __all__ = [
     "check_close_timeout",
-    "check_codec",
-    "check_count",
     "check_credentials",
+    "check_parameters",
     "check_policies",
     "check_target",
     "checked_hooks",
@@ -44,15 +42,6 @@ def check_target(target: object, application: object) -> None:
         raise ConfigurationError(f"application must be ASCII text, not {application!r}")
 
 
-def check_codec(codec: object) -> None:
-    """How items are encoded; None: as bytes."""
-    if codec is not None and (isinstance(codec, type) or not isinstance(codec, Codec)):
-        hint = "; make an instance of it" if isinstance(codec, type) else ""
-        raise ConfigurationError(f"codec lacks the methods of Codec: {codec!r}{hint}")
-    if codec is not None:
-        check_names("codec", codec)
-
-
 def check_credentials(credentials: object) -> None:
     """Whom to trust."""
     if credentials is not None and not isinstance(credentials, grpc.ChannelCredentials):
@@ -60,12 +49,6 @@ def check_credentials(credentials: object) -> None:
             "credentials must be those of a channel, such as grpc.ssl_channel_credentials(),"
             f" and not a {type(credentials).__name__}"
         )
-
-
-def check_count(name: str, value: object) -> None:
-    """How many of something."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{name} must be a number from 1 up, not {value!r}")
 
 
 def check_policies(*, retry: object, flow: object, watchdog: object) -> None:
@@ -77,6 +60,25 @@ def check_policies(*, retry: object, flow: object, watchdog: object) -> None:
     ):
         if value is not None and not isinstance(value, kind):
             raise ConfigurationError(f"{name} must be a {kind.__name__}(...), not {value!r}")
+
+
+def check_parameters(parameters: object) -> None:
+    """What a stream tells the service."""
+    if parameters is None:
+        return
+    if not isinstance(parameters, Mapping):
+        raise ConfigurationError(f"parameters must be a mapping, not {parameters!r}")
+    for name, value in parameters.items():
+        if not (_is_text(name) and _is_text(value)):
+            raise ConfigurationError(f"parameters must be strings of Unicode: {name!r}: {value!r}")
+
+
+def _is_text(value: object) -> bool:
+    """Text for others, too: half of a surrogate pair is none."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def check_close_timeout(seconds: float) -> None:

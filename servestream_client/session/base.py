@@ -12,15 +12,13 @@ from typing import Any, Generic, Self, TypedDict, TypeVar
 import grpc
 
 from servestream_client import environment
-from servestream_client.codecs import BytesCodec, Codec
-from servestream_client.config import FlowControl, RetryPolicy, Watchdog
+from servestream_client.codecs import BytesCodec, Codec, check_codec
+from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_count
 from servestream_client.errors import ConfigurationError
 from servestream_client.events import Hooks
 from servestream_client.metadata import Metadata, check_metadata
 from servestream_client.session.arguments import (
     check_close_timeout,
-    check_codec,
-    check_count,
     check_credentials,
     check_policies,
     check_target,
@@ -82,7 +80,8 @@ class ClientBase(Generic[In, Out]):
         if application == "":
             application = os.environ.get(environment.APPLICATION, "")
         check_target(target, application)
-        check_codec(codec)
+        if codec is not None:
+            check_codec("codec", codec)
         check_metadata(metadata)
         check_credentials(credentials)
         check_count("predict_streams", predict_streams)

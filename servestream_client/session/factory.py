@@ -10,10 +10,10 @@ from typing import Any
 
 from servestream_client.codecs import Codec
 from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_timeout
-from servestream_client.errors import ConfigurationError
 from servestream_client.events import Hooks, StreamKind
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
+from servestream_client.session.arguments import check_parameters
 from servestream_client.session.connection import Connection
 from servestream_client.session.driver import Break, StreamDriver
 from servestream_client.session.feeder import InputFeeder
@@ -61,13 +61,7 @@ class StreamFactory:
         """
         self.connection.check_open()
         check_timeout(timeout)
-        if parameters is not None and not isinstance(parameters, Mapping):
-            raise ConfigurationError(f"parameters must be a mapping, not {parameters!r}")
-        for name, value in (parameters or {}).items():
-            if not isinstance(name, str) or not isinstance(value, str):
-                raise ConfigurationError(f"parameters must be strings: {name!r}: {value!r}")
-            if not (_encodable(name) and _encodable(value)):
-                raise ConfigurationError(f"parameters must be Unicode: {name!r}: {value!r}")
+        check_parameters(parameters)
         session = self._session(ordered=ordered, parameters=parameters)
         driver = StreamDriver(
             session=session,
@@ -163,12 +157,3 @@ class StreamFactory:
             isolated=isolated,
             watchdog=self.watchdog,
         )
-
-
-def _encodable(text: str) -> bool:
-    """Whether it is text for others, too: half of a surrogate pair is none."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
