@@ -69,6 +69,7 @@ test-protobufs: $(READY)  ## The tests of wire and sockets on protobuf 5 and 6
 	done
 
 check: $(READY)  ## Format, lint, types, layering, and whether what is generated is current
+	@echo "Checking format, lint, types, layers, protos and tables ..."
 	@$(BIN)/ruff format --check --quiet . || (echo 'not formatted: run `make format`'; exit 1)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
@@ -93,6 +94,7 @@ docs: $(READY)  ## Bring the tables in docs/ up to date with the code
 	@$(BIN)/python scripts/doc_tables.py
 
 site: $(READY)  ## Build the documentation site into build/site
+	@echo "Building the site ..."
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/site
 	@echo "build/site/index.html"
 
