@@ -63,7 +63,6 @@ __all__ = [
     "VersionMismatchError",
     "WrongApplicationError",
     "WrongEventLoopError",
-    "describe",
     "printable",
 ]
 
@@ -74,16 +73,6 @@ def printable(text: str, limit: int = _MAX_TEXT) -> str:
     """Cut and escape text from a peer, so that it can stand in a message or a log line."""
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line of text. User code may have made one that cannot even say itself."""
-    name = type(error).__name__
-    try:
-        text = str(error)
-    except Exception:
-        return f"{name} (its text cannot be read)"
-    return printable(f"{name}: {text}" if text else name)
 
 
 class ItemErrorKind(enum.IntEnum):

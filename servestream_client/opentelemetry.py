@@ -37,7 +37,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from servestream_client.errors import ClientClosedError, describe
+from servestream_client.errors import ClientClosedError
 from servestream_client.events import (
     AttemptEnded,
     AttemptOutcome,
@@ -53,6 +53,7 @@ from servestream_client.events import (
     StreamStatistics,
 )
 from servestream_client.metadata import Metadata
+from servestream_client.usercode import describe
 from servestream_client.version import __version__
 
 __all__ = ["OpenTelemetryHooks"]

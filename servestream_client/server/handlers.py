@@ -18,11 +18,12 @@ import anyio
 import anyio.to_thread
 
 from servestream_client.codecs import Codec, is_bytes_codec
-from servestream_client.errors import ItemErrorKind, describe
+from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.runs import Run
 from servestream_client.protocol.server import ServerSession
 from servestream_client.server.workers import Call, Cancelled, Expired, Handler, Part, forsake
 from servestream_client.signals import being_cancelled
+from servestream_client.usercode import describe
 
 __all__ = ["batch_handler", "item_handler"]
 

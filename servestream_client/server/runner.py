@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 
 from google.protobuf.message import DecodeError
 
-from servestream_client.errors import FrameLostError, RemoteProtocolError, describe
+from servestream_client.errors import FrameLostError, RemoteProtocolError
 from servestream_client.protocol.frames import ClientFrame, Open, RefusalKind, StreamErrorKind
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.server import ServerOffer, ServerSession
@@ -23,6 +23,7 @@ from servestream_client.protocol.states import ServerState
 from servestream_client.server.admission import Refuse
 from servestream_client.server.workers import STUCK, Workers
 from servestream_client.signals import Signal
+from servestream_client.usercode import describe
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.convert import client_frame_from_wire, server_frame_to_wire
 

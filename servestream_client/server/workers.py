@@ -20,10 +20,11 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import anyio
 
-from servestream_client.errors import ItemErrorKind, describe
+from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import Running, StreamErrorKind
 from servestream_client.protocol.runs import Run
 from servestream_client.protocol.server import ServerSession
+from servestream_client.usercode import describe
 
 __all__ = [
     "STUCK",

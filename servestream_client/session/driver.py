@@ -28,7 +28,6 @@ from servestream_client.errors import (
     StreamError,
     StreamTimeoutError,
     UnreachableError,
-    describe,
 )
 from servestream_client.events import (
     AttemptOutcome,
@@ -55,6 +54,7 @@ from servestream_client.transport.classify import (
     classify_status,
     classify_violation,
 )
+from servestream_client.usercode import describe
 
 __all__ = ["Break", "Companion", "StreamDriver", "Target"]
 

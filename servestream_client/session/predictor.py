@@ -23,10 +23,10 @@ from servestream_client.errors import (
     OutputDecodeError,
     StreamError,
     StreamTimeoutError,
-    describe,
 )
 from servestream_client.protocol.client import Delivery
 from servestream_client.session.driver import Break, StreamDriver
+from servestream_client.usercode import describe
 
 __all__ = ["Predictor"]
 

@@ -9,11 +9,12 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
-from servestream_client.errors import ItemErrorKind, StreamError, describe
+from servestream_client.errors import ItemErrorKind, StreamError
 from servestream_client.protocol.client import ClientSession
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.source import InputSource
 from servestream_client.signals import Signal, being_cancelled
+from servestream_client.usercode import describe
 
 __all__ = ["InputPump", "Refusal"]
 

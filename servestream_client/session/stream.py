@@ -18,12 +18,12 @@ from servestream_client.errors import (
     ItemErrorKind,
     OutputDecodeError,
     StreamError,
-    describe,
 )
 from servestream_client.events import StreamStatistics
 from servestream_client.protocol.client import Delivery
 from servestream_client.protocol.frames import OutputRun
 from servestream_client.session.driver import StreamDriver
+from servestream_client.usercode import describe
 
 __all__ = ["PredictionStream", "StreamBase"]
 

@@ -19,11 +19,12 @@ from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
-from servestream_client.errors import ItemErrorKind, describe
+from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.server import ServerSession
 from servestream_client.server import Refuse, StreamRequest, StreamService
 from servestream_client.server.kit import Frames, Interceptor, Requests
 from servestream_client.server.workers import Call, Cancelled, Expired, Handler, Part
+from servestream_client.usercode import describe
 from servestream_client.wire import stream_pb2 as pb
 
 __all__ = [

@@ -36,7 +36,7 @@ import anyio
 import anyio.to_thread
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
-from servestream_client.errors import ConfigurationError, describe
+from servestream_client.errors import ConfigurationError
 from servestream_client.testing.network import (
     Cut,
     CutKind,
@@ -48,6 +48,7 @@ from servestream_client.testing.network import (
     Throttle,
     require,
 )
+from servestream_client.usercode import describe
 
 __all__ = ["FaultProxy"]
 
