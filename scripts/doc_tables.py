@@ -36,15 +36,15 @@ def states(table: Mapping[tuple[Enum, Enum], Enum]) -> str:
 
 def statuses() -> str:
     """The classification of gRPC statuses."""
-    heads = ("status", "details contain", "only a stranger", "decision", "meaning", "seen")
+    heads = ("status", "details contain", "only with", "decision", "meaning", "seen")
     rows = [_row(*heads), "|---" * len(heads) + "|"]
     rows += [
         _row(
             row.code,
-            row.details,
-            "yes" if row.strangers_only else "",
+            " or ".join(row.details) or ("(none)" if row.no_details else ""),
+            str(row.where.value),
             row.decision.name,
-            row.meaning,
+            row.meaning.format(metadata_bytes="…"),
             row.seen,
         )
         for row in STATUS_TABLE

@@ -18,7 +18,13 @@ import grpc
 import grpc.aio
 
 from servestream_client.errors import ConfigurationError, RemoteProtocolError, printable
-from servestream_client.metadata import Metadata
+from servestream_client.metadata import (
+    COMMON_SOFT_LIMIT,
+    METADATA_OPTIONS,
+    Metadata,
+    excess,
+    metadata_size,
+)
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
 from servestream_client.signals import being_cancelled
 from servestream_client.transport.base import LinkStatus
@@ -65,6 +71,7 @@ def channel_options(max_frame_bytes: int) -> list[tuple[str, int]]:
         ("grpc.min_reconnect_backoff_ms", 50),
         ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.use_local_subchannel_pool", 1),
+        *METADATA_OPTIONS,
     ]
 
 
@@ -74,11 +81,22 @@ class GrpcLink:
     Args:
         call: the call.
         avoid: keeps further calls from the call's connection.
+        tls: whether the channel has credentials.
+        metadata_bytes: what the call's metadata take.
     """
 
-    def __init__(self, call: _Call, avoid: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        call: _Call,
+        avoid: Callable[[], None],
+        *,
+        tls: bool = False,
+        metadata_bytes: int = 0,
+    ) -> None:
         self._call = call
         self.avoid_connection = avoid
+        self._tls = tls
+        self._metadata_bytes = metadata_bytes
 
     async def send(self, frame: ClientFrame) -> bool:
         message = client_frame_to_wire(frame).SerializeToString()
@@ -120,7 +138,12 @@ class GrpcLink:
     async def status(self) -> LinkStatus:
         code = await self._call.code()
         details = await self._call.details()
-        return LinkStatus(code.name, printable(details or "", _MAX_DETAILS))
+        return LinkStatus(
+            code.name,
+            printable(details or "", _MAX_DETAILS),
+            tls=self._tls,
+            metadata_bytes=self._metadata_bytes,
+        )
 
     def cancel(self) -> None:
         self._call.cancel()
@@ -217,6 +240,8 @@ class GrpcTransport:
         _note_process()
         self._target = target
         self._metadata = tuple(metadata)
+        self._metadata_bytes = metadata_size(self._metadata)
+        self._told = self._metadata_bytes > COMMON_SOFT_LIMIT  # when the client was made
         self._options = channel_options(max_frame_bytes)
         self._credentials = credentials
         self._most_calls = streams_per_connection
@@ -238,7 +263,23 @@ class GrpcTransport:
         connection.calls += 1
         call = connection.stub.Stream(metadata=(*self._metadata, *metadata))
         call.add_done_callback(lambda _: self._ended(connection))
-        return GrpcLink(call, connection.avoid)
+        return GrpcLink(
+            call,
+            connection.avoid,
+            tls=self._credentials is not None,
+            metadata_bytes=self._size_with(metadata),
+        )
+
+    def _size_with(self, metadata: Metadata) -> int:
+        """What a call's metadata take; says once that what hooks add to them makes it too much."""
+        if not metadata:
+            return self._metadata_bytes
+        size = metadata_size((*self._metadata, *metadata))
+        said = excess(size)
+        if said is not None and not self._told:
+            self._told = True
+            logger.warning("with what hooks add, %s", said)
+        return size
 
     async def aclose(self) -> None:
         connections, self._connections = self._connections, []
