@@ -41,6 +41,10 @@ _Call: TypeAlias = "grpc.aio.StreamStreamCall[pb.ClientFrame, pb.ServerFrame]"
 
 _FRAME_OVERHEAD_BYTES = 64 * 1024
 
+CONNECT_MS = 5000
+"""How long a connection may take to be made. With TLS that is four round trips and more; an address
+that swallows packets is tried again as often."""
+
 _MAX_DETAILS = 4096  # which is where Ray Serve cuts them
 
 # What a write raises on a call that has ended meanwhile: an error of its own kind, or none of
@@ -61,14 +65,15 @@ def channel_options(max_frame_bytes: int) -> list[tuple[str, int]]:
 
     gRPC's own retry is off: it cannot replay once a response came, and two layers of retry
     multiply (gRFC A6). The connection is retried often, since the policy above decides when; and
-    its state is not shared with other channels of the process.
+    its state is not shared with other channels of the process. What gRPC calls the minimum of the
+    backoff is in truth how long one try to connect may last.
     """
     return [
         ("grpc.enable_retries", 0),
         ("grpc.max_receive_message_length", max_frame_bytes + _FRAME_OVERHEAD_BYTES),
         ("grpc.max_send_message_length", -1),
         ("grpc.initial_reconnect_backoff_ms", 50),
-        ("grpc.min_reconnect_backoff_ms", 50),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_MS),
         ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.use_local_subchannel_pool", 1),
         *METADATA_OPTIONS,
