@@ -45,7 +45,7 @@ def statuses() -> str:
             str(row.where.value),
             row.decision.name,
             row.meaning.format(metadata_bytes="…"),
-            row.seen,
+            f"{row.seen} (collected only)" if row.collected else row.seen,
         )
         for row in STATUS_TABLE
     ]

@@ -481,7 +481,9 @@ class StreamDriver:
             if self._passage is not None:
                 self.target.gate.left(self._passage)
                 self._passage = None
-            if exchange.unanswered or exchange.silent:
+            # gRPC hears least of what a reverse proxy says on a connection that is used again.
+            untold = broken is not None and broken.verdict.vague and not self.target.known
+            if exchange.unanswered or exchange.silent or untold:
                 link.avoid_connection()
             link.cancel()
             session.lost(attempt)

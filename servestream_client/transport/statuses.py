@@ -88,6 +88,7 @@ class Row:
         error: what to raise, now or when retries are exhausted.
         busy: somebody is there, although the status is UNAVAILABLE.
         vague: it may hide a cause that another attempt names: gRPC's own race.
+        collected: it was seen, and no test makes it.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Row:
     error: type[StreamError] = RetriesExhaustedError
     busy: bool = False
     vague: bool = False
+    collected: bool = False
 
     @property
     def unreachable(self) -> bool:
@@ -615,14 +617,24 @@ _DYING: tuple[Row, ...] = (
         "the replica is unavailable",
         "default proxy with RAY_SERVE_USE_GRPC_BY_DEFAULT=1: SIGKILL of the replica",
         details=("is unavailable",),
+        collected=True,
+    ),
+    Row(
+        "reset-by-proxy",
+        "INTERNAL",
+        _RESUME,
+        "a reverse proxy reset the call: its server has gone, or the call lasted too long or was"
+        " silent for too long, or carried more than it allows (nginx: client_max_body_size)",
+        "nginx, Envoy",
+        details=("rst_stream with error code 2)",),
+        vague=True,
     ),
     Row(
         "internal",
         "INTERNAL",
         _RESUME,
         "the call broke",
-        "both: redeploy; a masked status; user code outside the handlers. A reverse proxy that"
-        " loses its server, or cuts the call",
+        "both: redeploy; a masked status; user code outside the handlers",
         vague=True,
     ),
     Row(
