@@ -627,7 +627,8 @@ class StreamDriver:
                 Decision.RESUME,
                 f"no answer to the open within {self._retry.open_timeout:g} s; a replica serves"
                 " only max_ongoing_requests streams at once, and further ones wait, as all do while"
-                " no replica has started, or behind a reverse proxy that gathers whole requests",
+                " no replica has started; so do those beyond what a connection may carry"
+                " (streams_per_connection), and all behind a reverse proxy that gathers requests",
                 UnreachableError if not self.target.known else RetriesExhaustedError,
             )
         return None

@@ -645,6 +645,16 @@ _DYING: tuple[Row, ...] = (
         "HAProxy: SIGKILL of the replica (RST_STREAM, code 8)",
     ),
     Row(
+        "proxy-timeout",
+        "*",
+        _RESUME,
+        "a reverse proxy cut the call for its length or its silence (Envoy: max_stream_duration,"
+        " stream_idle_timeout), before the server had said anything",
+        "Envoy",
+        details=("downstream duration timeout", "stream timeout"),
+        busy=True,
+    ),
+    Row(
         "request-timeout",
         "DEADLINE_EXCEEDED",
         _RESUME,

@@ -281,6 +281,32 @@ async def test_an_envoy_that_is_overloaded(start, tmp_path):
                 await asyncio.wait({asyncio.ensure_future(client.predict(b"one"))})
 
 
+class Undecided(Echo):
+    """Takes its time to admit a stream, for ever."""
+
+    async def admit(self, request):
+        await asyncio.Event().wait()
+
+
+@pytest.mark.row("proxy-timeout")
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("timeout: 0s", "max_stream_duration: { max_stream_duration: 0.3s }"),
+        ("stream_idle_timeout: 120s", "stream_idle_timeout: 0.3s"),
+    ],
+)
+async def test_a_limit_on_the_length_of_a_call_that_was_not_answered(certificates, old, new):
+    with (
+        StreamServer(Undecided) as server,
+        Front("envoy", [server.target] * 2, certificates, changed(old, new)) as running,
+    ):
+        raised = await failure(running.target, credentials=certificates.credentials())
+    assert type(raised) is RetriesExhaustedError
+    assert "a reverse proxy cut the call for its length or its silence" in str(raised)
+    assert "request_timeout_s" not in str(raised)
+
+
 # ---------------------------------------------------------------- who refuses, and what listens
 
 

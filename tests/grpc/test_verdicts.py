@@ -25,6 +25,7 @@ from servestream_client import (
     NotAServerError,
     RejectedError,
     RetriesExhaustedError,
+    RetryPolicy,
     StreamClient,
     StreamError,
     SyncStreamClient,
@@ -326,6 +327,34 @@ async def test_a_far_away_server_with_tls_has_time_to_connect(tmp_path):
         async with StreamClient(proxy.target, credentials=credentials, retry=ONCE) as client:
             assert await client.predict(b"one") == b"one"
         assert proxy.accepted == 1
+
+
+async def test_a_server_that_lets_one_stream_share_a_connection():
+    """The next one waits without a word, is told what that may be, and takes another connection."""
+    reasons, gate = Reasons(), asyncio.Event()
+    retry = RetryPolicy(open_timeout=0.5)
+
+    async def inputs():
+        yield b"first"
+        await gate.wait()
+
+    async with (
+        echo_server(options=[("grpc.max_concurrent_streams", 1)]) as target,
+        StreamClient(target, hooks=[reasons], retry=retry) as client,
+    ):
+        stream = client.stream(inputs())
+        assert await anext(stream) == b"first"
+        assert await client.predict(b"one") == b"one"
+        gate.set()
+        assert await collect(stream) == []
+    assert "beyond what a connection may carry (streams_per_connection)" in reasons
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1:65536", "localhost:99999", "[::1]:70000"])
+def test_a_port_that_cannot_be(target):
+    """gRPC takes the remainder of 65,536, and says nothing."""
+    with pytest.raises(ConfigurationError, match="no such port"):
+        StreamClient(target)
 
 
 @pytest.mark.row("connection-broke")
