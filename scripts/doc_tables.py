@@ -36,16 +36,16 @@ def states(table: Mapping[tuple[Enum, Enum], Enum]) -> str:
 
 def statuses() -> str:
     """The classification of gRPC statuses."""
-    heads = ("status", "details contain", "only a stranger", "decision", "meaning", "seen")
+    heads = ("status", "details contain", "only with", "decision", "meaning", "seen")
     rows = [_row(*heads), "|---" * len(heads) + "|"]
     rows += [
         _row(
             row.code,
-            row.details,
-            "yes" if row.strangers_only else "",
+            " or ".join(row.details) or ("(none)" if row.no_details else ""),
+            str(row.where.value),
             row.decision.name,
-            row.meaning,
-            row.seen,
+            row.meaning.format(metadata_bytes="…"),
+            f"{row.seen} (collected only)" if row.collected else row.seen,
         )
         for row in STATUS_TABLE
     ]

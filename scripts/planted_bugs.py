@@ -368,9 +368,9 @@ BUGS = (
     ),
     Bug(
         "a restart is taken for a wrong address",
-        "transport/classify.py",
-        "or (row.strangers_only and not stranger)",
-        "",
+        "transport/statuses.py",
+        "            case Where.STRANGER:\n                return stranger\n",
+        "            case Where.STRANGER:\n                return True\n",
         "transport/test_classify.py::test_a_wrong_address_is_told_from_a_restart",
     ),
     Bug(
@@ -1077,11 +1077,11 @@ BUGS = (
         "test_environment.py::test_arguments_go_before_it",
     ),
     Bug(
-        "a front without servers counts as a server that broke",
-        "transport/classify.py",
-        'unreachable=row.code == "UNAVAILABLE" or row.error is UnreachableError,',
-        'unreachable=row.code == "UNAVAILABLE",',
-        "transport/test_classify.py::test_who_cannot_get_through_a_front_is_told_why",
+        "a reverse proxy without servers counts as a server that broke",
+        "transport/statuses.py",
+        'missing = self.code == "UNAVAILABLE" or self.error is UnreachableError',
+        'missing = self.code == "UNAVAILABLE"',
+        "transport/test_classify.py::test_what_keeps_a_stranger_from_getting_through_is_named",
     ),
     Bug(
         "a service's wrong attribute is not noticed with its class",
@@ -1103,6 +1103,93 @@ BUGS = (
         'context.load_cert_chain(certificate, key, password="")',
         "pass",
         "cli/test_connect.py::test_plain_mistakes_are_said_in_words",
+    ),
+    # ------------------------------------------------------------------ words that are true
+    Bug(
+        "details are compared with their capitals",
+        "transport/statuses.py",
+        "details = status.details.lower()",
+        "details = status.details",
+        "transport/test_classify.py::test_overload_waits_whoever_says_it",
+    ),
+    Bug(
+        "a client with credentials is told that it lacks them",
+        "transport/grpc_link.py",
+        "tls=self._credentials is not None,",
+        "tls=False,",
+        "grpc/test_verdicts.py::test_a_server_that_asks_for_a_client_certificate[none]",
+    ),
+    Bug(
+        "a circuit breaker that overflows counts as nobody there",
+        "transport/statuses.py",
+        'details=("reset reason: overflow",),\n        busy=True,',
+        'details=("reset reason: overflow",),',
+        "transport/test_classify.py::test_overload_waits_whoever_says_it",
+    ),
+    Bug(
+        "what hooks add to metadata is not counted",
+        "transport/grpc_link.py",
+        "size = metadata_size((*self._metadata, *metadata))",
+        "size = self._metadata_bytes",
+        "grpc/test_verdicts.py::test_what_hooks_add_counts_and_a_known_server_is_tried_again",
+    ),
+    Bug(
+        "our own server refuses large metadata by chance",
+        "server/service.py",
+        "        *METADATA_OPTIONS,\n",
+        "",
+        "grpc/test_verdicts.py::test_our_own_ends_take_metadata_that_others_refuse",
+    ),
+    Bug(
+        "large metadata are not told when they are given",
+        "session/base.py",
+        "        check_metadata_size((*own, *metadata), stacklevel=3)",
+        "        (lambda *_, **__: None)((*own, *metadata), stacklevel=3)",
+        "grpc/test_verdicts.py::test_the_warning_names_the_line_that_makes_the_client",
+    ),
+    Bug(
+        "a connection has a tenth of a second to be made",
+        "transport/grpc_link.py",
+        '("grpc.min_reconnect_backoff_ms", CONNECT_MS)',
+        '("grpc.min_reconnect_backoff_ms", 50)',
+        "grpc/test_verdicts.py::test_a_far_away_server_with_tls_has_time_to_connect",
+    ),
+    Bug(
+        "a busy target that never served this client is given up as a wrong address",
+        "session/retry.py",
+        "impatient = stranger() and not busy",
+        "impatient = stranger()",
+        "session/test_retry.py::test_a_target_that_says_that_it_is_busy_is_no_wrong_address",
+    ),
+    Bug(
+        "heartbeats that gathered while the client was stopped speak of a loss",
+        "protocol/client.py",
+        "elif self.pulse.ticks > self.stood_at:",
+        "else:",
+        "protocol/test_heartbeats.py"
+        "::test_heartbeats_that_gathered_while_the_client_was_stopped_count_once",
+    ),
+    Bug(
+        "a client that was stopped does not say so",
+        "session/absence.py",
+        "if late >= max(self._interval, _LATE_SECONDS):",
+        "if False:",
+        "grpc/test_absence.py::test_a_client_process_that_was_stopped_says_so_and_resumes[150]",
+    ),
+    Bug(
+        "a deadline that fires late takes what came meanwhile for missing",
+        "session/absence.py",
+        "if _now() - self._due >= _LATE_SECONDS and not self._extended:",
+        "if False:",
+        "session/test_absences.py"
+        "::test_a_deadline_that_fires_late_gives_what_came_meanwhile_its_time",
+    ),
+    Bug(
+        "the last failure counts, however little it says",
+        "session/driver.py",
+        "if verdict.vague and self._telling is not None and not failed.progressed:",
+        "if False:",
+        "session/test_last_words.py::test_a_failure_that_says_nothing_does_not_have_the_last_word",
     ),
 )
 

@@ -15,7 +15,7 @@
     │   ├── CodecMismatchError        the two ends disagree on how payloads are encoded
     │   ├── AccessDeniedError         the server does not let this client in
     │   ├── RejectedError             the server calls the request itself invalid
-    │   ├── MessageTooLargeError      a whole message exceeded what a gRPC peer accepts
+    │   ├── MessageTooLargeError      a message, or metadata, exceeded what a peer accepts
     │   ├── ServerFailedError         the server gave the stream up for good
     │   ├── PeerProtocolError         the server broke the protocol again and again
     │   ├── RetriesExhaustedError     the retry policy has no attempts left
@@ -223,7 +223,9 @@ class RejectedError(StreamError):
 
 
 class MessageTooLargeError(StreamError):
-    """A whole gRPC message exceeded what one of the gRPC peers on the way accepts."""
+    """A whole gRPC message, a call's metadata, or a request's whole body exceeded what one of the
+    peers on the way accepts.
+    """
 
 
 class ServerFailedError(StreamError):

@@ -1,17 +1,51 @@
-"""gRPC metadata: what it is, and what of it gRPC would refuse."""
+"""gRPC metadata: what it is, and what of it gRPC would refuse.
+
+An end of this package takes `METADATA_LIMIT` bytes of it. Other ends, Ray Serve's among them, keep
+gRPC's own limits: above `COMMON_SOFT_LIMIT` a call is refused by chance, the likelier the larger,
+and above `COMMON_HARD_LIMIT` always. So what exceeds those is told when it is given, and what
+exceeds ours is an error (docs/decisions/0023).
+"""
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from servestream_client.errors import ConfigurationError
 
-__all__ = ["Metadata", "check_metadata", "is_printable_ascii"]
+__all__ = [
+    "COMMON_HARD_LIMIT",
+    "COMMON_SOFT_LIMIT",
+    "METADATA_LIMIT",
+    "METADATA_OPTIONS",
+    "Metadata",
+    "check_metadata",
+    "check_metadata_size",
+    "excess",
+    "is_printable_ascii",
+    "metadata_size",
+]
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 """Keys in lower case, with text, or with bytes if the key ends in ``-bin``."""
+
+COMMON_SOFT_LIMIT = 8 * 1024
+COMMON_HARD_LIMIT = 16 * 1024
+METADATA_LIMIT = 64 * 1024
+
+METADATA_OPTIONS: list[tuple[str, int]] = [
+    ("grpc.max_metadata_size", METADATA_LIMIT),
+    ("grpc.absolute_max_metadata_size", METADATA_LIMIT),
+]
+"""Of a channel or server that takes so much."""
+
+_PAIR_BYTES = 32
+"""What a pair counts besides its text (RFC 9113, section 10.5.1)."""
+
+_OWN_BYTES = 600
+"""gRPC's own: the path, the authority, its name and version, and their like; measured: 490."""
 
 
 def check_metadata(metadata: Metadata) -> None:
@@ -44,3 +78,49 @@ def check_metadata(metadata: Metadata) -> None:
 def is_printable_ascii(text: str) -> bool:
     """What a header of HTTP/2 may carry."""
     return re.fullmatch(r"[\x20-\x7e]*", text) is not None
+
+
+def metadata_size(metadata: Metadata) -> int:
+    """What a call's metadata take in bytes, as gRPC counts them, its own included."""
+    return _OWN_BYTES + sum(
+        len(key) + _PAIR_BYTES + (len(value) if isinstance(value, str) else _in_base64(value))
+        for key, value in metadata
+    )
+
+
+def _in_base64(value: bytes) -> int:
+    return -(-len(value) * 4 // 3)
+
+
+def excess(size: int) -> str | None:
+    """What is to be said of a call whose metadata take so much; None: nothing."""
+    if size <= COMMON_SOFT_LIMIT:
+        return None
+    refused = (
+        "which gRPC servers refuse unless they were told otherwise (grpc.absolute_max_metadata_size"
+        f" is {COMMON_HARD_LIMIT}), and Ray Serve always"
+        if size > COMMON_HARD_LIMIT
+        else "of which gRPC servers refuse calls by chance unless they were told otherwise"
+        f" (grpc.max_metadata_size is {COMMON_SOFT_LIMIT}), as Ray Serve does"
+    )
+    return f"the metadata take {size} bytes, {refused}: send less, or put it into the items"
+
+
+def check_metadata_size(metadata: Metadata, *, stacklevel: int) -> None:
+    """
+    Args:
+        metadata: of every call.
+        stacklevel: as for `warnings.warn`, from the caller.
+
+    Raises:
+        ConfigurationError: no server accepts it.
+    """
+    size = metadata_size(metadata)
+    if size > METADATA_LIMIT:
+        raise ConfigurationError(
+            f"the metadata take {size} bytes, and no server accepts more than {METADATA_LIMIT}; Ray"
+            f" Serve accepts {COMMON_SOFT_LIMIT}: send less, or put it into the items"
+        )
+    said = excess(size)
+    if said is not None:
+        warnings.warn(said, stacklevel=stacklevel + 1)

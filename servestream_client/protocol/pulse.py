@@ -22,12 +22,14 @@ class Pulse:
 
     Attributes:
         due: a frame is owed, if only a heartbeat.
+        ticks: how many there were.
     """
 
-    __slots__ = ("_limit", "_quiet", "_silence", "due")
+    __slots__ = ("_limit", "_quiet", "_silence", "due", "ticks")
 
     def __init__(self) -> None:
         self.due: bool = False
+        self.ticks: int = 0
         self._quiet = False  # nothing was sent since the last tick
         self._silence = 0  # ticks since something was heard
         self._limit = 0  # of them; 0: the peer promised nothing
@@ -58,6 +60,7 @@ class Pulse:
 
     def tick(self) -> None:
         """Half of one's own interval has passed, or more."""
+        self.ticks += 1
         self._silence += 1
         self.due = self.due or self._quiet
         self._quiet = True

@@ -14,6 +14,7 @@ import grpc.aio
 
 from servestream_client.codecs import BytesCodec, Codec
 from servestream_client.config import FlowControl
+from servestream_client.metadata import METADATA_OPTIONS
 from servestream_client.protocol.frames import HandlerKind
 from servestream_client.server.admission import RefusalKind, Refuse, StreamRequest
 from servestream_client.server.kit import Interceptor, Kit
@@ -186,6 +187,7 @@ def server_options(flow: FlowControl) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", 2 * flow.max_frame_bytes),
         ("grpc.max_send_message_length", -1),
+        *METADATA_OPTIONS,
     ]
 
 

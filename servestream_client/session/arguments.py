@@ -25,6 +25,8 @@ __all__ = [
     "checked_hooks",
 ]
 
+_LAST_PORT = 65535
+
 
 def check_target(target: object, application: object) -> None:
     """Where to."""
@@ -36,6 +38,10 @@ def check_target(target: object, application: object) -> None:
     scheme, separator, _ = target.partition("://")
     if separator and scheme.lower() in ("http", "https", "grpc"):
         raise ConfigurationError(f"target takes no {scheme}://, only host:port")
+    host, _, port = target.rpartition(":")
+    whole = not host.count(":") or host.endswith("]")  # else it is the end of an IPv6 address
+    if whole and port.isascii() and port.isdecimal() and int(port) > _LAST_PORT:
+        raise ConfigurationError(f"target has no such port: {target!r}")  # gRPC would take another
     if not isinstance(application, str):
         raise ConfigurationError(f"application must be a string, not {application!r}")
     if not is_printable_ascii(application):

@@ -16,7 +16,7 @@ from servestream_client.codecs import BytesCodec, Codec, check_codec
 from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_count
 from servestream_client.errors import ConfigurationError
 from servestream_client.events import Hooks
-from servestream_client.metadata import Metadata, check_metadata
+from servestream_client.metadata import Metadata, check_metadata, check_metadata_size
 from servestream_client.session.arguments import (
     check_close_timeout,
     check_credentials,
@@ -89,6 +89,7 @@ class ClientBase(Generic[In, Out]):
         check_policies(retry=retry, flow=flow, watchdog=watchdog)
         check_close_timeout(close_timeout)
         own = (("application", application),) if application else ()
+        check_metadata_size((*own, *metadata), stacklevel=3)  # of whoever makes the client
         self._predict_streams = predict_streams
         flow = flow or environment.policy(FlowControl)
         self._max_frame_bytes = flow.max_frame_bytes  # of whoever shares the connection

@@ -13,7 +13,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import anyio
@@ -22,6 +22,7 @@ from servestream_client.config import RetryPolicy
 from servestream_client.errors import (
     ClientClosedError,
     Delivered,
+    FrameLostError,
     ItemError,
     RemoteProtocolError,
     RetriesExhaustedError,
@@ -40,6 +41,7 @@ from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import Limits
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.states import ClientState
+from servestream_client.session.absence import Absences, Deadline
 from servestream_client.session.announcer import Announcer
 from servestream_client.session.gate import Gate, Passage, SharedFailure
 from servestream_client.session.pump import InputPump
@@ -50,6 +52,7 @@ from servestream_client.transport.classify import (
     Decision,
     Verdict,
     classify_failure,
+    classify_loss,
     classify_refusal,
     classify_status,
     classify_violation,
@@ -197,6 +200,7 @@ class StreamDriver:
         self._alone = False  # the next open carries no inputs, since the last was not welcomed
         self._passage: Passage | None = None  # of an attempt that nobody has answered yet
         self._fruitless = False  # the last attempt made no progress
+        self._telling: Verdict | None = None  # of this row of failures, the last that was not vague
         self._welcomes = 0  # of the session's, as last looked at
         self._received = 0
         self._kind = kind
@@ -403,6 +407,10 @@ class StreamDriver:
         return self.pump.error if self.pump is not None else None
 
     def _log_retry(self, failed: AttemptFailed, wait: float) -> None:
+        if failed.progressed:
+            self._telling = None
+        if not failed.verdict.vague:
+            self._telling = failed.verdict
         logger.info(
             "stream %s: attempt %d failed, the next in %.2f s: %s",
             self.session.stream_id.hex(),
@@ -415,9 +423,12 @@ class StreamDriver:
         verdict = failed.verdict
         if verdict.decision is Decision.FAIL:
             return verdict.error(f"{self.target.name}: {verdict.reason}")
+        if verdict.vague and self._telling is not None and not failed.progressed:
+            verdict = self._telling
+        busy = verdict.decision is Decision.WAIT
         patience = (
             "the retry policy allows no more"
-            if self.target.known
+            if self.target.known or busy
             else "it has never answered this client"
         )
         attempts = self.session.counters.attempts
@@ -470,7 +481,9 @@ class StreamDriver:
             if self._passage is not None:
                 self.target.gate.left(self._passage)
                 self._passage = None
-            if exchange.unanswered or exchange.silent:
+            # gRPC hears least of what a reverse proxy says on a connection that is used again.
+            untold = broken is not None and broken.verdict.vague and not self.target.known
+            if exchange.unanswered or exchange.silent or untold:
                 link.avoid_connection()
             link.cancel()
             session.lost(attempt)
@@ -493,6 +506,8 @@ class StreamDriver:
         begun, welcomes = anyio.current_time(), session.counters.welcomes
         await exchange.run()
         verdict = await self._verdict(exchange, link)
+        if verdict is not None and exchange.away:
+            verdict = replace(verdict, reason=f"{verdict.reason}; {exchange.away}")
         self._tell_gate(verdict, unanswered=exchange.unanswered)
         welcomed = session.counters.welcomes > welcomes
         # Whether a server that broke had got the inputs is known only if it had said welcome.
@@ -570,6 +585,8 @@ class StreamDriver:
     async def _verdict(self, exchange: _Exchange, link: Link) -> Verdict | None:
         """What an exchange came to; None: the stream is complete."""
         session, stranger = self.session, not self.target.known
+        if exchange.lost:
+            return classify_loss(exchange.violation or "")
         if exchange.violation is not None:
             return classify_violation(exchange.violation, stranger=stranger)
         if session.complete and session.accepted:
@@ -593,8 +610,8 @@ class StreamDriver:
             return Verdict(
                 Decision.RESUME,
                 "nothing was heard of the server for three heartbeat intervals of"
-                f" {session.watchdog.heartbeat_interval:g} s: the link is dead, or its event loop"
-                " is kept busy",
+                f" {session.watchdog.heartbeat_interval:g} s: the link is dead, or the server was"
+                " stopped, or its event loop is kept busy",
             )
         if exchange.overdue:
             return Verdict(
@@ -610,7 +627,8 @@ class StreamDriver:
                 Decision.RESUME,
                 f"no answer to the open within {self._retry.open_timeout:g} s; a replica serves"
                 " only max_ongoing_requests streams at once, and further ones wait, as all do while"
-                " no replica has started",
+                " no replica has started; so do those beyond what a connection may carry"
+                " (streams_per_connection), and all behind a reverse proxy that gathers requests",
                 UnreachableError if not self.target.known else RetriesExhaustedError,
             )
         return None
@@ -646,6 +664,8 @@ class _Exchange:
     ) -> None:
         self.violation: str | None = None
         """How the server broke the protocol, if it did."""
+        self.lost: bool = False
+        """Whether that was a loss on the way, and no breach."""
         self.silent: bool = False
         """Whether the server was not heard for too long."""
         self.overdue: int = 0
@@ -657,7 +677,6 @@ class _Exchange:
         self._notify = notify
         self._on_answer = answered
         self._changed = changed
-        self._open_timeout = open_timeout
         self._close_timeout = close_timeout
         self._heartbeat_interval = heartbeat_interval
         self.age: float = math.inf if max_age is None else max_age
@@ -666,7 +685,9 @@ class _Exchange:
         """Whether it has done so."""
         self._moving: asyncio.TimerHandle | None = None
         self._ticking: asyncio.TimerHandle | None = None
+        self._absences = Absences(heartbeat_interval)
         self._scope = anyio.CancelScope()
+        self._opening = Deadline(open_timeout, self._scope.cancel)
         self._limit = math.inf  # seconds, the shortest that was set
         self._answered = False
         self._sending = False
@@ -687,13 +708,15 @@ class _Exchange:
         async with anyio.create_task_group() as group:
             group.start_soon(self._write)
             with self._scope:
-                self._scope.deadline = anyio.current_time() + self._open_timeout
+                self._opening.start()
                 self._tick_later()
                 try:
                     await self._read()
                 except RemoteProtocolError as error:
                     self.violation = str(error)
+                    self.lost = isinstance(error, FrameLostError)
                 finally:
+                    self._opening.stop()
                     for timer in filter(None, (self._ticking, self._moving)):
                         timer.cancel()
             group.cancel_scope.cancel()
@@ -711,14 +734,20 @@ class _Exchange:
         self._limit_the_rest()
         self._outbound.set()
 
+    @property
+    def away(self) -> str:
+        """What is to be said of this process itself: that it stood still just now."""
+        return self._absences.said
+
     def _tick_later(self) -> None:
         if self._heartbeat_interval is not None:
-            self._ticking = asyncio.get_running_loop().call_later(
-                self._heartbeat_interval / TICKS_PER_INTERVAL, self._tick
-            )
+            seconds = self._heartbeat_interval / TICKS_PER_INTERVAL
+            self._absences.expect(seconds)
+            self._ticking = asyncio.get_running_loop().call_later(seconds, self._tick)
 
     def _tick(self) -> None:
         session = self._session
+        self._absences.look()
         session.tick()
         if session.silent and not session.over:
             self.silent = True
@@ -737,7 +766,7 @@ class _Exchange:
                 if not self._answered:
                     self._answered = True
                     self._on_answer()
-                    self._scope.deadline = math.inf
+                    self._opening.stop()
                     self._move_later()
                 try:
                     session.receive(self._attempt, frame)

@@ -73,7 +73,10 @@ def retrying(
     )
 
     def stop(state: RetryCallState) -> bool:
-        return (too_often_for_a_stranger if stranger() else too_often)(state) or too_long(state)
+        # A target that says that it is busy is no wrong address.
+        busy = _failure(state).verdict.decision is Decision.WAIT
+        impatient = stranger() and not busy
+        return (too_often_for_a_stranger if impatient else too_often)(state) or too_long(state)
 
     def wait(state: RetryCallState) -> float:
         failed = _failure(state)

@@ -23,10 +23,14 @@ class LinkStatus:
         code: the gRPC status code's name, e.g. ``"UNAVAILABLE"``; ``"OK"`` says nothing about
             whether everything was answered.
         details: the status message, escaped.
+        tls: whether the channel has credentials.
+        metadata_bytes: what the call's metadata took, as gRPC counts it (`metadata_size`).
     """
 
     code: str
     details: str = ""
+    tls: bool = False
+    metadata_bytes: int = 0
 
     def __str__(self) -> str:
         details = self.details

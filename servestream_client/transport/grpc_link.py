@@ -18,7 +18,13 @@ import grpc
 import grpc.aio
 
 from servestream_client.errors import ConfigurationError, RemoteProtocolError, printable
-from servestream_client.metadata import Metadata
+from servestream_client.metadata import (
+    COMMON_SOFT_LIMIT,
+    METADATA_OPTIONS,
+    Metadata,
+    excess,
+    metadata_size,
+)
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
 from servestream_client.signals import being_cancelled
 from servestream_client.transport.base import LinkStatus
@@ -34,6 +40,10 @@ logger: logging.Logger = logging.getLogger(__name__)
 _Call: TypeAlias = "grpc.aio.StreamStreamCall[pb.ClientFrame, pb.ServerFrame]"
 
 _FRAME_OVERHEAD_BYTES = 64 * 1024
+
+CONNECT_MS = 5000
+"""How long a connection may take to be made. With TLS that is four round trips and more; an address
+that swallows packets is tried again as often."""
 
 _MAX_DETAILS = 4096  # which is where Ray Serve cuts them
 
@@ -55,16 +65,18 @@ def channel_options(max_frame_bytes: int) -> list[tuple[str, int]]:
 
     gRPC's own retry is off: it cannot replay once a response came, and two layers of retry
     multiply (gRFC A6). The connection is retried often, since the policy above decides when; and
-    its state is not shared with other channels of the process.
+    its state is not shared with other channels of the process. What gRPC calls the minimum of the
+    backoff is in truth how long one try to connect may last.
     """
     return [
         ("grpc.enable_retries", 0),
         ("grpc.max_receive_message_length", max_frame_bytes + _FRAME_OVERHEAD_BYTES),
         ("grpc.max_send_message_length", -1),
         ("grpc.initial_reconnect_backoff_ms", 50),
-        ("grpc.min_reconnect_backoff_ms", 50),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_MS),
         ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.use_local_subchannel_pool", 1),
+        *METADATA_OPTIONS,
     ]
 
 
@@ -74,11 +86,22 @@ class GrpcLink:
     Args:
         call: the call.
         avoid: keeps further calls from the call's connection.
+        tls: whether the channel has credentials.
+        metadata_bytes: what the call's metadata take.
     """
 
-    def __init__(self, call: _Call, avoid: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        call: _Call,
+        avoid: Callable[[], None],
+        *,
+        tls: bool = False,
+        metadata_bytes: int = 0,
+    ) -> None:
         self._call = call
         self.avoid_connection = avoid
+        self._tls = tls
+        self._metadata_bytes = metadata_bytes
 
     async def send(self, frame: ClientFrame) -> bool:
         message = client_frame_to_wire(frame).SerializeToString()
@@ -120,7 +143,12 @@ class GrpcLink:
     async def status(self) -> LinkStatus:
         code = await self._call.code()
         details = await self._call.details()
-        return LinkStatus(code.name, printable(details or "", _MAX_DETAILS))
+        return LinkStatus(
+            code.name,
+            printable(details or "", _MAX_DETAILS),
+            tls=self._tls,
+            metadata_bytes=self._metadata_bytes,
+        )
 
     def cancel(self) -> None:
         self._call.cancel()
@@ -217,6 +245,8 @@ class GrpcTransport:
         _note_process()
         self._target = target
         self._metadata = tuple(metadata)
+        self._metadata_bytes = metadata_size(self._metadata)
+        self._told = self._metadata_bytes > COMMON_SOFT_LIMIT  # when the client was made
         self._options = channel_options(max_frame_bytes)
         self._credentials = credentials
         self._most_calls = streams_per_connection
@@ -238,7 +268,23 @@ class GrpcTransport:
         connection.calls += 1
         call = connection.stub.Stream(metadata=(*self._metadata, *metadata))
         call.add_done_callback(lambda _: self._ended(connection))
-        return GrpcLink(call, connection.avoid)
+        return GrpcLink(
+            call,
+            connection.avoid,
+            tls=self._credentials is not None,
+            metadata_bytes=self._size_with(metadata),
+        )
+
+    def _size_with(self, metadata: Metadata) -> int:
+        """What a call's metadata take; says once that what hooks add to them makes it too much."""
+        if not metadata:
+            return self._metadata_bytes
+        size = metadata_size((*self._metadata, *metadata))
+        said = excess(size)
+        if said is not None and not self._told:
+            self._told = True
+            logger.warning("with what hooks add, %s", said)
+        return size
 
     async def aclose(self) -> None:
         connections, self._connections = self._connections, []

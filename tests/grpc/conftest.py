@@ -7,10 +7,13 @@ import grpc.aio
 import pytest
 from faces import FACES
 from faulty import FaultyEcho, streams_running
+from rows import rows_made
 
 from servestream_client.server import GRPC_SERVER_OPTIONS, StreamService
 from servestream_client.testing.faults import LocalPlan
 from servestream_client.wire import stream_pb2 as pb
+
+__all__ = ["rows_made"]
 
 
 @pytest.fixture

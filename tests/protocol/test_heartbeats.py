@@ -151,9 +151,25 @@ def test_a_server_that_waits_for_what_was_lost_is_left():
         ServerFrame(heartbeat=Heartbeat(2, 1), running=waits),
         ServerFrame(heartbeat=Heartbeat(2, 1), running=waits),
     ):
+        pair.client.tick()
         pair.client.receive(1, frame)
+    pair.client.tick()
     with pytest.raises(FrameLostError, match="waits for what was lost"):
         pair.client.receive(1, ServerFrame(heartbeat=Heartbeat(2, 1), running=waits))
+
+
+def test_heartbeats_that_gathered_while_the_client_was_stopped_count_once():
+    """They tell of a server that waited for the client, and not of a loss."""
+    pair = Pair(BEAT, b"x", b"y")
+    standing = ServerFrame(
+        heartbeat=Heartbeat(2, 0), running=Running(started_through=2, blocked_on=BlockedOn.NOTHING)
+    )
+    for _ in range(2):
+        for _ in range(20):
+            pair.client.receive(1, standing)
+        pair.client.tick()  # the one tick that was late, and the next
+    pair.client.receive(1, ServerFrame(outputs=[OutputRun(1, [b"X", b"Y"])]))
+    assert not pair.client.unanswered
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from rows import rows_made
 
 from server_fixture.fixture import ServeFixture
 from servestream_client.demo.model import Image, Prediction, digits
 from servestream_client.demo.trial import answers_offline
 from servestream_client.testing.ray_serve.cluster import Ingress, members
+
+__all__ = ["rows_made"]
 
 
 @pytest.fixture(scope="session", params=list(Ingress))

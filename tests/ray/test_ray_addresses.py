@@ -23,9 +23,16 @@ async def stream_one(serve: ServeFixture, application: str) -> None:
             pass
 
 
+@pytest.mark.row("no-such-application")
 async def test_an_unknown_application_among_several(serve: ServeFixture) -> None:
-    with pytest.raises(WrongApplicationError):
+    with pytest.raises(WrongApplicationError, match="no such application is deployed there"):
         await stream_one(serve, "nonsense")
+
+
+@pytest.mark.row("no-application-named")
+async def test_no_application_named_among_several(serve: ServeFixture) -> None:
+    with pytest.raises(WrongApplicationError, match="this client names none: pass application="):
+        await stream_one(serve, "")
 
 
 async def test_another_codec(serve: ServeFixture) -> None:
@@ -43,6 +50,8 @@ async def test_a_replica_can_be_killed_once(serve: ServeFixture) -> None:
         serve.kill_replica("nobody")
 
 
+@pytest.mark.row("no-method-default-proxy", ingress=Ingress.PROXY)
+@pytest.mark.row("no-method-haproxy", ingress=Ingress.HAPROXY)
 @pytest.mark.parametrize("ingress", list(Ingress))
 async def test_applications_that_cannot_answer(
     ingress: Ingress, images: list[Image], offline: list[Prediction]

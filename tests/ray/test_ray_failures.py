@@ -140,6 +140,8 @@ def matches(pattern: str, found: list[str]) -> bool:
     return any(re.search(pattern, reason) for reason in found)
 
 
+@pytest.mark.row("replica-died-default-proxy", ingress=PROXY)
+@pytest.mark.row("replica-died-haproxy", ingress=HAPROXY)
 async def test_a_replica_is_killed(client, own, ingress, caplog) -> None:
     serving = client.stream([payload(1, 1)])
     async for _ in serving:
@@ -163,6 +165,7 @@ async def test_the_proxy_is_killed(client, own, ingress, caplog) -> None:
     assert matches("the connection broke, or is refused .UNAVAILABLE", found)
 
 
+@pytest.mark.row("application-gone", ingress=HAPROXY)
 async def test_the_application_is_deleted_and_comes_back(client, own, caplog) -> None:
     def strike() -> None:
         own.deployer.delete()
@@ -204,6 +207,7 @@ async def test_more_streams_than_places(client, own, ingress, caplog) -> None:
         await live.end()
 
 
+@pytest.mark.row("overloaded", ingress=PROXY)
 async def test_a_queue_that_is_full(client, own, ingress, caplog) -> None:
     await asyncio.to_thread(own.redeploy, replicas=1, ongoing=2, queued=1)
     caplog.set_level("INFO", "servestream_client")

@@ -25,6 +25,7 @@ def short(request: pytest.FixtureRequest) -> Iterator[ServeFixture]:
         yield fixture
 
 
+@pytest.mark.row("request-timeout")
 async def test_a_stream_outlives_the_timeout_of_requests(short, caplog) -> None:
     caplog.set_level("INFO", "servestream_client")
     expired = re.compile("DEADLINE_EXCEEDED.*timed out")

@@ -81,6 +81,13 @@ async def test_a_target_that_never_answered_is_given_up_sooner():
     assert failed is not None
 
 
+async def test_a_target_that_says_that_it_is_busy_is_no_wrong_address():
+    policy = RetryPolicy(attempts=30, connect_attempts=3)
+    waits, failed = await run(policy, [broke(Decision.WAIT)] * 30, stranger=True)
+    assert len(waits) == 29
+    assert failed is not None
+
+
 async def test_what_is_final_is_not_retried():
     waits, failed = await run(RetryPolicy(), [broke(Decision.FAIL, progressed=True)])
     assert waits == []
