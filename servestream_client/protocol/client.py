@@ -833,11 +833,8 @@ class ClientSession:
             self.counters.stale += 1
             return
         current.pulse.heard()
-        if self.over:
-            # Dropped unread, but for an end that crosses the client's leaving.
-            if self.state is ClientState.LEFT and frame.end is not None:
-                self._check_end(current, frame.end)
-                self._step(ClientEvent.END)
+        if self.state in _OVER:
+            self._receive_late(current, frame)
             return
         if self.state is ClientState.OPENING:
             self._receive_first(current, frame)
@@ -854,6 +851,14 @@ class ClientSession:
         if frame.heartbeat is not None:
             self._check_positions(current, frame.heartbeat, frame.running)
         self._receive_parting(current, frame)
+
+    def _receive_late(self, attempt: _Attempt, frame: ServerFrame) -> None:
+        """What comes after the last word is dropped, but for an end that crosses the client's
+        leaving.
+        """
+        if self.state is ClientState.LEFT and frame.end is not None:
+            self._check_end(attempt, frame.end)
+            self._step(ClientEvent.END)
 
     def _receive_parting(self, attempt: _Attempt, frame: ServerFrame) -> None:
         if frame.drain is not None:
