@@ -73,8 +73,8 @@ def _as_bytes(value: object) -> bytes:
         return bytes(value)
     if isinstance(value, memoryview) and value.format not in ("B", "b", "c"):
         raise TypeError(
-            f"BytesCodec takes bytes, and this is a memoryview of format {value.format!r}, whose bytes"
-            ' differ between machines; .cast("B") takes them as they are here'
+            f"BytesCodec takes bytes, and this is a memoryview of format {value.format!r}, which"
+            ' differs between machines; .cast("B") takes the bytes as they are here'
         )
     if isinstance(value, bytearray | memoryview):
         return bytes(value)

@@ -277,6 +277,8 @@ def values_of(kind: Any) -> st.SearchStrategy:
         return FLOATS | st.integers()
     if kind in (Any, object):
         return ANYTHING
+    if kind == list[Sentiment]:
+        return st.lists(values_of(Sentiment), max_size=3)
     if kind == list[Any]:
         return st.lists(ANYTHING, max_size=4)
     if kind == dict[str, Any]:
