@@ -51,7 +51,7 @@ class _StructuredCodec(Generic[In, Out]):
                 raise ConfigurationError(
                     f"{type(self).__name__} of {_name(each)}: {error}"
                 ) from None
-        self._quick = tuple(
+        self._quick_input, self._quick_output = (
             fidelity.quick_check(described(_known(each)), json=self.id == "json")
             for each in self._types
         )
@@ -75,6 +75,11 @@ class _StructuredCodec(Generic[In, Out]):
         return decoders
 
     def encode_input(self, item: In, /) -> bytes:
+        quick = self._quick_input
+        if quick.plain(item):
+            payload = self._encode(item)
+            if not (quick.no_null and b"n" in payload and b"null" in payload):
+                return payload  # a single byte is found sooner
         return self._checked(0, item)
 
     def decode_input(self, payload: bytes, /) -> In:
@@ -82,6 +87,11 @@ class _StructuredCodec(Generic[In, Out]):
         return decoded
 
     def encode_output(self, output: Out, /) -> bytes:
+        quick = self._quick_output
+        if quick.plain(output):
+            payload = self._encode(output)
+            if not (quick.no_null and b"n" in payload and b"null" in payload):
+                return payload
         return self._checked(1, output)
 
     def decode_output(self, payload: bytes, /) -> Out:
@@ -89,7 +99,7 @@ class _StructuredCodec(Generic[In, Out]):
         return decoded
 
     def _checked(self, side: int, value: object) -> bytes:
-        """Encode a value of which it is certain that it comes back.
+        """Encode a value of which it is not plain that it comes back, and see.
 
         Raises:
             TypeError: it is of another type, or contains what has no encoding.
@@ -98,9 +108,14 @@ class _StructuredCodec(Generic[In, Out]):
         if not isinstance(value, self._accepted[side]):
             value = self._as_accepted(side, value)
         payload = self._encode(value)
-        quick = self._quick[side]
-        if quick is None or not quick.plain(value) or (quick.no_null and _has_null(payload)):
-            self._verify(side, value, payload)
+        cause: Exception | None = None
+        try:
+            decoded = self._decoders[side](payload)
+            found = None if value == decoded else self._fidelity.difference(value, decoded)
+        except Exception as error:
+            cause, found = error, str(error)
+        if found is not None:
+            raise ValueError(self._explained(side, value, found, cause)) from cause
         return payload
 
     def _as_accepted(self, side: int, value: object) -> object:
@@ -110,16 +125,6 @@ class _StructuredCodec(Generic[In, Out]):
             if isinstance(plain, self._accepted[side]):
                 return plain
         raise _wrong(value, self._types[side])
-
-    def _verify(self, side: int, value: object, payload: bytes) -> None:
-        cause: Exception | None = None
-        try:
-            decoded = self._decoders[side](payload)
-            found = None if value == decoded else self._fidelity.difference(value, decoded)
-        except Exception as error:
-            cause, found = error, str(error)
-        if found is not None:
-            raise ValueError(self._explained(side, value, found, cause)) from cause
 
     def _explained(self, side: int, value: object, found: str, cause: Exception | None) -> str:
         """Why a value cannot be sent."""
@@ -175,10 +180,6 @@ _NO_NUMBER = (
     "JSON has neither NaN nor infinity, and would say null; MsgpackCodec carries them, or send None"
 )
 _UNTYPED = "; name the type in the codec, at both ends, in the place of object"
-
-
-def _has_null(payload: bytes) -> bool:
-    return b"n" in payload and b"null" in payload  # a single byte is found sooner
 
 
 def _anything(kind: type) -> type:
