@@ -52,6 +52,10 @@ class ArraySpec(Generic[_In]):
             raise ConfigurationError(f"no element type of arrays: {dtype!r}: {error}") from None
         if self.dtype.hasobject or not self.dtype.itemsize or self.dtype.subdtype is not None:
             raise ConfigurationError(f"arrays of {self.dtype} have no fixed layout in memory")
+        if not _portable(self.dtype):
+            raise ConfigurationError(
+                f"arrays of {self.dtype}: NumPy's longdouble differs between machines; use float64"
+            )
         self.shape: tuple[int | None, ...] = _lengths(shape)
         if len(self.shape) > _MOST_DIMENSIONS:
             raise ConfigurationError(f"arrays have at most {_MOST_DIMENSIONS} dimensions")
@@ -116,6 +120,14 @@ class ArraySpec(Generic[_In]):
 
     def __repr__(self) -> str:
         return f"ArraySpec({self.dtype.name!r}, {self.shape!r})"
+
+
+def _portable(dtype: np.dtype[Any]) -> bool:
+    if dtype.subdtype is not None:
+        return _portable(dtype.subdtype[0])
+    if dtype.fields is not None:
+        return all(_portable(field[0]) for field in dtype.fields.values())
+    return dtype.char not in "gG"
 
 
 def _lengths(shape: Sequence[int | None]) -> tuple[int | None, ...]:

@@ -70,7 +70,12 @@ def is_bytes_codec(codec: object) -> bool:
 
 def _as_bytes(value: object) -> bytes:
     if isinstance(value, bytes):
-        return value
+        return bytes(value)
+    if isinstance(value, memoryview) and value.format not in ("B", "b", "c"):
+        raise TypeError(
+            f"BytesCodec takes bytes, and this is a memoryview of format {value.format!r}, which"
+            ' differs between machines; .cast("B") takes the bytes as they are here'
+        )
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     raise TypeError(f"BytesCodec takes bytes, not {type(value).__name__}; set another codec")

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from msgspec import inspect
 
-__all__ = ["records", "signature"]
+__all__ = ["described", "records", "signature"]
 
 _LONGEST = 300
 """Characters of a signature; a longer one ends in a digest of all of it."""
@@ -49,6 +49,13 @@ def signature(kind: type) -> str:
     except _TooManyError:
         text = _digests(info, objects)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 22]} … #{_digest(text)}"
+
+
+def described(kind: type) -> inspect.Type:
+    """What msgspec says of a type."""
+    info = inspect.type_info(kind)
+    _objects(info)
+    return info
 
 
 def records(kind: type) -> set[type]:

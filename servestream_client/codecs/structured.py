@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import chain
 from types import UnionType
@@ -25,15 +26,23 @@ class _StructuredCodec(Generic[In, Out]):
         try:
             import msgspec  # noqa: PLC0415 — an extra
 
-            from servestream_client.codecs.signature import records, signature  # noqa: PLC0415
+            from servestream_client.codecs import fidelity  # noqa: PLC0415
+            from servestream_client.codecs.signature import (  # noqa: PLC0415
+                described,
+                records,
+                signature,
+            )
         except ImportError:
             raise ConfigurationError(
                 f"{type(self).__name__} needs msgspec: pip install 'servestream-client[msgspec]'"
             ) from None
+        self._fidelity = fidelity
         self._types = (_anything(input_type), _anything(output_type))
         self._accepted = tuple(map(_classes, self._types))
         self._form = msgspec.json if self.id == "json" else msgspec.msgpack
-        self._encode: Callable[[object], bytes] = self._form.Encoder().encode
+        self._encode: Callable[[object], bytes] = self._form.Encoder(
+            enc_hook=fidelity.scalar
+        ).encode
         signatures = []
         for each in self._types:
             try:
@@ -42,6 +51,10 @@ class _StructuredCodec(Generic[In, Out]):
                 raise ConfigurationError(
                     f"{type(self).__name__} of {_name(each)}: {error}"
                 ) from None
+        self._quick_input, self._quick_output = (
+            fidelity.quick_check(described(_known(each)), json=self.id == "json")
+            for each in self._types
+        )
         self._records = set().union(*(records(_known(each)) for each in self._types))
         free = all(each is object for each in self._types)
         self._fingerprint = "" if free else " -> ".join(signatures)
@@ -54,25 +67,74 @@ class _StructuredCodec(Generic[In, Out]):
     @cached_property
     def _decoders(self) -> Sequence[Callable[[bytes], Any]]:
         """Of inputs and of outputs. Not made before they are needed: see `signature`."""
-        return [self._form.Decoder(_known(each)).decode for each in self._types]
+        from servestream_client.codecs.signature import described  # noqa: PLC0415 — needs msgspec
+
+        decoders = [self._form.Decoder(_known(each)).decode for each in self._types]
+        for each in self._types:
+            described(_known(each))  # which removes what msgspec has noted in the classes
+        return decoders
 
     def encode_input(self, item: In, /) -> bytes:
-        if not isinstance(item, self._accepted[0]):
-            raise _wrong(item, self._types[0])
-        return self._encode(item)
+        quick = self._quick_input
+        if quick.plain(item):
+            payload = self._encode(item)
+            if not (quick.no_null and b"n" in payload and b"null" in payload):
+                return payload  # a single byte is found sooner
+        return self._checked(0, item)
 
     def decode_input(self, payload: bytes, /) -> In:
         decoded: In = self._decoders[0](payload)
         return decoded
 
     def encode_output(self, output: Out, /) -> bytes:
-        if not isinstance(output, self._accepted[1]):
-            raise _wrong(output, self._types[1])
-        return self._encode(output)
+        quick = self._quick_output
+        if quick.plain(output):
+            payload = self._encode(output)
+            if not (quick.no_null and b"n" in payload and b"null" in payload):
+                return payload
+        return self._checked(1, output)
 
     def decode_output(self, payload: bytes, /) -> Out:
         decoded: Out = self._decoders[1](payload)
         return decoded
+
+    def _checked(self, side: int, value: object) -> bytes:
+        """Encode a value of which it is not plain that it comes back, and see.
+
+        Raises:
+            TypeError: it is of another type, or contains what has no encoding.
+            ValueError: another value would come back.
+        """
+        if not isinstance(value, self._accepted[side]):
+            value = self._as_accepted(side, value)
+        payload = self._encode(value)
+        cause: Exception | None = None
+        try:
+            decoded = self._decoders[side](payload)
+            found = None if value == decoded else self._fidelity.difference(value, decoded)
+        except Exception as error:
+            cause, found = error, str(error)
+        if found is not None:
+            raise ValueError(self._explained(side, value, found, cause)) from cause
+        return payload
+
+    def _as_accepted(self, side: int, value: object) -> object:
+        """A NumPy scalar as the built-in value that the codec's type stands for."""
+        with suppress(TypeError):
+            plain = self._fidelity.scalar(value)
+            if isinstance(plain, self._accepted[side]):
+                return plain
+        raise _wrong(value, self._types[side])
+
+    def _explained(self, side: int, value: object, found: str, cause: Exception | None) -> str:
+        """Why a value cannot be sent."""
+        kind = self._types[side]
+        number = self._fidelity.no_number(value) if self.id == "json" else None
+        if number is not None:
+            return f"{number}: {_NO_NUMBER}"
+        if cause is not None:
+            return f"it would not come back as {_name(kind)}: {found}"
+        return f"{found}{_UNTYPED if kind is object else ''}"
 
     def __reduce__(self) -> tuple[type, tuple[type, type]]:
         # Serve pickles a deployment's class, and decoders cannot be. What stands in the script that
@@ -112,6 +174,12 @@ class MsgpackCodec(_StructuredCodec[In, Out]):
     """MessagePack, which carries bytes and is smaller; otherwise as `JsonCodec`."""
 
     id: str = "msgpack"
+
+
+_NO_NUMBER = (
+    "JSON has neither NaN nor infinity, and would say null; MsgpackCodec carries them, or send None"
+)
+_UNTYPED = "; name the type in the codec, at both ends, in the place of object"
 
 
 def _anything(kind: type) -> type:

@@ -582,6 +582,12 @@ class ClientSession:
         return self.grace_ms is None and (failure is None or failure.kind not in _NOBODYS_FAULT)
 
     @property
+    def superseded(self) -> bool:
+        """Whether the server has a higher attempt of this stream than the present one."""
+        failure = self.failure
+        return failure is not None and failure.kind is StreamErrorKind.SUPERSEDED
+
+    @property
     def over(self) -> bool:
         """The attempt has said all: half-close the call and read it to its end."""
         return self.state in _OVER
@@ -754,7 +760,11 @@ class ClientSession:
         used, runs = 0, list[InputRun]()
         while attempt.unsent:
             head = attempt.unsent.head
-            if opening and (head.start_index or head.size > limits.item_bytes):
+            if opening and (
+                head.start_index
+                or head.size > limits.item_bytes
+                or len(head.payloads[0]) > FRAME_TARGET_BYTES
+            ):
                 break  # what was known of an earlier server may not hold for this one
             if head.size > limits.item_bytes and self._fail_too_large(attempt, head, limits):
                 continue
@@ -831,6 +841,9 @@ class ClientSession:
             self.counters.stale += 1
             return
         current.pulse.heard()
+        if self.state in _OVER:
+            self._receive_late(current, frame)
+            return
         if self.state is ClientState.OPENING:
             self._receive_first(current, frame)
             if self.over:
@@ -844,8 +857,16 @@ class ClientSession:
             self._receive_answers(current, frame)
         current.running = frame.running or current.running
         if frame.heartbeat is not None:
-            self._check_positions(current, frame.heartbeat)
+            self._check_positions(current, frame.heartbeat, frame.running)
         self._receive_parting(current, frame)
+
+    def _receive_late(self, attempt: _Attempt, frame: ServerFrame) -> None:
+        """What comes after the last word is dropped, but for an end that crosses the client's
+        leaving.
+        """
+        if self.state is ClientState.LEFT and frame.end is not None:
+            self._check_end(attempt, frame.end)
+            self._step(ClientEvent.END)
 
     def _receive_parting(self, attempt: _Attempt, frame: ServerFrame) -> None:
         if frame.drain is not None:
@@ -888,6 +909,8 @@ class ClientSession:
         elif frame.error is not None:
             self.failure = frame.error
             self._step(ClientEvent.FAILURE)
+        elif frame.heartbeat is not None:
+            raise FrameLostError("a gap: a heartbeat came, and no welcome before it")
         else:
             raise RemoteProtocolError("the first frame neither welcomes nor refuses the stream")
 
@@ -924,6 +947,12 @@ class ClientSession:
         if welcome.handler_kind is HandlerKind.STATEFUL:
             return Refused(
                 RefusalKind.VERSION, "the handler is stateful, which this client cannot resume"
+            )
+        if welcome.handler_kind is HandlerKind.UNSPECIFIED:
+            return Refused(
+                RefusalKind.VERSION,
+                "the handler is of a kind that this client does not know, and could not resume;"
+                " update the client",
             )
         return None
 
@@ -1068,11 +1097,11 @@ class ClientSession:
             self.counters.duplicates += 1
             return False
         if index > next_index:
-            raise RemoteProtocolError(
+            raise FrameLostError(
                 f"a gap: output {index} of input {number} came before output {next_index}"
             )
         if self._in_order and number != self._turn(attempt):
-            raise RemoteProtocolError(
+            raise FrameLostError(
                 f"a gap: an answer to input {number} came before one to an earlier input"
             )
         self.counters.received += 1
@@ -1119,7 +1148,7 @@ class ClientSession:
         attempt.in_flight_bytes -= self._remove(first, count)
         self._release()
 
-    def _check_positions(self, attempt: _Attempt, beat: Heartbeat) -> None:
+    def _check_positions(self, attempt: _Attempt, beat: Heartbeat, running: Running | None) -> None:
         """A heartbeat says where its sender stands, so the loss of a last frame is noticed (docs
         section 12).
         """
@@ -1128,9 +1157,8 @@ class ClientSession:
             raise FrameLostError(
                 f"a gap: the server has sent {beat.outputs} outputs, of which {received} came"
             )
-        running = attempt.running
         if (
-            running is None
+            running is None  # an earlier one may have been true, and the inputs come since
             or not attempt.in_flight_items
             or beat.inputs_through != attempt.sent_through
         ):
@@ -1152,6 +1180,13 @@ class ClientSession:
             raise RemoteProtocolError("the server ended a stream that had not ended")
         said = (end.last_number, end.inputs_received, end.inputs_answered)
         known = (self._last_number, attempt.inputs_sent, attempt.inputs_sent)
+        if end.last_number == self._last_number and (
+            end.inputs_answered == end.inputs_received < attempt.inputs_sent
+        ):
+            raise FrameLostError(
+                f"a gap: {attempt.inputs_sent} inputs were sent, of which {end.inputs_received}"
+                " reached the server before its end"
+            )
         if said != known or attempt.in_flight_items:
             raise RemoteProtocolError(
                 f"the end does not add up: last input {end.last_number}, {end.inputs_received}"

@@ -36,6 +36,10 @@ class HandlerKind(enum.IntEnum):
     STATEFUL = 4
 
 
+SINGLE_OUTPUT: frozenset[HandlerKind] = frozenset({HandlerKind.ONE_TO_ONE, HandlerKind.BATCH})
+"""The handlers of which every input has one output, with index 0, or an item error."""
+
+
 class RefusalKind(enum.IntEnum):
     """Why a stream is not served."""
 
@@ -236,7 +240,7 @@ class Welcome:
     application: str = ""
     code_version: str = ""
     replica: str = ""
-    handler_kind: HandlerKind = HandlerKind.UNSPECIFIED
+    handler_kind: HandlerKind = HandlerKind.ONE_TO_ONE
     features: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
     endpoints: Sequence[str] = ()

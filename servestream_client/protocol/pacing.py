@@ -49,6 +49,17 @@ class Pacer:
         """A paced frame of the peer has been read."""
         self._read += 1
 
+    def check(self) -> None:
+        """
+        Raises:
+            RemoteProtocolError: the peer has sent more frames than it may without a word of them.
+        """
+        if self._read - self._reported > self.limit:
+            raise RemoteProtocolError(
+                f"{self._read - self._reported} paced frames came unacknowledged, and"
+                f" {self.limit} are allowed"
+            )
+
     def report(self) -> int:
         """The count of paced frames read, as the frame now being made will say it."""
         self._reported = self._read

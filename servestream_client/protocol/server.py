@@ -28,6 +28,7 @@ from servestream_client.errors import (
 from servestream_client.protocol.credit import CreditBalance
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
+    SINGLE_OUTPUT,
     STREAM_ID_BYTES,
     BlockedOn,
     ClientFrame,
@@ -295,7 +296,8 @@ class ServerSession:
         self._last_seen = opened.first_number - 1
         if opened.heartbeat_interval_ms:
             self.heartbeat_ms = max(SHORTEST_HEARTBEAT_MS, opened.heartbeat_interval_ms)
-            self._pulse.begin(own_ms=self.heartbeat_ms, peer_ms=opened.heartbeat_interval_ms)
+            # A client that asks for more than it is granted need not be the quicker one itself.
+            self._pulse.begin(own_ms=self.heartbeat_ms, peer_ms=self.heartbeat_ms)
         self._greeting = Welcome(
             application=offer.application,
             code_version=offer.code_version,
@@ -330,6 +332,7 @@ class ServerSession:
         if frame.paced:
             self._step(ServerEvent.INPUT)
             self._pacer.read()
+            self._pacer.check()
             for run in frame.inputs:
                 self._receive_run(run)
         if frame.heartbeat is not None:
@@ -352,9 +355,7 @@ class ServerSession:
 
     def _receive_run(self, run: InputRun) -> None:
         if run.first_number <= self._last_seen:
-            raise RemoteProtocolError(
-                f"input {run.first_number} came after input {self._last_seen}: numbers ascend"
-            )
+            raise RemoteProtocolError(f"input {run.first_number} came, {self._bound()}")
         if run.metadata and len(run.metadata) != len(run.payloads):
             raise RemoteProtocolError(
                 f"metadata for {len(run.metadata)} of {len(run.payloads)} inputs"
@@ -376,7 +377,19 @@ class ServerSession:
             self._works[accepted.first] = _Work(accepted.first, accepted.start_index)
         if self._ordered:
             self._order.append(accepted.first, count)
+        if accepted.start_index and self._offer.handler_kind in SINGLE_OUTPUT:
+            # Its only output, which has index 0, is there already: nothing is to be computed.
+            self.close(accepted.first)
+            if count == 1:
+                return
+            accepted.cut(1)
         self._unstarted.append(accepted)
+
+    def _bound(self) -> str:
+        """Below which number there is nothing any more, and why, for messages."""
+        if self._received:
+            return f"but input {self._last_seen} was there already: numbers ascend"
+        return f"but the open named input {self._last_seen + 1} the first"
 
     def _check_each(self, first: int, sizes: Sequence[int]) -> None:
         """
@@ -424,9 +437,7 @@ class ServerSession:
 
     def _receive_end(self, last_number: int) -> None:
         if last_number < self._last_seen:
-            raise RemoteProtocolError(
-                f"the end names input {last_number} the last, but input {self._last_seen} came"
-            )
+            raise RemoteProtocolError(f"the end names input {last_number}, {self._bound()}")
         self._step(ServerEvent.CLIENT_END)
         self._last_number = last_number
 

@@ -395,7 +395,7 @@ class _Batches:
         if not _is_sequence(outputs):
             return _Failure(
                 ItemErrorKind.HANDLER,
-                f"predict_batch returned {type(outputs).__name__}, which is no sequence",
+                f"predict_batch returned {type(outputs).__name__}, which is no sequence of outputs",
             )
         if len(outputs) != len(values):
             return _Failure(
@@ -406,7 +406,11 @@ class _Batches:
 
 
 def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
-    """Whether it has a length and places; NumPy's arrays do, and are no `Sequence`."""
+    """Whether it has a length and places; NumPy's arrays do, and are no `Sequence`. Text and bytes
+    are one output each.
+    """
+    if isinstance(value, str | bytes | bytearray | memoryview):
+        return False
     return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not _is_mapping(value)
 
 

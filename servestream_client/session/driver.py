@@ -52,7 +52,6 @@ from servestream_client.transport.classify import (
     Decision,
     Verdict,
     classify_failure,
-    classify_loss,
     classify_refusal,
     classify_status,
     classify_violation,
@@ -495,7 +494,7 @@ class StreamDriver:
         if self._on_break is not None:
             self._on_break(broken)
         # After a breach another attempt is to confirm the end, unless nobody waits for it.
-        if session.complete and (exchange.violation is None or self._on_break is not None):
+        if self._nothing_open and (exchange.violation is None or self._on_break is not None):
             return
         self._fruitless = not broken.progressed
         raise AttemptFailed(broken.verdict, progressed=broken.progressed)
@@ -522,7 +521,8 @@ class StreamDriver:
         counted = welcomed and session.blamed and exchange.violation is None
         return Break(
             verdict,
-            progressed=session.progressed or calm,
+            # Two that have one stream's id would drive each other away for ever.
+            progressed=(session.progressed or calm) and not session.superseded,
             counted=counted,
             suspects=session.suspects if counted else (),
         )
@@ -585,23 +585,36 @@ class StreamDriver:
     async def _verdict(self, exchange: _Exchange, link: Link) -> Verdict | None:
         """What an exchange came to; None: the stream is complete."""
         session, stranger = self.session, not self.target.known
-        if exchange.lost:
-            return classify_loss(exchange.violation or "")
         if exchange.violation is not None:
-            return classify_violation(exchange.violation, stranger=stranger)
-        if session.complete and session.accepted:
+            return classify_violation(
+                exchange.violation, stranger=stranger, perhaps_lost=exchange.perhaps_lost
+            )
+        if self._nothing_open:
             return None
         if session.state is ClientState.REFUSED and session.refusal is not None:
             verdict = classify_refusal(session.refusal, stranger=stranger)
             self.target.known |= verdict.decision is not Decision.FAIL
             return verdict
-        if session.complete:
-            return None  # of no inputs at all
         if session.state is ClientState.FAILED and session.failure is not None:
             return classify_failure(session.failure)
         if session.state is ClientState.LEFT:
             return Verdict(Decision.RESUME, _OLD if exchange.moved else _LEAVING)
         return self._given_up(exchange) or classify_status(await link.status(), stranger=stranger)
+
+    @property
+    def _nothing_open(self) -> bool:
+        """Whether the stream is complete, and nothing more is to be learnt of the target.
+
+        Of a stream without inputs a server has to say welcome: otherwise a wrong application, or
+        credentials that do not hold, would show with the first input only.
+        """
+        session = self.session
+        return session.complete and bool(
+            session.accepted
+            or session.counters.welcomes
+            or self._on_break is not None  # nobody waits for it
+            or self._input_error() is not None
+        )
 
     def _given_up(self, exchange: _Exchange) -> Verdict | None:
         """Why this end has left a call that still stood; None: it has not."""
@@ -664,8 +677,8 @@ class _Exchange:
     ) -> None:
         self.violation: str | None = None
         """How the server broke the protocol, if it did."""
-        self.lost: bool = False
-        """Whether that was a loss on the way, and no breach."""
+        self.perhaps_lost: bool = False
+        """Whether that may as well be the loss of a frame on the way."""
         self.silent: bool = False
         """Whether the server was not heard for too long."""
         self.overdue: int = 0
@@ -714,7 +727,7 @@ class _Exchange:
                     await self._read()
                 except RemoteProtocolError as error:
                     self.violation = str(error)
-                    self.lost = isinstance(error, FrameLostError)
+                    self.perhaps_lost = isinstance(error, FrameLostError)
                 finally:
                     self._opening.stop()
                     for timer in filter(None, (self._ticking, self._moving)):

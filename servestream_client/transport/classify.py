@@ -35,7 +35,6 @@ __all__ = [
     "Decision",
     "Verdict",
     "classify_failure",
-    "classify_loss",
     "classify_refusal",
     "classify_status",
     "classify_violation",
@@ -124,22 +123,23 @@ def classify_failure(failure: StreamFailure) -> Verdict:
     return Verdict(Decision.RESUME, reason)
 
 
-def classify_violation(text: str, *, stranger: bool) -> Verdict:
+def classify_violation(text: str, *, stranger: bool, perhaps_lost: bool = False) -> Verdict:
     """What it means that the peer broke the protocol.
 
     A stranger that does so most likely speaks another one; a server that was welcome before may
-    have failed this once.
+    have failed this once. Where a frame lost on the way would look the same, nobody is to blame.
     """
+    if perhaps_lost:
+        return Verdict(
+            Decision.RESUME,
+            f"frames were lost on the way, or the server broke the protocol: {text}",
+            PeerProtocolError,
+        )
     if stranger:
         return Verdict(
             Decision.FAIL, f"the server does not speak this protocol: {text}", NotAServerError
         )
     return Verdict(Decision.RESUME, f"the server broke the protocol: {text}", PeerProtocolError)
-
-
-def classify_loss(text: str) -> Verdict:
-    """What it means that the positions in a heartbeat tell of frames that never came."""
-    return Verdict(Decision.RESUME, f"frames were lost on the way: {text}", PeerProtocolError)
 
 
 def _seconds(milliseconds: int | None) -> float | None:

@@ -57,6 +57,7 @@ class _HandlerKind:
 class _HandlerKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_HandlerKind.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     HANDLER_KIND_UNSPECIFIED: _HandlerKind.ValueType  # 0
+    """A kind that the client does not know, and cannot resume: it leaves. [4]"""
     HANDLER_KIND_ONE_TO_ONE: _HandlerKind.ValueType  # 1
     HANDLER_KIND_BATCH: _HandlerKind.ValueType  # 2
     HANDLER_KIND_ONE_TO_MANY: _HandlerKind.ValueType  # 3
@@ -65,6 +66,7 @@ class _HandlerKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
 class HandlerKind(_HandlerKind, metaclass=_HandlerKindEnumTypeWrapper): ...
 
 HANDLER_KIND_UNSPECIFIED: HandlerKind.ValueType  # 0
+"""A kind that the client does not know, and cannot resume: it leaves. [4]"""
 HANDLER_KIND_ONE_TO_ONE: HandlerKind.ValueType  # 1
 HANDLER_KIND_BATCH: HandlerKind.ValueType  # 2
 HANDLER_KIND_ONE_TO_MANY: HandlerKind.ValueType  # 3
@@ -133,6 +135,7 @@ class _ItemErrorKind:
 class _ItemErrorKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ItemErrorKind.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     ITEM_ERROR_KIND_UNSPECIFIED: _ItemErrorKind.ValueType  # 0
+    """The input failed for a reason that the client does not know; it is answered all the same."""
     ITEM_ERROR_KIND_HANDLER: _ItemErrorKind.ValueType  # 1
     """The handler raised."""
     ITEM_ERROR_KIND_DECODE: _ItemErrorKind.ValueType  # 2
@@ -153,6 +156,7 @@ class _ItemErrorKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
 class ItemErrorKind(_ItemErrorKind, metaclass=_ItemErrorKindEnumTypeWrapper): ...
 
 ITEM_ERROR_KIND_UNSPECIFIED: ItemErrorKind.ValueType  # 0
+"""The input failed for a reason that the client does not know; it is answered all the same."""
 ITEM_ERROR_KIND_HANDLER: ItemErrorKind.ValueType  # 1
 """The handler raised."""
 ITEM_ERROR_KIND_DECODE: ItemErrorKind.ValueType  # 2
@@ -178,18 +182,28 @@ class _BlockedOn:
 class _BlockedOnEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_BlockedOn.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     BLOCKED_ON_UNSPECIFIED: _BlockedOn.ValueType  # 0
+    """Nothing is said; nothing is concluded from it."""
     BLOCKED_ON_NOTHING: _BlockedOn.ValueType  # 1
+    """Answers wait to be read."""
     BLOCKED_ON_INPUT: _BlockedOn.ValueType  # 2
+    """Every input read is answered, and the answers are out."""
     BLOCKED_ON_CREDIT: _BlockedOn.ValueType  # 3
+    """Answers wait for credit."""
     BLOCKED_ON_HANDLER: _BlockedOn.ValueType  # 4
+    """Inputs are computed, or wait for their turn."""
 
 class BlockedOn(_BlockedOn, metaclass=_BlockedOnEnumTypeWrapper): ...
 
 BLOCKED_ON_UNSPECIFIED: BlockedOn.ValueType  # 0
+"""Nothing is said; nothing is concluded from it."""
 BLOCKED_ON_NOTHING: BlockedOn.ValueType  # 1
+"""Answers wait to be read."""
 BLOCKED_ON_INPUT: BlockedOn.ValueType  # 2
+"""Every input read is answered, and the answers are out."""
 BLOCKED_ON_CREDIT: BlockedOn.ValueType  # 3
+"""Answers wait for credit."""
 BLOCKED_ON_HANDLER: BlockedOn.ValueType  # 4
+"""Inputs are computed, or wait for their turn."""
 global___BlockedOn = BlockedOn
 
 class _StreamErrorKind:
@@ -276,7 +290,7 @@ class ClientFrame(google.protobuf.message.Message):
 
     @property
     def heartbeat(self) -> global___Heartbeat:
-        """Proof of life with positions; carries nothing else. [12]"""
+        """Proof of life with positions, beside whatever else the frame carries. [12]"""
 
     def __init__(
         self,
@@ -437,7 +451,7 @@ class Open(google.protobuf.message.Message):
     makes no such promise.
     """
     deadline_ms: builtins.int
-    """What is left until the stream's overall deadline; 0: it has none."""
+    """What is left until the stream's overall deadline; 0: it has none. A hint. [4]"""
     item_timeout_ms: builtins.int
     """How long the handler may take for one input; 0: as long as it likes. [12]"""
     @property
@@ -573,7 +587,7 @@ class Welcome(google.protobuf.message.Message):
     def limits(self) -> global___Limits: ...
     @property
     def endpoints(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Other addresses (host:port) of the same application."""
+        """Reserved: send none, ignore them. [3]"""
 
     def __init__(
         self,
@@ -658,6 +672,8 @@ global___InputRun = InputRun
 
 @typing.final
 class ItemMetadata(google.protobuf.message.Message):
+    """Reserved: send none, ignore it. [3]"""
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     DEADLINE_MS_FIELD_NUMBER: builtins.int
@@ -812,7 +828,7 @@ class ItemError(google.protobuf.message.Message):
     """How many outputs of this input came before the error."""
     kind: global___ItemErrorKind.ValueType
     retryable: builtins.bool
-    """The same input may succeed when it is sent again as a new one."""
+    """The same input may succeed when it is sent again as a new one: a word for the user. [10]"""
     text: builtins.str
     def __init__(
         self,

@@ -166,6 +166,12 @@ async def test_an_unknown_application_answered_by_another(serve, connect):
             await collect(client.stream(numbered(5)))
 
 
+async def test_a_stream_without_inputs_notices_another_application(serve, connect):
+    async with connect(await serve(Named()), application="digits") as client:
+        with pytest.raises(WrongApplicationError, match="sentiment"):
+            await collect(client.stream([]))
+
+
 async def test_another_application_that_does_not_look_at_the_name(listen, connect):
     async def welcoming(requests, context):
         async for _ in requests:
@@ -209,7 +215,9 @@ async def test_retries_used_up(listen, connect):
         async for _ in requests:
             if calls > 1:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "gone for good")
-            yield pb.ServerFrame(welcome=pb.Welcome(protocol_version=1))
+            yield pb.ServerFrame(
+                welcome=pb.Welcome(protocol_version=1, handler_kind=pb.HANDLER_KIND_ONE_TO_ONE)
+            )
             return
 
     async with connect(await listen(once), retry=QUICK) as client:

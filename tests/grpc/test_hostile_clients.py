@@ -248,3 +248,36 @@ async def test_every_cancelled_input_is_answered_also_one_that_waits_for_its_pla
             if frame.HasField("end"):
                 await call.done_writing()
     assert answered == list(range(1, 9))
+
+
+# ---------------------------------------------------------------- what the protocol says of it
+
+
+@pytest.mark.parametrize("start", [1, 2])
+async def test_an_output_that_was_received_is_not_sent_again(stub, start):
+    run = pb.InputRun(first_number=1, payloads=[b"x", b"y"], first_start_index=start)
+    last = pb.ClientFrame(inputs=[run], end=pb.ClientEnd(last_number=2))
+    frames = await talk(stub, opening(), last)
+    parts = [part for frame in frames for part in frame.parts]
+    assert parts == [pb.OutputPart(number=1, first_index=start, last=True)]
+    outputs = [run for frame in frames for run in frame.outputs]
+    assert outputs == [pb.OutputRun(first_number=2, payloads=[b"y"])]
+    assert frames[-1].end == pb.ServerEnd(last_number=2, inputs_received=2, inputs_answered=2)
+
+
+async def test_a_frame_of_the_clients_that_was_lost_is_no_breach(stub):
+    positions = pb.ClientFrame(heartbeat=pb.Heartbeat(inputs_through=2))
+    frames = await talk(stub, opening(), inputs(1, b"x"), positions)
+    assert frames[-1].error.kind == pb.STREAM_ERROR_KIND_INTERNAL
+    assert "a gap" in frames[-1].error.text
+
+
+async def test_positions_that_lag_behind_are_no_loss(stub):
+    positions = pb.ClientFrame(heartbeat=pb.Heartbeat(inputs_through=1, outputs=99))
+    frames = await talk(stub, opening(), inputs(1, b"x", b"y"), positions, end(2))
+    assert frames[-1].HasField("end")
+
+
+async def test_an_empty_frame_is_legal(stub):
+    frames = await talk(stub, opening(), pb.ClientFrame(), inputs(1, b"x"), end(1))
+    assert frames[-1].HasField("end")

@@ -14,6 +14,8 @@ from servestream_client import (
     RetryPolicy,
     ServerFailedError,
     StreamClient,
+    VersionMismatchError,
+    Watchdog,
 )
 from servestream_client.config import MIB
 from servestream_client.testing.faults import Garbage
@@ -21,7 +23,10 @@ from servestream_client.wire import stream_pb2 as pb
 
 QUICK = RetryPolicy(attempts=3, connect_attempts=3, initial=0.001, maximum=0.001)
 
-WELCOME = pb.ServerFrame(welcome=pb.Welcome(protocol_version=1, replica="scripted"))
+ONE = pb.HANDLER_KIND_ONE_TO_ONE
+WELCOME = pb.ServerFrame(
+    welcome=pb.Welcome(protocol_version=1, replica="scripted", handler_kind=ONE)
+)
 
 
 def run(first: int, *payloads: bytes) -> pb.ServerFrame:
@@ -301,7 +306,7 @@ async def test_a_write_that_is_under_way_when_its_attempt_breaks_is_no_fault_of_
     pulled = asyncio.Event()
     limits = pb.Limits(item_bytes=6 * MIB, window_bytes=8 * MIB, frame_bytes=7 * MIB)
     welcome = pb.ServerFrame(
-        welcome=pb.Welcome(protocol_version=1, replica="scripted", limits=limits)
+        welcome=pb.Welcome(protocol_version=1, replica="scripted", handler_kind=ONE, limits=limits)
     )
 
     async def serve(requests, context):
@@ -328,3 +333,105 @@ async def test_a_write_that_is_under_way_when_its_attempt_breaks_is_no_fault_of_
         stream = client.stream(inputs())
         assert await collect(stream) == [b"answer"]
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("kind", [0, 4, 5, 99])
+async def test_a_handler_of_a_kind_that_the_client_cannot_resume_is_left(listen, kind):
+    calls = 0
+
+    async def serve(requests, context):
+        nonlocal calls
+        calls += 1
+        async for _ in requests:
+            yield pb.ServerFrame(welcome=pb.Welcome(protocol_version=1, handler_kind=kind))
+
+    async with StreamClient(await listen(serve), retry=QUICK) as client:
+        with pytest.raises(VersionMismatchError, match=r"kind that this client|is stateful"):
+            await collect(client.stream(numbered(3)))
+    assert calls == 1
+
+
+async def test_losses_without_end_do_not_accuse_the_server_alone(listen):
+    calls: list[int] = []
+    target = await listen(script(run(3, b"3"), calls=calls))
+    async with StreamClient(target, retry=QUICK) as client:
+        with pytest.raises(PeerProtocolError, match="frames were lost on the way, or the server"):
+            await collect(client.stream(numbered(3)))
+
+
+@pytest.mark.parametrize("single_last", [False, True])
+async def test_single_outputs_may_come_as_parts(listen, single_last):
+    """A server that cannot know whether another output follows sends an empty last part."""
+    calls: list[int] = []
+    parts = []
+    for number in (1, 2, 3):
+        part = pb.OutputPart(number=number, payloads=[b"%d" % number], last=single_last)
+        parts.append(pb.ServerFrame(parts=[part]))
+        if not single_last:
+            last = pb.OutputPart(number=number, first_index=1, last=True)
+            parts.append(pb.ServerFrame(parts=[last]))
+    target = await listen(script(*parts, end(3, 3, 3), calls=calls))
+    async with StreamClient(target, retry=QUICK) as client:
+        assert await collect(client.stream(numbered(3))) == numbered(3)
+    assert calls == [1]
+
+
+# ---------------------------------------------------------------- frames that are lost on the way
+
+BEATING = Watchdog(heartbeat_interval=0.1)
+
+
+class Lossy:
+    """An echo behind which one frame of the first call is lost, up or down."""
+
+    def __init__(self, service: FaultyEcho, way: str, position: int) -> None:
+        self.service = service
+        self.way = way
+        self.position = position
+        self.calls = 0
+        self.lost = False
+
+    async def serve(self, requests, context):
+        self.calls += 1
+        first = self.calls == 1
+        up = self.drop(requests) if first and self.way == "up" else requests
+        down = self.service.Stream(up, context)
+        async for frame in self.drop(down) if first and self.way == "down" else down:
+            yield frame
+
+    async def drop(self, frames):
+        position = 0
+        async for frame in frames:
+            if position == self.position:
+                self.lost = True
+            else:
+                yield frame
+            position += 1
+
+
+@pytest.mark.parametrize("position", range(5))
+@pytest.mark.parametrize("way", ["up", "down"])
+@pytest.mark.parametrize("open_ended", [False, True])
+async def test_a_single_frame_that_is_lost_is_never_final(listen, plan, way, position, open_ended):
+    """Whichever it is, at a target that never welcomed this client before: nothing is lost, and
+    nothing comes twice.
+    """
+    lossy = Lossy(FaultyEcho(plan), way, position)
+    results: list[bytes] = []
+
+    async def inputs():
+        for number, item in enumerate(numbered(12)):
+            if number % 3 == 0 and (open_ended or not lossy.lost):
+                await until(lambda have=number - 3: lossy.lost or len(results) >= have)
+            yield item
+        if open_ended:
+            await until(lambda: len(results) == 12)
+
+    retry = RetryPolicy(initial=0.001, maximum=0.001, open_timeout=0.5)
+    async with StreamClient(
+        await listen(lossy.serve), retry=retry, watchdog=BEATING, close_timeout=0.2
+    ) as client:
+        async for output in client.stream(inputs()):
+            results.append(output)
+    assert results == numbered(12)
+    assert lossy.lost or position == 4  # there may be fewer

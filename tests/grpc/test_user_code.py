@@ -355,7 +355,9 @@ async def test_inputs_without_outputs_free_their_places(listen, connect):
         credit = pb.Credit()
         async for frame in requests:
             if frame.HasField("open"):
-                yield pb.ServerFrame(welcome=pb.Welcome(protocol_version=1))
+                yield pb.ServerFrame(
+                    welcome=pb.Welcome(protocol_version=1, handler_kind=pb.HANDLER_KIND_ONE_TO_MANY)
+                )
             parts = []
             for run in frame.inputs:
                 for number, payload in enumerate(run.payloads, run.first_number):

@@ -1944,7 +1944,6 @@ def test_only_what_lacks_all_of_its_answer_is_set_aside():
         (HandlerKind.ONE_TO_ONE, True),
         (HandlerKind.BATCH, True),
         (HandlerKind.ONE_TO_MANY, False),
-        (HandlerKind.UNSPECIFIED, True),
     ],
 )
 def test_inputs_that_depend_on_others_are_not_set_aside(kind, may):

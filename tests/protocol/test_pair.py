@@ -24,6 +24,7 @@ from servestream_client.protocol.frames import (
     ClientFrame,
     CodecId,
     Credit,
+    HandlerKind,
     Limits,
     OutputRun,
     RefusalKind,
@@ -314,7 +315,11 @@ class Pair(RuleBasedStateMachine):
 
     def begin_at(self, limits: Limits, ahead: int, *, known: bool, refuses: bool = False) -> None:
         offer = ServerOffer(
-            codec=CODEC, limits=limits, ahead_bytes=ahead, restartable=self.restartable
+            codec=CODEC,
+            handler_kind=HandlerKind.ONE_TO_MANY,
+            limits=limits,
+            ahead_bytes=ahead,
+            restartable=self.restartable,
         )
         number = self.client.begin(known=self.known if known else None)
         limit = min(limits.unacknowledged_frames, self.flow.max_unacknowledged_frames)

@@ -533,10 +533,14 @@ async def test_a_batch_may_answer_with_whatever_has_a_length_and_places(make):
         (lambda items: None, "no sequence"),
         (lambda items: {item: item for item in items}, "no sequence"),
         (set, "no sequence"),
+        (lambda items: "ab", "no sequence"),
+        (b"".join, "no sequence"),
+        (lambda items: bytearray(b"ab"), "no sequence"),
+        (lambda items: memoryview(b"ab"), "no sequence"),
         (lambda items: items[1:], "outputs for"),
         (lambda items: [*items, b"one more"], "outputs for"),
     ],
-    ids=["None", "mapping", "set", "too few", "too many"],
+    ids=["None", "mapping", "set", "text", "bytes", "bytearray", "view", "too few", "too many"],
 )
 @pytest.mark.parametrize("threaded", [False, True], ids=["async", "plain"])
 async def test_a_batch_that_answers_wrongly_fails_each_of_its_inputs(make, said, threaded):

@@ -10,11 +10,16 @@ import pytest
 from noting import Noting
 
 from servestream_client import (
+    AccessDeniedError,
+    CodecMismatchError,
     FlowControl,
     Hooks,
+    NotAServerError,
     RetriesExhaustedError,
     RetryPolicy,
+    ServerFailedError,
     StreamError,
+    UnreachableError,
     WrongApplicationError,
 )
 from servestream_client.events import (
@@ -382,3 +387,78 @@ def test_an_attempt_that_was_welcomed_late_still_moves_for_its_age():
 
     with closing(VirtualLoop(random.Random(1))) as loop, isolated(loop, random.Random(1)):
         assert loop.run_until_complete(main()) == ITEMS[:2]
+
+
+# ---------------------------------------------------------------- streams without inputs
+
+MISTAKES = {
+    "credentials": (CallFailed("UNAUTHENTICATED", "who are you?"), AccessDeniedError),
+    "another application": (CallFailed("NOT_FOUND", "no such application"), WrongApplicationError),
+    "nobody there": (CallFailed("UNAVAILABLE", "connection refused"), UnreachableError),
+    "refused": (Refused(RefusalKind.CODEC, "I speak json"), CodecMismatchError),
+    "given up": (StreamFailure(StreamErrorKind.STATE, "no more", None), ServerFailedError),
+    "no server of this protocol": (CallFailed("OK"), NotAServerError),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+async def test_a_stream_without_inputs_learns_what_is_wrong_with_its_target(mistake):
+    what, expected = MISTAKES[mistake]
+
+    async def server(requests):
+        async for _ in requests:
+            if isinstance(what, CallFailed):
+                raise what
+            if isinstance(what, Refused):
+                yield ServerFrame(refused=what)
+            else:
+                yield ServerFrame(error=what)
+
+    with pytest.raises(expected):
+        await run(drive(server, items=[]))
+
+
+async def test_a_stream_without_inputs_is_complete_once_it_was_welcomed():
+    calls = 0
+
+    async def server(requests):
+        nonlocal calls
+        calls += 1
+        async for _ in requests:
+            if calls < 3:
+                raise CallFailed("UNAVAILABLE", "not yet")
+            yield ServerFrame(welcome=Welcome())
+            raise CallFailed("INTERNAL", "The actor died")
+
+    assert await run(drive(server, items=[])) == []
+    assert calls == 3
+
+
+async def test_inputs_that_fail_at_once_are_what_is_wrong_with_a_stream():
+    def inputs():
+        raise LookupError("no such file")
+        yield b"never"
+
+    async def server(requests):
+        async for _ in requests:
+            raise CallFailed("UNAVAILABLE", "nobody there")
+        yield ServerFrame()
+
+    with pytest.raises(LookupError):
+        await run(drive(server, items=inputs()))
+
+
+async def test_two_that_have_one_id_do_not_drive_each_other_away_for_ever():
+    calls = 0
+
+    async def server(requests):
+        nonlocal calls
+        calls += 1
+        async for frame in answers(requests, 1):
+            yield frame
+            if frame.outputs:
+                yield ServerFrame(error=StreamFailure(StreamErrorKind.SUPERSEDED, "a twin", None))
+
+    with pytest.raises(RetriesExhaustedError, match="superseded"):
+        await run(drive(server))
+    assert calls == QUICK.attempts
