@@ -37,10 +37,12 @@ from servestream_client.events import (
     StreamStatistics,
 )
 from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.coming import too_slow
 from servestream_client.protocol.frames import Limits
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.states import ClientState
 from servestream_client.session.announcer import Announcer
+from servestream_client.session.patience import Patience
 from servestream_client.session.gate import Gate, Passage, SharedFailure
 from servestream_client.session.pump import InputPump
 from servestream_client.session.retry import CALM_SECONDS, AttemptFailed, retrying
@@ -267,6 +269,11 @@ class StreamDriver:
             await asyncio.wait({self._pumping}, timeout=self._close_timeout)
 
     @property
+    def slow(self) -> bool:
+        """Whether large frames keep the connection of the present attempt occupied."""
+        return self._exchange is not None and self._exchange.slow
+
+    @property
     def pulled(self) -> int:
         """How many inputs came from the caller."""
         return self.session.accepted if self.pump is None else self.pump.pulled
@@ -470,8 +477,8 @@ class StreamDriver:
             if self._passage is not None:
                 self.target.gate.left(self._passage)
                 self._passage = None
-            if exchange.unanswered or exchange.silent:
-                link.avoid_connection()
+            if exchange.unanswered or exchange.silent or session.large_under_way:
+                link.avoid_connection()  # or else the next attempt waits behind what is on its way
             link.cancel()
             session.lost(attempt)
             self._announcer.attempt_ended(outcome, broken.verdict.reason if broken else "")
@@ -505,6 +512,8 @@ class StreamDriver:
         calm = in_order and lasted >= min(CALM_SECONDS, exchange.age)
         # A server that breaks the protocol does so by itself, whatever its inputs are.
         counted = welcomed and session.blamed and exchange.violation is None
+        # Nor does a link that is too slow for an item speak against that item's server.
+        counted &= not (exchange.silent and session.awaited is not None)
         return Break(
             verdict,
             progressed=session.progressed or calm,
@@ -589,6 +598,8 @@ class StreamDriver:
     def _given_up(self, exchange: _Exchange) -> Verdict | None:
         """Why this end has left a call that still stood; None: it has not."""
         session = self.session
+        if exchange.silent and session.awaited is not None:
+            return Verdict(Decision.RESUME, too_slow(session.awaited, "the answer to input"))
         if exchange.silent:
             return Verdict(
                 Decision.RESUME,
@@ -667,10 +678,19 @@ class _Exchange:
         self._moving: asyncio.TimerHandle | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._scope = anyio.CancelScope()
-        self._limit = math.inf  # seconds, the shortest that was set
+        self._line = link.line
+        self._patience = Patience(self._line, self._scope.cancel)
         self._answered = False
         self._sending = False
+        self._pledged = 0  # bytes of the large frame that goes next
+        self._joined = False  # it shares what its connection's calls know of one another
+        self._leaving = False  # the server, or this end, and a limit to it is set
         self._mute = False  # the call takes no more writes
+
+    @property
+    def slow(self) -> bool:
+        """Whether large frames keep its connection occupied."""
+        return self._line.slow
 
     @property
     def timed_out(self) -> bool:
@@ -687,13 +707,14 @@ class _Exchange:
         async with anyio.create_task_group() as group:
             group.start_soon(self._write)
             with self._scope:
-                self._scope.deadline = anyio.current_time() + self._open_timeout
+                self._patience.limit(self._open_timeout)
                 self._tick_later()
                 try:
                     await self._read()
                 except RemoteProtocolError as error:
                     self.violation = str(error)
                 finally:
+                    self._patience.clear()
                     for timer in filter(None, (self._ticking, self._moving)):
                         timer.cancel()
             group.cancel_scope.cancel()
@@ -719,7 +740,7 @@ class _Exchange:
 
     def _tick(self) -> None:
         session = self._session
-        session.tick()
+        session.tick(self._line.coming_beside)
         if session.silent and not session.over:
             self.silent = True
             self._scope.cancel()
@@ -737,10 +758,11 @@ class _Exchange:
                 if not self._answered:
                     self._answered = True
                     self._on_answer()
-                    self._scope.deadline = math.inf
+                    self._patience.clear()
                     self._move_later()
                 try:
                     session.receive(self._attempt, frame)
+                    self._note_traffic()
                 finally:
                     del frame  # its payloads are not to be held while waiting for the next
                     self._limit_the_rest()
@@ -762,28 +784,46 @@ class _Exchange:
         session = self._session
         if self._sending or session.over:
             return False
-        frame = session.next_frame()
+        large = session.large
+        hold = large > 0 and not self._line.reserve(large)
+        line = self._line
+        frame = session.next_frame(hold=hold, beside=line.beside, alone=line.alone)
         if session.ready:  # an input that turned out not to fit this server
             self._notify()
         if frame is None:
             return False
         self._sending = True
+        told = frame.coming.bytes if frame.coming is not None else 0
+        self._pledged = frame.coming.frame_bytes if frame.coming is not None else 0
+        self._line.under_way(session.large_under_way + self._pledged)
         try:
             self._mute = not await self._link.send(frame)
         finally:
             self._sending = False
+        self._line.said(told)
         self._limit_the_rest()
         return True
 
     def _limit_the_rest(self) -> None:
         """Once nothing is missing but a farewell, or the server leaves, do not wait for ever."""
-        session, limit = self._session, math.inf
+        session = self._session
         if not self._answered:
             return  # there is a limit to that already
         if session.over or session.complete:
-            limit = self._close_timeout
-        elif session.grace_ms is not None:
-            limit = session.grace_ms / 1000 + self._close_timeout
-        if limit < self._limit:
-            self._limit = limit
-            self._scope.deadline = min(self._scope.deadline, anyio.current_time() + limit)
+            self._patience.limit(self._close_timeout)
+        elif session.grace_ms is not None and not self._leaving:
+            self._leaving = True
+            self._patience.limit(session.grace_ms / 1000 + self._close_timeout)
+
+    def _note_traffic(self) -> None:
+        """What the last frame says of the bytes that are under way."""
+        session, awaited = self._session, self._session.awaited
+        self._line.under_way(session.large_under_way + self._pledged)
+        self._line.heard(awaited.bytes if awaited is not None else 0)
+        if not self._joined and session.announces:
+            self._joined = True
+            self._line.welcomed(self._crowd, self._outbound.set)
+
+    def _crowd(self) -> None:
+        self._session.crowd()
+        self._outbound.set()

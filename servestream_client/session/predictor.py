@@ -99,6 +99,11 @@ class _Lane:
         """Whether it has room for an input of so many bytes."""
         return not self.retiring and self.driver.session.fits(size)
 
+    @property
+    def slow(self) -> bool:
+        """Whether what it sends now has to wait for large frames."""
+        return self.driver.slow
+
     def submit(self, call: _Call) -> None:
         """Send a call's input; see `takes`."""
         if self._idle is not None:
@@ -320,9 +325,12 @@ class Predictor:
 
     def _lane_for(self, size: int) -> _Lane | None:
         lanes = [lane for lane in self._lanes if lane.takes(size)]
-        best = min(lanes, key=lambda lane: len(lane.calls), default=None)
+        # A lane whose connection large frames keep occupied answers last.
+        best = min(lanes, key=lambda lane: (lane.slow, len(lane.calls)), default=None)
         open_lanes = sum(not lane.retiring for lane in self._lanes)
-        if open_lanes < self._most_lanes and (best is None or len(best.calls) >= _ENOUGH_CALLS):
+        if open_lanes < self._most_lanes and (
+            best is None or best.slow or len(best.calls) >= _ENOUGH_CALLS
+        ):
             best = _Lane(self, self._open_stream)
             self._lanes.append(best)
         return best

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from servestream_client.metadata import Metadata
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
+from servestream_client.transport.traffic import Line
 
 __all__ = ["Link", "LinkStatus", "Transport"]
 
@@ -38,6 +39,11 @@ class LinkStatus:
 
 class Link(Protocol):
     """One attempt's call. Write with `send`, read with `frames`; the two may run side by side."""
+
+    @property
+    def line(self) -> Line:
+        """Its part of its connection's traffic."""
+        ...
 
     async def send(self, frame: ClientFrame) -> bool:
         """Hand over a frame.

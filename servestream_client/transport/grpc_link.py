@@ -22,6 +22,7 @@ from servestream_client.metadata import Metadata
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
 from servestream_client.signals import being_cancelled
 from servestream_client.transport.base import LinkStatus
+from servestream_client.transport.traffic import Line, Traffic
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
 from servestream_client.wire.convert import client_frame_to_wire, server_frame_from_wire
@@ -34,6 +35,10 @@ logger: logging.Logger = logging.getLogger(__name__)
 _Call: TypeAlias = "grpc.aio.StreamStreamCall[pb.ClientFrame, pb.ServerFrame]"
 
 _FRAME_OVERHEAD_BYTES = 64 * 1024
+
+PING_TIMEOUT_MS = 2**31 - 1
+"""For ever. gRPC measures a connection with pings, and breaks it where one is not answered in a
+minute, which is what it takes behind 3 MB at 50 kB/s."""
 
 _MAX_DETAILS = 4096  # which is where Ray Serve cuts them
 
@@ -65,6 +70,8 @@ def channel_options(max_frame_bytes: int) -> list[tuple[str, int]]:
         ("grpc.min_reconnect_backoff_ms", 50),
         ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.use_local_subchannel_pool", 1),
+        # Its pings wait behind megabytes like everything else, and heartbeats notice a dead link.
+        ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
     ]
 
 
@@ -74,9 +81,11 @@ class GrpcLink:
     Args:
         call: the call.
         avoid: keeps further calls from the call's connection.
+        line: its part of the connection's traffic.
     """
 
-    def __init__(self, call: _Call, avoid: Callable[[], None]) -> None:
+    def __init__(self, call: _Call, avoid: Callable[[], None], line: Line) -> None:
+        self.line: Line = line
         self._call = call
         self.avoid_connection = avoid
 
@@ -158,6 +167,7 @@ class _Connection:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
         self.stub: pb_grpc.StreamServiceAsyncStub = pb_grpc.StreamServiceStub(channel)  # type: ignore[assignment]
+        self.traffic = Traffic()
         self.calls = 0
         self.avoided = False
 
@@ -230,15 +240,17 @@ class GrpcTransport:
 
     def open(self, metadata: Metadata = ()) -> GrpcLink:
         for connection in self._connections:
-            if connection.calls < self._most_calls and not connection.avoided:
+            full = connection.calls >= self._most_calls
+            if not full and not connection.avoided and not connection.traffic.slow:
                 break
         else:
             connection = self._connect()
             self._connections.append(connection)
         connection.calls += 1
         call = connection.stub.Stream(metadata=(*self._metadata, *metadata))
-        call.add_done_callback(lambda _: self._ended(connection))
-        return GrpcLink(call, connection.avoid)
+        line = Line(connection.traffic)
+        call.add_done_callback(lambda _: self._ended(connection, line))
+        return GrpcLink(call, connection.avoid, line)
 
     async def aclose(self) -> None:
         connections, self._connections = self._connections, []
@@ -257,8 +269,9 @@ class GrpcTransport:
             )
         return _Connection(channel)
 
-    def _ended(self, connection: _Connection) -> None:
+    def _ended(self, connection: _Connection, line: Line) -> None:
         """A call is over; whoever waited may take its place."""
+        line.leave()
         connection.calls -= 1
         if connection.calls or connection not in self._connections:
             return
