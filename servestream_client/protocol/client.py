@@ -171,6 +171,7 @@ class _Attempt:
         "cursor",
         "deadline_ms",
         "end_sent",
+        "free_ticks",
         "grant",
         "in_flight_bytes",
         "in_flight_items",
@@ -185,6 +186,7 @@ class _Attempt:
         "sent_through",
         "standstill",
         "stood",
+        "stood_at",
         "unsent",
     )
 
@@ -213,17 +215,24 @@ class _Attempt:
         self.progressed = False
         self.standstill: Heartbeat | None = None  # the last one without work at the server
         self.stood = 0  # how many heartbeats in a row were the same
+        self.stood_at = 0  # the tick of the last of them
+        self.free_ticks = 0  # in which something could reach the server
 
     def stalls(self, beat: Heartbeat, running: Running) -> int:
         """How often in a row the server said that it stands here, with all inputs begun and none
-        under way.
+        under way. What it says between two ticks is said once: heartbeats that waited behind other
+        bytes come together, before it could have heard of these.
         """
         idle = (
             running.blocked_on is BlockedOn.NOTHING
             and not running.count
             and running.started_through >= self.sent_through
         )
-        self.stood = self.stood + 1 if idle and beat == self.standstill else int(idle)
+        if not (idle and beat == self.standstill):
+            self.stood = int(idle)
+        elif self.free_ticks > self.stood_at:
+            self.stood += 1
+        self.stood_at = self.free_ticks
         self.standstill = beat if idle else None
         return self.stood
 
@@ -644,15 +653,17 @@ class ClientSession:
 
     # ---------------------------------------------------------------- time
 
-    def tick(self, beside: int = 0) -> None:
+    def tick(self, beside: int = 0, *, free: bool = True) -> None:
         """Half of the heartbeat interval has passed, or more: look at `silent`, and at
         `next_frame`.
 
         Args:
             beside: bytes that come for other calls, ahead of what comes for this one.
+            free: no large frame of another call goes, ahead of what goes for this one.
         """
         attempt = self._attempt
         if attempt is not None:
+            attempt.free_ticks += free
             attempt.pulse.tick(beside + (attempt.awaited.bytes if attempt.awaited else 0))
 
     def move(self) -> bool:
@@ -731,7 +742,7 @@ class ClientSession:
         if attempt is None or self.over:
             return None
         if self.state is ClientState.OPENING:
-            return None if attempt.open_sent else self._open_frame(attempt)
+            return None if attempt.open_sent else self._open_frame(attempt, beside)
         large = self.large
         streaming = self.state is ClientState.STREAMING and not large
         inputs = self._gather(attempt) if streaming else ()
@@ -789,7 +800,7 @@ class ClientSession:
             item_bytes=flow.max_item_bytes,
         )
 
-    def _open_frame(self, attempt: _Attempt) -> ClientFrame:
+    def _open_frame(self, attempt: _Attempt, beside: int) -> ClientFrame:
         attempt.open_sent = True
         frame_open = Open(
             stream_id=self.stream_id,
@@ -811,6 +822,7 @@ class ClientSession:
             inputs=self._gather(attempt),
             credit=attempt.grant.grant(self._held),
             taken_through=self._taken.through,
+            coming=Coming(beside) if beside else None,
         )
 
     def _gather(self, attempt: _Attempt) -> tuple[InputRun, ...]:
@@ -916,9 +928,8 @@ class ClientSession:
             self.counters.stale += 1
             return
         current.pulse.heard()
-        current.awaited, awaited = None, current.awaited
-        if frame.coming is not None:
-            current.awaited = coming.bounded(frame.coming, self._flow.max_frame_bytes)
+        awaited = current.awaited
+        current.awaited = coming.bounded(frame.coming, self._flow.max_frame_bytes)
         if self.state is ClientState.OPENING:
             self._receive_first(current, frame)
             if self.over:

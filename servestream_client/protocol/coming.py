@@ -10,7 +10,15 @@ from dataclasses import replace
 
 from servestream_client.protocol.frames import Coming
 
-__all__ = ["BESIDE_BYTES", "FEATURE", "LOWEST_RATE", "Announcements", "bounded", "seconds_for", "too_slow"]
+__all__ = [
+    "BESIDE_BYTES",
+    "FEATURE",
+    "LOWEST_RATE",
+    "Announcements",
+    "bounded",
+    "seconds_for",
+    "too_slow",
+]
 
 FEATURE = "coming"
 """Its name in `Open.features` and `Welcome.features`."""
@@ -94,7 +102,7 @@ class Announcements:
         Args:
             size: of the frame.
             number: of its first item.
-            beside: the bytes on its connection, these and those of other calls, that may come first.
+            beside: all the bytes on its connection, of this and of other calls.
             urgent: its reader is to acknowledge it at once.
         """
         self._told = size

@@ -227,10 +227,8 @@ class ServerSession:
         if self.state is ServerState.LINGERING:
             return  # what came before the client read our last frame is dropped unread
         self._pulse.heard()
-        self.awaited, awaited = None, self.awaited
-        if frame.coming is not None:
-            self.awaited = coming.bounded(frame.coming, self._limits.frame_bytes)
-        self._urgent = awaited is not None and awaited.acknowledge
+        self._urgent = self.awaited is not None and self.awaited.acknowledge
+        self.awaited = coming.bounded(frame.coming, self._limits.frame_bytes)
         if self.state is ServerState.AWAITING_OPEN:
             self._receive_open(frame)
             return
@@ -322,6 +320,9 @@ class ServerSession:
             heartbeat_interval_ms=self.heartbeat_ms,
         )
         self._first_frame = None
+        # The client is mute until it has the welcome, which large frames of others may delay.
+        before = self.awaited.bytes if self.awaited is not None else 0
+        self.awaited = Coming(before + coming.BESIDE_BYTES) if features else None
         self._receive_rest(first)
 
     def refuse(self, kind: RefusalKind, text: str, retry_after_ms: int | None = None) -> None:
@@ -736,7 +737,9 @@ class ServerSession:
             return 0
         head = self._outbox[0]
         payloads = head.payloads if isinstance(head, Run) else head.outputs
-        size = max(min(self._held_bytes, self._frame_bytes_out), len(payloads[0] if payloads else b""))
+        size = max(
+            min(self._held_bytes, self._frame_bytes_out), len(payloads[0] if payloads else b"")
+        )
         goes = self._credit.allows_output and self._pacer.may_send(full=self._full_frame)
         return size if goes and self._announcements.lacks(size) else 0
 

@@ -42,8 +42,8 @@ from servestream_client.protocol.frames import Limits
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.states import ClientState
 from servestream_client.session.announcer import Announcer
-from servestream_client.session.patience import Patience
 from servestream_client.session.gate import Gate, Passage, SharedFailure
+from servestream_client.session.patience import Patience
 from servestream_client.session.pump import InputPump
 from servestream_client.session.retry import CALM_SECONDS, AttemptFailed, retrying
 from servestream_client.signals import Signal
@@ -683,7 +683,6 @@ class _Exchange:
         self._answered = False
         self._sending = False
         self._pledged = 0  # bytes of the large frame that goes next
-        self._joined = False  # it shares what its connection's calls know of one another
         self._leaving = False  # the server, or this end, and a limit to it is set
         self._mute = False  # the call takes no more writes
 
@@ -705,6 +704,7 @@ class _Exchange:
     async def run(self) -> None:
         """Until the call is over, a limit passed, or the server broke the protocol."""
         async with anyio.create_task_group() as group:
+            self._line.join(self._crowd, self._outbound.set)
             group.start_soon(self._write)
             with self._scope:
                 self._patience.limit(self._open_timeout)
@@ -740,7 +740,7 @@ class _Exchange:
 
     def _tick(self) -> None:
         session = self._session
-        session.tick(self._line.coming_beside)
+        session.tick(self._line.coming_beside, free=not self._line.going_beside)
         if session.silent and not session.over:
             self.silent = True
             self._scope.cancel()
@@ -820,9 +820,8 @@ class _Exchange:
         session, awaited = self._session, self._session.awaited
         self._line.under_way(session.large_under_way + self._pledged)
         self._line.heard(awaited.bytes if awaited is not None else 0)
-        if not self._joined and session.announces:
-            self._joined = True
-            self._line.welcomed(self._crowd, self._outbound.set)
+        if not session.announces:
+            self._line.quit()
 
     def _crowd(self) -> None:
         self._session.crowd()

@@ -1,7 +1,7 @@
 """How long an attempt waits: a limit in seconds that large frames put off.
 
-Invariant: the limit passes once, and not before so many seconds have gone by in which something could
-have arrived.
+Invariant: the limit passes once, and not before so many seconds have gone by in which something
+could have arrived.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 What one call sends or receives keeps the others' frames waiting, in the connection's buffers.
 
-Invariant: what each call has last told its server covers all the bytes that are under way to that
-server's side of the connection, so that no server takes them for silence. A call that cannot speak,
-since a large frame of its own is under way, has left room for `BESIDE_BYTES` of others; what exceeds
-them waits.
+Invariant: what each call has last told its server covers all the bytes of large frames that are
+under way on the connection, so that no server takes them for silence. A call that cannot speak,
+since a large frame of its own is under way, has left room for `BESIDE_BYTES` of others; what
+exceeds them waits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SLOW_SECONDS = 0.25
 """A connection on which large frames made no progress for so long takes no further calls."""
 
 _RECENT_SECONDS = 5.0
-"""For so long after the last large frame, calls leave room for another one in what they say anyway."""
+"""For so long after the last large frame, calls leave room for another in what they say anyway."""
 
 _TELLING_SECONDS = 1.0
 """What a call gets to tell its server; one that cannot even say so much is not waited for."""
@@ -32,15 +32,23 @@ def _now() -> float:
 
 
 class Traffic:
-    """See the module. One for each connection."""
+    """See the module. One for each connection.
+
+    Attributes:
+        up: bytes of large frames that were sent, or announced, and are not acknowledged.
+        down: bytes that were announced and have not come.
+        lines: the calls that are asked before a large frame goes.
+        waiting: those that wait with one.
+    """
 
     def __init__(self) -> None:
-        self._lines: dict[Line, None] = {}
-        self._up = 0  # bytes of large frames that were sent and are not acknowledged
-        self._down = 0  # bytes that were announced and have not come
+        self.up: int = 0
+        self.down: int = 0
+        self.lines: dict[Line, None] = {}
+        self.waiting: dict[Line, None] = {}
         self._peak = 0  # the most of both that there ever was
-        self._level = 0  # the most of `_up` lately, and of what waits to go
-        self._idle_since = 0.0
+        self._level = 0  # the most of `up` lately, and of what waits to go
+        self._used_at = 0.0  # when there was last any of that
         self._progress_at = 0.0
         self._busy_seconds = 0.0  # until the last time that it became idle
         self._busy_since = 0.0
@@ -48,42 +56,53 @@ class Traffic:
     @property
     def slow(self) -> bool:
         """Whether large frames keep it occupied, to the harm of what would come beside them."""
-        return self._up + self._down > 0 and _now() - self._progress_at >= SLOW_SECONDS
+        return self.up + self.down > 0 and _now() - self._progress_at >= SLOW_SECONDS
 
     @property
     def busy_seconds(self) -> float:
         """How long large frames were under way, all in all."""
-        return self._busy_seconds + (_now() - self._busy_since if self._up + self._down else 0.0)
+        return self._busy_seconds + (_now() - self._busy_since if self.up + self.down else 0.0)
 
     @property
     def longest(self) -> float:
         """Seconds that the most bytes that were ever under way may have taken."""
         return seconds_for(self._peak)
 
-    def _change(self, up: int, down: int) -> None:
-        before = self._up + self._down
-        self._up += up
-        self._down += down
-        after = self._up + self._down
-        now = _now()
+    @property
+    def level(self) -> int:
+        """The most bytes that were lately under way at a time, or wait to be."""
+        if not self.up and not self.waiting and _now() - self._used_at > _RECENT_SECONDS:
+            self._level = 0
+        return self._level
+
+    def raise_level(self, size: int) -> None:
+        """So many more bytes are to go."""
+        self._level = max(self.level, self.up + size)
+        self._used_at = _now()
+
+    def change(self, *, up: int = 0, down: int = 0) -> None:
+        """Bytes began their way, or are there."""
+        before = self.up + self.down
+        self.up += up
+        self.down += down
+        after, now = self.up + self.down, _now()
         self._peak = max(self._peak, after)
         if up < 0 or down < 0 or not before:
             self._progress_at = now
-        if after and not before:
+        if not before and after:
             self._busy_since = now
         elif before and not after:
             self._busy_seconds += now - self._busy_since
-        if not self._up:
-            self._idle_since = now
+        if up:
+            self._used_at = now
         if up < 0:
-            for line in list(self._lines):
-                if line.waits:
-                    line.wake()
+            self.wake()
 
-    def _settled(self) -> None:
-        """Forget what was under way lately, once that is long ago."""
-        if not self._up and _now() - self._idle_since > _RECENT_SECONDS:
-            self._level = 0
+    def wake(self) -> None:
+        """What waits may be able to go."""
+        waiting, self.waiting = self.waiting, {}
+        for line in waiting:
+            line.woken()
 
 
 class Line:
@@ -94,16 +113,16 @@ class Line:
     """
 
     def __init__(self, traffic: Traffic | None = None) -> None:
-        self.waits: bool = False
-        """Whether a large frame of its was not let go."""
+        self.told: int = 0
+        """The bytes that its server expects now."""
         self._traffic = traffic or Traffic()
-        self._crowd: Callable[[], None] | None = None
+        self._crowd: Callable[[], None] = _nothing
         self._wake: Callable[[], None] = _nothing
         self._own = 0  # of the bytes up
         self._coming = 0  # of the bytes down
-        self._told = 0  # the bytes that its server expects now
-        self._said = 0  # and will, once its own large frames are there
-        self._told_in_vain = 0.0  # since when it has not told what it was asked to
+        self._said = 0  # what its server expects once its own large frames are there
+        self._asked_at: float | None = None  # since when it has not told what it is to tell
+        self._timer: asyncio.TimerHandle | None = None
         self._left = False
 
     # ---------------------------------------------------------------- what is known
@@ -116,22 +135,24 @@ class Line:
     @property
     def alone(self) -> bool:
         """Whether no other call on the connection need be asked."""
-        lines = self._traffic._lines
-        return not lines or (len(lines) == 1 and self in lines)
+        lines = self._traffic.lines
+        return len(lines) == (self in lines)
 
     @property
     def beside(self) -> int:
         """What its server is to be told of the bytes on the connection; 0: nothing."""
-        traffic = self._traffic
-        if self.alone:
-            return 0
-        traffic._settled()
-        return traffic._level + BESIDE_BYTES if traffic._level else 0
+        level = 0 if self.alone else self._traffic.level
+        return level + BESIDE_BYTES if level else 0
 
     @property
     def coming_beside(self) -> int:
         """Bytes that come for other calls on the connection."""
-        return self._traffic._down - self._coming
+        return self._traffic.down - self._coming
+
+    @property
+    def going_beside(self) -> int:
+        """Bytes of other calls on the connection that are not acknowledged."""
+        return self._traffic.up - self._own
 
     def mark(self) -> float:
         """From here on count for `excuse`."""
@@ -143,68 +164,81 @@ class Line:
 
     # ---------------------------------------------------------------- what happens
 
-    def welcomed(self, crowd: Callable[[], None], wake: Callable[[], None]) -> None:
-        """Its server understands what it is told.
+    def join(self, crowd: Callable[[], None], wake: Callable[[], None]) -> None:
+        """It begins, and is asked before other calls' large frames go.
 
         Args:
-            crowd: makes the call tell it of other calls' bytes.
+            crowd: makes the call tell its server of other calls' bytes.
             wake: called once `reserve` may come to something else.
         """
         if not self._left:
             self._crowd, self._wake = crowd, wake
-            self._traffic._lines[self] = None
+            self._traffic.lines[self] = None
 
-    def wake(self) -> None:
-        """Look again at `reserve`."""
-        self.waits = False
-        self._wake()
+    def quit(self) -> None:
+        """Its server does not understand announcements: it need not be asked."""
+        if self in self._traffic.lines:
+            del self._traffic.lines[self]
+            self._traffic.waiting.pop(self, None)
+            self._traffic.wake()
 
     def reserve(self, size: int) -> bool:
-        """Whether a large frame of so many bytes may go now; if not, `wake` tells when to ask again."""
+        """Whether a large frame of so many bytes may go now; if not, `wake` tells when to ask
+        again.
+        """
         traffic = self._traffic
-        if self not in traffic._lines:
+        if self not in traffic.lines:
             return True
-        traffic._settled()
-        traffic._level = max(traffic._level, traffic._up + size)
-        traffic._idle_since = _now()
-        lacking = [
-            line
-            for line in traffic._lines
-            if line is not self and line._told < traffic._up + size and line._matters()
-        ]
-        if not lacking:
+        traffic.raise_level(size)
+        expected = traffic.up + size
+        lacking = [line for line in traffic.lines if line.told < expected and line is not self]
+        asked = [line.ask() for line in lacking]
+        if not any(asked):
             return True
-        self.waits = True
-        for line in lacking:
-            line._tell()
-        asyncio.get_running_loop().call_later(_TELLING_SECONDS, self._again)
+        traffic.waiting[self] = None
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_TELLING_SECONDS, self._look_again)
         return False
+
+    def ask(self) -> bool:
+        """Have its server told of what is to go; whether it is worth while to wait for that."""
+        if self._own:
+            return True  # it cannot speak, and is waited for
+        now = _now()
+        if self._asked_at is None:
+            self._asked_at = now
+            self._crowd()
+        return now - self._asked_at < _TELLING_SECONDS
+
+    def woken(self) -> None:
+        """It may look again at `reserve`."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._wake()
 
     def said(self, size: int) -> None:
         """A frame went out, which told the server to expect so many bytes, or 0."""
-        self._told_in_vain = 0.0
-        self._said = size
-        before = self._told
+        before, self._said, self._asked_at = self.told, size, None
         if not self._own or size > before:
-            self._told = size  # or else what was said before its own large frame holds
-        if self._told > before:
-            for line in list(self._traffic._lines):
-                if line.waits and line is not self:
-                    line.wake()
+            self.told = size  # or else what was said before its own large frame holds
+        if self.told > before:
+            self._traffic.wake()
 
     def under_way(self, size: int) -> None:
-        """So many bytes of its large frames are sent and not acknowledged."""
+        """So many bytes of its large frames are announced or sent, and not acknowledged."""
         if size != self._own and not self._left:
             change, self._own = size - self._own, size
             if not size:
-                self._told = self._said
-            self._traffic._change(change, 0)
+                self.told = self._said
+            self._traffic.change(up=change)
 
     def heard(self, size: int) -> None:
         """A frame came, behind which so many bytes are announced, or 0."""
         if size != self._coming and not self._left:
             change, self._coming = size - self._coming, size
-            self._traffic._change(0, change)
+            self._traffic.change(down=change)
 
     def leave(self) -> None:
         """The call is over."""
@@ -212,24 +246,14 @@ class Line:
             self.under_way(0)
             self.heard(0)
             self._left = True
-            self._traffic._lines.pop(self, None)
-            for line in list(self._traffic._lines):
-                if line.waits:
-                    line.wake()
+            if self._timer is not None:
+                self._timer.cancel()
+            self.quit()
 
-    # ---------------------------------------------------------------- inside
-
-    def _matters(self) -> bool:
-        return not self._told_in_vain or _now() - self._told_in_vain < _TELLING_SECONDS
-
-    def _tell(self) -> None:
-        if self._crowd is not None and not self._own:  # or else it cannot speak
-            self._told_in_vain = self._told_in_vain or _now()
-            self._crowd()
-
-    def _again(self) -> None:
-        if self.waits:
-            self.wake()
+    def _look_again(self) -> None:
+        self._timer = None
+        self._traffic.waiting.pop(self, None)
+        self._wake()
 
 
 def _nothing() -> None:

@@ -90,7 +90,7 @@ def test_without_an_interval_nobody_speaks_and_nobody_is_missed():
 
 
 def test_silence_is_noticed_on_either_side():
-    pair = Pair()
+    pair = Pair(BEAT, b"x")  # so the client has spoken
     for _ in range(7):
         assert not pair.client.silent
         assert not pair.server.silent
@@ -151,9 +151,22 @@ def test_a_server_that_waits_for_what_was_lost_is_left():
         ServerFrame(heartbeat=Heartbeat(2, 1), running=waits),
         ServerFrame(heartbeat=Heartbeat(2, 1), running=waits),
     ):
+        pair.client.tick()
         pair.client.receive(1, frame)
+    pair.client.tick()
     with pytest.raises(FrameLostError, match="waits for what was lost"):
         pair.client.receive(1, ServerFrame(heartbeat=Heartbeat(2, 1), running=waits))
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_heartbeats_that_waited_behind_other_bytes_show_one_standstill(busy):
+    """They come together; and while others' bytes go first, no answer of ours can change them."""
+    pair = Pair(BEAT, b"x", b"y")
+    waits = Running(started_through=2, blocked_on=BlockedOn.NOTHING)
+    for _ in range(10):
+        if busy:
+            pair.client.tick(free=False)
+        pair.client.receive(1, ServerFrame(heartbeat=Heartbeat(2, 0), running=waits))
 
 
 @pytest.mark.parametrize(
