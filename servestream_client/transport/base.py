@@ -82,8 +82,14 @@ class Link(Protocol):
 class Transport(Protocol):
     """Opens links to one target."""
 
-    def open(self, metadata: Metadata = ()) -> Link:
-        """Begin a call, with this metadata besides its own. Failures show when the link is read."""
+    def open(self, metadata: Metadata = (), *, apart: bool = False) -> Link:
+        """Begin a call, with this metadata besides its own. Failures show when the link is read.
+
+        Args:
+            metadata: for the server.
+            apart: the call carries small items that somebody waits for, and shares no connection
+                with calls that may carry large ones.
+        """
         ...
 
     async def aclose(self) -> None:

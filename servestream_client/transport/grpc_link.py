@@ -51,6 +51,9 @@ _WRITE_FAILURES = (
     asyncio.InvalidStateError,
 )
 
+_MOST_FOR_SLOWNESS = 8
+"""Where there are so many connections, a slow one is no reason for another."""
+
 _STATUS_TASK = "_AioCall._handle_status_once_received"
 _SETTLING_SECONDS = 0.1
 
@@ -168,6 +171,7 @@ class _Connection:
         self.channel = channel
         self.stub: pb_grpc.StreamServiceAsyncStub = pb_grpc.StreamServiceStub(channel)  # type: ignore[assignment]
         self.traffic = Traffic()
+        self.apart = False  # whether its calls carry small items only
         self.calls = 0
         self.avoided = False
 
@@ -238,14 +242,9 @@ class GrpcTransport:
         """How many channels are open."""
         return len(self._connections)
 
-    def open(self, metadata: Metadata = ()) -> GrpcLink:
-        for connection in self._connections:
-            full = connection.calls >= self._most_calls
-            if not full and not connection.avoided and not connection.traffic.slow:
-                break
-        else:
-            connection = self._connect()
-            self._connections.append(connection)
+    def open(self, metadata: Metadata = (), *, apart: bool = False) -> GrpcLink:
+        connection = self._connection_for(apart=apart)
+        connection.apart = apart
         connection.calls += 1
         call = connection.stub.Stream(metadata=(*self._metadata, *metadata))
         line = Line(connection.traffic)
@@ -259,6 +258,23 @@ class GrpcTransport:
         if self._closing:
             await asyncio.wait(self._closing)
         await _settle()
+
+    def _connection_for(self, *, apart: bool) -> _Connection:
+        fit = [
+            connection
+            for connection in self._connections
+            if connection.calls < self._most_calls
+            and not connection.avoided
+            and (connection.apart == apart or not connection.calls)
+        ]
+        for connection in fit:
+            if not connection.traffic.slow:
+                return connection
+        if fit and len(self._connections) >= _MOST_FOR_SLOWNESS:
+            return min(fit, key=lambda connection: connection.traffic.under_way)
+        connection = self._connect()
+        self._connections.append(connection)
+        return connection
 
     def _connect(self) -> _Connection:
         if self._credentials is None:

@@ -82,7 +82,7 @@ class MemoryTransport:
     def __init__(self, server: Server) -> None:
         self._server = server
 
-    def open(self, metadata: Metadata = ()) -> MemoryLink:  # noqa: ARG002 — nobody reads it here
+    def open(self, metadata: Metadata = (), *, apart: bool = False) -> MemoryLink:  # noqa: ARG002 — nobody reads them here
         return MemoryLink(self._server)
 
     async def aclose(self) -> None:

@@ -59,6 +59,11 @@ class Traffic:
         return self.up + self.down > 0 and _now() - self._progress_at >= SLOW_SECONDS
 
     @property
+    def under_way(self) -> int:
+        """Bytes of large frames, both ways."""
+        return self.up + self.down
+
+    @property
     def busy_seconds(self) -> float:
         """How long large frames were under way, all in all."""
         return self._busy_seconds + (_now() - self._busy_since if self.up + self.down else 0.0)
