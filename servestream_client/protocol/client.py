@@ -578,16 +578,15 @@ class ClientSession:
 
     @property
     def large_under_way(self) -> int:
-        """Bytes of announced frames that the server has not acknowledged."""
+        """Bytes of announced frames, and of inputs with the open, that the server has not
+        acknowledged.
+        """
         attempt = self._attempt
         if attempt is None:
             return 0
+        if self.state is ClientState.OPENING:
+            return sum(attempt.pacer.sizes)
         return sum(size for size in attempt.pacer.sizes if attempt.announcements.large(size))
-
-    @property
-    def under_way(self) -> int:
-        """Payload bytes that were sent and that the server has not acknowledged."""
-        return sum(self._attempt.pacer.sizes) if self._attempt is not None else 0
 
     @property
     def overdue(self) -> int:
@@ -844,6 +843,8 @@ class ClientSession:
     def _runs(self, attempt: _Attempt, limits: Limits) -> tuple[InputRun, ...]:
         frame_room = min(FRAME_TARGET_BYTES, limits.frame_bytes)
         opening = self.state is ClientState.OPENING
+        if opening:
+            frame_room = min(frame_room, coming.unannounced(self._heartbeat_ms))
         used, runs = 0, list[InputRun]()
         while attempt.unsent:
             head = attempt.unsent.head

@@ -18,6 +18,7 @@ __all__ = [
     "bounded",
     "seconds_for",
     "too_slow",
+    "unannounced",
 ]
 
 FEATURE = "coming"
@@ -45,6 +46,15 @@ def bounded(coming: Coming | None, frame_bytes: int) -> Coming | None:
     """
     most = 2 * (frame_bytes + BESIDE_BYTES)
     return replace(coming, bytes=most) if coming is not None and coming.bytes > most else coming
+
+
+def unannounced(interval_ms: int) -> int:
+    """The largest frame that needs no announcement, in bytes.
+
+    Args:
+        interval_ms: the heartbeat interval that its sender promised; 0: none.
+    """
+    return max(1, LOWEST_RATE * (interval_ms or _DEFAULT_INTERVAL_MS) // 1000)
 
 
 def seconds_for(size: int) -> float:
@@ -86,7 +96,7 @@ class Announcements:
         Args:
             interval_ms: the heartbeat interval that this end promised; 0: none.
         """
-        self._limit = max(1, LOWEST_RATE * (interval_ms or _DEFAULT_INTERVAL_MS) // 1000)
+        self._limit = unannounced(interval_ms)
 
     def large(self, size: int) -> bool:
         """Whether a frame of so many bytes is to be announced."""

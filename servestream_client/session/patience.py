@@ -28,7 +28,7 @@ class Patience:
         self._passed = passed
         self._timer: asyncio.TimerHandle | None = None
         self._at = math.inf
-        self._mark = 0.0
+        self._mark = line.mark()
         self._excused = 0.0
 
     def limit(self, seconds: float) -> None:

@@ -39,6 +39,7 @@ class Traffic:
         down: bytes that were announced and have not come.
         lines: the calls that are asked before a large frame goes.
         waiting: those that wait with one.
+        passed: bytes of large frames that got there, either way.
     """
 
     def __init__(self) -> None:
@@ -46,6 +47,7 @@ class Traffic:
         self.down: int = 0
         self.lines: dict[Line, None] = {}
         self.waiting: dict[Line, None] = {}
+        self.passed: int = 0
         self._peak = 0  # the most of both that there ever was
         self._level = 0  # the most of `up` lately, and of what waits to go
         self._used_at = 0.0  # when there was last any of that
@@ -68,10 +70,11 @@ class Traffic:
         """How long large frames were under way, all in all."""
         return self._busy_seconds + (_now() - self._busy_since if self.up + self.down else 0.0)
 
-    @property
-    def longest(self) -> float:
-        """Seconds that the most bytes that were ever under way may have taken."""
-        return seconds_for(self._peak)
+    def passed_since(self, before: int) -> int:
+        """Bytes of large frames that got there since `passed` was so many, as far as somebody can
+        have waited behind them: a buffer holds only so much.
+        """
+        return min(self.passed - before, self._peak + BESIDE_BYTES)
 
     @property
     def level(self) -> int:
@@ -92,6 +95,7 @@ class Traffic:
         self.down += down
         after, now = self.up + self.down, _now()
         self._peak = max(self._peak, after)
+        self.passed -= min(up, 0) + min(down, 0)
         if up < 0 or down < 0 or not before:
             self._progress_at = now
         if not before and after:
@@ -128,6 +132,7 @@ class Line:
         self._said = 0  # what its server expects once its own large frames are there
         self._asked_at: float | None = None  # since when it has not told what it is to tell
         self._timer: asyncio.TimerHandle | None = None
+        self._heard_at = self._traffic.passed
         self._left = False
 
     # ---------------------------------------------------------------- what is known
@@ -151,21 +156,28 @@ class Line:
 
     @property
     def coming_beside(self) -> int:
-        """Bytes that come for other calls on the connection."""
-        return self._traffic.down - self._coming
+        """Bytes that come for other calls on the connection, with those that came since anything
+        came for this one; 0: there are none now.
+        """
+        traffic = self._traffic
+        outstanding = traffic.down - self._coming
+        return outstanding and outstanding + traffic.passed_since(self._heard_at)
 
     @property
     def going_beside(self) -> int:
         """Bytes of other calls on the connection that are not acknowledged."""
         return self._traffic.up - self._own
 
-    def mark(self) -> float:
+    def mark(self) -> tuple[float, int]:
         """From here on count for `excuse`."""
-        return self._traffic.busy_seconds
+        return self._traffic.busy_seconds, self._traffic.passed
 
-    def excuse(self, mark: float) -> float:
+    def excuse(self, mark: tuple[float, int]) -> float:
         """Seconds since a mark in which nothing could arrive, for large frames were under way."""
-        return min(self._traffic.busy_seconds - mark, self._traffic.longest)
+        seconds, passed = mark
+        traffic = self._traffic
+        most = seconds_for(traffic.under_way + traffic.passed_since(passed))
+        return min(traffic.busy_seconds - seconds, most)
 
     # ---------------------------------------------------------------- what happens
 
@@ -244,6 +256,7 @@ class Line:
         if size != self._coming and not self._left:
             change, self._coming = size - self._coming, size
             self._traffic.change(down=change)
+        self._heard_at = self._traffic.passed
 
     def leave(self) -> None:
         """The call is over."""
