@@ -1,6 +1,6 @@
 """Large items on slow links: they arrive, and what waits beside them comes to no harm.
 
-The line is a real one, slowed down by the fault proxy. Heartbeats are short, so that little is much.
+The line is a real one, slowed down by the fault proxy. Heartbeats are short, so little is much.
 """
 
 import asyncio
