@@ -1178,11 +1178,11 @@ BUGS = (
     ),
     Bug(
         "a deadline that fires late takes what came meanwhile for missing",
-        "session/absence.py",
-        "if _now() - self._due >= _LATE_SECONDS and not self._extended:",
+        "session/patience.py",
+        "if loop.time() - self._at >= LATE_SECONDS and not self._extended:",
         "if False:",
-        "session/test_absences.py"
-        "::test_a_deadline_that_fires_late_gives_what_came_meanwhile_its_time",
+        "session/test_patience.py"
+        "::test_a_limit_that_passes_late_gives_what_came_meanwhile_its_time",
     ),
     Bug(
         "the last failure counts, however little it says",
@@ -1311,6 +1311,67 @@ BUGS = (
         "if isinstance(value, str | bytes | bytearray | memoryview):",
         "if isinstance(value, bytearray | memoryview):",
         "server/test_handlers.py::test_a_batch_that_answers_wrongly_fails_each_of_its_inputs",
+    ),
+    # ------------------------------------------------ large frames on slow links
+    Bug(
+        "large frame: announced bytes are silence all the same",
+        "protocol/pulse.py",
+        "if coming and self._excused * self._tick_bytes < self._coming:",
+        "if False:",
+        "protocol/test_coming.py::"
+        "test_no_link_above_the_lowest_rate_is_given_up_for_what_it_carries",
+    ),
+    Bug(
+        "large frame: a link is waited for without end",
+        "protocol/pulse.py",
+        "if coming and self._excused * self._tick_bytes < self._coming:",
+        "if coming:",
+        "protocol/test_coming.py::"
+        "test_ticks_in_which_bytes_come_are_no_silence_so_long_as_they_may_take",
+    ),
+    Bug(
+        "large frame: the server does not announce its answers",
+        "protocol/server.py",
+        "            coming=self._announce(),\n",
+        "",
+        "protocol/test_coming.py::"
+        "test_whatever_takes_longer_than_an_interval_is_announced_right_before",
+    ),
+    Bug(
+        "large frame: one rides with the open",
+        "protocol/client.py",
+        "                or len(head.payloads[0]) > frame_room\n",
+        "",
+        "protocol/test_coming.py::test_no_large_input_rides_with_the_open",
+    ),
+    Bug(
+        "large frame: neighbours are not asked",
+        "transport/traffic.py",
+        "        if not any(asked):\n",
+        "        if True:\n",
+        "transport/test_traffic.py::test_every_server_expects_all_that_is_under_way",
+    ),
+    Bug(
+        "large frame: what goes beside one has no bound",
+        "transport/traffic.py",
+        "            return True  # it cannot speak, and is waited for",
+        "            return False",
+        "transport/test_traffic.py::"
+        "test_what_exceeds_the_room_that_a_mute_call_has_left_waits_for_it",
+    ),
+    Bug(
+        "large frame: a limit in seconds does not know of it",
+        "session/patience.py",
+        "more = excuse - self._excused",
+        "more = 0.0",
+        "session/test_patience.py::test_the_time_that_large_frames_take_is_added",
+    ),
+    Bug(
+        "large frame: a server lingers no longer for it",
+        "server/runner.py",
+        "loop.time() + LINGER_SECONDS + seconds_for(self.session.under_way)",
+        "loop.time() + LINGER_SECONDS",
+        "grpc/test_slow_links.py::test_the_last_answer_may_take_longer_than_a_server_lingers",
     ),
 )
 

@@ -81,8 +81,9 @@ class RetryPolicy:
         initial: seconds up to which the first wait is drawn by chance; each next range is twice as
             wide.
         maximum: seconds of the widest such range.
-        open_timeout: seconds that a server may take to answer the opening of an attempt. Ray
-            Serve lets a stream wait silently while its replicas are full.
+        open_timeout: seconds that a server may take to answer the opening of an attempt, while
+            no large item keeps the connection busy. Ray Serve lets a stream wait silently while
+            its replicas are full.
         max_attempt_age: seconds after which an attempt takes leave of its replica in good order
             and another one begins, so that long streams reach new replicas; a fifth more or less,
             by chance. None: it stays as long as it can.
@@ -126,7 +127,8 @@ class Watchdog:
 
     Attributes:
         heartbeat_interval: seconds in which each end sends at least one frame; after three of them
-            without any, the link is given up and the stream resumes elsewhere. None: no
+            without any, the link is given up and the stream resumes elsewhere. The time that
+            large items take at 32 KiB/s is added; a link that is slower is given up. None: no
             heartbeats, and a half-open link lasts until TCP notices.
         item_timeout: seconds that the server's handler may take for one input, waiting for its
             turn not counted. The input then fails with `ItemErrorKind.TIMEOUT` while others go on.

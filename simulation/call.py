@@ -20,6 +20,7 @@ from servestream_client.errors import RemoteProtocolError
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
 from servestream_client.server.kit import Frames, Kit
 from servestream_client.transport.base import LinkStatus
+from servestream_client.transport.traffic import Line
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.convert import client_frame_to_wire, server_frame_from_wire
 from simulation.faults import STATUSES, Fate, Moment, NetworkFaultKind
@@ -65,6 +66,7 @@ class SimulatedCall:
     def __init__(self, network: SimulatedNetwork, number: int, fate: Fate | None) -> None:
         self.number: int = number
         self.name: str = f"call {number}"
+        self.line: Line = Line()
         self.fate: Fate | None = fate
         self.stream_id: bytes = b""
         self.attempt: int = 0

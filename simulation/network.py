@@ -395,7 +395,7 @@ class _SimulatedTransport:
     def __init__(self, network: SimulatedNetwork) -> None:
         self._network = network
 
-    def open(self, metadata: Metadata = ()) -> SimulatedCall:  # noqa: ARG002 — nobody reads it
+    def open(self, metadata: Metadata = (), *, apart: bool = False) -> SimulatedCall:  # noqa: ARG002 — nobody reads them
         return self._network.open()
 
     async def aclose(self) -> None:

@@ -24,6 +24,8 @@ from servestream_client.errors import (
     RemoteProtocolError,
     printable,
 )
+from servestream_client.protocol import coming
+from servestream_client.protocol.coming import Announcements
 from servestream_client.protocol.credit import CreditGrant
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
@@ -32,6 +34,7 @@ from servestream_client.protocol.frames import (
     ClientEnd,
     ClientFrame,
     CodecId,
+    Coming,
     Credit,
     HandlerKind,
     Heartbeat,
@@ -161,10 +164,14 @@ class _Attempt:
     """What belongs to one call and dies with it."""
 
     __slots__ = (
+        "announcements",
+        "awaited",
         "cancelled",
+        "crowded",
         "cursor",
         "deadline_ms",
         "end_sent",
+        "free_ticks",
         "grant",
         "in_flight_bytes",
         "in_flight_items",
@@ -190,6 +197,9 @@ class _Attempt:
         self.limits = limits
         self.pacer = Pacer(limits.unacknowledged_frames if limits else pacing)
         self.pulse = Pulse()
+        self.announcements = Announcements()
+        self.awaited: Coming | None = None  # what the server said of its next frame
+        self.crowded = False  # the server is to hear of other calls' bytes
         self.running: Running | None = None
         self.grant = CreditGrant(budget)
         self.deadline_ms = deadline_ms
@@ -205,12 +215,13 @@ class _Attempt:
         self.progressed = False
         self.standstill: Heartbeat | None = None  # the last one without work at the server
         self.stood = 0  # how many heartbeats in a row were the same
-        self.stood_at = 0  # the tick at which the last of them was counted
+        self.stood_at = 0  # the tick of the last of them
+        self.free_ticks = 0  # in which something could reach the server
 
     def stalls(self, beat: Heartbeat, running: Running) -> int:
         """How often in a row the server said that it stands here, with all inputs begun and none
-        under way. Of heartbeats that are read between two ticks one counts: those that gathered
-        while this process was stopped tell of a server that waited for it.
+        under way. What it says between two ticks is said once: heartbeats that waited behind other
+        bytes come together, before it could have heard of these.
         """
         idle = (
             running.blocked_on is BlockedOn.NOTHING
@@ -219,10 +230,10 @@ class _Attempt:
         )
         if not idle or beat != self.standstill:
             self.stood = int(idle)
-            self.stood_at = self.pulse.ticks
-        elif self.pulse.ticks > self.stood_at:
+            self.stood_at = self.free_ticks
+        elif self.free_ticks > self.stood_at:
             self.stood += 1
-            self.stood_at = self.pulse.ticks
+            self.stood_at = self.free_ticks
         self.standstill = beat if idle else None
         return self.stood
 
@@ -562,6 +573,23 @@ class ClientSession:
         return self._attempt is not None and self._attempt.pulse.dead
 
     @property
+    def awaited(self) -> Coming | None:
+        """What the present attempt's server has announced, until it comes (docs section 12)."""
+        return self._attempt.awaited if self._attempt is not None else None
+
+    @property
+    def large_under_way(self) -> int:
+        """Bytes of announced frames, and of inputs with the open, that the server has not
+        acknowledged.
+        """
+        attempt = self._attempt
+        if attempt is None:
+            return 0
+        if self.state is ClientState.OPENING:
+            return sum(attempt.pacer.sizes)
+        return sum(size for size in attempt.pacer.sizes if attempt.announcements.large(size))
+
+    @property
     def overdue(self) -> int:
         """The input on which the server, by its own word, works for longer than it may without
         letting go of it; 0: there is none.
@@ -631,12 +659,18 @@ class ClientSession:
 
     # ---------------------------------------------------------------- time
 
-    def tick(self) -> None:
+    def tick(self, beside: int = 0, *, free: bool = True) -> None:
         """Half of the heartbeat interval has passed, or more: look at `silent`, and at
         `next_frame`.
+
+        Args:
+            beside: bytes that come for other calls, ahead of what comes for this one.
+            free: no large frame of another call goes, ahead of what goes for this one.
         """
-        if self._attempt is not None:
-            self._attempt.pulse.tick()
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.free_ticks += free
+            attempt.pulse.tick(beside + (attempt.awaited.bytes if attempt.awaited else 0))
 
     def move(self) -> bool:
         """Take leave of the present attempt's server in good order, as after a drain; False where
@@ -673,24 +707,58 @@ class ClientSession:
         return (
             bool(attempt.cancelled)
             or attempt.pulse.due
+            or attempt.crowded
             or attempt.pacer.acknowledgement_due
             or attempt.grant.due(self._held, drip=self._drips)
         )
 
-    def next_frame(self) -> ClientFrame | None:
+    @property
+    def large(self) -> int:
+        """The bytes of the frame that goes next, if it must be announced and is not yet; else 0."""
+        attempt = self._attempt
+        if attempt is None or self.state is not ClientState.STREAMING:
+            return 0
+        size = attempt.unsent.frame_bytes
+        if not attempt.announcements.lacks(size) or attempt.limits is None:
+            return 0
+        head, limits = attempt.unsent.head, attempt.limits
+        room = min(FRAME_TARGET_BYTES, limits.frame_bytes)
+        size = max(min(size, room), len(head.payloads[0]))
+        goes = self._may_send(attempt, limits) and self._fitting(attempt, limits, head, room, 0)
+        return size if goes and attempt.announcements.lacks(size) else 0
+
+    def crowd(self) -> None:
+        """Other calls' bytes are about to go ahead of what goes next: the server is to know."""
+        if self._attempt is not None:
+            self._attempt.crowded = True
+
+    def next_frame(
+        self, *, hold: bool = False, beside: int = 0, alone: bool = True
+    ) -> ClientFrame | None:
         """The next frame to send, or None while there is nothing to say.
 
         Whoever takes a frame must send it: it counts as sent.
+
+        Args:
+            hold: a `large` frame is not to go yet.
+            beside: bytes on the connection that may go ahead of what follows this frame.
+            alone: no other call is to be asked before a large frame goes.
         """
         attempt = self._attempt
         if attempt is None or self.over:
             return None
         if self.state is ClientState.OPENING:
-            return None if attempt.open_sent else self._open_frame(attempt)
-        inputs = self._gather(attempt) if self.state is ClientState.STREAMING else ()
+            return None if attempt.open_sent else self._open_frame(attempt, beside)
+        large = self.large
+        streaming = self.state is ClientState.STREAMING and not large
+        inputs = self._gather(attempt) if streaming else ()
         end = self._end_to_send(attempt) if self._finished else None
-        if not (inputs or end or self._notices_due(attempt)):
+        if not (inputs or end or self._notices_due(attempt) or (large and not hold)):
             return None
+        if hold or not (large or alone):
+            announced = self._announce_others(attempt, beside)
+        else:
+            announced = self._announce(attempt, beside)
         cancelled, attempt.cancelled = attempt.cancelled, []
         beat = None
         if attempt.pulse.due:
@@ -704,7 +772,29 @@ class ClientSession:
             taken_through=self._taken.through,
             end=end,
             heartbeat=beat,
+            coming=announced,
         )
+
+    def _announce(self, attempt: _Attempt, beside: int) -> Coming | None:
+        """What the frame now made says of what comes after it."""
+        attempt.announcements.sent()
+        large = self.large
+        if not large:
+            return self._announce_others(attempt, beside)
+        attempt.crowded = False
+        number = attempt.unsent.head.first
+        return attempt.announcements.announce(large, number, beside=beside, urgent=beside > 0)
+
+    def _announce_others(self, attempt: _Attempt, beside: int) -> Coming | None:
+        """The same where no large frame of this call's comes next."""
+        attempt.announcements.sent()
+        attempt.crowded = False
+        return Coming(beside) if beside and self.announces else None
+
+    @property
+    def announces(self) -> bool:
+        """Whether the server understands announcements."""
+        return self.welcome is not None and coming.FEATURE in self.welcome.features
 
     def _offer(self) -> Limits:
         flow = self._flow
@@ -716,11 +806,12 @@ class ClientSession:
             item_bytes=flow.max_item_bytes,
         )
 
-    def _open_frame(self, attempt: _Attempt) -> ClientFrame:
+    def _open_frame(self, attempt: _Attempt, beside: int) -> ClientFrame:
         attempt.open_sent = True
         frame_open = Open(
             stream_id=self.stream_id,
             attempt=attempt.number,
+            features=(coming.FEATURE,),
             codec=self._codec,
             application=self.application,
             order=Order.INPUT if self._in_order else Order.ANY,
@@ -737,15 +828,17 @@ class ClientSession:
             inputs=self._gather(attempt),
             credit=attempt.grant.grant(self._held),
             taken_through=self._taken.through,
+            coming=Coming(beside) if beside else None,
         )
 
     def _gather(self, attempt: _Attempt) -> tuple[InputRun, ...]:
         """Inputs for one frame: all that wait and fit (docs sections 5, 6 and 8)."""
         if attempt.limits is None or not self._may_send(attempt, attempt.limits):
             return ()
+        before = attempt.in_flight_bytes
         runs = self._runs(attempt, attempt.limits)
         if runs:
-            attempt.pacer.sent()
+            attempt.pacer.sent(attempt.in_flight_bytes - before)
         return runs
 
     def _may_send(self, attempt: _Attempt, limits: Limits) -> bool:
@@ -757,15 +850,17 @@ class ClientSession:
     def _runs(self, attempt: _Attempt, limits: Limits) -> tuple[InputRun, ...]:
         frame_room = min(FRAME_TARGET_BYTES, limits.frame_bytes)
         opening = self.state is ClientState.OPENING
+        if opening:
+            frame_room = min(frame_room, coming.unannounced(self._heartbeat_ms))
         used, runs = 0, list[InputRun]()
         while attempt.unsent:
             head = attempt.unsent.head
             if opening and (
                 head.start_index
                 or head.size > limits.item_bytes
-                or len(head.payloads[0]) > FRAME_TARGET_BYTES
+                or len(head.payloads[0]) > frame_room
             ):
-                break  # what was known of an earlier server may not hold for this one
+                break  # what was known of an earlier server may not hold, and an open is urgent
             if head.size > limits.item_bytes and self._fail_too_large(attempt, head, limits):
                 continue
             count = self._fitting(attempt, limits, head, frame_room, used)
@@ -844,6 +939,8 @@ class ClientSession:
         if self.state in _OVER:
             self._receive_late(current, frame)
             return
+        awaited = current.awaited
+        current.awaited = coming.bounded(frame.coming, self._flow.max_frame_bytes)
         if self.state is ClientState.OPENING:
             self._receive_first(current, frame)
             if self.over:
@@ -853,7 +950,7 @@ class ClientSession:
         current.pacer.acknowledge(frame.frames_read)
         if frame.paced:
             self._step(ClientEvent.ANSWER)
-            current.pacer.read()
+            current.pacer.read(urgent=awaited is not None and awaited.acknowledge)
             self._receive_answers(current, frame)
         current.running = frame.running or current.running
         if frame.heartbeat is not None:
@@ -896,6 +993,8 @@ class ClientSession:
                 self._interrupt(attempt)
                 attempt.limits = frame.welcome.limits.within(self._offer())
                 attempt.pacer.limit = attempt.limits.unacknowledged_frames
+                if self.announces:
+                    attempt.announcements.begin(self._heartbeat_ms)
                 if self._heartbeat_ms:
                     attempt.pulse.begin(
                         own_ms=self._heartbeat_ms, peer_ms=frame.welcome.heartbeat_interval_ms

@@ -140,6 +140,23 @@ class Heartbeat:
     outputs: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """Bytes that come before the sender's next frame, or as that frame. Docs section 12.
+
+    Attributes:
+        bytes: how many.
+        frame_bytes: of these, the frame's own, where it is a large one.
+        number: of the first input in a large frame, or the first answered by it.
+        acknowledge: the large frame is to be acknowledged as soon as it is read.
+    """
+
+    bytes: int
+    frame_bytes: int = 0
+    number: int = 0
+    acknowledge: bool = False
+
+
 # ------------------------------------------------------------------ client to server
 
 
@@ -222,6 +239,7 @@ class ClientFrame:
     taken_through: int = 0
     end: ClientEnd | None = None
     heartbeat: Heartbeat | None = None
+    coming: Coming | None = None
 
     @property
     def paced(self) -> bool:
@@ -339,6 +357,7 @@ class ServerFrame:
     error: StreamFailure | None = None
     end: ServerEnd | None = None
     heartbeat: Heartbeat | None = None
+    coming: Coming | None = None
 
     @property
     def paced(self) -> bool:

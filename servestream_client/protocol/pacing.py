@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Collection
+
 from servestream_client.errors import RemoteProtocolError
 
 FRAME_TARGET_BYTES = 64 * 1024
@@ -18,7 +21,7 @@ ITEM_OVERHEAD_BYTES = 4
 class Pacer:
     """Both directions of one end: what it sent and may send, what it read and owes a word for."""
 
-    __slots__ = ("_acknowledged", "_read", "_reported", "_sent", "limit")
+    __slots__ = ("_acknowledged", "_read", "_reported", "_sent", "_sizes", "_urgent", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit: int = limit
@@ -26,6 +29,8 @@ class Pacer:
         self._acknowledged = 0
         self._read = 0
         self._reported = 0
+        self._urgent = False
+        self._sizes: deque[int] = deque()  # of the frames under way
 
     def may_send(self, *, full: bool) -> bool:
         """Whether a paced frame may go out now, which is `full` or not.
@@ -38,16 +43,25 @@ class Pacer:
 
     @property
     def acknowledgement_due(self) -> bool:
-        """Whether the peer waits for word of what was read: half of K goes unreported."""
-        return (self._read - self._reported) * 2 >= self.limit
+        """Whether the peer waits for word of what was read: half of K goes unreported, or a frame
+        of which it wants to hear at once.
+        """
+        return self._urgent or (self._read - self._reported) * 2 >= self.limit
 
-    def sent(self) -> None:
-        """A paced frame goes out."""
+    @property
+    def sizes(self) -> Collection[int]:
+        """Of the frames that were sent and are not acknowledged, in bytes of payload."""
+        return self._sizes
+
+    def sent(self, size: int = 0) -> None:
+        """A paced frame goes out, with so many bytes of payload."""
         self._sent += 1
+        self._sizes.append(size)
 
-    def read(self) -> None:
-        """A paced frame of the peer has been read."""
+    def read(self, *, urgent: bool = False) -> None:
+        """A paced frame of the peer has been read, which may be `urgent` to acknowledge."""
         self._read += 1
+        self._urgent |= urgent
 
     def check(self) -> None:
         """
@@ -63,6 +77,7 @@ class Pacer:
     def report(self) -> int:
         """The count of paced frames read, as the frame now being made will say it."""
         self._reported = self._read
+        self._urgent = False
         return self._read
 
     def acknowledge(self, count: int) -> None:
@@ -75,4 +90,6 @@ class Pacer:
             raise RemoteProtocolError(
                 f"{count} paced frames acknowledged, but only {self._sent} were sent"
             )
-        self._acknowledged = max(self._acknowledged, count)
+        while self._acknowledged < count:
+            self._acknowledged += 1
+            self._sizes.popleft()

@@ -25,6 +25,8 @@ from servestream_client.errors import (
     RemoteProtocolError,
     printable,
 )
+from servestream_client.protocol import coming
+from servestream_client.protocol.coming import Announcements
 from servestream_client.protocol.credit import CreditBalance
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
@@ -33,6 +35,7 @@ from servestream_client.protocol.frames import (
     BlockedOn,
     ClientFrame,
     CodecId,
+    Coming,
     Drain,
     HandlerKind,
     Heartbeat,
@@ -166,7 +169,12 @@ class ServerSession:
         self._item_bytes_out = 0
         self._frame_bytes_out = FRAME_TARGET_BYTES
         self._pacer = Pacer(offer.limits.unacknowledged_frames)
+        self._urgent = False  # the frame at hand is to be acknowledged at once
         self._pulse = Pulse()
+        self._announcements = Announcements()
+        self.awaited: Coming | None = None
+        """What the client has announced, until it comes (docs section 12)."""
+
         self._running = Running()
         self.heartbeat_ms: int = 0
         """The interval that this end promised; 0: none."""
@@ -220,6 +228,8 @@ class ServerSession:
         if self.state is ServerState.LINGERING:
             return  # what came before the client read our last frame is dropped unread
         self._pulse.heard()
+        self._urgent = self.awaited is not None and self.awaited.acknowledge
+        self.awaited = coming.bounded(frame.coming, self._limits.frame_bytes)
         if self.state is ServerState.AWAITING_OPEN:
             self._receive_open(frame)
             return
@@ -298,16 +308,23 @@ class ServerSession:
             self.heartbeat_ms = max(SHORTEST_HEARTBEAT_MS, opened.heartbeat_interval_ms)
             # A client that asks for more than it is granted need not be the quicker one itself.
             self._pulse.begin(own_ms=self.heartbeat_ms, peer_ms=self.heartbeat_ms)
+        features = tuple(name for name in opened.features if name == coming.FEATURE)[:1]
+        if features:
+            self._announcements.begin(self.heartbeat_ms)
         self._greeting = Welcome(
             application=offer.application,
             code_version=offer.code_version,
             replica=offer.replica,
             handler_kind=offer.handler_kind,
             restartable=offer.restartable,
+            features=features,
             limits=self._limits,
             heartbeat_interval_ms=self.heartbeat_ms,
         )
         self._first_frame = None
+        # The client is mute until it has the welcome, which large frames of others may delay.
+        before = self.awaited.bytes if self.awaited is not None else 0
+        self.awaited = Coming(before + coming.BESIDE_BYTES) if features else None
         self._receive_rest(first)
 
     def refuse(self, kind: RefusalKind, text: str, retry_after_ms: int | None = None) -> None:
@@ -331,7 +348,7 @@ class ServerSession:
             self._credit.raise_to(frame.credit)
         if frame.paced:
             self._step(ServerEvent.INPUT)
-            self._pacer.read()
+            self._pacer.read(urgent=self._urgent)
             self._pacer.check()
             for run in frame.inputs:
                 self._receive_run(run)
@@ -632,6 +649,11 @@ class ServerSession:
         return self._pulse.dead
 
     @property
+    def under_way(self) -> int:
+        """Payload bytes that were sent and that the client has not acknowledged."""
+        return sum(self._pacer.sizes)
+
+    @property
     def item_timeout(self) -> float:
         """Seconds that the handler may take for one input; infinity: any time."""
         limit = self.opened.item_timeout_ms if self.opened is not None else 0
@@ -644,7 +666,7 @@ class ServerSession:
         Args:
             running: what is computed for this attempt; the session adds what it knows itself.
         """
-        self._pulse.tick()
+        self._pulse.tick(self.awaited.bytes if self.awaited else 0)
         if running.oldest_age_ms > self.heartbeat_ms:
             self._pulse.due = True  # however much else is sent, this is worth knowing
         self._running = running
@@ -680,18 +702,18 @@ class ServerSession:
         runs: list[Run] = []
         parts: list[OutputPart] = []
         errors: list[ItemFailure] = []
-        full = self._held_bytes >= self._frame_bytes_out
-        if self._outbox and self._pacer.may_send(full=full):
+        held, large = self._held_bytes, self._large
+        if self._outbox and not large and self._pacer.may_send(full=self._full_frame):
             self._gather(runs, parts, errors)
         if runs or parts or errors:
-            self._pacer.sent()
+            self._pacer.sent(held - self._held_bytes)
         if self.state is ServerState.FINISHING and not self._unanswered:
             self.state = local_step(SERVER, self.state, ServerEvent.END)
             self._farewell = ServerEnd(self._last_number, self._received, self._answered)
         drain, self._drain = self._drain, None
         farewell, self._farewell = self._farewell, None
         lingering = self.state is ServerState.LINGERING
-        due = (self._pacer.acknowledgement_due or self._pulse.due) and not lingering
+        due = not lingering and (self._pacer.acknowledgement_due or self._pulse.due or large > 0)
         if not (greeting or runs or parts or errors or drain or farewell or due):
             return None
         beat = running = None
@@ -699,6 +721,7 @@ class ServerSession:
             beat = Heartbeat(self._last_seen if self._received else 0, self._credit.outputs_sent)
             running = self._report()
         self._pulse.spoke()
+        self._announcements.sent()
         return ServerFrame(
             welcome=greeting,
             outputs=[OutputRun(run.first, run.payloads) for run in runs],
@@ -710,7 +733,35 @@ class ServerSession:
             error=farewell if isinstance(farewell, StreamFailure) else None,
             end=farewell if isinstance(farewell, ServerEnd) else None,
             heartbeat=beat,
+            coming=self._announce(),
         )
+
+    @property
+    def _full_frame(self) -> bool:
+        """Whether what waits fills a frame."""
+        return self._held_bytes >= self._frame_bytes_out
+
+    @property
+    def _large(self) -> int:
+        """The bytes of the frame that goes next, if it must be announced and is not yet; else 0."""
+        if not self._outbox or not self._announcements.lacks(self._held_bytes):
+            return 0
+        head = self._outbox[0]
+        payloads = head.payloads if isinstance(head, Run) else head.outputs
+        size = max(
+            min(self._held_bytes, self._frame_bytes_out), len(payloads[0] if payloads else b"")
+        )
+        goes = self._credit.allows_output and self._pacer.may_send(full=self._full_frame)
+        return size if goes and self._announcements.lacks(size) else 0
+
+    def _announce(self) -> Coming | None:
+        """What the frame now made says of the next one."""
+        large = self._large
+        if not large:
+            return None
+        head = self._outbox[0]
+        number = head.first if isinstance(head, Run) else head.number
+        return self._announcements.announce(large, number)
 
     def _gather(self, runs: list[Run], parts: list[OutputPart], errors: list[ItemFailure]) -> None:
         """Answers for one frame: all that may go out and fit (docs sections 6 to 8)."""

@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 
 from google.protobuf.message import DecodeError
 
 from servestream_client.errors import FrameLostError, RemoteProtocolError
+from servestream_client.protocol.coming import seconds_for, too_slow
 from servestream_client.protocol.frames import ClientFrame, Open, RefusalKind, StreamErrorKind
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.server import ServerOffer, ServerSession
@@ -106,6 +108,7 @@ class AttemptRunner:
         self._ticking: asyncio.TimerHandle | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._drained = False
+        self._more_grace = 0.0
 
     @property
     def attempt(self) -> int:
@@ -149,7 +152,8 @@ class AttemptRunner:
             await self._outbound.wait()
             return True
         if self._linger_until is None:
-            self._linger_until = loop.time() + LINGER_SECONDS
+            # The client half-closes once it has read what is still on its way.
+            self._linger_until = loop.time() + LINGER_SECONDS + seconds_for(self.session.under_way)
         try:
             async with asyncio.timeout_at(self._linger_until):
                 await self._outbound.wait()
@@ -184,6 +188,10 @@ class AttemptRunner:
             self.give_up(StreamErrorKind.SILENCE, "no open frame came")
 
     def _grace_over(self) -> None:
+        more, self._more_grace = seconds_for(self.session.under_way) - self._more_grace, math.inf
+        if more > 0:  # what is on its way gets its time, once
+            self._timers.append(asyncio.get_running_loop().call_later(more, self._grace_over))
+            return
         self.give_up(StreamErrorKind.INTERNAL, "this server is leaving, and its grace is over")
 
     def give_up(self, kind: StreamErrorKind, text: str) -> None:
@@ -206,7 +214,11 @@ class AttemptRunner:
         session.tick(self._workers.running(self))
         if session.silent and session.state is not ServerState.LINGERING:
             # Whoever is there but not heard learns why; the others cannot.
-            self.give_up(StreamErrorKind.SILENCE, "nothing was heard of the client for too long")
+            awaited = session.awaited
+            text = "" if awaited is None else f": {too_slow(awaited, 'input')}"
+            self.give_up(
+                StreamErrorKind.SILENCE, f"nothing was heard of the client for too long{text}"
+            )
         self._outbound.set()
         self._tick_later()
 

@@ -188,6 +188,8 @@ def server_options(flow: FlowControl) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", 2 * flow.max_frame_bytes),
         ("grpc.max_send_message_length", -1),
         *METADATA_OPTIONS,
+        # gRPC's own pings wait behind large frames like everything else: decision 22.
+        ("grpc.http2.ping_timeout_ms", 2**31 - 1),
     ]
 
 

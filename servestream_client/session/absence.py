@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
 
-__all__ = ["Absences", "Deadline"]
+__all__ = ["LATE_SECONDS", "Absences"]
 
-_LATE_SECONDS = 0.5
+LATE_SECONDS = 0.5
 """A busy event loop is this late now and then."""
 
 _RECENT_INTERVALS = 4
@@ -40,7 +39,7 @@ class Absences:
         """The timer has fired, or may be overdue."""
         now = _now()
         late = now - self._due
-        if late >= max(self._interval, _LATE_SECONDS):
+        if late >= max(self._interval, LATE_SECONDS):
             self._longest = max(late, self._longest) if self._recent else late
             self._ended = self._due = now
 
@@ -58,41 +57,6 @@ class Absences:
             f"this process itself was stopped, or its event loop kept busy, for {self._longest:.1f}"
             " s"
         )
-
-
-class Deadline:
-    """Calls something once, after some seconds; where that is late, after as many again, so that
-    what has come meanwhile is read before.
-
-    Args:
-        seconds: how many.
-        passed: what to call.
-    """
-
-    def __init__(self, seconds: float, passed: Callable[[], None]) -> None:
-        self._seconds = seconds
-        self._passed = passed
-        self._due = math.inf
-        self._extended = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    def start(self) -> None:
-        if self._seconds < math.inf:
-            loop = asyncio.get_running_loop()
-            self._due = loop.time() + self._seconds
-            self._timer = loop.call_at(self._due, self._look)
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        if _now() - self._due >= _LATE_SECONDS and not self._extended:
-            self._extended = True
-            self.start()
-        else:
-            self._passed()
 
 
 def _now() -> float:

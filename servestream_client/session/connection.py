@@ -11,7 +11,20 @@ from servestream_client.session.driver import StreamDriver, Target
 from servestream_client.transport.base import Link, Transport
 from servestream_client.transport.grpc_link import check_process
 
-__all__ = ["Connection"]
+__all__ = ["Apart", "Connection"]
+
+
+class Apart:
+    """Opens a connection's calls apart from those that may carry large items."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def open(self, metadata: Metadata = (), *, apart: bool = True) -> Link:
+        return self._connection.open(metadata, apart=apart)
+
+    async def aclose(self) -> None:
+        await self._connection.aclose()
 
 
 class Connection:
@@ -64,10 +77,10 @@ class Connection:
             )
         return loop
 
-    def open(self, metadata: Metadata = ()) -> Link:
+    def open(self, metadata: Metadata = (), *, apart: bool = False) -> Link:
         if self._transport is None:
             self._transport = self.make_transport()
-        return self._transport.open(metadata)
+        return self._transport.open(metadata, apart=apart)
 
     def start(self, driver: StreamDriver) -> None:
         self.check()

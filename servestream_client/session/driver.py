@@ -38,12 +38,14 @@ from servestream_client.events import (
     StreamStatistics,
 )
 from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.coming import too_slow
 from servestream_client.protocol.frames import Limits
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.states import ClientState
-from servestream_client.session.absence import Absences, Deadline
+from servestream_client.session.absence import Absences
 from servestream_client.session.announcer import Announcer
 from servestream_client.session.gate import Gate, Passage, SharedFailure
+from servestream_client.session.patience import Patience
 from servestream_client.session.pump import InputPump
 from servestream_client.session.retry import CALM_SECONDS, AttemptFailed, retrying
 from servestream_client.signals import Signal
@@ -270,6 +272,11 @@ class StreamDriver:
             await asyncio.wait({self._pumping}, timeout=self._close_timeout)
 
     @property
+    def slow(self) -> bool:
+        """Whether large frames keep the connection of the present attempt occupied."""
+        return self._exchange is not None and self._exchange.slow
+
+    @property
     def pulled(self) -> int:
         """How many inputs came from the caller."""
         return self.session.accepted if self.pump is None else self.pump.pulled
@@ -480,9 +487,10 @@ class StreamDriver:
             if self._passage is not None:
                 self.target.gate.left(self._passage)
                 self._passage = None
-            # gRPC hears least of what a reverse proxy says on a connection that is used again.
+            # gRPC hears least of what a reverse proxy says on a connection that is used again; and
+            # behind what is on its way the next attempt would wait.
             untold = broken is not None and broken.verdict.vague and not self.target.known
-            if exchange.unanswered or exchange.silent or untold:
+            if exchange.unanswered or exchange.silent or untold or session.large_under_way:
                 link.avoid_connection()
             link.cancel()
             session.lost(attempt)
@@ -519,6 +527,8 @@ class StreamDriver:
         calm = in_order and lasted >= min(CALM_SECONDS, exchange.age)
         # A server that breaks the protocol does so by itself, whatever its inputs are.
         counted = welcomed and session.blamed and exchange.violation is None
+        # Nor does a link that is too slow for an item speak against that item's server.
+        counted &= not (exchange.silent and session.awaited is not None)
         return Break(
             verdict,
             # Two that have one stream's id would drive each other away for ever.
@@ -619,6 +629,8 @@ class StreamDriver:
     def _given_up(self, exchange: _Exchange) -> Verdict | None:
         """Why this end has left a call that still stood; None: it has not."""
         session = self.session
+        if exchange.silent and session.awaited is not None:
+            return Verdict(Decision.RESUME, too_slow(session.awaited, "the answer to input"))
         if exchange.silent:
             return Verdict(
                 Decision.RESUME,
@@ -690,6 +702,7 @@ class _Exchange:
         self._notify = notify
         self._on_answer = answered
         self._changed = changed
+        self._open_timeout = open_timeout
         self._close_timeout = close_timeout
         self._heartbeat_interval = heartbeat_interval
         self.age: float = math.inf if max_age is None else max_age
@@ -700,11 +713,18 @@ class _Exchange:
         self._ticking: asyncio.TimerHandle | None = None
         self._absences = Absences(heartbeat_interval)
         self._scope = anyio.CancelScope()
-        self._opening = Deadline(open_timeout, self._scope.cancel)
-        self._limit = math.inf  # seconds, the shortest that was set
+        self._line = link.line
+        self._patience = Patience(self._line, self._scope.cancel)
         self._answered = False
         self._sending = False
+        self._pledged = 0  # bytes of the large frame that goes next
+        self._leaving = False  # the server, or this end, and a limit to it is set
         self._mute = False  # the call takes no more writes
+
+    @property
+    def slow(self) -> bool:
+        """Whether large frames keep its connection occupied."""
+        return self._line.slow
 
     @property
     def timed_out(self) -> bool:
@@ -719,9 +739,10 @@ class _Exchange:
     async def run(self) -> None:
         """Until the call is over, a limit passed, or the server broke the protocol."""
         async with anyio.create_task_group() as group:
+            self._line.join(self._crowd, self._outbound.set)
             group.start_soon(self._write)
             with self._scope:
-                self._opening.start()
+                self._patience.limit(self._open_timeout)
                 self._tick_later()
                 try:
                     await self._read()
@@ -729,7 +750,7 @@ class _Exchange:
                     self.violation = str(error)
                     self.perhaps_lost = isinstance(error, FrameLostError)
                 finally:
-                    self._opening.stop()
+                    self._patience.clear()
                     for timer in filter(None, (self._ticking, self._moving)):
                         timer.cancel()
             group.cancel_scope.cancel()
@@ -761,7 +782,7 @@ class _Exchange:
     def _tick(self) -> None:
         session = self._session
         self._absences.look()
-        session.tick()
+        session.tick(self._line.coming_beside, free=not self._line.going_beside)
         if session.silent and not session.over:
             self.silent = True
             self._scope.cancel()
@@ -779,10 +800,11 @@ class _Exchange:
                 if not self._answered:
                     self._answered = True
                     self._on_answer()
-                    self._opening.stop()
+                    self._patience.clear()
                     self._move_later()
                 try:
                     session.receive(self._attempt, frame)
+                    self._note_traffic()
                 finally:
                     del frame  # its payloads are not to be held while waiting for the next
                     self._limit_the_rest()
@@ -804,28 +826,45 @@ class _Exchange:
         session = self._session
         if self._sending or session.over:
             return False
-        frame = session.next_frame()
+        large = session.large
+        hold = large > 0 and not self._line.reserve(large)
+        line = self._line
+        frame = session.next_frame(hold=hold, beside=line.beside, alone=line.alone)
         if session.ready:  # an input that turned out not to fit this server
             self._notify()
         if frame is None:
             return False
         self._sending = True
+        told = frame.coming.bytes if frame.coming is not None else 0
+        self._pledged = frame.coming.frame_bytes if frame.coming is not None else 0
+        self._line.under_way(session.large_under_way + self._pledged)
         try:
             self._mute = not await self._link.send(frame)
         finally:
             self._sending = False
+        self._line.said(told)
         self._limit_the_rest()
         return True
 
     def _limit_the_rest(self) -> None:
         """Once nothing is missing but a farewell, or the server leaves, do not wait for ever."""
-        session, limit = self._session, math.inf
+        session = self._session
         if not self._answered:
             return  # there is a limit to that already
         if session.over or session.complete:
-            limit = self._close_timeout
-        elif session.grace_ms is not None:
-            limit = session.grace_ms / 1000 + self._close_timeout
-        if limit < self._limit:
-            self._limit = limit
-            self._scope.deadline = min(self._scope.deadline, anyio.current_time() + limit)
+            self._patience.limit(self._close_timeout)
+        elif session.grace_ms is not None and not self._leaving:
+            self._leaving = True
+            self._patience.limit(session.grace_ms / 1000 + self._close_timeout)
+
+    def _note_traffic(self) -> None:
+        """What the last frame says of the bytes that are under way."""
+        session, awaited = self._session, self._session.awaited
+        self._line.under_way(session.large_under_way + self._pledged)
+        self._line.heard(awaited.bytes if awaited is not None else 0)
+        if not session.announces:
+            self._line.quit()
+
+    def _crowd(self) -> None:
+        self._session.crowd()
+        self._outbound.set()

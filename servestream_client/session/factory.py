@@ -14,7 +14,7 @@ from servestream_client.events import Hooks, StreamKind
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
 from servestream_client.session.arguments import check_parameters
-from servestream_client.session.connection import Connection
+from servestream_client.session.connection import Apart, Connection
 from servestream_client.session.driver import Break, StreamDriver
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.isolation import Isolation
@@ -87,6 +87,7 @@ class StreamFactory:
     def predictor(self, lanes: int) -> Predictor:
         """What carries the calls of `predict`, on so many streams at the most."""
         return Predictor(
+            partial(self._open_lane, apart=True),
             self._open_lane,
             encode=self.codec.encode_input,
             decode=self.codec.decode_output,
@@ -96,11 +97,15 @@ class StreamFactory:
         )
 
     def _open_lane(
-        self, *, on_arrival: Callable[[], None], on_break: Callable[[Break], None]
+        self,
+        *,
+        on_arrival: Callable[[], None],
+        on_break: Callable[[Break], None],
+        apart: bool = False,
     ) -> StreamDriver:
         """A stream that carries the calls of `predict`, started."""
         session = self._session(ordered=False)
-        driver = self._hand_fed(session, on_arrival, on_break, kind=StreamKind.PREDICT)
+        driver = self._hand_fed(session, on_arrival, on_break, kind=StreamKind.PREDICT, apart=apart)
         driver.companion = Isolation(driver, partial(self._open_suspects, None))
         self.connection.start(driver)
         return driver
@@ -125,10 +130,11 @@ class StreamFactory:
         on_break: Callable[[Break], None],
         *,
         kind: StreamKind,
+        apart: bool = False,
     ) -> StreamDriver:
         return StreamDriver(
             session=session,
-            transport=self.connection,
+            transport=Apart(self.connection) if apart else self.connection,
             target=self.connection.target,
             retry=self.retry,
             timeout=None,

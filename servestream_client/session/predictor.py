@@ -25,6 +25,7 @@ from servestream_client.errors import (
     StreamTimeoutError,
 )
 from servestream_client.protocol.client import Delivery
+from servestream_client.protocol.pacing import FRAME_TARGET_BYTES
 from servestream_client.session.driver import Break, StreamDriver
 from servestream_client.usercode import describe
 
@@ -85,9 +86,11 @@ class _Lane:
     Args:
         predictor: whose.
         open_stream: starts it.
+        large: it is for large inputs.
     """
 
-    def __init__(self, predictor: Predictor, open_stream: OpenStream) -> None:
+    def __init__(self, predictor: Predictor, open_stream: OpenStream, *, large: bool) -> None:
+        self.large: bool = large
         self.calls: dict[int, _Call] = {}
         self.ended: bool = False
         self.retiring: bool = False
@@ -98,6 +101,11 @@ class _Lane:
     def takes(self, size: int) -> bool:
         """Whether it has room for an input of so many bytes."""
         return not self.retiring and self.driver.session.fits(size)
+
+    @property
+    def slow(self) -> bool:
+        """Whether what it sends now has to wait for large frames."""
+        return self.driver.slow
 
     def submit(self, call: _Call) -> None:
         """Send a call's input; see `takes`."""
@@ -199,6 +207,7 @@ class Predictor:
 
     Args:
         open_stream: starts a lane's stream.
+        open_large: starts that of a lane for inputs that fill a frame; None: the same.
         encode: item to payload.
         decode: payload to output.
         max_item_bytes: the largest payload to send.
@@ -209,6 +218,7 @@ class Predictor:
     def __init__(
         self,
         open_stream: OpenStream,
+        open_large: OpenStream | None = None,
         *,
         encode: Callable[[object], bytes],
         decode: Callable[[bytes], object],
@@ -218,6 +228,7 @@ class Predictor:
     ) -> None:
         self.idle_seconds = idle_seconds
         self._open_stream = open_stream
+        self._open_large = open_large or open_stream
         self._encode = encode
         self._decode = decode
         self._max_item_bytes = max_item_bytes
@@ -320,10 +331,18 @@ class Predictor:
 
     def _lane_for(self, size: int) -> _Lane | None:
         lanes = [lane for lane in self._lanes if lane.takes(size)]
-        best = min(lanes, key=lambda lane: len(lane.calls), default=None)
+        # Small inputs do not queue behind large ones, nor anything where those go slowly.
+        large = size > FRAME_TARGET_BYTES
+        best = min(
+            lanes,
+            key=lambda lane: (lane.slow, lane.large != large, len(lane.calls)),
+            default=None,
+        )
         open_lanes = sum(not lane.retiring for lane in self._lanes)
-        if open_lanes < self._most_lanes and (best is None or len(best.calls) >= _ENOUGH_CALLS):
-            best = _Lane(self, self._open_stream)
+        if open_lanes < self._most_lanes and (
+            best is None or best.slow or best.large != large or len(best.calls) >= _ENOUGH_CALLS
+        ):
+            best = _Lane(self, self._open_large if large else self._open_stream, large=large)
             self._lanes.append(best)
         return best
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from servestream_client.metadata import Metadata
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
+from servestream_client.transport.traffic import Line
 
 __all__ = ["Link", "LinkStatus", "Transport"]
 
@@ -42,6 +43,11 @@ class LinkStatus:
 
 class Link(Protocol):
     """One attempt's call. Write with `send`, read with `frames`; the two may run side by side."""
+
+    @property
+    def line(self) -> Line:
+        """Its part of its connection's traffic."""
+        ...
 
     async def send(self, frame: ClientFrame) -> bool:
         """Hand over a frame.
@@ -80,8 +86,14 @@ class Link(Protocol):
 class Transport(Protocol):
     """Opens links to one target."""
 
-    def open(self, metadata: Metadata = ()) -> Link:
-        """Begin a call, with this metadata besides its own. Failures show when the link is read."""
+    def open(self, metadata: Metadata = (), *, apart: bool = False) -> Link:
+        """Begin a call, with this metadata besides its own. Failures show when the link is read.
+
+        Args:
+            metadata: for the server.
+            apart: the call carries small items that somebody waits for, and shares no connection
+                with calls that may carry large ones.
+        """
         ...
 
     async def aclose(self) -> None:

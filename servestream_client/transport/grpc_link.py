@@ -28,6 +28,7 @@ from servestream_client.metadata import (
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
 from servestream_client.signals import being_cancelled
 from servestream_client.transport.base import LinkStatus
+from servestream_client.transport.traffic import Line, Traffic
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
 from servestream_client.wire.convert import client_frame_to_wire, server_frame_from_wire
@@ -44,6 +45,9 @@ _FRAME_OVERHEAD_BYTES = 64 * 1024
 CONNECT_MS = 5000
 """How long a connection may take to be made. With TLS that is four round trips and more; an address
 that swallows packets is tried again as often."""
+PING_TIMEOUT_MS = 2**31 - 1
+"""For ever. gRPC measures a connection with pings, and breaks it where one is not answered in a
+minute, which is what it takes behind 3 MB at 50 kB/s."""
 
 _MAX_DETAILS = 4096  # which is where Ray Serve cuts them
 
@@ -55,6 +59,9 @@ _WRITE_FAILURES = (
     grpc.aio.UsageError,
     asyncio.InvalidStateError,
 )
+
+_MOST_FOR_SLOWNESS = 8
+"""Where there are so many connections, a slow one is no reason for another."""
 
 _STATUS_TASK = "_AioCall._handle_status_once_received"
 _SETTLING_SECONDS = 0.1
@@ -77,6 +84,8 @@ def channel_options(max_frame_bytes: int) -> list[tuple[str, int]]:
         ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.use_local_subchannel_pool", 1),
         *METADATA_OPTIONS,
+        # Its pings wait behind megabytes like everything else, and heartbeats notice a dead link.
+        ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
     ]
 
 
@@ -86,6 +95,7 @@ class GrpcLink:
     Args:
         call: the call.
         avoid: keeps further calls from the call's connection.
+        line: its part of the connection's traffic.
         tls: whether the channel has credentials.
         metadata_bytes: what the call's metadata take.
     """
@@ -94,10 +104,12 @@ class GrpcLink:
         self,
         call: _Call,
         avoid: Callable[[], None],
+        line: Line,
         *,
         tls: bool = False,
         metadata_bytes: int = 0,
     ) -> None:
+        self.line: Line = line
         self._call = call
         self.avoid_connection = avoid
         self._tls = tls
@@ -186,6 +198,8 @@ class _Connection:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
         self.stub: pb_grpc.StreamServiceAsyncStub = pb_grpc.StreamServiceStub(channel)  # type: ignore[assignment]
+        self.traffic = Traffic()
+        self.apart = False  # whether its calls carry small items only
         self.calls = 0
         self.avoided = False
 
@@ -258,19 +272,17 @@ class GrpcTransport:
         """How many channels are open."""
         return len(self._connections)
 
-    def open(self, metadata: Metadata = ()) -> GrpcLink:
-        for connection in self._connections:
-            if connection.calls < self._most_calls and not connection.avoided:
-                break
-        else:
-            connection = self._connect()
-            self._connections.append(connection)
+    def open(self, metadata: Metadata = (), *, apart: bool = False) -> GrpcLink:
+        connection = self._connection_for(apart=apart)
+        connection.apart = apart
         connection.calls += 1
         call = connection.stub.Stream(metadata=(*self._metadata, *metadata))
-        call.add_done_callback(lambda _: self._ended(connection))
+        line = Line(connection.traffic)
+        call.add_done_callback(lambda _: self._ended(connection, line))
         return GrpcLink(
             call,
             connection.avoid,
+            line,
             tls=self._credentials is not None,
             metadata_bytes=self._size_with(metadata),
         )
@@ -294,6 +306,23 @@ class GrpcTransport:
             await asyncio.wait(self._closing)
         await _settle()
 
+    def _connection_for(self, *, apart: bool) -> _Connection:
+        fit = [
+            connection
+            for connection in self._connections
+            if connection.calls < self._most_calls
+            and not connection.avoided
+            and (connection.apart == apart or not connection.calls)
+        ]
+        for connection in fit:
+            if not connection.traffic.slow:
+                return connection
+        if fit and len(self._connections) >= _MOST_FOR_SLOWNESS:
+            return min(fit, key=lambda connection: connection.traffic.under_way)
+        connection = self._connect()
+        self._connections.append(connection)
+        return connection
+
     def _connect(self) -> _Connection:
         if self._credentials is None:
             channel = grpc.aio.insecure_channel(self._target, options=self._options)
@@ -303,8 +332,9 @@ class GrpcTransport:
             )
         return _Connection(channel)
 
-    def _ended(self, connection: _Connection) -> None:
+    def _ended(self, connection: _Connection, line: Line) -> None:
         """A call is over; whoever waited may take its place."""
+        line.leave()
         connection.calls -= 1
         if connection.calls or connection not in self._connections:
             return

@@ -12,6 +12,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from servestream_client.metadata import Metadata
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
 from servestream_client.transport.base import LinkStatus
+from servestream_client.transport.traffic import Line
 
 __all__ = ["CallFailed", "MemoryLink", "MemoryTransport", "Server"]
 
@@ -36,6 +37,7 @@ class MemoryLink:
         self._outgoing, self._incoming = anyio.create_memory_object_stream[ClientFrame](math.inf)
         self._serving = server(self._incoming)
         self._status = LinkStatus("CANCELLED", "cancelled by the client")
+        self.line: Line = Line()
 
     async def send(self, frame: ClientFrame) -> bool:
         try:
@@ -80,7 +82,7 @@ class MemoryTransport:
     def __init__(self, server: Server) -> None:
         self._server = server
 
-    def open(self, metadata: Metadata = ()) -> MemoryLink:  # noqa: ARG002 — nobody reads it here
+    def open(self, metadata: Metadata = (), *, apart: bool = False) -> MemoryLink:  # noqa: ARG002 — nobody reads them here
         return MemoryLink(self._server)
 
     async def aclose(self) -> None:

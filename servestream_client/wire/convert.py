@@ -94,6 +94,19 @@ def _heartbeat_from_wire(heartbeat: pb.Heartbeat) -> f.Heartbeat:
     return f.Heartbeat(heartbeat.inputs_through, heartbeat.outputs)
 
 
+def _coming_to_wire(coming: f.Coming) -> pb.Coming:
+    return pb.Coming(
+        bytes=coming.bytes,
+        frame_bytes=coming.frame_bytes,
+        number=coming.number,
+        acknowledge=coming.acknowledge,
+    )
+
+
+def _coming_from_wire(coming: pb.Coming) -> f.Coming:
+    return f.Coming(coming.bytes, coming.frame_bytes, coming.number, coming.acknowledge)
+
+
 def _token_to_wire(token: f.StateToken) -> pb.StateToken:
     return pb.StateToken(number=token.number, token=token.token)
 
@@ -122,6 +135,8 @@ def client_frame_to_wire(frame: f.ClientFrame) -> pb.ClientFrame:
         message.end.CopyFrom(pb.ClientEnd(last_number=frame.end.last_number))
     if frame.heartbeat is not None:
         message.heartbeat.CopyFrom(_heartbeat_to_wire(frame.heartbeat))
+    if frame.coming is not None:
+        message.coming.CopyFrom(_coming_to_wire(frame.coming))
     return message
 
 
@@ -266,6 +281,8 @@ def server_frame_to_wire(frame: f.ServerFrame) -> pb.ServerFrame:
         )
     if frame.heartbeat is not None:
         message.heartbeat.CopyFrom(_heartbeat_to_wire(frame.heartbeat))
+    if frame.coming is not None:
+        message.coming.CopyFrom(_coming_to_wire(frame.coming))
     return message
 
 
@@ -410,6 +427,7 @@ _CLIENT_FRAME: dict[str, Callable[[Any], object]] = {
     "taken_through": _same,
     "end": lambda end: f.ClientEnd(end.last_number),
     "heartbeat": _heartbeat_from_wire,
+    "coming": _coming_from_wire,
 }
 """How each field is read that a client's message may have; one that it has not is the default."""
 
@@ -426,5 +444,6 @@ _SERVER_FRAME: dict[str, Callable[[Any], object]] = {
     "error": _stream_error_from_wire,
     "end": _server_end_from_wire,
     "heartbeat": _heartbeat_from_wire,
+    "coming": _coming_from_wire,
 }
 """The same for a server's."""

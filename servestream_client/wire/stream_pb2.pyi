@@ -262,6 +262,7 @@ class ClientFrame(google.protobuf.message.Message):
     TAKEN_THROUGH_FIELD_NUMBER: builtins.int
     END_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
+    COMING_FIELD_NUMBER: builtins.int
     frames_read: builtins.int
     """How many paced frames of the server this client has read on this attempt. [8]"""
     want_token: builtins.bool
@@ -292,6 +293,10 @@ class ClientFrame(google.protobuf.message.Message):
     def heartbeat(self) -> global___Heartbeat:
         """Proof of life with positions, beside whatever else the frame carries. [12]"""
 
+    @property
+    def coming(self) -> global___Coming:
+        """What may keep the next frame on its way for long. [12]"""
+
     def __init__(
         self,
         *,
@@ -304,9 +309,10 @@ class ClientFrame(google.protobuf.message.Message):
         taken_through: builtins.int = ...,
         end: global___ClientEnd | None = ...,
         heartbeat: global___Heartbeat | None = ...,
+        coming: global___Coming | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["credit", b"credit", "end", b"end", "heartbeat", b"heartbeat", "open", b"open"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cancelled", b"cancelled", "credit", b"credit", "end", b"end", "frames_read", b"frames_read", "heartbeat", b"heartbeat", "inputs", b"inputs", "open", b"open", "taken_through", b"taken_through", "want_token", b"want_token"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["coming", b"coming", "credit", b"credit", "end", b"end", "heartbeat", b"heartbeat", "open", b"open"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cancelled", b"cancelled", "coming", b"coming", "credit", b"credit", "end", b"end", "frames_read", b"frames_read", "heartbeat", b"heartbeat", "inputs", b"inputs", "open", b"open", "taken_through", b"taken_through", "want_token", b"want_token"]) -> None: ...
 
 global___ClientFrame = ClientFrame
 
@@ -328,6 +334,7 @@ class ServerFrame(google.protobuf.message.Message):
     ERROR_FIELD_NUMBER: builtins.int
     END_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
+    COMING_FIELD_NUMBER: builtins.int
     frames_read: builtins.int
     """How many paced frames of the client this server has read on this attempt. [8]"""
     @property
@@ -374,6 +381,10 @@ class ServerFrame(google.protobuf.message.Message):
     def heartbeat(self) -> global___Heartbeat:
         """Proof of life with positions. [12]"""
 
+    @property
+    def coming(self) -> global___Coming:
+        """What may keep the next frame on its way for long. [12]"""
+
     def __init__(
         self,
         *,
@@ -389,9 +400,10 @@ class ServerFrame(google.protobuf.message.Message):
         error: global___StreamError | None = ...,
         end: global___ServerEnd | None = ...,
         heartbeat: global___Heartbeat | None = ...,
+        coming: global___Coming | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["drain", b"drain", "end", b"end", "error", b"error", "heartbeat", b"heartbeat", "refused", b"refused", "running", b"running", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["drain", b"drain", "end", b"end", "error", b"error", "errors", b"errors", "frames_read", b"frames_read", "heartbeat", b"heartbeat", "outputs", b"outputs", "parts", b"parts", "refused", b"refused", "running", b"running", "tokens", b"tokens", "welcome", b"welcome"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["coming", b"coming", "drain", b"drain", "end", b"end", "error", b"error", "heartbeat", b"heartbeat", "refused", b"refused", "running", b"running", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["coming", b"coming", "drain", b"drain", "end", b"end", "error", b"error", "errors", b"errors", "frames_read", b"frames_read", "heartbeat", b"heartbeat", "outputs", b"outputs", "parts", b"parts", "refused", b"refused", "running", b"running", "tokens", b"tokens", "welcome", b"welcome"]) -> None: ...
 
 global___ServerFrame = ServerFrame
 
@@ -903,6 +915,39 @@ class Heartbeat(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["inputs_through", b"inputs_through", "outputs", b"outputs"]) -> None: ...
 
 global___Heartbeat = Heartbeat
+
+@typing.final
+class Coming(google.protobuf.message.Message):
+    """Bytes that come before the sender's next frame, or as that frame: silence is counted without the
+    time that they may take. Holds until that frame has come.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BYTES_FIELD_NUMBER: builtins.int
+    FRAME_BYTES_FIELD_NUMBER: builtins.int
+    NUMBER_FIELD_NUMBER: builtins.int
+    ACKNOWLEDGE_FIELD_NUMBER: builtins.int
+    bytes: builtins.int
+    frame_bytes: builtins.int
+    """Of these, the frame's own, where it is a large one. The others are those of other calls on the
+    connection.
+    """
+    number: builtins.int
+    """The first input of a large frame, or the first that it answers."""
+    acknowledge: builtins.bool
+    """The sender wants to hear at once that the large frame was read. [8]"""
+    def __init__(
+        self,
+        *,
+        bytes: builtins.int = ...,
+        frame_bytes: builtins.int = ...,
+        number: builtins.int = ...,
+        acknowledge: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["acknowledge", b"acknowledge", "bytes", b"bytes", "frame_bytes", b"frame_bytes", "number", b"number"]) -> None: ...
+
+global___Coming = Coming
 
 @typing.final
 class Running(google.protobuf.message.Message):

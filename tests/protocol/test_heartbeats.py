@@ -90,7 +90,7 @@ def test_without_an_interval_nobody_speaks_and_nobody_is_missed():
 
 
 def test_silence_is_noticed_on_either_side():
-    pair = Pair()
+    pair = Pair(BEAT, b"x")  # so the client has spoken
     for _ in range(7):
         assert not pair.client.silent
         assert not pair.server.silent
@@ -170,6 +170,17 @@ def test_heartbeats_that_gathered_while_the_client_was_stopped_count_once():
         pair.client.tick()  # the one tick that was late, and the next
     pair.client.receive(1, ServerFrame(outputs=[OutputRun(1, [b"X", b"Y"])]))
     assert not pair.client.unanswered
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_heartbeats_that_waited_behind_other_bytes_show_one_standstill(busy):
+    """They come together; and while others' bytes go first, no answer of ours can change them."""
+    pair = Pair(BEAT, b"x", b"y")
+    waits = Running(started_through=2, blocked_on=BlockedOn.NOTHING)
+    for _ in range(10):
+        if busy:
+            pair.client.tick(free=False)
+        pair.client.receive(1, ServerFrame(heartbeat=Heartbeat(2, 0), running=waits))
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ LIMITS = st.builds(
 )
 TOKENS = st.builds(f.StateToken, number=U64, token=BYTES)
 HEARTBEATS = st.builds(f.Heartbeat, inputs_through=U64, outputs=U64)
+COMINGS = st.builds(f.Coming, bytes=U64, frame_bytes=U64, number=U64, acknowledge=st.booleans())
 OPENS = st.builds(
     f.Open,
     stream_id=BYTES,
@@ -119,6 +120,7 @@ CLIENT_FRAMES = st.builds(
     taken_through=U64,
     end=st.none() | st.builds(f.ClientEnd, last_number=U64),
     heartbeat=st.none() | HEARTBEATS,
+    coming=st.none() | COMINGS,
 )
 WELCOMES = st.builds(
     f.Welcome,
@@ -175,6 +177,7 @@ SERVER_FRAMES = st.builds(
     end=st.none()
     | st.builds(f.ServerEnd, last_number=U64, inputs_received=U64, inputs_answered=U64),
     heartbeat=st.none() | HEARTBEATS,
+    coming=st.none() | COMINGS,
 )
 
 
@@ -213,6 +216,7 @@ def full(kind: type) -> f.ClientFrame | f.ServerFrame:
             taken_through=3,
             end=f.ClientEnd(4),
             heartbeat=f.Heartbeat(1, 2),
+            coming=f.Coming(4, 3, 2, acknowledge=True),
         ),
         f.ServerFrame: f.ServerFrame(
             welcome=f.Welcome(
@@ -244,6 +248,7 @@ def full(kind: type) -> f.ClientFrame | f.ServerFrame:
             error=f.StreamFailure(f.StreamErrorKind.STATE, "t", 0),
             end=f.ServerEnd(1, 2, 3),
             heartbeat=f.Heartbeat(1, 2),
+            coming=f.Coming(4, 3, 2, acknowledge=True),
         ),
     }
     return examples[kind]

@@ -1,0 +1,123 @@
+"""Large frames are announced: silence is counted without the time that they take.
+
+Invariant: no frame goes out that takes longer than one heartbeat interval at `LOWEST_RATE`, unless
+the frame directly before it on the same attempt said so (docs section 12).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from servestream_client.protocol.frames import Coming
+
+__all__ = [
+    "BESIDE_BYTES",
+    "FEATURE",
+    "LOWEST_RATE",
+    "Announcements",
+    "bounded",
+    "seconds_for",
+    "too_slow",
+    "unannounced",
+]
+
+FEATURE = "coming"
+"""Its name in `Open.features` and `Welcome.features`."""
+
+LOWEST_RATE = 32 * 1024
+"""Bytes a second. A link that carries as much is never given up for what it carries."""
+
+_DEFAULT_INTERVAL_MS = 10_000
+"""Of a side that promised no heartbeats, for the sake of what travels beside its frames."""
+
+
+BESIDE_BYTES = 4 * 1024 * 1024
+"""How much other calls on the connection may add to what was announced already: an announcement
+leaves room for so much of it."""
+
+
+def bounded(coming: Coming | None, frame_bytes: int) -> Coming | None:
+    """What a peer announced, as far as it can be so much: it is its word, and no reason to wait for
+    ever.
+
+    Args:
+        coming: the announcement.
+        frame_bytes: the largest frame that may come.
+    """
+    most = 2 * (frame_bytes + BESIDE_BYTES)
+    return replace(coming, bytes=most) if coming is not None and coming.bytes > most else coming
+
+
+def unannounced(interval_ms: int) -> int:
+    """The largest frame that needs no announcement, in bytes.
+
+    Args:
+        interval_ms: the heartbeat interval that its sender promised; 0: none.
+    """
+    return max(1, LOWEST_RATE * (interval_ms or _DEFAULT_INTERVAL_MS) // 1000)
+
+
+def seconds_for(size: int) -> float:
+    """How long so many bytes may be on their way."""
+    return size / LOWEST_RATE
+
+
+def too_slow(coming: Coming, what: str) -> str:
+    """What to say of a link on which announced bytes did not come in time.
+
+    Args:
+        coming: the announcement.
+        what: the item's name, with its article: "input", "the answer to input".
+    """
+    subject = (
+        f"{what} {coming.number}, in a frame of {coming.frame_bytes} bytes,"
+        if coming.frame_bytes
+        else "what other calls send"
+    )
+    return (
+        f"{subject} was on its way, {coming.bytes} bytes in all, and nothing came for longer than"
+        f" these take at {LOWEST_RATE // 1024} KiB/s: the link is slower than that, or dead; on a"
+        " slow one, send smaller items"
+    )
+
+
+class Announcements:
+    """What one end has announced of what it sends. Silent until it begins."""
+
+    __slots__ = ("_limit", "_told")
+
+    def __init__(self) -> None:
+        self._limit = 0  # bytes that need no announcement; 0: none does
+        self._told = 0
+
+    def begin(self, interval_ms: int) -> None:
+        """The peer understands announcements.
+
+        Args:
+            interval_ms: the heartbeat interval that this end promised; 0: none.
+        """
+        self._limit = unannounced(interval_ms)
+
+    def large(self, size: int) -> bool:
+        """Whether a frame of so many bytes is to be announced."""
+        return 0 < self._limit < size
+
+    def lacks(self, size: int) -> bool:
+        """Whether a frame of so many bytes must wait for its announcement."""
+        return 0 < self._limit < size > self._told
+
+    def announce(self, size: int, number: int, *, beside: int = 0, urgent: bool = False) -> Coming:
+        """Announce the frame that goes next.
+
+        Args:
+            size: of the frame.
+            number: of its first item.
+            beside: all the bytes on its connection, of this and of other calls.
+            urgent: its reader is to acknowledge it at once.
+        """
+        self._told = size
+        return Coming(max(size, beside), size, number, urgent)
+
+    def sent(self) -> None:
+        """Another frame goes out: what was announced is spent."""
+        self._told = 0
