@@ -44,7 +44,7 @@ def statuses() -> str:
             " or ".join(row.details) or ("(none)" if row.no_details else ""),
             str(row.where.value),
             row.decision.name,
-            row.meaning.format(metadata_bytes="…"),
+            row.said("…"),
             f"{row.seen} (collected only)" if row.collected else row.seen,
         )
         for row in STATUS_TABLE

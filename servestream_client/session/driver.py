@@ -653,7 +653,8 @@ class StreamDriver:
                 f"no answer to the open within {self._retry.open_timeout:g} s; a replica serves"
                 " only max_ongoing_requests streams at once, and further ones wait, as all do while"
                 " no replica has started; so do those beyond what a connection may carry"
-                " (streams_per_connection), and all behind a reverse proxy that gathers requests",
+                " (streams_per_connection), and all behind a reverse proxy that gathers requests"
+                " (nginx: proxy_pass where it should be grpc_pass)",
                 UnreachableError if not self.target.known else RetriesExhaustedError,
             )
         return None

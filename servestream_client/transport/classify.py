@@ -70,7 +70,7 @@ def classify_status(status: LinkStatus, *, stranger: bool) -> Verdict:
         stranger: whether the target has never spoken the protocol with this client.
     """
     row = matching_row(status, stranger=stranger)
-    meaning = row.meaning.format(metadata_bytes=status.metadata_bytes)
+    meaning = row.said(status.metadata_bytes)
     return Verdict(
         row.decision,
         f"{meaning} ({status})",

@@ -110,6 +110,10 @@ class Row:
         missing = self.code == "UNAVAILABLE" or self.error is UnreachableError
         return missing and not self.busy
 
+    def said(self, metadata_bytes: object) -> str:
+        """The meaning, filled in."""
+        return self.meaning.replace("{metadata_bytes}", str(metadata_bytes))
+
     def matches(self, status: LinkStatus, *, stranger: bool) -> bool:
         """Whether a call that ended like this is such a case."""
         if self.code not in ("*", status.code) or (self.no_details and status.details):
@@ -555,10 +559,21 @@ _NO_CONNECTION: tuple[Row, ...] = (
         error=UnreachableError,
     ),
     Row(
+        "http1-behind",
+        "UNAVAILABLE",
+        _RESUME,
+        "a reverse proxy answers there, and what is behind it does not speak HTTP/2, or is not"
+        " asked to (Envoy: http2_protocol_options)",
+        "Envoy",
+        details=("reset reason: protocol error",),
+        where=Where.STRANGER,
+        error=UnreachableError,
+    ),
+    Row(
         "nobody-behind-stranger",
         "UNAVAILABLE",
         _RESUME,
-        "a reverse proxy answers there, and reaches no server behind it",
+        "a reverse proxy answers there, and reaches no server behind it that takes the call",
         "Envoy, nginx and HAProxy with every server behind them gone",
         details=(
             "upstream",
@@ -665,7 +680,7 @@ _DYING: tuple[Row, ...] = (
         "nobody-behind",
         "UNAVAILABLE",
         _RESUME,
-        "a reverse proxy reaches no server behind it",
+        "a reverse proxy reaches no server behind it that takes the call",
         "Envoy, nginx and HAProxy with every server behind them gone",
         details=(
             "upstream",

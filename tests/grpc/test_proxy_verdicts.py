@@ -401,6 +401,23 @@ async def test_envoy_asks_for_a_certificate_and_closes(start, tmp_path):
     assert "lacks credentials=" not in str(raised)
 
 
+@pytest.mark.row("http1-behind")
+async def test_envoy_that_speaks_another_http_to_the_server(start):
+    with start("envoy", changed("http2_protocol_options", "http_protocol_options")) as reach:
+        raised = await failure(**reach)
+    assert type(raised) is UnreachableError
+    assert "does not speak HTTP/2, or is not asked to" in str(raised)
+
+
+async def test_nginx_that_passes_calls_on_as_http1(start):
+    """It gathers the request, which has no end."""
+    retry = RetryPolicy(connect_attempts=1, open_timeout=1.0)
+    with start("nginx", changed("grpc_pass grpc:", "proxy_pass http:")) as reach:
+        raised = await failure(retry=retry, **reach)
+    assert type(raised) is UnreachableError
+    assert "proxy_pass where it should be grpc_pass" in str(raised)
+
+
 @pytest.mark.row("permission-denied")
 async def test_envoy_denies(start):
     rbac = filtered("envoy.extensions.filters.http.rbac.v3.RBAC", "rules: { action: ALLOW }")

@@ -34,7 +34,7 @@ async def words(*ends: tuple[str, str] | int) -> str:
 
 async def test_a_failure_that_says_nothing_does_not_have_the_last_word():
     text = await words(VAGUE, TELLING, VAGUE, VAGUE)
-    assert "reaches no server behind it (UNAVAILABLE: no healthy upstream)" in text
+    assert "takes the call (UNAVAILABLE: no healthy upstream)" in text
     assert "gave up after attempt 4" in text
 
 
