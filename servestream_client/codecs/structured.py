@@ -156,7 +156,11 @@ class JsonCodec(_StructuredCodec[In, Out]):
 
     The fingerprint is the structure of both, names of classes and fields with defaults left out: a
     service may have optional fields that its clients do not know, and the other way round. With
-    `object` for both types anything goes, and a typed peer checks its own side.
+    `object` for both types anything goes that JSON has a type for, and a typed peer checks its own
+    side.
+
+    What is decoded equals what was encoded, or `encode_input` and `encode_output` raise: a
+    TypeError for what has no encoding, a ValueError for what would come back as another value.
 
     Args:
         input_type: anything that msgspec supports: a `msgspec.Struct`, a dataclass, a named tuple,

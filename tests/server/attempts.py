@@ -62,6 +62,7 @@ class FakeAttempt:
     def send(self, *payloads: bytes) -> None:
         """One frame of inputs."""
         self.session.receive(ClientFrame(inputs=[InputRun(self._sent + 1, payloads)]))
+        self.session._pacer.report()  # the client hears at once that its frame was read
         self._sent += len(payloads)
         self._workers.offer(self)
 
