@@ -787,7 +787,9 @@ class _Exchange:
         large = session.large
         hold = large > 0 and not self._line.reserve(large)
         line = self._line
-        frame = session.next_frame(hold=hold, beside=line.beside, alone=line.alone)
+        opening = session.state is ClientState.OPENING
+        beside = line.before_welcome if opening else line.beside
+        frame = session.next_frame(hold=hold, beside=beside, alone=line.alone)
         if session.ready:  # an input that turned out not to fit this server
             self._notify()
         if frame is None:
