@@ -1371,7 +1371,7 @@ BUGS = (
         "server/runner.py",
         "loop.time() + LINGER_SECONDS + seconds_for(self.session.under_way)",
         "loop.time() + LINGER_SECONDS",
-        "grpc/test_slow_links.py::test_the_last_answer_may_take_longer_than_a_server_lingers",
+        "server/test_lingering.py::test_after_the_last_frame_it_waits_for_what_is_on_its_way",
     ),
 )
 

@@ -14,6 +14,7 @@ __all__ = [
     "BESIDE_BYTES",
     "FEATURE",
     "LOWEST_RATE",
+    "UNHEARD_BYTES",
     "Announcements",
     "bounded",
     "seconds_for",
@@ -34,6 +35,10 @@ _DEFAULT_INTERVAL_MS = 10_000
 BESIDE_BYTES = 4 * 1024 * 1024
 """How much other calls on the connection may add to what was announced already: an announcement
 leaves room for so much of it."""
+
+
+UNHEARD_BYTES = 1024 * 1024
+"""What may come to a client before its welcome, besides what it announced with its open."""
 
 
 def bounded(coming: Coming | None, frame_bytes: int) -> Coming | None:

@@ -324,7 +324,7 @@ class ServerSession:
         self._first_frame = None
         # The client is mute until it has the welcome, which large frames of others may delay.
         before = self.awaited.bytes if self.awaited is not None else 0
-        self.awaited = Coming(before + coming.BESIDE_BYTES) if features else None
+        self.awaited = Coming(before + coming.UNHEARD_BYTES) if features else None
         self._receive_rest(first)
 
     def refuse(self, kind: RefusalKind, text: str, retry_after_ms: int | None = None) -> None:

@@ -719,6 +719,7 @@ class _Exchange:
         self._answered = False
         self._sending = False
         self._pledged = 0  # bytes of the large frame that goes next
+        self._laden = False  # large frames are under way
         self._leaving = False  # the server, or this end, and a limit to it is set
         self._mute = False  # the call takes no more writes
 
@@ -830,7 +831,9 @@ class _Exchange:
         large = session.large
         hold = large > 0 and not self._line.reserve(large)
         line = self._line
-        frame = session.next_frame(hold=hold, beside=line.beside, alone=line.alone)
+        opening = session.state is ClientState.OPENING
+        beside = line.before_welcome if opening else line.beside
+        frame = session.next_frame(hold=hold, beside=beside, alone=line.alone)
         if session.ready:  # an input that turned out not to fit this server
             self._notify()
         if frame is None:
@@ -838,7 +841,8 @@ class _Exchange:
         self._sending = True
         told = frame.coming.bytes if frame.coming is not None else 0
         self._pledged = frame.coming.frame_bytes if frame.coming is not None else 0
-        self._line.under_way(session.large_under_way + self._pledged)
+        if self._laden or self._pledged or opening:
+            self._note_under_way()
         try:
             self._mute = not await self._link.send(frame)
         finally:
@@ -861,10 +865,16 @@ class _Exchange:
     def _note_traffic(self) -> None:
         """What the last frame says of the bytes that are under way."""
         session, awaited = self._session, self._session.awaited
-        self._line.under_way(session.large_under_way + self._pledged)
+        if self._laden:
+            self._note_under_way()
         self._line.heard(awaited.bytes if awaited is not None else 0)
         if not session.announces:
             self._line.quit()
+
+    def _note_under_way(self) -> None:
+        size = self._session.large_under_way + self._pledged
+        self._laden = size > 0
+        self._line.under_way(size)
 
     def _crowd(self) -> None:
         self._session.crowd()

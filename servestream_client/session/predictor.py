@@ -331,13 +331,11 @@ class Predictor:
 
     def _lane_for(self, size: int) -> _Lane | None:
         lanes = [lane for lane in self._lanes if lane.takes(size)]
-        # Small inputs do not queue behind large ones, nor anything where those go slowly.
         large = size > FRAME_TARGET_BYTES
-        best = min(
-            lanes,
-            key=lambda lane: (lane.slow, lane.large != large, len(lane.calls)),
-            default=None,
-        )
+        best = min(lanes, key=lambda lane: len(lane.calls), default=None)
+        if best is not None and (best.large != large or best.slow):
+            # Small inputs do not queue behind large ones, nor anything where those go slowly.
+            best = min(lanes, key=lambda lane: (lane.slow, lane.large != large, len(lane.calls)))
         open_lanes = sum(not lane.retiring for lane in self._lanes)
         if open_lanes < self._most_lanes and (
             best is None or best.slow or best.large != large or len(best.calls) >= _ENOUGH_CALLS

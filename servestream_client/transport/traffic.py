@@ -155,6 +155,11 @@ class Line:
         return level + BESIDE_BYTES if level else 0
 
     @property
+    def before_welcome(self) -> int:
+        """What its server is to be told with the open: what goes first, and what comes first."""
+        return self.beside + self._traffic.down
+
+    @property
     def coming_beside(self) -> int:
         """Bytes that come for other calls on the connection, with those that came since anything
         came for this one; 0: there are none now.
