@@ -182,7 +182,7 @@ class InputRun:
     metadata: Sequence[ItemMetadata] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NumberRange:
     """Everything from first through last."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from servestream_client.errors import ClientClosedError, ItemError, ItemErrorKind
 from servestream_client.events import (
@@ -27,15 +29,31 @@ __all__ = ["Announcer"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 
+T = TypeVar("T")
+
+_entered: contextvars.ContextVar[str] = contextvars.ContextVar("servestream_entered", default="")
+"""Whose context it is, by stream id, of those that belong to a stream."""
+
+
 class Announcer:
     """The one place from which a stream's events go out.
 
     Args:
         stream_id: whose, in hex.
         hooks: who is told.
+        context: the stream's own, in which hooks run whoever caused the event; None: that of
+            whoever iterates the stream.
     """
 
-    def __init__(self, stream_id: str, hooks: Sequence[Hooks] = ()) -> None:
+    def __init__(
+        self,
+        stream_id: str,
+        hooks: Sequence[Hooks] = (),
+        context: contextvars.Context | None = None,
+    ) -> None:
+        self._context = context
+        if context is not None:
+            context.run(_entered.set, stream_id)
         self._stream_id = stream_id
         self._hooks = hooks
         self._attempt = 0
@@ -98,6 +116,17 @@ class Announcer:
     # ---------------------------------------------------------------- to whom
 
     def _tell(self, event: Event) -> None:
+        self._within(lambda: self._tell_here(event))
+
+    def _metadata(self, attempt: AttemptStarted) -> Metadata:
+        return self._within(lambda: self._metadata_here(attempt))
+
+    def _within(self, call: Callable[[], T]) -> T:
+        if self._context is None or _entered.get() == self._stream_id:
+            return call()
+        return self._context.run(call)
+
+    def _tell_here(self, event: Event) -> None:
         level = _level(event)
         if logger.isEnabledFor(level):
             logger.log(level, "stream %s: %s", event.stream_id, event)
@@ -107,7 +136,7 @@ class Announcer:
             except Exception:
                 logger.exception("the hook %r failed", hook)
 
-    def _metadata(self, attempt: AttemptStarted) -> Metadata:
+    def _metadata_here(self, attempt: AttemptStarted) -> Metadata:
         found: list[tuple[str, str | bytes]] = []
         for hook in self._hooks:
             try:

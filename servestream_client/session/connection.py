@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 
 from servestream_client.errors import ClientClosedError, WrongEventLoopError
@@ -66,13 +67,16 @@ class Connection:
 
     def open(self, metadata: Metadata = ()) -> Link:
         if self._transport is None:
-            self._transport = self.make_transport()
+            # What belongs to the connection must not keep its first user's context alive.
+            self._transport = contextvars.Context().run(self.make_transport)
         return self._transport.open(metadata)
 
     def start(self, driver: StreamDriver) -> None:
         self.check()
         self.drivers[driver] = None
-        driver.start().add_done_callback(lambda _: self.drivers.pop(driver, None))
+        driver.start().add_done_callback(
+            lambda _: self.drivers.pop(driver, None), context=driver.context
+        )
 
     async def aclose(self) -> None:
         if self._loop is not None and self._loop is not asyncio.get_running_loop():

@@ -8,6 +8,7 @@ all.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import math
 import random
@@ -62,6 +63,11 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _LONGEST = 86_400.0 * 365 * 100
 """Seconds: no server need hear of a deadline that is further away."""
+
+_SHARED = frozenset({StreamKind.PREDICT, StreamKind.ISOLATED})
+"""Streams that belong to none of those whose inputs they carry. They run in an empty context of
+their own: one of the first caller's would be kept alive by them, and would be taken by hooks, logs
+and interceptors for that of everything the stream carries."""
 
 _LEAVING = "the server is leaving"
 _OLD = "the attempt was older than RetryPolicy.max_attempt_age"
@@ -127,6 +133,10 @@ class Companion(Protocol):
         """The consumer took something."""
         ...
 
+    def cancelled(self, number: int) -> None:
+        """Nobody wants the outputs of this input any more."""
+        ...
+
     def end(self) -> None:
         """The stream's outcome is settled."""
         ...
@@ -181,7 +191,11 @@ class StreamDriver:
         self.companion: Companion | None = None
         self.target: Target = target
 
-        self.notify: Callable[[], None] = on_arrival if on_arrival is not None else self.arrived.set
+        self.context: contextvars.Context | None = (
+            contextvars.Context() if kind in _SHARED else None
+        )
+        """In which it runs, if it belongs to no caller."""
+        self._on_arrival = on_arrival if on_arrival is not None else self.arrived.set
         self._eager = eager
         self._on_break = on_break
         self._transport = transport
@@ -200,7 +214,7 @@ class StreamDriver:
         self._welcomes = 0  # of the session's, as last looked at
         self._received = 0
         self._kind = kind
-        self._announcer = Announcer(self.stream_id, hooks)
+        self._announcer = Announcer(self.stream_id, hooks, self.context)
 
     # ---------------------------------------------------------------- from outside
 
@@ -212,13 +226,30 @@ class StreamDriver:
             expired = StreamTimeoutError(f"the stream's timeout of {self._timeout:g} s passed")
             self._timer = loop.call_at(self._deadline, self.abandon, expired)
         self._task = loop.create_task(
-            self._run(), name=f"servestream {self.session.stream_id.hex()}"
+            self._run(),
+            name=f"servestream {self.session.stream_id.hex()}",
+            context=self.context,
         )
         return self._task
 
     def pushed(self) -> None:
         """Say that there may be something to send."""
+        self._announce_failures()
         self._outbound.set()
+
+    def notify(self) -> None:
+        """Say that there may be something to take, or the end."""
+        self._announce_failures()
+        self._on_arrival()
+
+    def cancel(self, number: int) -> None:
+        """Nobody wants the outputs of an input any more."""
+        self.session.cancel(number)
+        if self.companion is not None:
+            self.companion.cancelled(number)
+        self.pushed()
+        if self.session.ready:  # it was never sent
+            self.notify()
 
     async def speak(self) -> None:
         """Like `pushed`; what there is to send is sent in the calling task, if nobody else is
@@ -539,8 +570,6 @@ class StreamDriver:
         session = self.session
         self.target.answered += session.counters.received - self._received
         self._received = session.counters.received
-        if session.failed:
-            self._announce_failures()
         if session.counters.welcomes > self._welcomes and session.welcome is not None:
             self._welcomes = session.counters.welcomes
             self._alone = False
@@ -556,6 +585,8 @@ class StreamDriver:
         self.taken()  # an answer gives its input's bytes back
 
     def _announce_failures(self) -> None:
+        if not self.session.failed:
+            return
         failed, self.session.failed = self.session.failed, []
         if self._kind is not StreamKind.ISOLATED:  # or the stream that they belong to says it
             for failure in failed:
