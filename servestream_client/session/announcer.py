@@ -41,24 +41,20 @@ class Announcer:
     Args:
         stream_id: whose, in hex.
         hooks: who is told.
-        context: the stream's own, in which hooks run whoever caused the event; None: that of
-            whoever iterates the stream.
     """
 
-    def __init__(
-        self,
-        stream_id: str,
-        hooks: Sequence[Hooks] = (),
-        context: contextvars.Context | None = None,
-    ) -> None:
-        self._context = context
-        if context is not None:
-            context.run(_entered.set, stream_id)
+    def __init__(self, stream_id: str, hooks: Sequence[Hooks] = ()) -> None:
+        self._context = contextvars.Context()
         self._stream_id = stream_id
         self._hooks = hooks
         self._attempt = 0
         self._drained = 0  # the last attempt whose server was leaving
         self._welcomed = False
+
+    def belongs_to(self, context: contextvars.Context) -> None:
+        """Hooks run in this context, or a copy of it, whoever caused the event."""
+        self._context = context
+        context.run(_entered.set, self._stream_id)
 
     def stream_started(self, event: StreamStarted) -> None:
         self._tell(event)
@@ -122,9 +118,10 @@ class Announcer:
         return self._within(lambda: self._metadata_here(attempt))
 
     def _within(self, call: Callable[[], T]) -> T:
-        if self._context is None or _entered.get() == self._stream_id:
+        if _entered.get() == self._stream_id:
             return call()
-        return self._context.run(call)
+        # A copy: it may be entered already, further down the stack.
+        return self._context.copy().run(call)
 
     def _tell_here(self, event: Event) -> None:
         level = _level(event)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Callable
 
 from servestream_client.errors import ClientClosedError, WrongEventLoopError
@@ -67,8 +66,7 @@ class Connection:
 
     def open(self, metadata: Metadata = ()) -> Link:
         if self._transport is None:
-            # What belongs to the connection must not keep its first user's context alive.
-            self._transport = contextvars.Context().run(self.make_transport)
+            self._transport = self.make_transport()
         return self._transport.open(metadata)
 
     def start(self, driver: StreamDriver) -> None:

@@ -191,10 +191,8 @@ class StreamDriver:
         self.companion: Companion | None = None
         self.target: Target = target
 
-        self.context: contextvars.Context | None = (
-            contextvars.Context() if kind in _SHARED else None
-        )
-        """In which it runs, if it belongs to no caller."""
+        self.context: contextvars.Context = contextvars.Context()
+        """In which it runs: an empty one, or a copy of that in which it was started."""
         self._on_arrival = on_arrival if on_arrival is not None else self.arrived.set
         self._eager = eager
         self._on_break = on_break
@@ -214,13 +212,16 @@ class StreamDriver:
         self._welcomes = 0  # of the session's, as last looked at
         self._received = 0
         self._kind = kind
-        self._announcer = Announcer(self.stream_id, hooks, self.context)
+        self._announcer = Announcer(self.stream_id, hooks)
 
     # ---------------------------------------------------------------- from outside
 
     def start(self) -> asyncio.Task[None]:
         """Begin. The task ends by itself once the outcome is settled and the call is closed."""
         loop = asyncio.get_running_loop()
+        if self._kind not in _SHARED:
+            self.context = contextvars.copy_context()
+        self._announcer.belongs_to(self.context)
         if self._timeout is not None:
             self._deadline = loop.time() + self._timeout
             expired = StreamTimeoutError(f"the stream's timeout of {self._timeout:g} s passed")
