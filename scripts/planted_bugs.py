@@ -135,7 +135,7 @@ BUGS = (
     Bug(
         "outputs count as taken before they are",
         "protocol/client.py",
-        "return OutputRun(first, head.payloads[begin:end])",
+        "return OutputRun(head.first, head.payloads)",
         "self._held_outputs -= limit\n        return OutputRun(first, head.payloads[begin:end])",
         "protocol/test_client.py::test_a_run_holds_its_credit_until_it_is_released",
     ),
