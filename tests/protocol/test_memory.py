@@ -278,6 +278,7 @@ def test_a_cancelled_input_leaves_at_once_and_the_servers_window_does_not(sent, 
     assert client.fits(WINDOW - len(b"first"))
     # What the server holds still counts there: it has not said yet that it dropped it.
     client.push(b"y" * 500)
+    client.push(b"z" * 400)
     frame = client.next_frame()
     assert bool(frame.inputs) is not sent
     server.receive(frame)
@@ -288,4 +289,19 @@ def test_a_cancelled_input_leaves_at_once_and_the_servers_window_does_not(sent, 
         client.receive(1, frame)
     while (frame := client.next_frame()) is not None:
         server.receive(frame)
-    assert 5 in server._open
+    assert list(server._open) == [5, 6]
+
+
+def test_outputs_are_kept_until_they_are_taken_and_no_longer():
+    client = client_of()
+    server = connected(client)
+    outputs = [b"%060d" % number for number in range(6)]  # one run, as they are small
+    client.push_all([b"."] * 6, [None] * 6, 6)
+    server.receive(client.next_frame())
+    server.next_run(6)
+    server.outputs(1, outputs)
+    del outputs
+    client.receive(1, server.next_frame())
+    for left in range(5, -1, -1):
+        client.release(client.take_run(1))
+        assert kept(client)[0] == 60 * left + len(b".")  # the first input is the control
