@@ -348,7 +348,7 @@ class Thing:
     """An item that can be seen to be let go."""
 
     def __bytes__(self) -> bytes:
-        return b"x" * 100
+        return bytes(100)
 
 
 def alive(things: "list[weakref.ref[Thing]]") -> int:
@@ -374,9 +374,11 @@ async def test_calls_that_nobody_waits_for_leave_at_once_with_what_they_carried(
     things = [thing for _, thing in calls]
     await asyncio.sleep(0)
     if ends == "cancelled":
-        assert all([task.cancel() for task, _ in calls])
+        for task, _ in calls:
+            task.cancel()
+        del task
     await asyncio.wait([task for task, _ in calls])
-    assert all([task.cancelled() or task.exception() for task, _ in calls])
+    assert all(task.cancelled() or task.exception() for task, _ in calls)
     calls.clear()  # their tracebacks know what they were called with
     await until(lambda: not alive(things))
     session = harness.drivers[0].session
