@@ -135,8 +135,9 @@ BUGS = (
     Bug(
         "outputs count as taken before they are",
         "protocol/client.py",
-        "return OutputRun(first, head.payloads[begin:end])",
-        "self._held_outputs -= limit\n        return OutputRun(first, head.payloads[begin:end])",
+        "return OutputRun(head.first, head.payloads)",
+        "self._held_outputs -= len(head.payloads)\n"
+        "        return OutputRun(head.first, head.payloads)",
         "protocol/test_client.py::test_a_run_holds_its_credit_until_it_is_released",
     ),
     # ------------------------------------------------------------------ runs and the replay set
@@ -157,15 +158,15 @@ BUGS = (
     Bug(
         "what is put back goes to the end",
         "protocol/runs.py",
-        "self._runs.insert(len(self._runs) if position is None else position, run)",
+        "self._runs.insert(position, run)",
         "self._runs.append(run)",
         "protocol/test_runs.py::test_what_is_put_back_is_taken_first",
     ),
     Bug(
         "an input that is removed takes those behind it along",
         "protocol/runs.py",
-        "for part in (after, before):",
-        "for part in (before,):",
+        "begin = hole + 1",
+        "begin = len(run.payloads)",
         "protocol/test_runs.py::test_one_input_is_removed_from_wherever_it_stands",
     ),
     Bug(
@@ -268,16 +269,16 @@ BUGS = (
     Bug(
         "what was cancelled and put back is started again",
         "protocol/server.py",
-        "for number in self._cancelled.intersection(range(run.first, run.last + 1)):",
-        "for number in ():",
+        "self._drop_unstarted(sorted(cancelled))",
+        "pass",
         "protocol/test_server.py::test_what_is_put_back_after_it_was_cancelled_never_starts",
     ),
     Bug(
         "a cancelled input is forgotten while it waits for its place",
         "protocol/server.py",
-        'self.fail(number, ItemErrorKind.CANCELLED, "cancelled before it was started")',
-        "self._close(number)",
-        "protocol/test_server.py::test_a_cancelled_input_that_has_not_started_never_does",
+        "self._early.update(dict.fromkeys(numbers, _DROPPED))",
+        "pass",
+        "protocol/test_work.py::test_the_answers_to_what_was_cancelled",
     ),
     Bug(
         "the server computes ahead without a bound",
@@ -398,7 +399,7 @@ BUGS = (
     Bug(
         "inputs are pushed whether they fit or not",
         "session/pump.py",
-        "while not self._session.fits(len(payload)):",
+        "while not self._session.fits(_size(payload)):",
         "while False:",
         "session/test_pump.py::test_an_input_larger_than_the_window_waits_for_those_before_it",
     ),
@@ -472,8 +473,8 @@ BUGS = (
     Bug(
         "an idle stream is never given back",
         "session/predictor.py",
-        "loop.call_later(self._predictor.idle_seconds, self.retire)",
-        "loop.call_later(3600.0, self.retire)",
+        "self._predictor.idle_seconds, self.retire, context",
+        "3600.0, self.retire, context",
         "grpc/test_predict.py::"
         "test_an_idle_stream_is_given_back_and_a_new_one_is_opened_when_needed",
     ),
@@ -668,8 +669,8 @@ BUGS = (
     Bug(
         "what is tried alone loses its number",
         "session/isolation.py",
-        "lane.session.push_at(suspect.number, suspect.payload)",
-        "lane.session.push(suspect.payload)",
+        "lane.session.push_at(suspect.number, payload)",
+        "lane.session.push(payload)",
         "grpc/test_poison.py::test_one_is_found_wherever_it_stands",
     ),
     Bug(
@@ -1372,6 +1373,94 @@ BUGS = (
         "loop.time() + LINGER_SECONDS + seconds_for(self.session.under_way)",
         "loop.time() + LINGER_SECONDS",
         "server/test_lingering.py::test_after_the_last_frame_it_waits_for_what_is_on_its_way",
+    ),
+    # ------------------------------------------------------------------ what is kept, and for long
+    Bug(
+        "a kept failure counts for nothing",
+        "protocol/client.py",
+        "return self._replay.size + self._failed_bytes",
+        "return self._replay.size",
+        "protocol/test_memory.py::test_failed_inputs_fill_the_window_until_the_consumer_takes_them",
+    ),
+    Bug(
+        "a kept failure counts for ever",
+        "protocol/client.py",
+        "self._failed_bytes -= head.size",
+        "pass",
+        "protocol/test_memory.py::test_one_input_is_always_allowed_when_nothing_is_kept",
+    ),
+    Bug(
+        "a kept input of unknown size counts for nothing",
+        "session/pump.py",
+        "if isinstance(payload, bytes) else payload.size",
+        "if isinstance(payload, bytes) else 0",
+        "session/test_pump.py::test_what_cannot_be_sent_counts_until_it_is_taken",
+    ),
+    Bug(
+        "a kept run holds what was taken of it",
+        "protocol/client.py",
+        "del self._own[:limit]",
+        "self.payloads = self.payloads[limit:]",
+        "protocol/test_memory.py::test_outputs_are_kept_until_they_are_taken_and_no_longer",
+    ),
+    Bug(
+        "a cancelled input is kept with its payload",
+        "protocol/client.py",
+        "self._stripped[number] = self._replay.strip(number)",
+        "pass",
+        "protocol/test_memory.py::"
+        "test_a_cancelled_input_leaves_at_once_and_the_servers_window_does_not",
+    ),
+    Bug(
+        "what was cancelled is kept in the server's window",
+        "protocol/client.py",
+        "size += self._stripped.pop(number, 0)",
+        "self._stripped.pop(number, None)",
+        "protocol/test_memory.py::"
+        "test_a_cancelled_input_leaves_at_once_and_the_servers_window_does_not",
+    ),
+    Bug(
+        "a call that waits is kept until its turn",
+        "session/predictor.py",
+        "del self._waiting[call]\n            self._go_on()",
+        "pass",
+        "session/test_predictor.py::"
+        "test_calls_that_nobody_waits_for_leave_at_once_with_what_they_carried",
+    ),
+    Bug(
+        "numbers are kept in as many ranges as they came in",
+        "protocol/numbers.py",
+        "begin = bisect_left(self._lasts, first - 1)",
+        "begin = bisect_left(self._lasts, first)",
+        "protocol/test_work.py::test_neither_end_grows_behind_one_slow_input",
+    ),
+    Bug(
+        "closed inputs are kept behind an open one",
+        "protocol/inputs.py",
+        "if self._holes <= self._count + _SLACK:",
+        "if True:",
+        "protocol/test_work.py::test_neither_end_grows_behind_one_slow_input",
+    ),
+    Bug(
+        "removed payloads are kept as holes",
+        "protocol/runs.py",
+        "if self._holes > self.count + _SLACK:",
+        "if False:",
+        "protocol/test_work.py::test_neither_end_grows_behind_one_slow_input",
+    ),
+    Bug(
+        "a context is kept by what others share",
+        "session/driver.py",
+        "if self._kind not in _SHARED:",
+        "if True:",
+        "grpc/test_contexts.py",
+    ),
+    Bug(
+        "hooks are kept in the context of whoever caused the event",
+        "session/announcer.py",
+        "return self._context.copy().run(call)",
+        "return call()",
+        "grpc/test_contexts.py",
     ),
 )
 

@@ -157,8 +157,9 @@ class FlowControl:
 
     Attributes:
         window_items: inputs whose outputs the caller has not taken yet.
-        window_bytes: payload bytes of inputs that are not answered yet. One input is always
-            allowed.
+        window_bytes: payload bytes of inputs that are not answered yet, and of those that failed
+            until the caller has taken their errors, which hold the inputs; one that could not be
+            encoded counts for 64 KiB where its size is unknown. One input is always allowed.
         output_items: outputs received or under way that the caller has not taken.
         output_bytes: the same in payload bytes; may be exceeded by one output.
         max_item_bytes: the largest payload, either way.

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from servestream_client.config import FlowControl, Watchdog
 from servestream_client.errors import (
@@ -68,7 +69,10 @@ from servestream_client.protocol.states import (
     peer_step,
 )
 
-__all__ = ["ClientCounters", "ClientSession", "Delivery"]
+__all__ = ["UNKNOWN_BYTES", "ClientCounters", "ClientSession", "Delivery"]
+
+UNKNOWN_BYTES = 64 * 1024
+"""What an input counts for that failed before it had a size."""
 
 OVERDUE_INTERVALS = 3
 """Of heartbeats, that a server gets beyond an input's time until it should have let go of it."""
@@ -84,6 +88,11 @@ _NOBODYS_FAULT = frozenset(
     {StreamErrorKind.SILENCE, StreamErrorKind.SUPERSEDED, StreamErrorKind.OVERLOADED}
 )
 """Why a server may give a stream up without anything being wrong with its inputs."""
+
+_RANGE_BYTES = 24
+"""What a range of numbers takes up in a frame, at the most."""
+
+_FRAME_RANGES = FRAME_TARGET_BYTES // _RANGE_BYTES
 
 _DEPENDENT = frozenset({HandlerKind.ONE_TO_MANY, HandlerKind.STATEFUL})
 
@@ -101,8 +110,9 @@ class Delivery:
         payload: the output, if it is one.
         failure: why there is no output, if it failed.
         last: nothing further comes for this input.
-        item: of a failed input, what `push` was given with it.
+        item: of a failed input, what `push` was given with it; None if it was cancelled.
         cause: of an input that failed on this side, the exception.
+        size: of a failed input, the bytes that it counts for until this is taken.
     """
 
     number: int
@@ -112,6 +122,7 @@ class Delivery:
     last: bool
     item: object = None
     cause: Exception | None = None
+    size: int = 0
 
 
 @dataclass(slots=True)
@@ -150,14 +161,24 @@ class _Early:
 
 
 class _Ready:
-    """Single outputs of consecutive inputs, of which some may have been taken."""
+    """Single outputs of consecutive inputs; what was taken is kept no longer."""
 
-    __slots__ = ("cursor", "first", "payloads")
+    __slots__ = ("_own", "first", "payloads")
 
     def __init__(self, first: int, payloads: Sequence[bytes]) -> None:
         self.first = first
         self.payloads = payloads
-        self.cursor = 0
+        self._own: list[bytes] | None = None  # the same, once some were taken
+
+    def take(self, limit: int) -> OutputRun:
+        """The next outputs, as many as `limit`, which is less than there are."""
+        taken = OutputRun(self.first, self.payloads[:limit])
+        if self._own is None:  # a frame is not ours to change
+            self.payloads = self._own = list(self.payloads[limit:])
+        else:
+            del self._own[:limit]
+        self.first += limit
+        return taken
 
 
 class _Attempt:
@@ -206,7 +227,7 @@ class _Attempt:
         self.unsent = RunQueue()
         self.sent_through = 0  # inputs go out in ascending order
         self.cursor = 0  # if ordered: no answer below this number is missing on this attempt
-        self.cancelled: list[int] = []
+        self.cancelled: deque[NumberRange] = deque()  # which the server is to hear of
         self.in_flight_items = 0
         self.in_flight_bytes = 0
         self.inputs_sent = 0
@@ -277,7 +298,9 @@ class ClientSession:
         self.failure: StreamFailure | None = None
         """In state FAILED: why."""
         self.failed: list[ItemFailure] = []
-        """Inputs that failed since somebody last emptied this list."""
+        """Inputs that failed since somebody last emptied this list, each as soon as it is known,
+        though it may be delivered later.
+        """
 
         self.grace_ms: int | None = None
         """Once the server said that it is leaving: how long it still serves what was sent."""
@@ -302,6 +325,8 @@ class ClientSession:
         # Of the unanswered inputs, the ones with something special about them:
         self._next_index: dict[int, int] = {}  # partly received: the next output's index
         self._cancelled: set[int] = set()
+        self._stripped: dict[int, int] = {}  # cancelled: the size that its payload had
+        self._charges: dict[int, int] = {}  # never sendable: what it counts for
         self._early: dict[int, _Early] = {}  # answered, and not yet delivered
         self._aside: set[int] = set()  # tried on another stream
 
@@ -313,6 +338,7 @@ class ClientSession:
         self._held_outputs = 0
         self._held_early = 0  # of these, before whose turn others come
         self._held_bytes = 0
+        self._failed_bytes = 0  # what failed inputs count for, until they are taken
         self._taken = NumberSet()
         self.control: tuple[int, bytes] | None = None
         """The first input that a server answered: one that breaks none of sound mind."""
@@ -326,22 +352,27 @@ class ClientSession:
     @property
     def has_place(self) -> bool:
         """Whether the user's iterator may be pulled for one more input (docs section 6)."""
-        return (
-            self._places < self._flow.window_items and self._replay.size < self._flow.window_bytes
-        )
+        return self._places < self._flow.window_items and self._kept < self._flow.window_bytes
+
+    @property
+    def _kept(self) -> int:
+        """What counts against the window in bytes: payloads that may have to be sent again, and
+        the inputs that failed, until the consumer has taken that.
+        """
+        return self._replay.size + self._failed_bytes
 
     @property
     def room(self) -> tuple[int, int]:
         """How many inputs, and of how many bytes together, may be pushed now. See `fits`."""
         return (
             self._flow.window_items - self._places,
-            self._flow.window_bytes - self._replay.size,
+            self._flow.window_bytes - self._kept,
         )
 
     def fits(self, size: int) -> bool:
-        """Whether a payload of `size` bytes may be pushed now; one is allowed whatever its size."""
+        """Whether an input of `size` bytes may be pushed now; one is allowed whatever its size."""
         return self._places < self._flow.window_items and (
-            not self._replay or self._replay.size + size <= self._flow.window_bytes
+            self._kept + size <= self._flow.window_bytes or not (self._replay or self._failed_bytes)
         )
 
     def push(self, payload: bytes, item: object = None) -> int:
@@ -381,14 +412,23 @@ class ClientSession:
         attempt = self._attempt
         if number in self._replay or attempt is None:
             return number not in self._replay
-        waiting = max((run.last for run in attempt.unsent), default=0)
-        return number > max(attempt.sent_through, waiting)
+        return number > max(attempt.sent_through, attempt.unsent.last)
 
     def push_failure(
-        self, kind: ItemErrorKind, text: str, item: object = None, cause: Exception | None = None
+        self,
+        kind: ItemErrorKind,
+        text: str,
+        item: object = None,
+        cause: Exception | None = None,
+        *,
+        size: int = UNKNOWN_BYTES,
     ) -> int:
-        """Accept an input that cannot be sent: its failure is delivered in its place."""
+        """Accept an input that cannot be sent: its failure is delivered in its place. Call `fits`
+        first, with `size`: the bytes that it counts for until then.
+        """
         number = self._append((b"",), (item,), 0)
+        self._charges[number] = size
+        self._failed_bytes += size
         self._fail_here(number, kind, text, cause)
         return number
 
@@ -397,15 +437,18 @@ class ClientSession:
         self._finished = True
 
     def cancel(self, number: int) -> None:
-        """Nobody wants the outputs of this input any more. It still gets one answer."""
+        """Nobody wants the outputs of this input any more. It still gets one answer, but its
+        payload and item are let go at once: no attempt will carry it.
+        """
         if number not in self._replay or number in self._cancelled or number in self._early:
             return
         self._cancelled.add(number)
+        self._stripped[number] = self._replay.strip(number)
         if number in self._aside:
             return  # whoever tries it gives the answer
         attempt = self._attempt
         if attempt is not None and number <= attempt.sent_through:
-            attempt.cancelled.append(number)
+            _append_number(attempt.cancelled, number)
         else:
             if attempt is not None:
                 attempt.unsent.remove(number)
@@ -477,8 +520,13 @@ class ClientSession:
         return number in self._cancelled
 
     def payload(self, number: int) -> bytes:
-        """Of an unanswered input."""
+        """Of an unanswered input; empty if it was cancelled."""
         return self._replay.payload(number)
+
+    def _size(self, number: int) -> int:
+        """Of an unanswered input's payload, as it was sent."""
+        stripped = self._stripped.get(number)
+        return len(self._replay.payload(number)) if stripped is None else stripped
 
     def _append(self, payloads: Sequence[bytes], items: Sequence[object], size: int) -> int:
         if self._finished:
@@ -759,7 +807,7 @@ class ClientSession:
             announced = self._announce_others(attempt, beside)
         else:
             announced = self._announce(attempt, beside)
-        cancelled, attempt.cancelled = attempt.cancelled, []
+        cancelled = self._cancelled_to_send(attempt) if attempt.cancelled else ()
         beat = None
         if attempt.pulse.due:
             beat = Heartbeat(attempt.sent_through, attempt.grant.received_outputs)
@@ -768,7 +816,7 @@ class ClientSession:
             inputs=inputs,
             frames_read=attempt.pacer.report(),
             credit=attempt.grant.grant(self._held),
-            cancelled=_ranges(cancelled) if cancelled else (),
+            cancelled=cancelled,
             taken_through=self._taken.through,
             end=end,
             heartbeat=beat,
@@ -795,6 +843,15 @@ class ClientSession:
     def announces(self) -> bool:
         """Whether the server understands announcements."""
         return self.welcome is not None and coming.FEATURE in self.welcome.features
+
+    def _cancelled_to_send(self, attempt: _Attempt) -> list[NumberRange]:
+        """What one frame says of inputs that were cancelled; more than fits goes in the next."""
+        most = _FRAME_RANGES
+        if attempt.limits is not None:
+            room = attempt.limits.frame_bytes // _RANGE_BYTES
+            most = max(1, min(most, room, attempt.limits.window_items))
+        waiting = attempt.cancelled
+        return _joined([waiting.popleft() for _ in range(min(most, len(waiting)))])
 
     def _offer(self) -> Limits:
         flow = self._flow
@@ -874,17 +931,16 @@ class ClientSession:
 
     def _fail_too_large(self, attempt: _Attempt, run: Run, limits: Limits) -> bool:
         """Fail those inputs of a run that the server does not accept; False if there are none."""
-        found = False
-        for number, payload in enumerate(tuple(run.payloads), run.first):
-            if len(payload) > limits.item_bytes:
-                found = True
-                attempt.unsent.remove(number)
-                self._fail_here(
-                    number,
-                    ItemErrorKind.INPUT_TOO_LARGE,
-                    f"{len(payload)} bytes encoded, and the server accepts {limits.item_bytes}",
-                )
-        return found
+        payloads = enumerate(run.payloads, run.first)
+        large = [(number, size) for number, p in payloads if (size := len(p)) > limits.item_bytes]
+        attempt.unsent.remove_each([number for number, _ in large])
+        for number, size in large:
+            self._fail_here(
+                number,
+                ItemErrorKind.INPUT_TOO_LARGE,
+                f"{size} bytes encoded, and the server accepts {limits.item_bytes}",
+            )
+        return bool(large)
 
     def _fitting(
         self, attempt: _Attempt, limits: Limits, run: Run, frame_room: int, used: int
@@ -1152,7 +1208,7 @@ class ClientSession:
         if not last:
             raise RemoteProtocolError(f"several outputs for input {number}")
         attempt.in_flight_items -= 1
-        attempt.in_flight_bytes -= len(self._replay.payload(number))
+        attempt.in_flight_bytes -= self._size(number)
         self._settle(number, early)
 
     def _receive_failure(self, attempt: _Attempt, failure: ItemFailure) -> None:
@@ -1162,6 +1218,7 @@ class ClientSession:
         if not self._replay.may_answer(number):
             self._answered_early(attempt, number, _Early(None, failure, None, sent=True), last=True)
             return
+        self.failed.append(failure)
         self._deliver_failure(number, failure)
         self._answered(attempt, number)
 
@@ -1169,8 +1226,11 @@ class ClientSession:
         self, number: int, failure: ItemFailure, cause: Exception | None = None
     ) -> None:
         item = self._replay.item(number)
-        self._ready.append(Delivery(number, failure.index, None, failure, True, item, cause))
-        self.failed.append(failure)
+        size = self._charges.pop(number, None)
+        if size is None:
+            size = len(self._replay.payload(number))
+            self._failed_bytes += size
+        self._ready.append(Delivery(number, failure.index, None, failure, True, item, cause, size))
 
     def _answerable(self, attempt: _Attempt, number: int, index: int) -> bool:
         """Whether an answer is new, or else a duplicate (docs section 6).
@@ -1241,7 +1301,7 @@ class ClientSession:
         return number in self._early or number in self._aside
 
     def _answered(self, attempt: _Attempt, first: int, count: int = 1) -> None:
-        if self.control is None and first in self._replay:
+        if self.control is None and first in self._replay and first not in self._stripped:
             self.control = first, self._replay.payload(first)
         attempt.in_flight_items -= count
         attempt.in_flight_bytes -= self._remove(first, count)
@@ -1308,6 +1368,7 @@ class ClientSession:
         if head.payload is not None:
             self._held_outputs -= 1
             self._held_bytes -= len(head.payload)
+        self._failed_bytes -= head.size
         if head.last:
             self._places -= 1
             self._taken.add(head.number)
@@ -1324,11 +1385,10 @@ class ClientSession:
         head = self._ready[0]
         if not isinstance(head, _Ready):
             return None
-        first, begin, end = head.first + head.cursor, head.cursor, head.cursor + limit
-        head.cursor = end
-        if end >= len(head.payloads):
-            self._ready.popleft()
-        return OutputRun(first, head.payloads[begin:end])
+        if limit < len(head.payloads):
+            return head.take(limit)
+        self._ready.popleft()
+        return OutputRun(head.first, head.payloads)
 
     def release(self, run: OutputRun) -> None:
         """The consumer has taken these outputs of `take_run`."""
@@ -1349,6 +1409,8 @@ class ClientSession:
 
     def _settle(self, number: int, early: _Early) -> None:
         self._early[number] = early
+        if early.failure is not None:
+            self.failed.append(early.failure)
         self._held_early += early.payload is not None
         self._release()
 
@@ -1368,6 +1430,7 @@ class ClientSession:
         size = self._replay.remove(first, count)
         if self._next_index or self._early or self._cancelled:
             for number in range(first, first + count):
+                size += self._stripped.pop(number, 0)
                 self._next_index.pop(number, None)
                 self._early.pop(number, None)
                 self._cancelled.discard(number)
@@ -1379,15 +1442,25 @@ def _milliseconds(seconds: float | None) -> int:
     return 0 if seconds is None else max(1, round(seconds * 1000))
 
 
-def _ranges(numbers: list[int]) -> list[NumberRange]:
-    """Numbers as ranges, neighbours joined."""
-    ranges: list[NumberRange] = []
-    for number in sorted(numbers):
-        if ranges and ranges[-1].last == number - 1:
-            ranges[-1] = NumberRange(ranges[-1].first, number)
+def _append_number(ranges: deque[NumberRange], number: int) -> None:
+    if ranges and ranges[-1].last == number - 1:
+        ranges[-1] = NumberRange(ranges[-1].first, number)
+    else:
+        ranges.append(NumberRange(number, number))
+
+
+def _joined(ranges: Iterable[NumberRange]) -> list[NumberRange]:
+    """Ranges in ascending order, neighbours joined."""
+    joined: list[NumberRange] = []
+    for each in sorted(ranges, key=_range_first):
+        if joined and joined[-1].last == each.first - 1:
+            joined[-1] = NumberRange(joined[-1].first, each.last)
         else:
-            ranges.append(NumberRange(number, number))
-    return ranges
+            joined.append(each)
+    return joined
+
+
+_range_first = attrgetter("first")
 
 
 def _sizes(frame: ServerFrame) -> list[int]:

@@ -203,7 +203,7 @@ class InputRun:
     metadata: Sequence[ItemMetadata] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NumberRange:
     """Everything from first through last."""
 

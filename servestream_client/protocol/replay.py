@@ -37,6 +37,12 @@ class ReplaySet(abc.ABC):
         """Which of some unanswered inputs may be answered now, if any."""
 
     @abc.abstractmethod
+    def strip(self, number: int) -> int:
+        """Let go of an unanswered input's payload and of what the caller gave for it, since nobody
+        will ask for them; returns the payload's size.
+        """
+
+    @abc.abstractmethod
     def item(self, number: int) -> object:
         """What the caller gave for an unanswered input."""
 
@@ -52,7 +58,7 @@ class ReplaySet(abc.ABC):
 
     @abc.abstractmethod
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        """Numbers and payloads."""
+        """Numbers and payloads, ascending."""
 
 
 class OrderedReplay(ReplaySet):
@@ -89,6 +95,13 @@ class OrderedReplay(ReplaySet):
 
     def next_of(self, numbers: Collection[int]) -> int | None:
         return self.head if self.head in numbers else None
+
+    def strip(self, number: int) -> int:
+        place = number - self.head
+        size = len(self._payloads[place])
+        self._payloads[place], self._items[place] = b"", None
+        self.size -= size
+        return size
 
     def item(self, number: int) -> object:
         return self._items[number - self.head]
@@ -137,6 +150,12 @@ class UnorderedReplay(ReplaySet):
     def next_of(self, numbers: Collection[int]) -> int | None:
         return next(iter(numbers), None)
 
+    def strip(self, number: int) -> int:
+        size = len(self._payloads[number])
+        self._payloads[number], self._items[number] = b"", None
+        self.size -= size
+        return size
+
     def item(self, number: int) -> object:
         return self._items[number]
 
@@ -150,4 +169,9 @@ class UnorderedReplay(ReplaySet):
         return len(self._payloads)
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        return iter(self._payloads.items())
+        # They came in that order, but for numbers of the caller's.
+        return iter(sorted(self._payloads.items(), key=_number))
+
+
+def _number(entry: tuple[int, bytes]) -> int:
+    return entry[0]

@@ -7,13 +7,22 @@ frame in runs, and look at single items only where a rule asks for it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from operator import attrgetter
+from typing import cast
 
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD_BYTES
 
 __all__ = ["Run", "RunQueue"]
+
+_GONE = cast("bytes", None)
+"""In the place of a payload that was removed from a queue."""
+
+_SLACK = 1024
+"""Removed payloads whose places may stay in a queue, beyond as many as wait there."""
+
+_first = attrgetter("first")
 
 
 class Run:
@@ -26,7 +35,7 @@ class Run:
         start_index: outputs of the first input below this index are not wanted.
     """
 
-    __slots__ = ("first", "payloads", "size", "start_index")
+    __slots__ = ("first", "holes", "payloads", "size", "start_index")
 
     def __init__(
         self, first: int, payloads: Sequence[bytes], size: int, start_index: int = 0
@@ -35,6 +44,7 @@ class Run:
         self.payloads: list[bytes] = list(payloads)
         self.size: int = size
         self.start_index: int = start_index
+        self.holes: list[int] | None = None  # where a queue has removed payloads
 
     @property
     def last(self) -> int:
@@ -96,64 +106,155 @@ class Run:
 
 
 class RunQueue:
-    """What waits for a frame, in the order in which it came.
+    """What waits for a frame, in ascending order of its numbers.
 
-    What is appended joins the last run if it follows it and both fit into one frame.
+    What is appended joins the last run if it follows it and both fit into one frame. A payload
+    that is removed is gone at once, and leaves a hole in its run: whatever is handed out has none.
     """
 
-    __slots__ = ("_runs", "frame_bytes")
+    __slots__ = ("_begin", "_holes", "_runs", "count", "frame_bytes")
 
     def __init__(self) -> None:
-        self._runs: deque[Run] = deque()
+        self._runs: list[Run] = []
+        self._begin = 0  # what stands before it was taken
+        self._holes = 0
+        self.count: int = 0
+        """How many payloads wait."""
         self.frame_bytes: int = 0
         """What all of it takes up in frames."""
 
     def __bool__(self) -> bool:
-        return bool(self._runs)
+        return self.count > 0
 
     def __iter__(self) -> Iterator[Run]:
+        self._tidy()
         return iter(self._runs)
 
     @property
     def head(self) -> Run:
         """What waits longest; there must be something."""
-        return self._runs[0]
+        run = self._runs[self._begin]
+        while run.holes is not None:
+            self._holes -= len(run.holes)
+            self._runs[self._begin : self._begin + 1] = _without_holes(run)
+            run = self._runs[self._begin]
+        return run
+
+    @property
+    def last(self) -> int:
+        """The highest number that waits, or that waited last and was removed; 0: none."""
+        return self._runs[-1].last if self._begin < len(self._runs) else 0
 
     def append(self, run: Run) -> None:
         """Add payloads at the end."""
         self.frame_bytes += run.frame_bytes
-        if not (self._runs and self._runs[-1].join(run)):
+        self.count += len(run.payloads)
+        if not (self._begin < len(self._runs) and self._runs[-1].join(run)):
             self._runs.append(run)
 
     def put_back(self, run: Run) -> None:
         """Undo a `take`; what others put back meanwhile keeps its order."""
         self.frame_bytes += run.frame_bytes
-        position = next((p for p, each in enumerate(self._runs) if each.first > run.first), None)
-        self._runs.insert(len(self._runs) if position is None else position, run)
+        self.count += len(run.payloads)
+        position = bisect_right(self._runs, run.first, lo=self._begin, key=_first)
+        if position == self._begin > 0:
+            self._begin -= 1
+            self._runs[self._begin] = run
+        else:
+            self._runs.insert(position, run)
 
     def take(self, count: int) -> Run:
         """Take the first `count` payloads of the head."""
-        head = self._runs[0]
-        taken = head.cut(count) if count < len(head.payloads) else self._runs.popleft()
+        taken = self._runs[self._begin]
+        if taken.holes is not None:
+            taken = self.head
+        if count < len(taken.payloads):
+            taken = taken.cut(count)
+        else:
+            self._runs[self._begin] = _TAKEN
+            self._begin += 1
+            if self._begin * 2 >= len(self._runs):
+                del self._runs[: self._begin]
+                self._begin = 0
+        self.count -= len(taken.payloads)
         self.frame_bytes -= taken.frame_bytes
         return taken
 
     def remove(self, number: int) -> None:
         """Take the payload of one input out of the middle."""
-        for position, run in enumerate(self._runs):
-            if not run.first <= number <= run.last:
-                continue
-            before = run.cut(number - run.first) if number > run.first else None
-            after = run if run.last > number else None
-            removed = after.cut(1) if after is not None else run
-            self.frame_bytes -= removed.frame_bytes
-            del self._runs[position]
-            for part in (after, before):
-                if part is not None:
-                    self._runs.insert(position, part)
+        self.remove_each((number,))
+
+    def remove_each(self, numbers: Sequence[int]) -> None:
+        """Take out the payloads of inputs, ascending; those that do not wait are ignored."""
+        first, end, run = 1, 0, _TAKEN
+        for number in numbers:
+            if not first <= number < end:
+                position = bisect_right(self._runs, number, lo=self._begin, key=_first) - 1
+                if position < self._begin:
+                    continue
+                run = self._runs[position]
+                first, end = run.first, run.last + 1
+                if number >= end:
+                    continue
+            self._remove_from(run, number - first)
+        if self._holes > self.count + _SLACK:
+            self._tidy()
+
+    def _remove_from(self, run: Run, offset: int) -> None:
+        payload = run.payloads[offset]
+        if payload is _GONE:
             return
+        run.payloads[offset] = _GONE
+        run.size -= len(payload)
+        if run.holes is None:
+            run.holes = [offset]
+        else:
+            run.holes.append(offset)
+        if not offset:
+            run.start_index = 0
+        self._holes += 1
+        self.count -= 1
+        self.frame_bytes -= len(payload) + ITEM_OVERHEAD_BYTES
+
+    def _tidy(self) -> None:
+        """Make runs without holes of all that waits."""
+        runs = self._runs[self._begin :]
+        self._runs = [
+            part for run in runs for part in ((run,) if run.holes is None else _without_holes(run))
+        ]
+        self._begin = self._holes = 0
 
     def clear(self) -> None:
         """Drop everything."""
         self._runs.clear()
-        self.frame_bytes = 0
+        self._begin = self._holes = self.count = self.frame_bytes = 0
+
+
+_TAKEN = Run(0, (), 0)
+"""In the place of a run that was taken from its queue."""
+
+
+def _without_holes(run: Run) -> list[Run]:
+    """The runs that are left of one from which payloads were removed."""
+    parts: list[Run] = []
+    begin = 0
+    for hole in (*sorted(run.holes or ()), len(run.payloads)):
+        if hole > begin:
+            start_index = 0 if begin else run.start_index
+            parts.append(Run(run.first + begin, run.payloads[begin:hole], 0, start_index))
+        begin = hole + 1
+    # All sizes but one are counted, and the longest run's is the rest: runs that are taken apart
+    # again and again would otherwise be counted as often.
+    longest = max(parts, key=_length, default=None)
+    rest = run.size
+    for part in parts:
+        if part is not longest:
+            part.size = sum(map(len, part.payloads))
+            rest -= part.size
+    if longest is not None:
+        longest.size = rest
+    return parts
+
+
+def _length(run: Run) -> int:
+    return len(run.payloads)

@@ -13,8 +13,9 @@ The rules implemented here are sections 4 to 13 of docs/protocol.md, seen from t
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -130,6 +131,23 @@ class _Work:
         self.placed = False  # in the outbox
 
 
+class _Dropped:
+    """Inputs without outputs that were cancelled before they were started, each of which is
+    answered by the same item error: as long as they wait, they are numbers.
+    """
+
+    __slots__ = ("numbers",)
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self.numbers = deque(numbers)
+
+
+_DROPPED = _Dropped(())
+"""In the place of an early answer: the input was dropped."""
+
+_NOT_STARTED = "cancelled before it was started"
+
+
 class _Order:
     """The numbers of the inputs in the order in which they came; only runs of them are kept."""
 
@@ -194,8 +212,9 @@ class ServerSession:
         self._newly_cancelled: list[int] = []
         self._works: dict[int, _Work] = {}
         self._order = _Order()
-        self._early: dict[int, Run | _Work] = {}  # ordered: answers whose turn has not come
-        self._outbox: deque[Run | _Work] = deque()
+        # Ordered: answers whose turn has not come.
+        self._early: dict[int, Run | _Work | _Dropped] = {}
+        self._outbox: deque[Run | _Work | _Dropped] = deque()
         self._held_bytes = 0
         self._last_seen = 0
         self._last_number = 0
@@ -428,29 +447,33 @@ class ServerSession:
             items, size = items + 1, size + length
 
     def _receive_cancelled(self, ranges: Sequence[NumberRange]) -> None:
-        # A range is the client's word and may be huge; the open inputs are bounded. Both
-        # ascend, so one walk over each is enough.
+        # A range is the client's word and may be huge; the open inputs in it are bounded.
         if len(ranges) > self._limits.window_items:
             raise RemoteProtocolError(
                 f"{len(ranges)} ranges cancelled, in a window of {self._limits.window_items} inputs"
             )
-        ascending = deque(sorted((cancelled.first, cancelled.last) for cancelled in ranges))
-        for number in list(self._open):
-            while ascending and ascending[0][1] < number:
-                ascending.popleft()
-            if not ascending:
-                return
-            if number < ascending[0][0] or number in self._cancelled:
-                continue
-            if number <= self._started_through:
-                self._cancelled.add(number)
-                self._newly_cancelled.append(number)
-            else:
-                self._drop_unstarted(number)
+        numbers = self._open.within(_disjoint(ranges))
+        started = bisect_right(numbers, self._started_through)
+        fresh = [number for number in numbers[:started] if number not in self._cancelled]
+        self._cancelled.update(fresh)
+        self._newly_cancelled += fresh
+        if started < len(numbers):
+            self._drop_unstarted(numbers[started:])
 
-    def _drop_unstarted(self, number: int) -> None:
-        self._unstarted.remove(number)
-        self.fail(number, ItemErrorKind.CANCELLED, "cancelled before it was started")
+    def _drop_unstarted(self, numbers: Sequence[int]) -> None:
+        """Have these inputs, ascending, answered as cancelled."""
+        self._unstarted.remove_each(numbers)
+        if self._works:  # of which some may go on where they were cut
+            for number in self._works.keys() & numbers:
+                self.fail(number, ItemErrorKind.CANCELLED, _NOT_STARTED)
+            numbers = [number for number in numbers if number in self._open]
+        self._open.close_each(numbers)
+        self._cancelled.difference_update(numbers)
+        if self._ordered:
+            self._early.update(dict.fromkeys(numbers, _DROPPED))
+            self._call_up()
+        else:
+            self._post_dropped(numbers)
 
     def _receive_end(self, last_number: int) -> None:
         if last_number < self._last_seen:
@@ -477,7 +500,7 @@ class ServerSession:
     @property
     def startable_inputs(self) -> int:
         """How many inputs are `startable`."""
-        return sum(len(run.payloads) for run in self._unstarted) if self.startable else 0
+        return self._unstarted.count if self.startable else 0
 
     def next_run(self, limit: int) -> Run | None:
         """The next inputs to hand to the handler, consecutive ones and at most `limit`; None if
@@ -496,8 +519,9 @@ class ServerSession:
             return  # everything was dropped meanwhile
         self._started_through = run.first - 1
         self._unstarted.put_back(run)
-        for number in self._cancelled.intersection(range(run.first, run.last + 1)):
-            self._drop_unstarted(number)
+        if self._cancelled:
+            cancelled = self._cancelled.intersection(range(run.first, run.last + 1))
+            self._drop_unstarted(sorted(cancelled))
 
     def next_input(self) -> Input | None:
         """Like `next_run`, for one input."""
@@ -609,6 +633,8 @@ class ServerSession:
         while self._early and (answer := self._early.pop(self._order.turn, None)):
             if isinstance(answer, Run):
                 self._post(answer)
+            elif isinstance(answer, _Dropped):
+                self._post_dropped((self._order.turn,))
             else:
                 answer.placed = True
                 self._outbox.append(answer)
@@ -620,6 +646,13 @@ class ServerSession:
         tail = self._outbox[-1] if self._outbox else None
         if not (isinstance(tail, Run) and tail.join(run)):
             self._outbox.append(run)
+
+    def _post_dropped(self, numbers: Iterable[int]) -> None:
+        tail = self._outbox[-1] if self._outbox else None
+        if isinstance(tail, _Dropped):
+            tail.numbers.extend(numbers)
+        else:
+            self._outbox.append(_Dropped(numbers))
 
     def _drop_everything(self) -> None:
         for kept in (self._open, self._works, self._early, self._outbox, self._unstarted):
@@ -747,6 +780,8 @@ class ServerSession:
         if not self._outbox or not self._announcements.lacks(self._held_bytes):
             return 0
         head = self._outbox[0]
+        if isinstance(head, _Dropped):
+            return 0  # a large output does not ride with what goes before it
         payloads = head.payloads if isinstance(head, Run) else head.outputs
         size = max(
             min(self._held_bytes, self._frame_bytes_out), len(payloads[0] if payloads else b"")
@@ -757,9 +792,9 @@ class ServerSession:
     def _announce(self) -> Coming | None:
         """What the frame now made says of the next one."""
         large = self._large
-        if not large:
+        head = self._outbox[0] if large else None
+        if head is None or isinstance(head, _Dropped):
             return None
-        head = self._outbox[0]
         number = head.first if isinstance(head, Run) else head.number
         return self._announcements.announce(large, number)
 
@@ -780,11 +815,29 @@ class ServerSession:
                 self._held_bytes -= run.size
                 self._note_answered(count)
                 _join(runs, run)
+                continue
+            if isinstance(head, _Dropped):
+                added = self._gather_dropped(head, used, errors)
             else:
                 added = self._gather_work(head, used, runs, parts, errors)
-                if added is None:
-                    return
-                used += added
+            if added is None:
+                return
+            used += added
+
+    def _gather_dropped(
+        self, dropped: _Dropped, used: int, errors: list[ItemFailure]
+    ) -> int | None:
+        """What inputs that were dropped add to the frame; None: not all of them fit."""
+        cost = len(_NOT_STARTED) + ITEM_OVERHEAD_BYTES
+        count = min(len(dropped.numbers), max((self._frame_bytes_out - used) // cost, used == 0))
+        for _ in range(count):
+            number = dropped.numbers.popleft()
+            errors.append(ItemFailure(number, ItemErrorKind.CANCELLED, _NOT_STARTED))
+        self._note_answered(count)
+        if dropped.numbers:
+            return None
+        self._outbox.popleft()
+        return count * cost
 
     def _sendable(self, run: Run, used: int) -> int:
         """How many of a run's outputs the credit and the frame allow; one goes alone."""
@@ -854,6 +907,21 @@ class ServerSession:
 def _join(runs: list[Run], run: Run) -> None:
     if not (runs and runs[-1].join(run)):
         runs.append(run)
+
+
+def _disjoint(ranges: Sequence[NumberRange]) -> list[tuple[int, int]]:
+    """The ranges, ascending; those that overlap as one, and the empty ones left out."""
+    found: list[tuple[int, int]] = []
+    through = 0
+    for first, last in sorted([(each.first, each.last) for each in ranges]):
+        if last <= through or last < first:
+            continue
+        if found and first <= through:
+            found[-1] = found[-1][0], last
+        else:
+            found.append((first, last))
+        through = last
+    return found
 
 
 def _exceeds(inputs: Sequence[InputRun], limits: Limits) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from servestream_client.errors import ClientClosedError, ItemError, ItemErrorKind
 from servestream_client.events import (
@@ -27,6 +29,12 @@ __all__ = ["Announcer"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 
+T = TypeVar("T")
+
+_entered: contextvars.ContextVar[str] = contextvars.ContextVar("servestream_entered", default="")
+"""Whose context it is, by stream id, of those that belong to a stream."""
+
+
 class Announcer:
     """The one place from which a stream's events go out.
 
@@ -36,11 +44,17 @@ class Announcer:
     """
 
     def __init__(self, stream_id: str, hooks: Sequence[Hooks] = ()) -> None:
+        self._context = contextvars.Context()
         self._stream_id = stream_id
         self._hooks = hooks
         self._attempt = 0
         self._drained = 0  # the last attempt whose server was leaving
         self._welcomed = False
+
+    def belongs_to(self, context: contextvars.Context) -> None:
+        """Hooks run in this context, or a copy of it, whoever caused the event."""
+        self._context = context
+        context.run(_entered.set, self._stream_id)
 
     def stream_started(self, event: StreamStarted) -> None:
         self._tell(event)
@@ -98,6 +112,18 @@ class Announcer:
     # ---------------------------------------------------------------- to whom
 
     def _tell(self, event: Event) -> None:
+        self._within(lambda: self._tell_here(event))
+
+    def _metadata(self, attempt: AttemptStarted) -> Metadata:
+        return self._within(lambda: self._metadata_here(attempt))
+
+    def _within(self, call: Callable[[], T]) -> T:
+        if _entered.get() == self._stream_id:
+            return call()
+        # A copy: it may be entered already, further down the stack.
+        return self._context.copy().run(call)
+
+    def _tell_here(self, event: Event) -> None:
         level = _level(event)
         if logger.isEnabledFor(level):
             logger.log(level, "stream %s: %s", event.stream_id, event)
@@ -107,7 +133,7 @@ class Announcer:
             except Exception:
                 logger.exception("the hook %r failed", hook)
 
-    def _metadata(self, attempt: AttemptStarted) -> Metadata:
+    def _metadata_here(self, attempt: AttemptStarted) -> Metadata:
         found: list[tuple[str, str | bytes]] = []
         for hook in self._hooks:
             try:

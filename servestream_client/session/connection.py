@@ -85,7 +85,9 @@ class Connection:
     def start(self, driver: StreamDriver) -> None:
         self.check()
         self.drivers[driver] = None
-        driver.start().add_done_callback(lambda _: self.drivers.pop(driver, None))
+        driver.start().add_done_callback(
+            lambda _: self.drivers.pop(driver, None), context=driver.context
+        )
 
     async def aclose(self) -> None:
         if self._loop is not None and self._loop is not asyncio.get_running_loop():

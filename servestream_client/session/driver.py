@@ -8,6 +8,7 @@ all.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import math
 import random
@@ -66,6 +67,11 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _LONGEST = 86_400.0 * 365 * 100
 """Seconds: no server need hear of a deadline that is further away."""
+
+_SHARED = frozenset({StreamKind.PREDICT, StreamKind.ISOLATED})
+"""Streams that belong to none of those whose inputs they carry. They run in an empty context of
+their own: one of the first caller's would be kept alive by them, and would be taken by hooks, logs
+and interceptors for that of everything the stream carries."""
 
 _LEAVING = "the server is leaving"
 _OLD = "the attempt was older than RetryPolicy.max_attempt_age"
@@ -131,6 +137,10 @@ class Companion(Protocol):
         """The consumer took something."""
         ...
 
+    def cancelled(self, number: int) -> None:
+        """Nobody wants the outputs of this input any more."""
+        ...
+
     def end(self) -> None:
         """The stream's outcome is settled."""
         ...
@@ -185,7 +195,9 @@ class StreamDriver:
         self.companion: Companion | None = None
         self.target: Target = target
 
-        self.notify: Callable[[], None] = on_arrival if on_arrival is not None else self.arrived.set
+        self.context: contextvars.Context = contextvars.Context()
+        """In which it runs: an empty one, or a copy of that in which it was started."""
+        self._on_arrival = on_arrival if on_arrival is not None else self.arrived.set
         self._eager = eager
         self._on_break = on_break
         self._transport = transport
@@ -212,18 +224,38 @@ class StreamDriver:
     def start(self) -> asyncio.Task[None]:
         """Begin. The task ends by itself once the outcome is settled and the call is closed."""
         loop = asyncio.get_running_loop()
+        if self._kind not in _SHARED:
+            self.context = contextvars.copy_context()
+        self._announcer.belongs_to(self.context)
         if self._timeout is not None:
             self._deadline = loop.time() + self._timeout
             expired = StreamTimeoutError(f"the stream's timeout of {self._timeout:g} s passed")
             self._timer = loop.call_at(self._deadline, self.abandon, expired)
         self._task = loop.create_task(
-            self._run(), name=f"servestream {self.session.stream_id.hex()}"
+            self._run(),
+            name=f"servestream {self.session.stream_id.hex()}",
+            context=self.context,
         )
         return self._task
 
     def pushed(self) -> None:
         """Say that there may be something to send."""
+        self._announce_failures()
         self._outbound.set()
+
+    def notify(self) -> None:
+        """Say that there may be something to take, or the end."""
+        self._announce_failures()
+        self._on_arrival()
+
+    def cancel(self, number: int) -> None:
+        """Nobody wants the outputs of an input any more."""
+        self.session.cancel(number)
+        if self.companion is not None:
+            self.companion.cancelled(number)
+        self.pushed()
+        if self.session.ready:  # it was never sent
+            self.notify()
 
     async def speak(self) -> None:
         """Like `pushed`; what there is to send is sent in the calling task, if nobody else is
@@ -564,8 +596,6 @@ class StreamDriver:
         session = self.session
         self.target.answered += session.counters.received - self._received
         self._received = session.counters.received
-        if session.failed:
-            self._announce_failures()
         if session.counters.welcomes > self._welcomes and session.welcome is not None:
             self._welcomes = session.counters.welcomes
             self._alone = False
@@ -581,6 +611,8 @@ class StreamDriver:
         self.taken()  # an answer gives its input's bytes back
 
     def _announce_failures(self) -> None:
+        if not self.session.failed:
+            return
         failed, self.session.failed = self.session.failed, []
         if self._kind is not StreamKind.ISOLATED:  # or the stream that they belong to says it
             for failure in failed:

@@ -45,12 +45,11 @@ class OpenLane(Protocol):
 class _Suspect:
     """An input that is tried alone; or a control, which was answered before."""
 
-    __slots__ = ("answered_before", "control", "lone_breaks", "number", "payload")
+    __slots__ = ("answered_before", "control", "lone_breaks", "number")
 
-    def __init__(self, number: int, payload: bytes, *, control: bool = False) -> None:
+    def __init__(self, number: int, control: bytes | None = None) -> None:
         self.number = number
-        self.control = control
-        self.payload = payload
+        self.control = control  # the payload; those of others are their stream's
         self.lone_breaks = 0
         self.answered_before = 0  # by the target, when the first of these came
 
@@ -97,13 +96,19 @@ class Isolation:
         common = session.set_aside(sorted(suspects & self._suspected))
         self._suspected = suspects.difference(common)
         if common:
-            self._waiting.extend(_Suspect(number, session.payload(number)) for number in common)
+            self._waiting.extend(_Suspect(number) for number in common)
             self._narrow()
             self._go_on()
 
     def taken(self) -> None:
         """The consumer took something."""
         self._go_on()
+
+    def cancelled(self, number: int) -> None:
+        """Nobody wants the outputs of this input any more."""
+        suspect = self._trying.get(number)
+        if suspect is not None and suspect.control is None and self._lane is not None:
+            self._lane.cancel(number)
 
     def end(self) -> None:
         """The stream's outcome is settled."""
@@ -132,12 +137,15 @@ class Isolation:
                 self._waiting.remove(suspect)
                 self._fail(suspect, ItemErrorKind.CANCELLED, "cancelled")
                 continue
-            lane = self._lane_for(suspect)
+            payload = (
+                session.payload(suspect.number) if suspect.control is None else suspect.control
+            )
+            lane = self._lane_for(suspect.number, len(payload))
             if lane is None:
                 break
             self._waiting.remove(suspect)
             self._trying[suspect.number] = suspect
-            lane.session.push_at(suspect.number, suspect.payload)
+            lane.session.push_at(suspect.number, payload)
             lane.pushed()
         if not self._waiting and not self._trying:
             self._finish_lane()
@@ -146,15 +154,20 @@ class Isolation:
         """Which to try next: the first whose answer has room, or for which the consumer waits."""
         spares, under_way = self._stream.session.spares, len(self._trying)
         return next(
-            (each for each in self._waiting if each.control or spares(each.number, under_way)), None
+            (
+                each
+                for each in self._waiting
+                if each.control is not None or spares(each.number, under_way)
+            ),
+            None,
         )
 
-    def _lane_for(self, suspect: _Suspect) -> StreamDriver | None:
-        """A lane that takes it now. Inputs keep their numbers, which ascend during an attempt: a
-        lane that has come too far ends, and another begins.
+    def _lane_for(self, number: int, size: int) -> StreamDriver | None:
+        """A lane that takes an input now. Numbers are kept, and ascend during an attempt: a lane
+        that has come too far ends, and another begins.
         """
         lane = self._lane
-        if lane is not None and not lane.session.may_push_at(suspect.number):
+        if lane is not None and not lane.session.may_push_at(number):
             if self._trying:
                 return None
             self._finish_lane()
@@ -164,7 +177,7 @@ class Isolation:
             lane = self._lane = self._open_lane(
                 on_arrival=partial(self._arrived, self._lanes), on_break=self._lane_broke
             )
-        return lane if lane.session.fits(len(suspect.payload)) else None
+        return lane if lane.session.fits(size) else None
 
     def _finish_lane(self) -> None:
         lane = self._lane
@@ -203,9 +216,10 @@ class Isolation:
             if self._lane is not None:
                 self._lane.session.cancel(suspect.number)  # what else comes is of no use
             self._fail(suspect, ItemErrorKind.HANDLER, "it has not exactly one output")
-        elif not suspect.control:
-            if self._control is None:
-                self._control = suspect.number, suspect.payload
+        elif suspect.control is None:
+            session = self._stream.session
+            if self._control is None and not session.is_cancelled(suspect.number):
+                self._control = suspect.number, session.payload(suspect.number)
             self._stream.session.settle(suspect.number, delivery.payload, delivery.failure)
             self._tell_stream()
 
@@ -241,7 +255,7 @@ class Isolation:
     def _judge(self, lane: StreamDriver, suspect: _Suspect, broken: Break) -> bool:
         """An input broke its server alone; whether something else is to be tried next."""
         answered = self._stream.target.answered
-        if suspect.control:  # the server is broken, whatever it gets
+        if suspect.control is not None:  # the server is broken, whatever it gets
             self._take_back(lane)
             return True
         if suspect.lone_breaks == 0:
@@ -261,7 +275,7 @@ class Isolation:
         control = self._stream.session.control or self._control
         lonely = answered == suspect.answered_before and self._needs_control(suspect)
         if control is not None and lonely:
-            self._waiting.appendleft(_Suspect(*control, control=True))
+            self._waiting.appendleft(_Suspect(*control))
         if not self._waiting:
             return False  # it is tried again, as often as the retry policy allows
         self._take_back(lane)
@@ -272,7 +286,7 @@ class Isolation:
 
     def _needs_control(self, suspect: _Suspect) -> bool:
         """Whether nobody else may be left who could be answered."""
-        if any(each.control for each in self._waiting):
+        if any(each.control is not None for each in self._waiting):
             return False
         return not self._waiting or suspect.lone_breaks >= LONE_BREAKS - 1
 

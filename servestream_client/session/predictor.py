@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -51,6 +51,10 @@ class _Call:
         self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self.lane: _Lane | None = None  # the one that carries it
         self.number: int = 0
+
+    def let_go(self) -> None:
+        """Keep nothing of what was to be sent."""
+        self.item, self.payload = None, b""
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():
@@ -114,15 +118,14 @@ class _Lane:
             self._idle = None
         call.lane = self
         call.number = self.driver.session.push(call.payload, call.item)
+        call.payload = b""  # the session keeps it as long as it may have to be sent again
         self.calls[call.number] = call
         self.driver.pushed()
 
     def cancel(self, call: _Call) -> None:
         """Nobody waits for it any more. Its number is free once any answer came."""
         if self.calls.get(call.number) is call:
-            self.driver.session.cancel(call.number)
-            self.driver.pushed()
-            self._arrived()  # it may never have been sent
+            self.driver.cancel(call.number)
 
     def retire(self) -> None:
         """Take no further calls, and end once those under way are answered."""
@@ -156,7 +159,10 @@ class _Lane:
             self._predictor.has_room()
             if not self.calls and not self.retiring and self._idle is None:
                 loop = asyncio.get_running_loop()
-                self._idle = loop.call_later(self._predictor.idle_seconds, self.retire)
+                # Not in the context of whoever's call happened to be the last.
+                self._idle = loop.call_later(
+                    self._predictor.idle_seconds, self.retire, context=self.driver.context
+                )
 
     @staticmethod
     def _answer(call: _Call, payload: bytes) -> None:
@@ -234,7 +240,7 @@ class Predictor:
         self._max_item_bytes = max_item_bytes
         self._most_lanes = lanes
         self._lanes: list[_Lane] = []
-        self._waiting: deque[_Call] = deque()
+        self._waiting: OrderedDict[_Call, None] = OrderedDict()  # nobody's who has gone
 
     async def predict(self, item: object, *, timeout: float | None) -> object:
         """The output for one input.
@@ -258,7 +264,7 @@ class Predictor:
         check_timeout(timeout)
         call = _Call(item, payload)
         try:
-            self._waiting.append(call)
+            self._waiting[call] = None
             self.has_room()
             if timeout is None:
                 return await call.future
@@ -309,24 +315,25 @@ class Predictor:
             ) from error
 
     def _forget(self, call: _Call) -> None:
-        """Whoever made the call has gone."""
+        """Whoever made the call has gone, and with it goes what was to be sent."""
         call.future.cancel()
+        call.let_go()
         if call.lane is not None:
             call.lane.cancel(call)
+        elif call in self._waiting:
+            del self._waiting[call]
+            self._go_on()  # those behind it may fit where it did not
 
     # ---------------------------------------------------------------- lanes
 
     def has_room(self) -> None:
         """Hand out the calls that wait, as far as there is room."""
         while self._waiting:
-            call = self._waiting[0]
-            if call.future.done():
-                self._waiting.popleft()
-                continue
+            call = next(iter(self._waiting))
             lane = self._lane_for(len(call.payload))
             if lane is None:
                 return
-            self._waiting.popleft()
+            del self._waiting[call]
             lane.submit(call)
 
     def _lane_for(self, size: int) -> _Lane | None:
@@ -347,11 +354,15 @@ class Predictor:
     def left(self, lane: _Lane) -> None:
         """A lane has ended."""
         self._lanes.remove(lane)
+        self._go_on()
+
+    def _go_on(self) -> None:
         try:
             self.has_room()
         except Exception as error:  # the client was closed meanwhile
             for call in self._waiting:
                 call.fail(error)
+            self._waiting.clear()
 
 
 def _own(error: BaseException, call: _Call) -> BaseException:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from servestream_client.errors import ItemErrorKind, StreamError
-from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.client import UNKNOWN_BYTES, ClientSession
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.source import InputSource
 from servestream_client.signals import Signal, being_cancelled
@@ -25,10 +25,18 @@ _RUN_SECONDS = 0.001
 
 
 class Refusal(NamedTuple):
-    """Why an input is not sent."""
+    """Why an input is not sent.
+
+    Attributes:
+        kind: of its failure.
+        text: likewise.
+        size: the bytes that it counts for until the consumer has taken its failure.
+        cause: what its codec raised.
+    """
 
     kind: ItemErrorKind
     text: str
+    size: int
     cause: Exception | None = None
 
 
@@ -124,6 +132,7 @@ class InputPump:
                 return
             self._pulled += 1
             await self._push(self._payload(item), item)
+            del item  # it counts where it was pushed, and is not to be held while waiting
             if self._session.unanswered == 1:
                 await self._speak()  # nothing else is under way: somebody waits for this one
             else:
@@ -138,6 +147,7 @@ class InputPump:
             self._pushed()
             if unfitting is not None:
                 await self._push(*unfitting)
+                del unfitting  # it counts where it was pushed
                 self._pushed()
             if not more:
                 return
@@ -153,6 +163,7 @@ class InputPump:
             if not fed:
                 return
             await self._push_fed(fed)
+            del fed  # it counts where it was pushed
             if self._session.unanswered == 1:
                 await self._speak()
             else:
@@ -205,10 +216,10 @@ class InputPump:
                 try:
                     payload = encode(item)
                 except BaseException as error:
-                    return True, (self._why_not(error), item)
+                    return True, (self._why_not(error, item), item)
                 length = len(payload) if payload.__class__ is bytes else bound
                 if size + length >= bound:  # or else there is nothing special about it
-                    checked = self._checked(payload)
+                    checked = self._checked(payload, item)
                     if isinstance(checked, Refusal) or size + len(checked) > room:
                         return True, (checked, item)
                     payload, length = checked, len(checked)
@@ -225,40 +236,43 @@ class InputPump:
                 self._session.push_all(payloads, items[: len(payloads)], size)
 
     async def _push(self, payload: bytes | Refusal, item: object) -> None:
-        if isinstance(payload, Refusal):
-            self._session.push_failure(payload.kind, payload.text, item, payload.cause)
-            self._refused()
-            return
-        while not self._session.fits(len(payload)):
+        while not self._session.fits(_size(payload)):
             await self.room.wait()
-        self._session.push(payload, item)
+        if isinstance(payload, Refusal):
+            kind, text, size, cause = payload
+            self._session.push_failure(kind, text, item, cause, size=size)
+            self._refused()
+        else:
+            self._session.push(payload, item)
 
     def _payload(self, item: object) -> bytes | Refusal:
         """An item encoded, or why it cannot be sent."""
         try:
             payload = self._encode(item)
         except BaseException as error:
-            return self._why_not(error)
-        return self._checked(payload)
+            return self._why_not(error, item)
+        return self._checked(payload, item)
 
-    def _checked(self, payload: object) -> bytes | Refusal:
+    def _checked(self, payload: object, item: object) -> bytes | Refusal:
         if not isinstance(payload, bytes):
             made = TypeError(f"the codec made a {type(payload).__name__}, not bytes")
-            return Refusal(ItemErrorKind.INPUT_ENCODE, describe(made), made)
+            return Refusal(ItemErrorKind.INPUT_ENCODE, describe(made), _item_size(item), made)
         if len(payload) > self._max_item_bytes:
             return Refusal(
                 ItemErrorKind.INPUT_TOO_LARGE,
                 f"{len(payload)} bytes encoded, and FlowControl.max_item_bytes is"
                 f" {self._max_item_bytes}",
+                len(payload),
             )
         return payload
 
-    def _why_not(self, error: BaseException) -> Refusal:
+    def _why_not(self, error: BaseException, item: object) -> Refusal:
+        size = _item_size(item)
         if isinstance(error, asyncio.CancelledError) and not being_cancelled():
-            return Refusal(ItemErrorKind.INPUT_ENCODE, "the codec was cancelled")
+            return Refusal(ItemErrorKind.INPUT_ENCODE, "the codec was cancelled", size)
         if not isinstance(error, Exception):
             raise error
-        return Refusal(ItemErrorKind.INPUT_ENCODE, describe(error), error)
+        return Refusal(ItemErrorKind.INPUT_ENCODE, describe(error), size, error)
 
     def _learn(self, seconds: float) -> None:
         """Longer runs while items come fast, single ones where each takes its time."""
@@ -269,4 +283,11 @@ class InputPump:
 
 
 def _size(payload: bytes | Refusal) -> int:
-    return len(payload) if isinstance(payload, bytes) else 0
+    return len(payload) if isinstance(payload, bytes) else payload.size
+
+
+def _item_size(item: object) -> int:
+    """What an item counts for that could not be encoded."""
+    if isinstance(item, bytes | bytearray | str):
+        return len(item)
+    return item.nbytes if isinstance(item, memoryview) else UNKNOWN_BYTES

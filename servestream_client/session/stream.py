@@ -97,6 +97,7 @@ class StreamBase(Generic[T_co]):
             self._begin()
         elif self._run.payloads:
             self._release()
+            self._run, self._released, self._rest = OutputRun(0, []), 0, iter(())
             driver.taken()
             # A consumer that never waits for anything itself would let nobody else run.
             await asyncio.sleep(0)

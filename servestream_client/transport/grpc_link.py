@@ -8,6 +8,7 @@ the last frame the server must linger until the client has half-closed.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import os
 from collections.abc import AsyncGenerator, Callable
@@ -324,6 +325,10 @@ class GrpcTransport:
         return connection
 
     def _connect(self) -> _Connection:
+        # gRPC's poller belongs to the process, and would keep the context of whoever came first.
+        return contextvars.Context().run(self._connect_here)
+
+    def _connect_here(self) -> _Connection:
         if self._credentials is None:
             channel = grpc.aio.insecure_channel(self._target, options=self._options)
         else:

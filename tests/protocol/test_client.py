@@ -1249,7 +1249,7 @@ def test_an_item_error_stands_in_its_inputs_place_with_the_item():
     )
     assert take_all(session) == [
         output(1, b"A"),
-        Delivery(2, 0, None, failure, last=True, item="two"),
+        Delivery(2, 0, None, failure, last=True, item="two", size=3),
         output(3, b"C"),
     ]
     assert session.counters.received == 3
@@ -1315,7 +1315,7 @@ def test_an_input_cancelled_before_it_was_sent_is_not_sent():
     session.push(b"2")
     session.cancel(1)
     (delivery,) = take_all(session)
-    assert (delivery.number, delivery.item) == (1, "one")
+    assert (delivery.number, delivery.item) == (1, None)
     assert delivery.failure.kind is ItemErrorKind.CANCELLED
     frame = session.next_frame()
     assert numbers_in([frame]) == [2]
@@ -1433,8 +1433,8 @@ def test_room_is_what_the_window_leaves_in_items_and_bytes():
     assert session.room == (5, 100)
     session.push_all([bytes(10), bytes(20)], [None, None], 30)
     assert session.room == (3, 70)
-    session.push_failure(ItemErrorKind.INPUT_ENCODE, "no")
-    assert session.room == (2, 70)
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "no", size=7)
+    assert session.room == (2, 63)
 
 
 def test_room_grows_in_bytes_with_the_answer_and_in_items_with_the_taking():

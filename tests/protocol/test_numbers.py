@@ -1,5 +1,7 @@
 """Sets of numbers that fill up from below."""
 
+from random import Random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,7 +44,36 @@ def test_adding_twice_changes_nothing():
 
 def test_only_the_disorder_is_stored():
     numbers = number_set(*range(1, 1000), 1001)
-    assert numbers._beyond == {1001}
+    assert numbers.ranges == 2
+
+
+def test_ranges_grow_with_the_gaps_and_not_with_what_is_between_them():
+    numbers = NumberSet()
+    for number in range(2, 10_000):
+        if number % 1000:
+            numbers.add(number)
+    assert numbers.ranges == 10
+    for number in range(1000, 10_000, 1000):
+        numbers.add(number)
+    assert (numbers.through, numbers.ranges) == (0, 1)
+    numbers.add(1)
+    assert (numbers.through, numbers.ranges) == (9999, 1)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_numbers_in_any_order_come_to_one_range(seed):
+    scattered = list(range(1, 500))
+    Random(seed).shuffle(scattered)
+    numbers = NumberSet()
+    for number in scattered:
+        assert number not in numbers
+        numbers.add(number)
+        assert number in numbers
+    assert (numbers.through, numbers.ranges) == (499, 1)
+
+
+def pieces(numbers: NumberSet) -> tuple[object, ...]:
+    return numbers.through, numbers._firsts, numbers._lasts
 
 
 @settings(derandomize=True, deadline=None)
@@ -61,7 +92,7 @@ def test_it_behaves_like_a_set(added):
 def test_a_run_is_added_like_its_numbers(first, count):
     numbers, singly = number_set(1, 2, 5), number_set(1, 2, 5, *range(first, first + count))
     numbers.add_run(first, count)
-    assert (numbers.through, numbers._beyond) == (singly.through, singly._beyond)
+    assert pieces(numbers) == pieces(singly)
 
 
 @settings(derandomize=True, deadline=None)
@@ -72,5 +103,5 @@ def test_adding_runs_is_adding_each_number(runs):
         numbers.add_run(first, count)
         for number in range(first, first + count):
             singly.add(number)
-        assert (numbers.through, numbers._beyond) == (singly.through, singly._beyond)
+        assert pieces(numbers) == pieces(singly)
         assert len(numbers) == len(singly)

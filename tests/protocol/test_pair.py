@@ -101,8 +101,7 @@ def ready_in(client: ClientSession) -> list[tuple[int, bytes | None]]:
         if isinstance(ready, Delivery):
             found.append((ready.number, ready.payload))
         else:
-            run = enumerate(ready.payloads[ready.cursor :], ready.first + ready.cursor)
-            found.extend(run)
+            found.extend(enumerate(ready.payloads, ready.first))
     return found
 
 
@@ -229,7 +228,9 @@ class Pair(RuleBasedStateMachine):
             if not self.client.has_place:
                 return
             if shape == UNSENDABLE:
-                self.client.push_failure(ItemErrorKind.INPUT_ENCODE, "no", item=number)
+                if not self.client.fits(size):
+                    return
+                self.client.push_failure(ItemErrorKind.INPUT_ENCODE, "no", number, size=size)
                 self.inputs[number] = Pushed(b"", sendable=False)
             elif self.client.fits(len(payload)):
                 assert self.client.push(payload, item=number) == number
@@ -691,7 +692,7 @@ class Pair(RuleBasedStateMachine):
             self.check_output(number, known, delivery.payload)
             known.outputs.append(delivery.payload)
         else:
-            assert delivery.item == number
+            assert delivery.item == number or (delivery.item is None and known.cancelled)
             assert delivery.last
             self.check_failure(known, delivery.failure.kind)
             known.failure = delivery.failure.kind

@@ -14,6 +14,7 @@ from servestream_client import (
     CodecMismatchError,
     FlowControl,
     Hooks,
+    ItemErrorKind,
     NotAServerError,
     RetriesExhaustedError,
     RetryPolicy,
@@ -26,6 +27,7 @@ from servestream_client.events import (
     AttemptEnded,
     AttemptOutcome,
     AttemptStarted,
+    ItemFailed,
     ServerDraining,
     StreamEnded,
     StreamStarted,
@@ -109,6 +111,37 @@ async def answers(requests: AsyncIterator[ClientFrame], limit: int) -> AsyncIter
                     return
                 left -= 1
                 yield ServerFrame(outputs=[OutputRun(number, [payload])], frames_read=read)
+
+
+async def silent(requests: AsyncIterator[ClientFrame]) -> AsyncIterator[ServerFrame]:
+    """Never a word, so that whatever is told meanwhile comes from this side."""
+    async for _ in requests:
+        pass
+    for frame in ():
+        yield frame
+
+
+async def test_hooks_hear_of_a_failure_on_this_side_when_it_happens():
+    noting = Noting()
+
+    def encode(item: bytes) -> bytes:
+        if item == b"bad":
+            raise ValueError("no")
+        return item
+
+    driver = drive(silent, items=[b"1", b"bad", b"x" * 4_000_000, b"2", b"3"], hooks=[noting])
+    driver.pump._encode = encode
+    driver.start()
+    while driver.session.accepted < 5:
+        await asyncio.sleep(0)
+    told = [(event.number, event.kind) for event in noting.of(ItemFailed)]
+    assert told == [(2, ItemErrorKind.INPUT_ENCODE), (3, ItemErrorKind.INPUT_TOO_LARGE)]
+    driver.cancel(4)
+    assert noting.of(ItemFailed)[-1].number == 4
+    assert driver.session.failed == []
+    assert not driver.session.ready  # in their turn, which has not come
+    await driver.aclose()
+    assert len(noting.of(ItemFailed)) == 3
 
 
 @pytest.mark.parametrize("status", ["OK", "UNAVAILABLE", "INTERNAL", "CANCELLED", "ABORTED"])

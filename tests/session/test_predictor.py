@@ -1,6 +1,8 @@
 """Single predictions over links in memory: what becomes of a call, whatever its lane meets."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
@@ -38,14 +40,23 @@ LONG = 3600.0  # seconds that no test lasts
 class Harness:
     """A predictor whose streams all go to one scripted server."""
 
-    def __init__(self, server: Callable, *, lanes: int = 1, retry: RetryPolicy = QUICK) -> None:
+    def __init__(
+        self,
+        server: Callable,
+        *,
+        lanes: int = 1,
+        retry: RetryPolicy = QUICK,
+        flow: FlowControl | None = None,
+        encode: Callable[[object], bytes] = bytes,
+    ) -> None:
+        self._flow = flow or FlowControl()
         self.drivers: list[StreamDriver] = []
         self._transport = MemoryTransport(server)
         self._target = Target("memory")
         self._retry = retry
         self.predictor = Predictor(
             self._open_stream,
-            encode=lambda item: item,
+            encode=encode,
             decode=lambda payload: payload,
             max_item_bytes=1000,
             lanes=lanes,
@@ -62,7 +73,7 @@ class Harness:
             session=ClientSession(
                 stream_id=bytes(16),
                 codec=CodecId("bytes"),
-                flow=FlowControl(),
+                flow=self._flow,
                 ordered=False,
                 isolated=isolated,
             ),
@@ -331,3 +342,93 @@ async def test_neither_a_single_break_nor_a_server_that_leaves_makes_suspects(
     calls = map(predict_with(server).call, [b"a", b"b"])
     assert await asyncio.gather(*calls) == [b"a", b"b"]
     assert server.endings == server.tried == []
+
+
+class Thing:
+    """An item that can be seen to be let go."""
+
+    def __bytes__(self) -> bytes:
+        return bytes(100)
+
+
+def alive(things: "list[weakref.ref[Thing]]") -> int:
+    gc.collect()
+    return sum(thing() is not None for thing in things)
+
+
+@pytest.mark.parametrize("window", [1, 10, 4096], ids=["waiting", "some of each", "sent"])
+@pytest.mark.parametrize("ends", ["timeout", "cancelled"])
+async def test_calls_that_nobody_waits_for_leave_at_once_with_what_they_carried(
+    predict_with, window, ends
+):
+    harness = predict_with(silent_server, flow=FlowControl(window_items=window))
+    first = harness.call(b"first")
+    await until(lambda: harness.drivers and harness.drivers[0].session.sent_through == 1)
+
+    def call() -> "tuple[asyncio.Task, weakref.ref[Thing]]":
+        thing = Thing()
+        timeout = 0.001 if ends == "timeout" else None
+        return harness.call(thing, timeout=timeout), weakref.ref(thing)
+
+    calls = [call() for _ in range(50)]
+    things = [thing for _, thing in calls]
+    await asyncio.sleep(0)
+    if ends == "cancelled":
+        for task, _ in calls:
+            task.cancel()
+        del task
+    await asyncio.wait([task for task, _ in calls])
+    assert all(task.cancelled() or task.exception() for task, _ in calls)
+    calls.clear()  # their tracebacks know what they were called with
+    await until(lambda: not alive(things))
+    session = harness.drivers[0].session
+    assert not harness.predictor._waiting
+    assert sum(len(payload) for _, payload in session._replay) == len(b"first")
+    assert session.unsent == 0
+    first.cancel()
+
+
+async def test_a_call_that_waits_in_vain_does_not_keep_those_behind_it(predict_with):
+    flow = FlowControl(window_bytes=100, max_item_bytes=1000)
+    harness = predict_with(silent_server, flow=flow)
+    first = harness.call(b"x" * 50)
+    large = harness.call(b"x" * 80)
+    small = harness.call(b"x" * 10)
+    await until(lambda: len(harness.predictor._waiting) == 2)
+    large.cancel()
+    await until(lambda: not harness.predictor._waiting)
+    assert harness.drivers[0].session.accepted == 2
+    for call in (first, small):
+        call.cancel()
+
+
+async def test_what_was_cancelled_is_not_sent_again_and_answered_all_the_same(predict_with):
+    seen: list[list[bytes]] = []
+    release = asyncio.Event()
+
+    async def server(requests):
+        seen.append([])
+        second = len(seen) > 1
+
+        def note(number: int, payload: bytes) -> ServerFrame | None:
+            seen[-1].append(payload)
+            return upper(number, payload) if second else None
+
+        frames = exchange(requests, note)
+        async for frame in frames:
+            yield frame
+            if not second and len(seen[0]) == 3:
+                await release.wait()
+                raise CallFailed("UNAVAILABLE", "broke")
+
+    harness = predict_with(server)
+    calls = [harness.call(item) for item in (b"one", b"two", b"three")]
+    await until(lambda: seen and len(seen[0]) == 3)
+    calls[1].cancel()
+    await asyncio.wait({calls[1]})
+    release.set()
+    assert await calls[0] == b"ONE"
+    assert await calls[2] == b"THREE"
+    assert seen == [[b"one", b"two", b"three"], [b"one", b"three"]]
+    assert harness.drivers[0].session.unanswered == 0
+    assert harness.drivers[0].session.fits(1)

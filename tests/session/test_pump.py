@@ -271,9 +271,13 @@ async def test_an_input_of_the_largest_size_is_sent(kind):
 
 
 @BOTH
-async def test_what_cannot_be_sent_takes_no_bytes(kind):
-    harness = Harness(kind([5, 21, "x", 4, 1, 1]), max_item_bytes=20, window_bytes=10)
-    assert await harness.rest() == (5, 5)
+async def test_what_cannot_be_sent_counts_until_it_is_taken(kind):
+    harness = Harness(kind([5, 21, 4, 1, "x", "x" * 9, "x"]), max_item_bytes=20, window_bytes=10)
+    assert await harness.rest() == (2, 1)
+    assert await harness.answer(1) == (2, 2)  # its failure is known, and not taken yet
+    assert await harness.take(1) == (2, 2)
+    assert await harness.take(1) == (6, 5)
+    assert len(await harness.to_the_end()) == 7
 
 
 @BOTH
