@@ -586,9 +586,9 @@ BUGS = (
     ),
     Bug(
         "a place that is kept is looked at again and again",
-        "server/workers.py",
-        "return stuck if now < stuck else math.inf",
-        "return max(now, stuck)",
+        "server/limits.py",
+        "                elif due < math.inf:\n",
+        "                if call.lost or due < math.inf:\n                    due = now + 0.001\n",
         "server/test_handlers.py::test_a_place_that_is_kept_for_long_costs_no_time",
     ),
     Bug(
@@ -600,15 +600,15 @@ BUGS = (
     ),
     Bug(
         "a hung input is left to hang",
-        "server/workers.py",
-        "self._sweeper = loop.call_at(due, self._sweep)",
+        "server/limits.py",
+        "self._alarm.set(due)",
         "pass",
         "grpc/test_watchdog.py::test_a_hung_input_is_that_inputs_error",
     ),
     Bug(
         "a handler that will not be cancelled keeps its input",
-        "server/workers.py",
-        "forsake(self._held, text)",
+        "server/calls.py",
+        "(self._answer_without or self._forsake_held)(text)",
         "pass",
         "grpc/test_watchdog.py::"
         "test_a_handler_that_will_not_be_cancelled_costs_its_place_and_no_more",
@@ -764,28 +764,28 @@ BUGS = (
     Bug(
         "a stream that had its turn is forgotten",
         "server/workers.py",
-        "self._waiting[attempt] = None  # behind the others",
-        "pass",
+        "if self._has_work(attempt):\n                self._waiting.add(attempt)\n\n    async",
+        "if False:\n                self._waiting.add(attempt)\n\n    async",
         "server/test_workers.py::test_inputs_are_handled_although_nothing_can_be_sent_yet[items]",
     ),
     Bug(
         "cancelled handlers run on",
-        "server/workers.py",
-        "if not any(self._wanted.values()) and not self._stopped and self._task is not None:",
+        "server/calls.py",
+        "if not self._wanted:",
         "if False:",
         "server/test_workers.py::test_a_call_none_of_whose_inputs_is_wanted_is_cancelled",
     ),
     Bug(
         "a call ends although one of its streams wants it",
-        "server/workers.py",
-        "if not any(self._wanted.values())",
-        "if not all(self._wanted.values())",
+        "server/calls.py",
+        "if not self._wanted:",
+        "if not all(self._wanted.get(each.attempt) for each in self._held):",
         "server/test_workers.py::"
         "test_a_call_for_several_streams_goes_on_while_one_of_them_wants_it",
     ),
     Bug(
         "the call after a cancelled one is cancelled as well",
-        "server/workers.py",
+        "server/calls.py",
         "while self._task.uncancel():",
         "while False:",
         "server/test_workers.py::test_the_call_after_a_cancelled_one_is_not_cancelled",
@@ -793,23 +793,22 @@ BUGS = (
     Bug(
         "a handler that cancels its own task ends the service of its stream",
         "server/workers.py",
-        "self._served.discard(attempt)\n\n    def _note",
-        "pass\n\n    def _note",
+        "self._turn_over(call)\n        self._hire()",
+        "self._hire()",
         "server/test_handlers.py::test_a_handler_that_cancels_its_own_task_fails_its_inputs_only",
     ),
     Bug(
         "a stream that may not start anything blocks the batches of the others",
         "server/workers.py",
-        "            if run is None:\n                continue\n",
-        "            if run is None:\n"
-        "                self._waiting = {attempt: None, **self._waiting}\n"
-        "                break\n",
+        "            self._waiting.discard(attempt)\n            if self._has_work(attempt):\n",
+        "            if part is None:\n                return\n"
+        "            self._waiting.discard(attempt)\n            if self._has_work(attempt):\n",
         "server/test_workers.py::test_a_stream_that_fills_up_while_it_waits_is_passed_over",
     ),
     Bug(
         "an incomplete batch does not wait for more",
         "server/workers.py",
-        "if self._batch_wait and 0 < self._gathered() < self._max_batch:",
+        "if self._batch_wait and 0 < self._gathered < self._max_batch:",
         "if False:",
         "server/test_workers.py::test_an_incomplete_batch_waits_for_more",
     ),
