@@ -5,7 +5,8 @@ answered, and goes on until there is nothing to start. Streams take turns. No wo
 a stream: what cannot be sent stays in that stream's session, whose inputs are then not startable.
 
 Between any two steps of the event loop, an attempt that has something to start waits for its turn,
-or a worker will come back to it. If any waits, all places are taken, or a batch is being gathered.
+or a worker will come back to it. If any waits, all places are taken, a batch is being gathered, or
+a worker has just ended.
 An event costs no more than what it concerns, however many attempts and calls there are besides.
 """
 
@@ -42,7 +43,7 @@ from servestream_client.server.inflight import InFlight
 from servestream_client.server.limits import TimeLimits
 from servestream_client.server.turns import Turns
 from servestream_client.signals import Signal
-from servestream_client.usercode import describe
+from servestream_client.usercode import contained, describe
 
 __all__ = [
     "STUCK",
@@ -226,9 +227,14 @@ class Workers(abc.ABC):
 
     # ---------------------------------------------------------------- workers
 
-    @abc.abstractmethod
     def _want(self, attempt: Attempt) -> None:
         """There is something to start: see that a worker comes to it."""
+        self._queue(attempt)
+        self._hire()
+
+    @abc.abstractmethod
+    def _queue(self, attempt: Attempt) -> None:
+        """Have it wait for its turn, unless a worker comes back to it anyway."""
 
     @abc.abstractmethod
     def _hire(self) -> None:
@@ -284,34 +290,45 @@ class Workers(abc.ABC):
         finally:
             self._starting = None
         self._tasks.add(task)
-        task.add_done_callback(functools.partial(self._left, call))
+        task.add_done_callback(functools.partial(self._left, call, attempt))
 
-    def _left(self, call: Call, task: asyncio.Task[None]) -> None:
+    def _left(self, call: Call, attempt: Attempt, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._free += 1
         # Cancelled: by its handler, or by an event loop that is about to close and ends the
         # streams, too.
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a worker failed", exc_info=error)
-        self._turn_over(call)
+        self._leave(call, attempt)  # again: a task that was cancelled at once did not
         self._hire()
 
+    def _leave(self, call: Call, attempt: Attempt) -> None:
+        self._turn_over(call)
+        if self._has_work(attempt):
+            self._queue(attempt)
+
     async def _work(self, call: Call, attempt: Attempt) -> None:
-        if self._starting is call:
-            # An eager task: user code should not run in the midst of whatever has hired this.
-            await asyncio.sleep(0)
-        call.bind()
-        while parts := await self._next(attempt):
-            began = time.perf_counter()
-            try:
-                await self._handle(call, parts)
-            finally:
-                for part in parts:
-                    part.attempt.answered()
-            self._note(parts, time.perf_counter() - began)
-            if not self._goes_on(call, attempt):
-                return
-            await asyncio.sleep(0)  # what is answered can be sent, and others have their turn
+        try:
+            if self._starting is call:
+                # An eager task: user code should not run in the midst of whatever has hired this.
+                await asyncio.sleep(0)
+            call.bind()
+            while parts := await self._next(attempt):
+                began = time.perf_counter()
+                try:
+                    await self._handle(call, parts)
+                finally:
+                    for other, _ in parts:
+                        other.answered()
+                        # Its turn may have come to start more, though it has no credit to send.
+                        if other is not attempt and self._has_work(other):
+                            self._queue(other)
+                self._note(parts, time.perf_counter() - began)
+                if not self._goes_on(call, attempt):
+                    return
+                await asyncio.sleep(0)  # what is answered can be sent, and others have their turn
+        finally:
+            self._leave(call, attempt)
 
     async def _handle(self, call: Call, parts: Sequence[Part]) -> None:
         try:
@@ -322,8 +339,7 @@ class Workers(abc.ABC):
             fail(parts, ItemErrorKind.TIMEOUT, str(expired))
         except BaseException as error:
             fail(parts, ItemErrorKind.HANDLER, describe(error))
-            if not isinstance(error, Exception):
-                raise
+            contained(error, "the handler", awaited=True)  # raises what is this task's to end by
             logger.exception("the kit failed around a handler")
 
 
@@ -337,10 +353,9 @@ class ItemWorkers(Workers):
         self._serves: dict[Call, Attempt] = {}
         self._run_length = 1
 
-    def _want(self, attempt: Attempt) -> None:
+    def _queue(self, attempt: Attempt) -> None:
         if attempt not in self._served:
             self._waiting.add(attempt)
-            self._hire()
 
     def _hire(self) -> None:
         while self._free and self._waiting:
@@ -419,9 +434,8 @@ class BatchWorkers(Workers):
         if count:
             self._counts[attempt] = count
 
-    def _want(self, attempt: Attempt) -> None:
+    def _queue(self, attempt: Attempt) -> None:
         self._waiting.add(attempt)
-        self._hire()
 
     def _hire(self) -> None:
         if self._free and self._waiting and self._gatherer is None:
@@ -439,7 +453,9 @@ class BatchWorkers(Workers):
                 await self._full.wait()
         return list(self._gather())
 
-    def _goes_on(self, call: Call, attempt: Attempt) -> bool:  # noqa: ARG002 — likewise
+    def _goes_on(self, call: Call, attempt: Attempt) -> bool:
+        if self._has_work(attempt):
+            self._queue(attempt)
         if not self._waiting or self._gatherer not in (None, call):
             return False
         self._gatherer = call

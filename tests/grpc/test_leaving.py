@@ -95,7 +95,7 @@ async def test_health_checks_that_cease_move_each_stream_once(serve, connect):
     async with connect(target) as client:
         stream = client.stream(trickle(ITEMS, gate))
         assert await anext(stream) == b"1"
-        await check_until(lambda: len(service._kit()._checks._periods) == 5)
+        await check_until(lambda: len(service._kits()._checks._periods) == 5)
         # Now they cease. The stream has nowhere else to go: it comes back, and is left alone.
         await until(lambda: stream.statistics().resumes == 1)
         gate.set()
@@ -113,7 +113,7 @@ async def test_health_checks_that_cease_move_each_stream_once(serve, connect):
 
 @only_async
 async def test_streams_of_a_replica_that_was_forgotten_are_asked_again(serve, connect, monkeypatch):
-    monkeypatch.setattr("servestream_client.server.kit._AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr("servestream_client.server.kits._AGAIN_SECONDS", 0.05)
     service = Versioned("1")
     target = await serve(service)
     gate = asyncio.Event()
@@ -139,7 +139,7 @@ async def test_a_health_check_of_ones_own_calls_ours():
     for _ in range(3):
         with pytest.raises(RuntimeError, match="the model is gone"):
             await service.check_health()
-    assert len(service._kit()._checks._periods) == 2
+    assert len(service._kits()._checks._periods) == 2
 
 
 class Kept(StreamService[bytes, bytes]):
