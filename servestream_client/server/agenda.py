@@ -24,12 +24,14 @@ _SLACK = 16
 class Agenda(Generic[T]):
     """See the module."""
 
-    __slots__ = ("_heap", "_made", "_serials")
+    __slots__ = ("_heap", "_made", "_serials", "_things")
 
     def __init__(self) -> None:
-        # Entries are left where they stand when they become stale, and passed over later.
-        self._heap: list[tuple[float, int, T]] = []
-        self._serials: dict[T, int] = {}  # of the entry that counts
+        # Entries are left where they stand when they become stale, and passed over later. They do
+        # not refer to the things, which may be large, or refer to their event loop.
+        self._heap: list[tuple[float, int]] = []
+        self._things: dict[int, T] = {}  # by the number of the entry that counts
+        self._serials: dict[T, int] = {}  # the other way round
         self._made = 0
 
     def __len__(self) -> int:
@@ -37,37 +39,42 @@ class Agenda(Generic[T]):
 
     def set(self, thing: T, when: float) -> None:
         """Note a thing, under this time alone."""
+        before = self._serials.get(thing)
+        if before is not None:
+            del self._things[before]
         self._made += 1
         self._serials[thing] = self._made
-        heapq.heappush(self._heap, (when, self._made, thing))
+        self._things[self._made] = thing
+        heapq.heappush(self._heap, (when, self._made))
         self._tidy()
 
     def discard(self, thing: T) -> None:
         """Drop it, if it is there."""
-        if self._serials.pop(thing, None) is not None:
+        serial = self._serials.pop(thing, None)
+        if serial is not None:
+            del self._things[serial]
             self._tidy()
 
     def first(self) -> tuple[float, T] | None:
         """What comes first, and when; None if there is nothing."""
         heap = self._heap
         while heap:
-            when, serial, thing = heap[0]
-            if self._serials.get(thing) == serial:
-                return when, thing
+            when, serial = heap[0]
+            if serial in self._things:
+                return when, self._things[serial]
             heapq.heappop(heap)
         return None
 
     def take(self, now: float) -> Iterator[T]:
         """Drop what is due by now, one after the other. What is noted meanwhile may be due, too."""
         while (first := self.first()) is not None and first[0] <= now:
-            heapq.heappop(self._heap)
-            del self._serials[first[1]]
+            self.discard(first[1])
             yield first[1]
 
     def _tidy(self) -> None:
         """Keep no more stale entries than others; so this costs each of them a step of its own."""
-        if len(self._heap) > 2 * len(self._serials) + _SLACK:
-            self._heap = [each for each in self._heap if self._serials.get(each[2]) == each[1]]
+        if len(self._heap) > 2 * len(self._things) + _SLACK:
+            self._heap = [each for each in self._heap if each[1] in self._things]
             heapq.heapify(self._heap)
 
 

@@ -71,7 +71,7 @@ async def test_every_stream_is_served_again_and_again(kind, places, code):
             stream.send_many(7)
         await until(lambda: all(stream.done for stream in streams))
         await until(lambda: not workers_running())
-    assert workers._free == places
+    await until(lambda: workers._free == places)
     assert [stream.outputs for stream in streams] == [
         [b"%s%d" % (name, n) for n in range(1, 36)] for name in (b"a", b"b", b"c")
     ]
