@@ -9,8 +9,6 @@ import sys
 import types
 from collections.abc import Coroutine
 
-_NATIVE = getattr(asyncio, "eager_task_factory", None)
-
 
 class _FirstStep:
     """A coroutine's first step, taken before its task's own first one."""
@@ -48,7 +46,7 @@ class _FirstStep:
 
 
 def _from_anyio() -> bool:
-    """Whether anyio's task groups ask, which make no task in the eager way on any Python."""
+    """Whether anyio's task groups ask, which get round Python's own factory."""
     frame = sys._getframe(2)
     for _ in range(3):
         if frame.f_globals.get("__name__", "").startswith("anyio."):
@@ -57,9 +55,7 @@ def _from_anyio() -> bool:
     return False
 
 
-def eager_task_factory(loop, coro, *, name=None, context=None, **options):
-    if _NATIVE is not None:
-        return _NATIVE(loop, coro, name=name, context=context, **options)
+def _emulated(loop, coro, *, name=None, context=None):
     if not loop.is_running() or _from_anyio():
         return asyncio.Task(coro, loop=loop, name=name, context=context)
     first = _FirstStep(coro)
@@ -81,4 +77,5 @@ def eager_task_factory(loop, coro, *, name=None, context=None, **options):
     return task
 
 
-assert _NATIVE is not None or sys.version_info < (3, 12)
+# Python's own as it is, and not wrapped: anyio knows it by its code.
+eager_task_factory = getattr(asyncio, "eager_task_factory", _emulated)
