@@ -1157,7 +1157,8 @@ BUGS = (
         "server/kits.py",
         "            kit = self._kits.get(loop)\n",
         "            kit = next(iter(self._kits.values()), None)\n",
-        "server/test_kits.py::test_an_input_that_hangs_ends_in_whatever_event_loop",
+        "server/test_kits.py::"
+        "test_an_input_that_hangs_ends_although_another_event_loop_has_stopped_over_one",
     ),
     Bug(
         "a kit outlives its event loop",

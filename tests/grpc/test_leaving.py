@@ -212,6 +212,60 @@ async def test_a_stream_is_asked_to_leave_once(serve, connect, caplog):
         await stream.aclose()
 
 
+@only_async
+async def test_a_stream_that_is_asked_to_leave_while_it_is_admitted_moves(serve, connect):
+    inside, go = asyncio.Event(), asyncio.Event()
+
+    class Admitting(Versioned):
+        async def admit(self, request):
+            inside.set()
+            await go.wait()
+
+    service = Admitting("1")
+    gate = asyncio.Event()
+    async with connect(await serve(service)) as client:
+        stream = client.stream(trickle(ITEMS, gate))
+        first = asyncio.ensure_future(anext(stream))
+        await inside.wait()
+        service._kit().ask_to_leave(60)
+        go.set()
+        await until(lambda: stream.statistics().resumes == 1)
+        gate.set()
+        assert [await first, *await collect(stream)] == ITEMS
+
+
+@only_async
+async def test_a_stream_that_is_admitted_when_its_server_drains_goes_elsewhere(connect):
+    import grpc.aio
+
+    inside, go = asyncio.Event(), asyncio.Event()
+
+    class Admitting(Versioned):
+        async def admit(self, request):
+            inside.set()
+            await go.wait()
+
+    servers = []
+    for service in (Admitting("old"), Versioned("new")):
+        server = grpc.aio.server()
+        add_to_server(service, server)
+        servers.append((service, server, server.add_insecure_port("127.0.0.1:0")))
+        await server.start()
+    (old, old_server, old_port), (_, new_server, new_port) = servers
+    async with FaultProxy(f"127.0.0.1:{old_port}") as proxy, connect(proxy.target) as client:
+        stream = client.stream(ITEMS)
+        results = asyncio.ensure_future(collect(stream))
+        await inside.wait()
+        proxy.upstream = f"127.0.0.1:{new_port}"
+        old.drain(5)
+        go.set()
+        stopping = asyncio.ensure_future(old_server.stop(5))
+        assert await results == ITEMS
+        assert stream.statistics().code_version == "new"
+        await stopping
+    await new_server.stop(None)
+
+
 def test_ages_that_cannot_be():
     with pytest.raises(ConfigurationError, match="max_attempt_age"):
         RetryPolicy(max_attempt_age=0)

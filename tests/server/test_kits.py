@@ -129,6 +129,21 @@ async def test_an_input_that_hangs_ends_in_whatever_event_loop(earlier):
     await served()
 
 
+async def test_an_input_that_hangs_ends_although_another_event_loop_has_stopped_over_one():
+    service = Upper()
+    other = asyncio.new_event_loop()
+    try:
+        stopped = await asyncio.to_thread(
+            other.run_until_complete, made(service, b"hangs", limit_ms=50)
+        )
+        client = await made(service, b"hangs", limit_ms=100)
+        await client.until(lambda frame: frame.errors)
+        await client.go()
+        await asyncio.to_thread(other.run_until_complete, stopped.go())
+    finally:
+        other.close()
+
+
 async def test_a_kit_goes_with_its_event_loop():
     service = Upper()
 
