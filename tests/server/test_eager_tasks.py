@@ -79,19 +79,20 @@ async def test_every_stream_is_served_again_and_again(kind, places, code):
 
 async def test_many_places_are_no_deep_stack():
     """A handler that waits lets the next worker begin, which must not run within the first."""
-    go = asyncio.Event()
+    go, places = asyncio.Event(), 500
 
-    async def predict(item):
+    async def predict_batch(items):
         await go.wait()
-        return item
+        return items
 
-    workers = ItemWorkers(item_handler(predict, BytesCodec(), 2000), places=2000)
+    handler = batch_handler(predict_batch, BytesCodec(), places)
+    workers = BatchWorkers(handler, places=places, max_batch=1, batch_wait=0.0)
     stream = FakeAttempt(workers, "a")
-    stream.send_many(2000)
+    stream.send_many(places)
     await until(lambda: not workers._free)
     go.set()
     await until(lambda: stream.done)
-    assert len(set(stream.outputs)) == 2000
+    assert len(set(stream.outputs)) == places
 
 
 async def test_a_worker_that_is_never_made_costs_no_place():
