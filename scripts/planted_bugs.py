@@ -587,9 +587,9 @@ BUGS = (
     ),
     Bug(
         "a place that is kept is looked at again and again",
-        "server/workers.py",
-        "return stuck if now < stuck else math.inf",
-        "return max(now, stuck)",
+        "server/limits.py",
+        "                elif due < math.inf:\n",
+        "                if call.lost or due < math.inf:\n                    due = now + 0.001\n",
         "server/test_handlers.py::test_a_place_that_is_kept_for_long_costs_no_time",
     ),
     Bug(
@@ -601,15 +601,15 @@ BUGS = (
     ),
     Bug(
         "a hung input is left to hang",
-        "server/workers.py",
-        "self._sweeper = loop.call_at(due, self._sweep)",
+        "server/limits.py",
+        "self._alarm.set(due)",
         "pass",
         "grpc/test_watchdog.py::test_a_hung_input_is_that_inputs_error",
     ),
     Bug(
         "a handler that will not be cancelled keeps its input",
-        "server/workers.py",
-        "forsake(self._held, text)",
+        "server/calls.py",
+        "(self._answer_without or self._forsake_held)(text)",
         "pass",
         "grpc/test_watchdog.py::"
         "test_a_handler_that_will_not_be_cancelled_costs_its_place_and_no_more",
@@ -623,8 +623,8 @@ BUGS = (
     ),
     Bug(
         "a replica all of whose places are kept says that it is well",
-        "server/kit.py",
-        "if self.workers.stuck:",
+        "server/kits.py",
+        "if any(kit.workers.stuck for loop, kit in self._kits.items() if not loop.is_closed()):",
         "if False:",
         "grpc/test_leaving.py::test_a_replica_whose_places_are_all_kept_is_not_well",
     ),
@@ -728,22 +728,22 @@ BUGS = (
     # ------------------------------------------------------------------ leaving
     Bug(
         "health checks that cease are not heeded",
-        "server/kit.py",
-        "self._overdue = loop.call_at(overdue, self._forgotten)",
+        "server/kits.py",
+        "alarm.set(due)",
         "pass",
         "grpc/test_leaving.py::test_health_checks_that_cease_move_each_stream_once",
     ),
     Bug(
         "a server that leaves takes further streams",
-        "server/kit.py",
-        "self._leaving = True",
+        "server/kits.py",
+        "kit.leaving = self._leaving",
         "pass",
         "grpc/test_leaving.py::test_a_server_that_leaves_takes_no_further_streams",
     ),
     Bug(
         "a server whose grace is over goes on",
         "server/runner.py",
-        "self._timers.append(asyncio.get_running_loop().call_later(grace, self._grace_over))",
+        "self._leaving = loop.call_at(self._leaves_at, self._grace_over)",
         "pass",
         "grpc/test_leaving.py::test_a_grace_that_is_over_ends_the_attempt",
     ),
@@ -765,28 +765,28 @@ BUGS = (
     Bug(
         "a stream that had its turn is forgotten",
         "server/workers.py",
-        "self._waiting[attempt] = None  # behind the others",
-        "pass",
+        "if self._has_work(attempt):\n                self._waiting.add(attempt)\n\n    async",
+        "if False:\n                self._waiting.add(attempt)\n\n    async",
         "server/test_workers.py::test_inputs_are_handled_although_nothing_can_be_sent_yet[items]",
     ),
     Bug(
         "cancelled handlers run on",
-        "server/workers.py",
-        "if not any(self._wanted.values()) and not self._stopped and self._task is not None:",
+        "server/calls.py",
+        "if not self._wanted:",
         "if False:",
         "server/test_workers.py::test_a_call_none_of_whose_inputs_is_wanted_is_cancelled",
     ),
     Bug(
         "a call ends although one of its streams wants it",
-        "server/workers.py",
-        "if not any(self._wanted.values())",
-        "if not all(self._wanted.values())",
+        "server/calls.py",
+        "if not self._wanted:",
+        "if not all(self._wanted.get(each.attempt) for each in self._held):",
         "server/test_workers.py::"
         "test_a_call_for_several_streams_goes_on_while_one_of_them_wants_it",
     ),
     Bug(
         "the call after a cancelled one is cancelled as well",
-        "server/workers.py",
+        "server/calls.py",
         "while self._task.uncancel():",
         "while False:",
         "server/test_workers.py::test_the_call_after_a_cancelled_one_is_not_cancelled",
@@ -794,23 +794,22 @@ BUGS = (
     Bug(
         "a handler that cancels its own task ends the service of its stream",
         "server/workers.py",
-        "self._served.discard(attempt)\n\n    def _note",
-        "pass\n\n    def _note",
+        "        self._turn_over(call)\n        if self._has_work(attempt):",
+        "        if self._has_work(attempt):",
         "server/test_handlers.py::test_a_handler_that_cancels_its_own_task_fails_its_inputs_only",
     ),
     Bug(
         "a stream that may not start anything blocks the batches of the others",
         "server/workers.py",
-        "            if run is None:\n                continue\n",
-        "            if run is None:\n"
-        "                self._waiting = {attempt: None, **self._waiting}\n"
-        "                break\n",
+        "            self._waiting.discard(attempt)\n            if self._has_work(attempt):\n",
+        "            if part is None:\n                return\n"
+        "            self._waiting.discard(attempt)\n            if self._has_work(attempt):\n",
         "server/test_workers.py::test_a_stream_that_fills_up_while_it_waits_is_passed_over",
     ),
     Bug(
         "an incomplete batch does not wait for more",
         "server/workers.py",
-        "if self._batch_wait and 0 < self._gathered() < self._max_batch:",
+        "if self._batch_wait and 0 < self._gathered < self._max_batch:",
         "if False:",
         "server/test_workers.py::test_an_incomplete_batch_waits_for_more",
     ),
@@ -1461,6 +1460,106 @@ BUGS = (
         "return self._context.copy().run(call)",
         "return call()",
         "grpc/test_contexts.py",
+    ),
+    # ------------------------------------------------------------------ what events cost, and whom
+    # they reach
+    Bug(
+        "a tick walks over everything that is computed",
+        "server/workers.py",
+        "        in_flight = self._in_flight.get(attempt)\n"
+        "        if in_flight is None or not in_flight.count:",
+        "        in_flight = self._in_flight.get(attempt)\n"
+        "        sum(each.count for each in self._in_flight.values())\n"
+        "        if in_flight is None or not in_flight.count:",
+        "server/test_bounded_work.py::"
+        "test_an_event_costs_the_same_however_much_there_is_besides[tick_beside_others]",
+    ),
+    Bug(
+        "a cancellation walks over the calls of its stream",
+        "server/inflight.py",
+        "        found: dict[Call, list[int]] = {}\n",
+        "        found: dict[Call, list[int]] = {}\n        [call for call in self.calls()]\n",
+        "server/test_bounded_work.py::"
+        "test_ten_thousand_handlers_of_one_stream_cost_no_more[cancelling_one_input]",
+    ),
+    Bug(
+        "a stream whose worker leaves is forgotten",
+        "server/workers.py",
+        "        if self._has_work(attempt):\n            self._queue(attempt)\n\n    async def",
+        "        pass\n\n    async def",
+        "server/test_turns.py::test_no_stream_is_left_alone",
+    ),
+    Bug(
+        "what a hung thread gave back is cancelled in vain",
+        "server/workers.py",
+        "self._drop_given_back(attempt, numbers)\n        in_flight",
+        "pass\n        in_flight",
+        "server/test_turns.py::test_an_input_that_was_given_back_and_is_cancelled_is_not_computed",
+    ),
+    Bug(
+        "inputs of a batch have each a time of their own to be tried alone",
+        "server/handlers.py",
+        "until = min(clock(), began + limit) + limit",
+        "until = math.inf",
+        "server/test_tries.py::test_none_ends_and_each_is_told_why",
+    ),
+    Bug(
+        "an input that hangs uses up the time of its neighbours",
+        "server/tries.py",
+        "share = left * _SHARE if self._shared and not alone else math.inf",
+        "share = math.inf",
+        "server/test_tries.py::test_one_that_hangs_among_quick_ones_fails_alone",
+    ),
+    Bug(
+        "one kit serves all event loops",
+        "server/kits.py",
+        "            kit = self._kits.get(loop)\n",
+        "            kit = next(iter(self._kits.values()), None)\n",
+        "server/test_kits.py::"
+        "test_an_input_that_hangs_ends_although_another_event_loop_has_stopped_over_one",
+    ),
+    Bug(
+        "a kit outlives its event loop",
+        "server/agenda.py",
+        "self._handle = weakref.ref(handle)",
+        "self._handle = lambda: handle",
+        "server/test_kits.py::test_a_kit_goes_with_its_event_loop",
+    ),
+    Bug(
+        "a drain misses the stream that is being admitted",
+        "server/kit.py",
+        "            self._check_leaving()  # it may have begun to, meanwhile\n",
+        "",
+        "server/test_kits.py::"
+        "test_a_stream_that_is_being_admitted_when_its_server_drains_is_refused",
+    ),
+    Bug(
+        "who is asked to leave before the welcome stays",
+        "server/runner.py",
+        "                self._tick_later()\n                self._ask_to_leave()\n",
+        "                self._tick_later()\n",
+        "server/test_kits.py::"
+        "test_a_stream_that_is_asked_to_leave_before_its_welcome_is_drained_right_after_it",
+    ),
+    Bug(
+        "user code runs in the midst of whatever has hired its worker",
+        "server/workers.py",
+        "if self._starting is call:",
+        "if False:",
+        "server/test_eager_tasks.py::test_many_places_are_no_deep_stack",
+    ),
+    Bug(
+        "the one who gathers is noted after the task was made",
+        "server/workers.py",
+        "            call = self._gatherer = Call(self)\n"
+        "            self._start_worker(call, self._waiting.first())\n",
+        "            call = Call(self)\n"
+        "            self._starting = None\n"
+        "            self._start_worker(call, self._waiting.first())\n"
+        "            asyncio.get_running_loop().call_later(\n"
+        '                0.01, setattr, self, "_gatherer", call\n'
+        "            )\n",
+        "server/test_eager_tasks.py::test_every_stream_is_served_again_and_again",
     ),
 )
 

@@ -7,9 +7,11 @@ the workers' to answer.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
+import math
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeGuard, cast
@@ -21,6 +23,7 @@ from servestream_client.codecs import Codec, is_bytes_codec
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.runs import Run
 from servestream_client.protocol.server import ServerSession
+from servestream_client.server.tries import Tries
 from servestream_client.server.workers import Call, Cancelled, Expired, Handler, Part, forsake
 from servestream_client.signals import being_cancelled
 from servestream_client.usercode import describe
@@ -224,6 +227,10 @@ class _Progress:
     def done(self) -> int:
         return len(self.results)
 
+    @property
+    def finished(self) -> bool:
+        return len(self.results) == self._total
+
     def run(self, function: Callable[[Any], object], arguments: Sequence[object]) -> list[object]:
         """In the thread."""
         for argument in arguments:
@@ -238,7 +245,7 @@ class _Progress:
 
     def forsake(self, text: str, since: float) -> bool:
         with self._lock:
-            if self.began != since or len(self.results) == self._total:
+            if self.began != since or self.finished:
                 return False
             self.forsaken = True
             results = list(self.results)  # the thread may add another one at any moment
@@ -253,6 +260,8 @@ class _InThread:
         self._function = function
         self._places = places
         self._threads: anyio.CapacityLimiter | None = None
+        self.returns_awaitables: bool = False
+        """Whether it was seen to, as a decorated function may."""
 
     async def __call__(
         self,
@@ -260,11 +269,13 @@ class _InThread:
         parts: Sequence[Part],
         arguments: Sequence[object],
         on_forsaken: Callable[[Sequence[object], str], None],
+        *,
+        until: float = math.inf,
     ) -> list[object]:
         """What the function returned for each argument, or a `_Failure`.
 
-        Should it not end: `on_forsaken` is told, with the results so far and why; what comes
-        afterwards is nobody's.
+        Should it not end, by `until` if that is before an input's time is over: `on_forsaken` is
+        told, with the results so far and why; what comes afterwards is nobody's.
         """
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(self._places)  # whoever has a place has a thread
@@ -274,13 +285,20 @@ class _InThread:
             anyio.to_thread.run_sync(progress.run, self._one, arguments, limiter=self._threads),
             parts,
             uninterruptible=progress,
+            until=until,
         )
         if progress.forsaken:
             raise Cancelled  # its inputs are answered
         for position, outcome in enumerate(outcomes):
-            # A plain function may return a coroutine, e.g. a decorated one.
             if inspect.isawaitable(outcome):
-                outcomes[position] = await _awaited(call, parts, outcome)
+                self.returns_awaitables = True
+                outcomes[position] = await _awaited(
+                    call,
+                    parts,
+                    outcome,
+                    until=until,
+                    answer_without=functools.partial(on_forsaken, outcomes[:position]),
+                )
         return outcomes
 
     def _one(self, argument: object) -> object:
@@ -294,9 +312,16 @@ class _InThread:
             return _Failure(ItemErrorKind.HANDLER, describe(error))
 
 
-async def _awaited(call: Call, parts: Sequence[Part], code: Awaitable[object]) -> object:
+async def _awaited(
+    call: Call,
+    parts: Sequence[Part],
+    code: Awaitable[object],
+    *,
+    until: float = math.inf,
+    answer_without: Callable[[str], None] | None = None,
+) -> object:
     try:
-        return await call.run(code, parts)
+        return await call.run(code, parts, until=until, answer_without=answer_without)
     except BaseException as error:
         return _failed(ItemErrorKind.HANDLER, error)
 
@@ -313,6 +338,9 @@ class _ThreadedItems:
             await self._handle(call, part)
 
     async def _handle(self, call: Call, part: Part) -> None:
+        if self._predict.returns_awaitables and len(part.run.payloads) > 1:
+            # What they wait for may take an input's whole time, for which no other should wait.
+            call.again(Part(part.attempt, part.run.split(1)))
         values = [_decoded(self._codec, payload) for payload in part.run.payloads]
         sound = [place for place, value in enumerate(values) if not isinstance(value, _Failure)]
         answers = _Answers(part.attempt.session, part.run.first, self._codec)
@@ -350,46 +378,95 @@ class _Batches:
     async def handle(self, call: Call, parts: Sequence[Part]) -> None:
         payloads = [payload for part in parts for payload in part.run.payloads]
         values, undecoded = _decoded_all(self._codec, payloads)
-        if undecoded is None:
-            results = iter(await self._results(call, parts, values))
-        else:
-            results = await self._results_of_sound(call, parts, payloads)
-        for attempt, run in parts:
-            own = list(islice(results, len(run.payloads)))
-            _Answers(attempt.session, run.first, self._codec).add_all(own)
+        sound = values
+        if undecoded is not None:  # what cannot be decoded fails in its place
+            values = [_decoded(self._codec, payload) for payload in payloads]
+            sound = [value for value in values if not isinstance(value, _Failure)]
 
-    async def _results_of_sound(
-        self, call: Call, parts: Sequence[Part], payloads: Sequence[bytes]
-    ) -> Iterator[object]:
-        """The same, where there are inputs that cannot be decoded: these fail in their places."""
-        values = [_decoded(self._codec, payload) for payload in payloads]
-        sound = [value for value in values if not isinstance(value, _Failure)]
-        return iter(_merged(values, await self._results(call, parts, sound) if sound else ()))
+        def answer(results: Sequence[object]) -> None:
+            every = iter(results if sound is values else _merged(values, results))
+            for attempt, run in parts:
+                own = list(islice(every, len(run.payloads)))
+                _Answers(attempt.session, run.first, self._codec).add_all(own)
+
+        answer(await self._results(call, parts, sound, answer) if sound else ())
 
     async def _results(
-        self, call: Call, parts: Sequence[Part], values: list[object]
+        self,
+        call: Call,
+        parts: Sequence[Part],
+        values: list[object],
+        answer: Callable[[Sequence[object]], None],
     ) -> Sequence[object]:
+        clock = asyncio.get_running_loop().time
+        began = clock()
         results = await self._call(call, parts, values)
         if not isinstance(results, _Failure):
             return results
         if len(values) == 1:
             return [results]
-        singly: list[object] = []
-        for value in values:
-            single = await self._call(call, parts, [value])
-            singly.append(single if isinstance(single, _Failure) else single[0])
-        return singly
+        # All have one limit. Twice that is the most that any of them waits for its answer, however
+        # long user code takes to clean up.
+        limit = parts[0].attempt.session.item_timeout
+        until = min(clock(), began + limit) + limit
+        tries = Tries(len(values), until=until, shared=self._in_thread is None, reason=results.text)
+        return await self._tried_singly(call, parts, values, tries, answer)
+
+    async def _tried_singly(
+        self,
+        call: Call,
+        parts: Sequence[Part],
+        values: Sequence[object],
+        tries: Tries,
+        answer: Callable[[Sequence[object]], None],
+    ) -> Sequence[object]:
+        clock = asyncio.get_running_loop().time
+        results: list[object] = [_Failure(ItemErrorKind.TIMEOUT, tries.untried)] * len(values)
+        while (turn := tries.next(clock())) is not None:
+            began = clock()
+            results[turn.position] = _Failure(ItemErrorKind.TIMEOUT, tries.unended)
+            single = await self._call(
+                call,
+                parts,
+                [values[turn.position]],
+                until=turn.until,
+                answer_without=lambda _: answer(results),
+            )
+            if not isinstance(single, _Failure):
+                results[turn.position] = single[0]
+            elif single.kind is ItemErrorKind.TIMEOUT:
+                tries.cut_off(turn, began)
+            else:
+                results[turn.position] = single
+        return results
 
     async def _call(
-        self, call: Call, parts: Sequence[Part], values: list[object]
+        self,
+        call: Call,
+        parts: Sequence[Part],
+        values: list[object],
+        *,
+        until: float = math.inf,
+        answer_without: Callable[[str], None] | None = None,
     ) -> Sequence[object] | _Failure:
         outputs: object
         if self._in_thread is None:
-            outputs = await _awaited(call, parts, self._predict_batch(values))
-        else:
-            (outputs,) = await self._in_thread(
-                call, parts, [values], lambda _, text: forsake(parts, text)
+            outputs = await _awaited(
+                call,
+                parts,
+                self._predict_batch(values),
+                until=until,
+                answer_without=answer_without,
             )
+        else:
+
+            def on_forsaken(_: Sequence[object], text: str) -> None:
+                if answer_without is not None:
+                    answer_without(text)
+                else:
+                    forsake(parts, text)
+
+            (outputs,) = await self._in_thread(call, parts, [values], on_forsaken, until=until)
         if isinstance(outputs, _Failure):
             return outputs
         if not _is_sequence(outputs):

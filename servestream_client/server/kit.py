@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import logging
 import os
 import socket
 import sys
@@ -16,22 +14,12 @@ from servestream_client.config import FlowControl
 from servestream_client.protocol.frames import CodecId, HandlerKind, Limits, Open, RefusalKind
 from servestream_client.protocol.server import ServerOffer
 from servestream_client.server.admission import Refuse, StreamRequest
-from servestream_client.server.departure import HealthChecks
 from servestream_client.server.handlers import batch_handler, item_handler
 from servestream_client.server.runner import AttemptRunner, Residents
-from servestream_client.server.workers import STUCK, BatchWorkers, Handler, ItemWorkers, Workers
+from servestream_client.server.workers import BatchWorkers, Handler, ItemWorkers, Workers
 from servestream_client.wire import stream_pb2 as pb
 
 __all__ = ["Frames", "Interceptor", "Kit", "Requests", "Served"]
-
-logger: logging.Logger = logging.getLogger(__name__)
-
-_DEPARTURE_SECONDS = 3600.0
-"""The grace of a replica that seems to be stopped. If it is, Serve ends it far sooner; if it is the
-controller that is gone, an input that takes long must not be broken off again and again."""
-
-_AGAIN_SECONDS = 30.0
-"""So seldom that streams do not hop in circles where it is the controller that is gone."""
 
 DEFAULT_CONCURRENCY = 16
 DEFAULT_BATCH_CONCURRENCY = 1
@@ -99,9 +87,8 @@ class Kit:
         self._service = service
         self._interceptor = interceptor
         self._residents = Residents()
-        self._checks = HealthChecks()
-        self._overdue: asyncio.TimerHandle | None = None
-        self._leaving = False
+        self.leaving: bool = False
+        """Whether it takes no further streams."""
         self._offer = ServerOffer(
             codec=CodecId(service.codec.id, service.codec.fingerprint),
             application=_application_name(service.application),
@@ -127,12 +114,12 @@ class Kit:
             request = StreamRequest(
                 opened.stream_id.hex(), opened.attempt, opened.parameters, metadata
             )
-            if self._leaving:
-                raise Refuse("this server is leaving", kind=RefusalKind.DRAINING)
+            self._check_leaving()
             await self._interceptor.admit(request)
             admitting: object = self._service.admit(request)
             if inspect.isawaitable(admitting):  # a plain `def` will do as well
                 await admitting
+            self._check_leaving()  # it may have begun to, meanwhile
 
         def serve(requests: Requests) -> Frames:
             return AttemptRunner(
@@ -141,38 +128,22 @@ class Kit:
 
         return self._interceptor.frames(serve, requests)
 
+    def _check_leaving(self) -> None:
+        if self.leaving:
+            raise Refuse("this server is leaving", kind=RefusalKind.DRAINING)
+
     def drain(self, grace: float) -> None:
         """Take no further streams, and ask those that are here to go elsewhere.
 
         Args:
             grace: seconds in which what they have sent is still answered.
         """
-        self._leaving = True
+        self.leaving = True
+        self.ask_to_leave(grace)
+
+    def ask_to_leave(self, grace: float) -> None:
+        """Ask the streams that are here to go elsewhere; see `drain`."""
         self._residents.drain(grace)
-
-    def check_health(self) -> None:
-        """Ray Serve asks whether this replica is well. Once it no longer does, the replica is
-        being stopped.
-
-        Raises:
-            RuntimeError: it is not.
-        """
-        if self.workers.stuck:
-            raise RuntimeError(STUCK)
-        loop = asyncio.get_running_loop()
-        if self._overdue is not None:
-            self._overdue.cancel()
-        overdue = self._checks.called(loop.time())
-        if overdue is not None:
-            self._overdue = loop.call_at(overdue, self._forgotten)
-
-    def _forgotten(self) -> None:
-        logger.info("no health check comes any more: this replica is probably being stopped")
-        self._residents.drain(_DEPARTURE_SECONDS)
-        # Whoever comes meanwhile is asked later: a controller that died in the middle of stopping
-        # a replica may have forgotten it, and then nobody else would ever end its streams.
-        loop = asyncio.get_running_loop()
-        self._overdue = loop.call_later(_AGAIN_SECONDS, self._forgotten)
 
 
 def _workers(service: Served, kind: HandlerKind, interceptor: Interceptor) -> Workers:

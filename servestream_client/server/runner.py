@@ -44,14 +44,21 @@ OPEN_SECONDS = 30.0
 _LEAVING_SECONDS = 1.0
 """For the way of answers that are there already."""
 
-_DRAINABLE = frozenset({ServerState.SERVING, ServerState.FINISHING})
+_DRAINABLE = frozenset({ServerState.SERVING, ServerState.FINISHING, ServerState.DRAINING})
 
 
 class Residents:
-    """The attempts that run in this process, one a stream: a higher one ends a lower one."""
+    """The attempts that run in this event loop, from their first moment to their last. Of those
+    that were let in there is one a stream: a higher one ends a lower one.
+    """
 
     def __init__(self) -> None:
-        self._runners: dict[bytes, AttemptRunner] = {}
+        self._here: dict[AttemptRunner, None] = {}
+        self._runners: dict[bytes, AttemptRunner] = {}  # those that were let in
+
+    def arrive(self, runner: AttemptRunner) -> None:
+        """An attempt begins; what it wants is not known yet."""
+        self._here[runner] = None
 
     def enter(self, runner: AttemptRunner, opened: Open) -> bool:
         """Let an attempt in.
@@ -69,11 +76,13 @@ class Residents:
 
     def drain(self, grace: float) -> None:
         """Ask all of them to go elsewhere."""
-        for runner in list(self._runners.values()):
+        for runner in list(self._here):
             runner.drain(grace)
 
-    def leave(self, runner: AttemptRunner, stream_id: bytes) -> None:
-        if self._runners.get(stream_id) is runner:
+    def leave(self, runner: AttemptRunner, stream_id: bytes | None) -> None:
+        """An attempt is over."""
+        self._here.pop(runner, None)
+        if stream_id is not None and self._runners.get(stream_id) is runner:
             del self._runners[stream_id]
 
 
@@ -106,9 +115,11 @@ class AttemptRunner:
         self._outbound = Signal()  # there may be a frame to send
         self._linger_until: float | None = None
         self._ticking: asyncio.TimerHandle | None = None
-        self._timers: list[asyncio.TimerHandle] = []
-        self._drained = False
-        self._more_grace = 0.0
+        self._opening: asyncio.TimerHandle | None = None
+        self._left = False  # it was said that nothing can be started any more
+        self._leaves_at = math.inf  # when its grace is over, in the event loop's time
+        self._leaving: asyncio.TimerHandle | None = None
+        self._more_grace = 0.0  # seconds that what was on its way got beyond it
 
     @property
     def attempt(self) -> int:
@@ -120,10 +131,13 @@ class AttemptRunner:
         """What to send, until the attempt is over. Closing this ends the attempt."""
         session = self.session
         loop = asyncio.get_running_loop()
-        reader = loop.create_task(self._watched(self._read), name="servestream reader")
-        # What died before its open came would never be missed otherwise: it promised no heartbeats.
-        self._timers.append(loop.call_later(OPEN_SECONDS, self._expect_open))
+        reader: asyncio.Task[None] | None = None
+        self._residents.arrive(self)
         try:
+            # What died before its open came would never be missed otherwise: it promised no
+            # heartbeats.
+            self._opening = loop.call_later(OPEN_SECONDS, self._expect_open)
+            reader = loop.create_task(self._watched(self._read), name="servestream reader")
             while not session.over:
                 frame = session.next_frame()
                 if frame is not None:
@@ -138,13 +152,14 @@ class AttemptRunner:
             if not session.over:
                 session.half_close()  # whoever closes this, the client has gone
             self._workers.cancel(self)
-            if session.opened is not None:
-                self._residents.leave(self, session.opened.stream_id)
-            for timer in filter(None, (self._ticking, *self._timers)):
-                timer.cancel()
-            reader.cancel()
-            # Only an admit() that will not be cancelled could take longer than a moment.
-            await asyncio.wait({reader}, timeout=LINGER_SECONDS)
+            self._residents.leave(self, session.opened.stream_id if session.opened else None)
+            for timer in (self._ticking, self._opening, self._leaving):
+                if timer is not None:
+                    timer.cancel()
+            if reader is not None:
+                reader.cancel()
+                # Only an admit() that will not be cancelled could take longer than a moment.
+                await asyncio.wait({reader}, timeout=LINGER_SECONDS)
 
     async def _wait(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Wait for something to say; False once the client has had its time to take leave."""
@@ -171,17 +186,30 @@ class AttemptRunner:
 
     def leave(self, text: str) -> None:
         """The process can start nothing more: what is answered is sent, and that is all."""
-        if not self._drained:
+        if not self._left:
+            self._left = True
             logger.error("%s", text)
             self.drain(_LEAVING_SECONDS)
 
     def drain(self, grace: float) -> None:
-        """Ask the client to go elsewhere; for `grace` seconds what was sent is still answered."""
-        if self.session.state in _DRAINABLE and not self._drained:
-            self._drained = True
-            self.session.drain(int(grace * 1000))
-            self._outbound.set()
-            self._timers.append(asyncio.get_running_loop().call_later(grace, self._grace_over))
+        """Ask the client to go elsewhere; for `grace` seconds what was sent is still answered.
+
+        Before its welcome it is asked right after that. Asked twice, it has the shorter time.
+        """
+        leaves_at = asyncio.get_running_loop().time() + grace
+        if leaves_at < self._leaves_at:
+            self._leaves_at = leaves_at
+            self._ask_to_leave()
+
+    def _ask_to_leave(self) -> None:
+        if self._leaves_at == math.inf or self.session.state not in _DRAINABLE:
+            return
+        loop = asyncio.get_running_loop()
+        self.session.drain(max(0, round((self._leaves_at - loop.time()) * 1000)))
+        self._outbound.set()
+        if self._leaving is not None:
+            self._leaving.cancel()
+        self._leaving = loop.call_at(self._leaves_at, self._grace_over)
 
     def _expect_open(self) -> None:
         if self.session.state is ServerState.AWAITING_OPEN:
@@ -190,7 +218,7 @@ class AttemptRunner:
     def _grace_over(self) -> None:
         more, self._more_grace = seconds_for(self.session.under_way) - self._more_grace, math.inf
         if more > 0:  # what is on its way gets its time, once
-            self._timers.append(asyncio.get_running_loop().call_later(more, self._grace_over))
+            self._leaving = asyncio.get_running_loop().call_later(more, self._grace_over)
             return
         self.give_up(StreamErrorKind.INTERNAL, "this server is leaving, and its grace is over")
 
@@ -284,6 +312,7 @@ class AttemptRunner:
             elif self._residents.enter(self, opened):
                 session.welcome()
                 self._tick_later()
+                self._ask_to_leave()
             else:
                 session.refuse(
                     RefusalKind.BAD_OPEN,

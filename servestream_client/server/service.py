@@ -1,7 +1,7 @@
 """`StreamService`: what the user subclasses.
 
 The kit's own state is made when the first stream comes, since users forget
-``super().__init__()``, and since event loops are only there by then.
+``super().__init__()``, and since event loops are only there by then. There may be several.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from servestream_client.metadata import METADATA_OPTIONS
 from servestream_client.protocol.frames import HandlerKind
 from servestream_client.server.admission import RefusalKind, Refuse, StreamRequest
 from servestream_client.server.kit import Interceptor, Kit
+from servestream_client.server.kits import Kits
 from servestream_client.server.settings import check_class, check_service
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
@@ -94,8 +95,10 @@ class StreamService(Generic[In, Out]):
         """What has arrived on all streams, up to `max_batch_size`, to as many outputs in the same
         order.
 
-        Nothing waits for a batch to fill unless `batch_wait` says so. If it raises, its items are
-        tried singly, so that only the one to blame fails.
+        Nothing waits for a batch to fill unless `batch_wait` says so. If it raises, or takes longer
+        than the client's `Watchdog.item_timeout`, its items are tried singly, so that only the one
+        to blame fails. They have one more item timeout for that together: an item that was not
+        done by then fails with `TIMEOUT`.
         """
         raise NotImplementedError
 
@@ -116,16 +119,17 @@ class StreamService(Generic[In, Out]):
         Raises:
             RuntimeError: that is the case.
         """
-        self._kit().check_health()
+        self._kits().check_health()
 
     def drain(self, grace: float) -> None:
         """Take no further streams, and ask those that are here to go elsewhere. For servers of
-        one's own, before they stop; under Ray Serve it happens by itself.
+        one's own, before they stop; under Ray Serve it happens by itself. It reaches the streams of
+        every event loop that serves this object, and may be called in any thread.
 
         Args:
             grace: seconds in which what they have sent is still answered.
         """
-        self._kit().drain(grace)
+        self._kits().drain(grace)
 
     async def Stream(  # noqa: N802 — the RPC's name, which Ray Serve looks for
         self, request_stream: AsyncIterable[pb.ClientFrame], grpc_context: object = None
@@ -139,11 +143,16 @@ class StreamService(Generic[In, Out]):
             await frames.aclose()
 
     def _kit(self) -> Kit:
-        kit: Kit | None = self.__dict__.get("_servestream_kit")
-        if kit is None:
+        """The running event loop's."""
+        return self._kits().here()
+
+    def _kits(self) -> Kits:
+        kits: Kits | None = self.__dict__.get("_servestream_kits")
+        if kits is None:  # another thread may make them, too: the first ones stay
             kind = checked_handler(self)
-            kit = self.__dict__["_servestream_kit"] = Kit(self, kind, self._interceptor())
-        return kit
+            made = Kits(lambda: Kit(self, kind, self._interceptor()))
+            kits = self.__dict__.setdefault("_servestream_kits", made)
+        return kits
 
     def _interceptor(self) -> Interceptor:
         """For a subclass that comes between the kit and its clients."""

@@ -363,6 +363,8 @@ class StreamDriver:
     # ---------------------------------------------------------------- the stream
 
     async def _run(self) -> None:
+        if self._task is None:  # an eager task, which nobody could cancel yet
+            await asyncio.sleep(0)
         self._announcer.stream_started(
             StreamStarted(
                 stream_id=self.stream_id,

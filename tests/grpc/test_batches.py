@@ -46,6 +46,12 @@ class Waiting(Batches):
     batch_wait = LONG
 
 
+def waiting(service: StreamService) -> int:
+    """How many inputs wait for a batch."""
+    attempts = service._kit().workers._waiting.all()
+    return sum(attempt.session.startable_inputs for attempt in attempts)
+
+
 def named(name: str, count: int) -> list[bytes]:
     return [f"{name}{number}".encode() for number in range(1, count + 1)]
 
@@ -83,7 +89,7 @@ async def test_what_arrives_during_a_call_is_the_next_batch(serve, connect):
         first = asyncio.ensure_future(collect(client.stream([b"first"])))
         await until(lambda: service.running == 1)
         streams = [asyncio.ensure_future(collect(client.stream([b"%d" % n]))) for n in range(9)]
-        await until(lambda: service._kit().workers._gathered() == 9)
+        await until(lambda: waiting(service) == 9)
         assert service.calls == [[b"first"]]
         service.hold.set()
         assert await first == [b"FIRST"]
@@ -191,7 +197,7 @@ async def test_a_call_goes_on_for_those_who_stay_and_ends_with_the_last(serve, c
         await asyncio.wait(calls[:2])
         # The server has heard of that once it has served what was sent later.
         others = [asyncio.ensure_future(client.predict(item)) for item in named("b", 3)]
-        await until(lambda: service._kit().workers._gathered() == 3)
+        await until(lambda: waiting(service) == 3)
         assert (service.running, service.cancelled) == (1, 0)
         calls[2].cancel()
         await until(lambda: service.cancelled == 1)

@@ -95,7 +95,7 @@ async def test_health_checks_that_cease_move_each_stream_once(serve, connect):
     async with connect(target) as client:
         stream = client.stream(trickle(ITEMS, gate))
         assert await anext(stream) == b"1"
-        await check_until(lambda: len(service._kit()._checks._periods) == 5)
+        await check_until(lambda: len(service._kits()._checks._periods) == 5)
         # Now they cease. The stream has nowhere else to go: it comes back, and is left alone.
         await until(lambda: stream.statistics().resumes == 1)
         gate.set()
@@ -113,7 +113,7 @@ async def test_health_checks_that_cease_move_each_stream_once(serve, connect):
 
 @only_async
 async def test_streams_of_a_replica_that_was_forgotten_are_asked_again(serve, connect, monkeypatch):
-    monkeypatch.setattr("servestream_client.server.kit._AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr("servestream_client.server.kits._AGAIN_SECONDS", 0.05)
     service = Versioned("1")
     target = await serve(service)
     gate = asyncio.Event()
@@ -139,7 +139,7 @@ async def test_a_health_check_of_ones_own_calls_ours():
     for _ in range(3):
         with pytest.raises(RuntimeError, match="the model is gone"):
             await service.check_health()
-    assert len(service._kit()._checks._periods) == 2
+    assert len(service._kits()._checks._periods) == 2
 
 
 class Kept(StreamService[bytes, bytes]):
@@ -210,6 +210,60 @@ async def test_a_stream_is_asked_to_leave_once(serve, connect, caplog):
             runner.leave("every place is kept")
         assert [record.message for record in caplog.records].count("every place is kept") == 1
         await stream.aclose()
+
+
+@only_async
+async def test_a_stream_that_is_asked_to_leave_while_it_is_admitted_moves(serve, connect):
+    inside, go = asyncio.Event(), asyncio.Event()
+
+    class Admitting(Versioned):
+        async def admit(self, request):
+            inside.set()
+            await go.wait()
+
+    service = Admitting("1")
+    gate = asyncio.Event()
+    async with connect(await serve(service)) as client:
+        stream = client.stream(trickle(ITEMS, gate))
+        first = asyncio.ensure_future(anext(stream))
+        await inside.wait()
+        service._kit().ask_to_leave(60)
+        go.set()
+        await until(lambda: stream.statistics().resumes == 1)
+        gate.set()
+        assert [await first, *await collect(stream)] == ITEMS
+
+
+@only_async
+async def test_a_stream_that_is_admitted_when_its_server_drains_goes_elsewhere(connect):
+    import grpc.aio
+
+    inside, go = asyncio.Event(), asyncio.Event()
+
+    class Admitting(Versioned):
+        async def admit(self, request):
+            inside.set()
+            await go.wait()
+
+    servers = []
+    for service in (Admitting("old"), Versioned("new")):
+        server = grpc.aio.server()
+        add_to_server(service, server)
+        servers.append((service, server, server.add_insecure_port("127.0.0.1:0")))
+        await server.start()
+    (old, old_server, old_port), (_, new_server, new_port) = servers
+    async with FaultProxy(f"127.0.0.1:{old_port}") as proxy, connect(proxy.target) as client:
+        stream = client.stream(ITEMS)
+        results = asyncio.ensure_future(collect(stream))
+        await inside.wait()
+        proxy.upstream = f"127.0.0.1:{new_port}"
+        old.drain(5)
+        go.set()
+        stopping = asyncio.ensure_future(old_server.stop(5))
+        assert await results == ITEMS
+        assert stream.statistics().code_version == "new"
+        await stopping
+    await new_server.stop(None)
 
 
 def test_ages_that_cannot_be():

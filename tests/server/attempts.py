@@ -11,6 +11,7 @@ from servestream_client.protocol.frames import (
     CodecId,
     Credit,
     InputRun,
+    Limits,
     NumberRange,
     Open,
     Order,
@@ -35,8 +36,12 @@ class FakeAttempt:
         ordered: bool = True,
         credit: Credit = PLENTY,
         ahead_bytes: int = MIB,
+        window: int = 4096,
     ) -> None:
-        self.session = ServerSession(ServerOffer(codec=CODEC, ahead_bytes=ahead_bytes))
+        limits = Limits(window_items=window)
+        self.session = ServerSession(
+            ServerOffer(codec=CODEC, ahead_bytes=ahead_bytes, limits=limits)
+        )
         self.context = contextvars.copy_context()
         self.name = name
         self.answers: list[tuple[int, bytes | ItemErrorKind]] = []
@@ -49,7 +54,7 @@ class FakeAttempt:
         self._sent = 0
         self._frames = 0
         order = Order.INPUT if ordered else Order.ANY
-        opened = Open(stream_id=bytes(16), attempt=1, codec=CODEC, order=order)
+        opened = Open(stream_id=bytes(16), attempt=1, codec=CODEC, order=order, limits=limits)
         self.session.receive(ClientFrame(open=opened, credit=credit))
         self.session.welcome()
         assert self.session.next_frame().welcome is not None

@@ -955,7 +955,7 @@ async def test_what_was_given_back_for_a_client_that_is_gone_is_not_computed():
     stream = FakeAttempt(workers)
     stream.may_take(0.1)
     stream.send(b"hang", b"x", b"y")
-    await until(lambda: bool(workers._again))
+    await until(lambda: bool(workers._given_back))
     stream.go()
     go.set()
     await until(lambda: not workers_running())
@@ -971,7 +971,7 @@ async def test_a_place_that_is_kept_for_long_costs_no_time(monkeypatch):
     stream.send(b"hangs")
     try:
         await until(lambda: stream.done)
-        await until(lambda: workers._sweeper is None)  # nothing is looked for any more
+        await until(lambda: workers._limits.idle)  # nothing is looked for any more
     finally:
         go.set()
     await until(lambda: not workers_running())

@@ -69,6 +69,7 @@ class Thread:
 
     began = math.inf
     done = 0
+    finished = False
 
     def forsake(self, text: str, since: float) -> bool:
         raise AssertionError(text)
