@@ -56,6 +56,12 @@ class _StructuredCodec(Generic[In, Out]):
         """Of inputs and of outputs. Not made before they are needed: see `signature`."""
         return [self._form.Decoder(_known(each)).decode for each in self._types]
 
+    def _direct(self, name: str) -> Callable[[bytes], Any] | None:
+        """The decoder itself, unless a subclass decodes by itself."""
+        own = getattr(type(self), name) is getattr(_StructuredCodec, name)
+        places = {"decode_input": 0, "decode_output": 1}
+        return self._decoders[places[name]] if own and name in places else None
+
     def encode_input(self, item: In, /) -> bytes:
         if not isinstance(item, self._accepted[0]):
             raise _wrong(item, self._types[0])

@@ -16,8 +16,9 @@ from servestream_client.codecs import BytesCodec, Codec
 from servestream_client.config import FlowControl
 from servestream_client.protocol.frames import HandlerKind
 from servestream_client.server.admission import RefusalKind, Refuse, StreamRequest
-from servestream_client.server.kit import Interceptor, Kit
+from servestream_client.server.kit import Frames, Interceptor, Kit
 from servestream_client.server.settings import check_class, check_service
+from servestream_client.usercode import contained, describe
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
 
@@ -130,12 +131,20 @@ class StreamService(Generic[In, Out]):
         self, request_stream: AsyncIterable[pb.ClientFrame], grpc_context: object = None
     ) -> AsyncIterator[pb.ServerFrame]:
         """The RPC. Served by Ray Serve, or by a `grpc.aio` server; not for overriding."""
-        frames = self._kit().frames(request_stream, grpc_context)
+        frames: Frames | None = None
         try:
+            frames = self._kit().frames(request_stream, grpc_context)
             async for frame in frames:
                 yield frame
+        except BaseException as error:
+            # A subclass of this one, or of `Interceptor`, may raise what would end the event loop.
+            failure = contained(error, "the service", awaited=True)
+            if isinstance(failure, Exception):
+                raise failure from failure.__cause__
+            raise RuntimeError(f"the service raised {describe(failure)}") from failure
         finally:
-            await frames.aclose()
+            if frames is not None:
+                await frames.aclose()
 
     def _kit(self) -> Kit:
         kit: Kit | None = self.__dict__.get("_servestream_kit")

@@ -24,7 +24,8 @@ from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import Running, StreamErrorKind
 from servestream_client.protocol.runs import Run
 from servestream_client.protocol.server import ServerSession
-from servestream_client.usercode import describe
+from servestream_client.turns import turn_of_loop
+from servestream_client.usercode import contained, describe, log_failure
 
 __all__ = [
     "STUCK",
@@ -463,8 +464,9 @@ class Workers(abc.ABC):
         self._hire()
 
     async def _work(self, attempt: Attempt) -> None:
-        call = Call(self)
+        call, turn = Call(self), turn_of_loop()
         try:
+            await turn.ready()
             while parts := await self._next(attempt):
                 began = time.perf_counter()
                 try:
@@ -475,7 +477,7 @@ class Workers(abc.ABC):
                 self._note(parts, time.perf_counter() - began)
                 if self._is_done(attempt):
                     return
-                await asyncio.sleep(0)  # what is answered can be sent, and others have their turn
+                await turn.passes()  # what is answered can be sent, and others have their turn
         except BaseException:
             self._failed(attempt)
             raise
@@ -489,9 +491,8 @@ class Workers(abc.ABC):
             _fail(parts, ItemErrorKind.TIMEOUT, str(expired))
         except BaseException as error:
             _fail(parts, ItemErrorKind.HANDLER, describe(error))
-            if not isinstance(error, Exception):
-                raise
-            logger.exception("the kit failed around a handler")
+            failure = contained(error, "the handler", awaited=True)
+            log_failure(logger, "the kit failed around a handler", failure)
 
 
 class ItemWorkers(Workers):
