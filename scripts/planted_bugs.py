@@ -480,7 +480,7 @@ BUGS = (
     Bug(
         "a call's timeout does not say what is known",
         "session/predictor.py",
-        "raise StreamTimeoutError(text, call.delivered()) from error",
+        "raise StreamTimeoutError(_no_answer(timeout), call.delivered()) from error",
         "raise",
         "grpc/test_predict.py::test_a_timeout_ends_the_call_and_tells_what_is_known",
     ),
@@ -609,8 +609,8 @@ BUGS = (
     Bug(
         "inputs behind one that hangs in a thread are lost",
         "server/handlers.py",
-        "call.again(Part(part.attempt, part.run.split(reached + 1)))",
-        "part.run.split(reached + 1)",
+        "call.again(Part(attempt, run.split(reached + 1)))",
+        "run.split(reached + 1)",
         "server/test_handlers.py::test_of_a_run_in_a_thread_only_the_input_that_hangs_fails",
     ),
     Bug(
@@ -819,13 +819,6 @@ BUGS = (
         "if done < len(run.payloads):",
         "if False:",
         "server/test_handlers.py::test_what_stands_behind_an_input_that_waits_goes_back",
-    ),
-    Bug(
-        "a codec that raises StopIteration leaves its item without an answer",
-        "server/handlers.py",
-        "if len(results) < len(values):",
-        "if False:",
-        "server/test_handlers.py::test_a_codec_that_raises_stop_iteration_fails_its_item",
     ),
     Bug(
         "the server does not linger",
@@ -1096,6 +1089,99 @@ BUGS = (
         'context.load_cert_chain(certificate, key, password="")',
         "pass",
         "cli/test_connect.py::test_plain_mistakes_are_said_in_words",
+    ),
+    # ------------------------------------------------------------------ turns of the event loop
+    Bug(
+        "a spent turn is not renewed for those who wait",
+        "turns.py",
+        "        if self._waiting:\n            self._renew_soon()",
+        "        if False:\n            self._renew_soon()",
+        "test_turns.py::test_however_many_wake_up_together_one_slow_piece_keeps_the_loop",
+    ),
+    Bug(
+        "those who come later go before those who wait",
+        "turns.py",
+        "self._waiting.insert(place, waiter)",
+        "self._waiting.insert(0, waiter)",
+        "test_turns.py::test_those_who_wait_are_served_as_they_came",
+    ),
+    Bug(
+        "whoever is cancelled while it waits keeps its turn",
+        "turns.py",
+        "                self._woken -= 1\n",
+        "                self._woken -= not waiter.cancelled() and self._left > 0\n",
+        "test_turns.py::test_whoever_is_cancelled_while_waiting_holds_up_nobody",
+    ),
+    Bug(
+        "a budget is given anew in the turn in which it was spent",
+        "turns.py",
+        "if self._renewed_early and self._left <= 0:",
+        "if False:",
+        "test_turns.py::test_what_is_spent_after_the_renewal_was_decided_counts",
+    ),
+    Bug(
+        "a handler that never waits keeps the loop for a whole run",
+        "server/handlers.py",
+        "if look and clock() >= until:",
+        "if False:",
+        "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
+    ),
+    Bug(
+        "a handler's inputs are decoded and encoded for a whole run",
+        "server/handlers.py",
+        "            if clock() >= stretch.until:\n                return\n            stretch.careful",
+        "            stretch.careful",
+        "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
+    ),
+    Bug(
+        "handlers that waited go on together",
+        "server/handlers.py",
+        "        self._waits = True  # as far as is known",
+        "        self._waits = False\n        self.__class__._waits = property(lambda _: False)",
+        "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
+    ),
+    Bug(
+        "a batch is decoded in one go",
+        "server/handlers.py",
+        "            if turn.clock() >= until:\n                until = await _turn_for(parts)\n"
+        "            values.append(",
+        "            values.append(",
+        "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
+    ),
+    Bug(
+        "answers are encoded in one go",
+        "server/handlers.py",
+        "            if turn.clock() >= until:\n                turn.leave()",
+        "            if False:\n                turn.leave()",
+        "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
+    ),
+    Bug(
+        "a consumer decodes a whole run in one go",
+        "session/stream.py",
+        "if self._clock() >= self._until:",
+        "if not self._until:",
+        "grpc/test_turns.py::test_a_consumer_lets_the_loop_turn_after_each_slow_output",
+    ),
+    Bug(
+        "all callers decode when their answers come together",
+        "session/predictor.py",
+        "if turn.busy and self._quick_outputs < _QUICK:",
+        "if False:",
+        "grpc/test_turns.py::test_many_calls_that_wake_up_together_share_the_turns_of_the_loop",
+    ),
+    Bug(
+        "an admit() that raises no Exception is met with silence",
+        "server/runner.py",
+        "        except BaseException as error:\n            self._not_admitted(error)",
+        "        except Exception as error:\n            self._not_admitted(error)",
+        "grpc/test_user_code.py::test_whatever_admit_raises_is_said_at_once",
+    ),
+    Bug(
+        "what a result says of its length is believed",
+        "server/handlers.py",
+        "    if len(listed) != wanted:",
+        "    if False:",
+        "grpc/test_user_code.py::test_a_batch_result_that_lies_fails_its_own_inputs",
     ),
 )
 

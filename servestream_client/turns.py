@@ -180,14 +180,14 @@ class Turn:
     # ---------------------------------------------------------------- what may wait
 
     def metered(self, code: Awaitable[T]) -> Awaitable[T]:
-        """Await other people's code for which `enter` was called; leave while it waits."""
+        """Await other people's code for which `enter` was called. The turn is left while the code
+        waits for something, and it goes on only in another one that is its own.
+        """
         return cast("Awaitable[T]", _Metered(self, code))
 
 
 class _Metered:
-    """What `yield from` does (PEP 380), but that the turn is left before each wait, and entered
-    after it, whether there is budget or not: nobody can hold the code up there.
-    """
+    """What `yield from` does (PEP 380), and the same in turns."""
 
     __slots__ = ("_code", "_turn")
 
@@ -195,16 +195,21 @@ class _Metered:
         self._turn = turn
         self._code = code
 
-    def __await__(self) -> Generator[Any, Any, Any]:
+    def __await__(self) -> Generator[Any, None, Any]:
         code: Any = self._code
         # A coroutine that is a decorated generator iterates itself.
         steps: Any = code.__await__() if hasattr(type(code), "__await__") else iter(code)
+        turn = self._turn
         try:
             waits_for = next(steps)
             while True:
-                self._turn.leave()
+                turn.leave()
                 try:
-                    sent = yield waits_for
+                    yield waits_for
+                    if turn.busy:
+                        yield from turn.wait().__await__()
+                    else:
+                        turn.enter()
                 except GeneratorExit:
                     close = getattr(steps, "close", None)
                     if close is not None:
@@ -216,8 +221,7 @@ class _Metered:
                         raise
                     waits_for = throw(error)
                 else:
-                    self._turn.enter()
-                    waits_for = next(steps) if sent is None else steps.send(sent)
+                    waits_for = next(steps)
         except StopIteration as result:
             return result.value
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from types import GeneratorType
+from types import CoroutineType, GeneratorType
 from typing import Any, TypeGuard, cast
 
 import anyio
@@ -172,9 +172,10 @@ class _AsyncItems:
     def __init__(
         self, predict: Callable[[Any], Coroutine[Any, Any, object]], codec: Codec[Any, Any]
     ) -> None:
-        self._predict = predict
+        self._predict: Callable[[Any], Awaitable[object]] = predict
         self._codec = codec
         self._decode = direct(codec.decode_input)
+        self._waits = True  # as far as is known
         self._run = self._of_bytes if is_bytes_codec(codec) else self._of_any
 
     async def handle(self, call: Call, parts: Sequence[Part]) -> None:
@@ -189,6 +190,7 @@ class _AsyncItems:
 
         def waits() -> None:
             stretch.waits()
+            self._waits = stretch.waited = True
             _give_back(session, run, len(made) + 1)
             answers.add(made)
             made.clear()
@@ -198,6 +200,7 @@ class _AsyncItems:
             with call.watched(part, waits):
                 await self._run(stretch, run.payloads, made)
             begun = 0
+            self._waits = stretch.waited
         except Expired as error:
             made.append(_Failure(ItemErrorKind.TIMEOUT, str(error)))
             begun = 0
@@ -211,6 +214,8 @@ class _AsyncItems:
     ) -> None:
         """Handle inputs as they are, until it is another's turn; they may grow fewer meanwhile."""
         predict, clock = self._predict, stretch.turn.clock
+        if self._waits:
+            predict = partial(_in_turns, stretch.turn, predict)
         until, look = await stretch.begin(), True
         for value in inputs:
             try:
@@ -226,6 +231,8 @@ class _AsyncItems:
     async def _of_any(self, stretch: _Stretch, inputs: Sequence[bytes], made: list[object]) -> None:
         """The same, where the codec's code is others', too."""
         predict, clock = self._predict, stretch.turn.clock
+        if self._waits:
+            predict = partial(_in_turns, stretch.turn, predict)
         decode, encode = self._decode, self._codec.encode_output
         await stretch.begin()
         for payload in inputs:
@@ -256,15 +263,17 @@ class _Stretch:
         careful: whether that may be so in the middle of an input. Where an input was quick in all
             its parts, only the next one as a whole may keep the loop.
         task: in which all of them are awaited.
+        waited: whether user code did.
     """
 
-    __slots__ = ("careful", "task", "turn", "until")
+    __slots__ = ("careful", "task", "turn", "until", "waited")
 
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
         self.task = asyncio.current_task()
         self.until = 0.0
         self.careful = True
+        self.waited = False
 
     async def begin(self) -> float:
         """Returns `until`."""
@@ -276,6 +285,13 @@ class _Stretch:
         self.turn.leave()
         self.until = 0.0
         self.careful = True
+
+
+def _in_turns(
+    turn: Turn, predict: Callable[[Any], Awaitable[object]], value: object
+) -> Awaitable[object]:
+    """For a handler that waits: all that go on in one turn of the loop would keep it together."""
+    return turn.metered(predict(value))
 
 
 def _give_back(session: ServerSession, run: Run, done: int) -> None:
@@ -366,10 +382,16 @@ class _InThread:
             raise Cancelled  # its inputs are answered
         if set(map(type, outcomes)) <= _NEVER_AWAITED:
             return outcomes
-        for position, outcome in enumerate(outcomes):
-            # A plain function may return a coroutine, e.g. a decorated one.
-            if _is_awaitable(outcome):
-                outcomes[position] = await _awaited(call, parts, partial(_itself, outcome))
+        try:
+            for position, outcome in enumerate(outcomes):
+                # A plain function may return a coroutine, e.g. a decorated one.
+                if _is_awaitable(outcome):
+                    outcomes[position] = await _awaited(call, parts, partial(_itself, outcome))
+        except Cancelled:
+            for outcome in outcomes:
+                if type(outcome) is CoroutineType:
+                    outcome.close()  # nobody awaits it any more
+            raise
         return outcomes
 
     def _one(self, argument: object) -> object:
