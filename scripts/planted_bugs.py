@@ -1096,7 +1096,7 @@ BUGS = (
         "turns.py",
         "        if self._waiting:\n            self._renew_soon()",
         "        if False:\n            self._renew_soon()",
-        "test_turns.py::test_however_many_wake_up_together_one_slow_piece_keeps_the_loop",
+        "test_turns.py::test_quick_ones_that_had_to_wait_go_on_soon",
     ),
     Bug(
         "those who come later go before those who wait",
@@ -1129,7 +1129,8 @@ BUGS = (
     Bug(
         "a handler's inputs are decoded and encoded for a whole run",
         "server/handlers.py",
-        "            if clock() >= stretch.until:\n                return\n            stretch.careful",
+        "            if clock() >= stretch.until:\n                return\n"
+        "            stretch.careful",
         "            stretch.careful",
         "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
     ),
@@ -1160,14 +1161,14 @@ BUGS = (
         "session/stream.py",
         "if self._clock() >= self._until:",
         "if not self._until:",
-        "grpc/test_turns.py::test_a_consumer_lets_the_loop_turn_after_each_slow_output",
+        "grpc/test_shared_loops.py::test_a_consumer_lets_the_loop_turn_after_each_slow_output",
     ),
     Bug(
         "all callers decode when their answers come together",
         "session/predictor.py",
         "if turn.busy and self._quick_outputs < _QUICK:",
         "if False:",
-        "grpc/test_turns.py::test_many_calls_that_wake_up_together_share_the_turns_of_the_loop",
+        "grpc/test_shared_loops.py::test_many_calls_that_wake_up_together_share_the_turns_of_the_loop",
     ),
     Bug(
         "an admit() that raises no Exception is met with silence",

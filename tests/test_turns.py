@@ -47,6 +47,16 @@ async def test_quick_ones_share_a_turn(clock):
     assert stalls.turns < 10
 
 
+async def test_quick_ones_that_had_to_wait_go_on_soon(clock):
+    turn, stalls = turn_of_loop(), Stalls(clock)
+    with stalls.watched():
+        async with asyncio.timeout(20):
+            await asyncio.gather(
+                use(turn, clock, SLOW), *(use(turn, clock, 1e-7) for _ in range(1000))
+            )
+    assert stalls.turns < 40
+
+
 async def test_those_who_wait_are_served_as_they_came(clock):
     turn, order = turn_of_loop(), []
 

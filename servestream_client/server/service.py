@@ -61,7 +61,8 @@ class StreamService(Generic[In, Out]):
         max_concurrency: handler calls at a time in this process, over all streams; None: 16 for
             `predict`, and 1 for `predict_batch`, since what arrives during one call is the next
             one's batch. A plain `def` handler runs in as many threads; one whose client has gone
-            still runs to its end, and counts. Codecs run on the event loop.
+            still runs to its end, and counts. Codecs run on the event loop,
+            which has its turn after each item that takes long.
         max_batch_size: items that `predict_batch` gets at the most.
         batch_wait: seconds that an incomplete batch waits for more items. 0: it never waits, and
             batches grow by themselves as the load does.
@@ -86,7 +87,8 @@ class StreamService(Generic[In, Out]):
         """One input to one output.
 
         A plain `def` runs in a thread, an `async def` on the event loop, which it should not
-        block. Calls that follow upon one another may share a thread, a task and its context.
+        block: others have their turn between two items only. Calls that follow upon one another
+        may share a thread, a task and its context.
         """
         raise NotImplementedError
 

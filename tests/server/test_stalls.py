@@ -13,7 +13,7 @@ from servestream_client.server.workers import BatchWorkers, ItemWorkers, Workers
 
 __all__ = ["clock"]
 
-COUNT = 24
+COUNT = 12
 PIECES = ("decode", "handle", "encode")
 
 
@@ -119,8 +119,8 @@ HANDLERS = (
 )
 
 
-@pytest.mark.parametrize("quick", [0, 700], ids=["cold", "after quick ones"])
-@pytest.mark.parametrize("streams", [1, 6])
+@pytest.mark.parametrize("quick", [0, 250], ids=["cold", "after quick ones"])
+@pytest.mark.parametrize("streams", [1, 3])
 @pytest.mark.parametrize("slow", [("decode",), ("handle",), ("encode",), PIECES], ids="-".join)
 @pytest.mark.parametrize("name", HANDLERS)
 async def test_the_loop_turns_after_each_slow_piece(name, slow, streams, quick, clock):

@@ -1,4 +1,4 @@
-"""Whose code runs on an event loop keeps it for one piece at a time, at either end of a real call."""
+"""Whose code runs on an event loop keeps it for one piece at a time, at both ends of a call."""
 
 import asyncio
 
