@@ -112,16 +112,25 @@ async def test_whoever_is_cancelled_while_waiting_holds_up_nobody(clock, seed):
 
 
 async def test_what_is_spent_after_the_renewal_was_decided_counts(clock):
-    """Some is left when the loop turns, and spent before the budget is given anew: in that turn
+    """Some is left when the loop turns, and is spent before the budget is given anew: in that turn
     nobody may begin again."""
-    turn, stalls = turn_of_loop(), Stalls(clock)
-    with stalls.watched():
-        for _ in range(5):
-            first = asyncio.ensure_future(use(turn, clock, SLOW))  # runs before the renewal
-            await use(turn, clock, 0.6 * BUDGET_SECONDS)
-            await first
-            await asyncio.gather(use(turn, clock, SLOW), use(turn, clock, SLOW))
-    assert stalls.longest <= SLOW + SLACK
+    loop, turn, began = asyncio.get_running_loop(), turn_of_loop(), []
+
+    def piece() -> None:
+        began.append(bool(turn.enter()))
+        clock.now += SLOW * began[-1]
+        turn.leave()
+
+    loop.call_soon(piece)
+    assert turn.enter()
+    clock.now += 0.6 * BUDGET_SECONDS
+    turn.leave()  # the loop is to give the budget anew, between the two
+    loop.call_soon(piece)
+    await asyncio.sleep(0)
+    assert began == [True, False]
+    await turn.passes()
+    piece()
+    assert began == [True, False, True]
 
 
 async def test_code_that_waits_is_charged_for_what_it_did_only(clock):
