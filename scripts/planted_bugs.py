@@ -406,23 +406,16 @@ BUGS = (
     Bug(
         "inputs are pulled beyond their places",
         "session/pump.py",
-        "longest = min(self._run_length, places)",
-        "longest = self._run_length",
+        "longest = min(_LONGEST_RUN, places)",
+        "longest = _LONGEST_RUN",
         "session/test_pump.py::test_inputs_are_pulled_as_far_as_there_are_places",
     ),
     Bug(
         "plain inputs keep the event loop to themselves",
         "session/pump.py",
-        "await asyncio.sleep(0)",
-        "pass",
-        "session/test_pump.py::test_others_have_their_turn_between_runs",
-    ),
-    Bug(
-        "runs of inputs grow although each takes its time",
-        "session/pump.py",
-        "if seconds > _RUN_SECONDS:",
-        "if False:",
-        "session/test_pump.py::test_runs_shrink_where_each_item_takes_its_time",
+        "                if clock() >= until:\n",
+        "                if False:\n",
+        "session/test_pump.py::test_slow_inputs_come_one_in_a_turn_of_the_event_loop",
     ),
     Bug(
         "a codec that raises CancelledError ends the stream",
@@ -488,7 +481,7 @@ BUGS = (
     Bug(
         "a call's timeout does not say what is known",
         "session/predictor.py",
-        "raise StreamTimeoutError(text, call.delivered()) from error",
+        "raise StreamTimeoutError(_no_answer(timeout), call.delivered()) from error",
         "raise",
         "grpc/test_predict.py::test_a_timeout_ends_the_call_and_tells_what_is_known",
     ),
@@ -617,8 +610,8 @@ BUGS = (
     Bug(
         "inputs behind one that hangs in a thread are lost",
         "server/handlers.py",
-        "call.again(Part(part.attempt, part.run.split(reached + 1)))",
-        "part.run.split(reached + 1)",
+        "call.again(Part(attempt, run.split(reached + 1)))",
+        "run.split(reached + 1)",
         "server/test_handlers.py::test_of_a_run_in_a_thread_only_the_input_that_hangs_fails",
     ),
     Bug(
@@ -826,13 +819,6 @@ BUGS = (
         "if done < len(run.payloads):",
         "if False:",
         "server/test_handlers.py::test_what_stands_behind_an_input_that_waits_goes_back",
-    ),
-    Bug(
-        "a codec that raises StopIteration leaves its item without an answer",
-        "server/handlers.py",
-        "if len(results) < len(values):",
-        "if False:",
-        "server/test_handlers.py::test_a_codec_that_raises_stop_iteration_fails_its_item",
     ),
     Bug(
         "the server does not linger",
@@ -1487,14 +1473,14 @@ BUGS = (
         "server/workers.py",
         "        if self._has_work(attempt):\n            self._queue(attempt)\n\n    async def",
         "        pass\n\n    async def",
-        "server/test_turns.py::test_no_stream_is_left_alone",
+        "server/test_fair_queue.py::test_no_stream_is_left_alone",
     ),
     Bug(
         "what a hung thread gave back is cancelled in vain",
         "server/workers.py",
         "self._drop_given_back(attempt, numbers)\n        in_flight",
         "pass\n        in_flight",
-        "server/test_turns.py::test_an_input_that_was_given_back_and_is_cancelled_is_not_computed",
+        "server/test_fair_queue.py::test_an_input_that_was_given_back_and_is_cancelled_is_not_computed",
     ),
     Bug(
         "inputs of a batch have each a time of their own to be tried alone",
@@ -1560,6 +1546,100 @@ BUGS = (
         '                0.01, setattr, self, "_gatherer", call\n'
         "            )\n",
         "server/test_eager_tasks.py::test_every_stream_is_served_again_and_again",
+    ),
+    # ------------------------------------------------------------------ turns of the event loop
+    Bug(
+        "a spent turn is not renewed for those who wait",
+        "turns.py",
+        "        if self._waiting:\n            self._renew_soon()",
+        "        if False:\n            self._renew_soon()",
+        "test_turns.py::test_quick_ones_that_had_to_wait_go_on_soon",
+    ),
+    Bug(
+        "those who come later go before those who wait",
+        "turns.py",
+        "self._waiting.insert(place, waiter)",
+        "self._waiting.insert(0, waiter)",
+        "test_turns.py::test_those_who_wait_are_served_as_they_came",
+    ),
+    Bug(
+        "whoever is cancelled while it waits keeps its turn",
+        "turns.py",
+        "                self._woken -= 1\n",
+        "                self._woken -= not waiter.cancelled() and self._left > 0\n",
+        "test_turns.py::test_whoever_is_cancelled_while_waiting_holds_up_nobody",
+    ),
+    Bug(
+        "a budget is given anew in the turn in which it was spent",
+        "turns.py",
+        "if self._renewed_early and self._left <= 0:",
+        "if False:",
+        "test_turns.py::test_what_is_spent_after_the_renewal_was_decided_counts",
+    ),
+    Bug(
+        "a handler that never waits keeps the loop for a whole run",
+        "server/handlers.py",
+        "if look and clock() >= until:",
+        "if False:",
+        "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
+    ),
+    Bug(
+        "a handler's inputs are decoded and encoded for a whole run",
+        "server/handlers.py",
+        "            if clock() >= stretch.until:\n                return\n"
+        "            stretch.careful",
+        "            stretch.careful",
+        "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
+    ),
+    Bug(
+        "handlers that waited go on together",
+        "server/handlers.py",
+        "        self._waits = True  # as far as is known",
+        "        self._waits = False\n        self.__class__._waits = property(lambda _: False)",
+        "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
+    ),
+    Bug(
+        "a batch is decoded in one go",
+        "server/handlers.py",
+        "            if turn.clock() >= until:\n                until = await _turn_for(parts)\n"
+        "            values.append(",
+        "            values.append(",
+        "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
+    ),
+    Bug(
+        "answers are encoded in one go",
+        "server/handlers.py",
+        "            if turn.clock() >= until:\n                turn.leave()",
+        "            if False:\n                turn.leave()",
+        "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
+    ),
+    Bug(
+        "a consumer decodes a whole run in one go",
+        "session/stream.py",
+        "if self._clock() >= self._until:",
+        "if not self._until:",
+        "grpc/test_shared_loops.py::test_a_consumer_lets_the_loop_turn_after_each_slow_output",
+    ),
+    Bug(
+        "all callers decode when their answers come together",
+        "session/predictor.py",
+        "if turn.busy and self._quick_outputs < _QUICK:",
+        "if False:",
+        "grpc/test_shared_loops.py::test_many_calls_that_wake_up_together_share_the_turns_of_the_loop",
+    ),
+    Bug(
+        "an admit() that raises no Exception is met with silence",
+        "server/runner.py",
+        "        except BaseException as error:\n            self._not_admitted(error)",
+        "        except Exception as error:\n            self._not_admitted(error)",
+        "grpc/test_user_code.py::test_whatever_admit_raises_is_said_at_once",
+    ),
+    Bug(
+        "what a result says of its length is believed",
+        "server/handlers.py",
+        "    if len(listed) != wanted:",
+        "    if False:",
+        "grpc/test_user_code.py::test_a_batch_result_that_lies_fails_its_own_inputs",
     ),
 )
 

@@ -116,8 +116,9 @@ class StreamClient(ClientBase[In, Out]):
         """Stream inputs, and iterate the predictions.
 
         The stream begins when it is first iterated. Inputs are pulled ahead of the consumer, but
-        never further than `FlowControl` allows; a plain iterator is pulled on the event loop and
-        should not block. An iterator that is a generator is closed with the stream.
+        never further than `FlowControl` allows; a plain iterator is pulled on the event loop, which
+        has its turn after each item that takes long. An iterator that is a generator is closed with
+        the stream.
 
         Args:
             inputs: an iterable or an async iterable.

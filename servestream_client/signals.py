@@ -19,8 +19,10 @@ class Signal:
     def set(self) -> None:
         """Raise the flag; whoever waits wakes up."""
         self._raised = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        # Coroutines that are collected after their event loop was closed still run to their end.
+        if waiter is not None and not waiter.done() and not waiter.get_loop().is_closed():
+            waiter.set_result(None)
 
     async def wait(self) -> None:
         """Return once the flag is up, and lower it."""

@@ -22,12 +22,14 @@ flow: a StopAsyncIteration would end a loop as if everything had been delivered.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import traceback
 
 from servestream_client.errors import printable
 from servestream_client.signals import being_cancelled
 
-__all__ = ["contained", "describe", "type_name"]
+__all__ = ["contained", "describe", "log_failure", "type_name"]
 
 _CONTROL_FLOW = (StopIteration, StopAsyncIteration, GeneratorExit, asyncio.CancelledError)
 
@@ -71,6 +73,21 @@ def describe(error: BaseException) -> str:
         if _is_ctrl_c(problem):
             raise
         return f"{printable(name)} (its text cannot be read)"
+
+
+def log_failure(
+    logger: logging.Logger, text: str, error: BaseException, level: int = logging.ERROR
+) -> None:
+    """Log an exception of other people's code. Its traceback asks it for its text and its class
+    for its name; where that raises, the log has what `describe` makes of it.
+    """
+    try:
+        told = "".join(traceback.format_exception(error)).rstrip()
+    except BaseException as problem:
+        if _is_ctrl_c(problem):
+            raise
+        told = describe(error)
+    logger.log(level, "%s\n%s", text, told)
 
 
 def type_name(value: object) -> str:

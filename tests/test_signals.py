@@ -74,3 +74,18 @@ async def test_only_a_task_that_is_being_cancelled_itself_is():
     task.cancel()
     await task
     assert seen == [False, True]
+
+
+def test_a_flag_can_be_raised_after_the_event_loop_was_closed():
+    signal = Signal()
+
+    async def wait():
+        await signal.wait()
+
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(wait())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    signal.set()
+    waiting._log_destroy_pending = False
+    waiting.get_coro().close()

@@ -6,7 +6,14 @@
 from __future__ import annotations
 
 from servestream_client.codecs.arrays import ArraySpec, NumpyCodec
-from servestream_client.codecs.base import BytesCodec, Codec, check_codec, is_bytes_codec
+from servestream_client.codecs.base import (
+    BytesCodec,
+    Codec,
+    check_codec,
+    direct,
+    encodes_bytes,
+    is_bytes_codec,
+)
 from servestream_client.codecs.protobuf import ProtobufCodec
 from servestream_client.codecs.structured import JsonCodec, MsgpackCodec
 
@@ -19,5 +26,7 @@ __all__ = [
     "NumpyCodec",
     "ProtobufCodec",
     "check_codec",
+    "direct",
+    "encodes_bytes",
     "is_bytes_codec",
 ]

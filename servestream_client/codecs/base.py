@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, TypeVar, runtime_checkable
 
 from servestream_client.errors import ConfigurationError
 
-__all__ = ["BytesCodec", "Codec", "check_codec", "is_bytes_codec"]
+__all__ = ["BytesCodec", "Codec", "check_codec", "direct", "encodes_bytes", "is_bytes_codec"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -66,6 +68,19 @@ class BytesCodec:
 def is_bytes_codec(codec: object) -> bool:
     """Whether payloads and bytes are the same to a codec, so that nobody need ask it."""
     return codec.__class__ is BytesCodec
+
+
+def encodes_bytes(convert: Callable[..., object]) -> bool:
+    """The same of one of a codec's methods."""
+    return is_bytes_codec(getattr(convert, "__self__", None))
+
+
+def direct(convert: Callable[[bytes], T]) -> Callable[[bytes], T]:
+    """What does the work of one of a codec's methods, if there is something that does all of it."""
+    find: Callable[[str], Callable[[bytes], T] | None] | None
+    find = getattr(getattr(convert, "__self__", None), "_direct", None)
+    found = find(convert.__name__) if find is not None else None
+    return convert if found is None else found
 
 
 def _as_bytes(value: object) -> bytes:

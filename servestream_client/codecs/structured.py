@@ -74,6 +74,12 @@ class _StructuredCodec(Generic[In, Out]):
             described(_known(each))  # which removes what msgspec has noted in the classes
         return decoders
 
+    def _direct(self, name: str) -> Callable[[bytes], Any] | None:
+        """The decoder itself, unless a subclass decodes by itself."""
+        own = getattr(type(self), name) is getattr(_StructuredCodec, name)
+        places = {"decode_input": 0, "decode_output": 1}
+        return self._decoders[places[name]] if own and name in places else None
+
     def encode_input(self, item: In, /) -> bytes:
         quick = self._quick_input
         if quick.plain(item):

@@ -532,6 +532,10 @@ class ServerSession:
         """Whether an input came and has no answer yet."""
         return number in self._open
 
+    def wants(self, number: int) -> bool:
+        """Whether the client still waits for the answer."""
+        return number in self._open and number not in self._cancelled
+
     def take_cancelled(self) -> Sequence[int]:
         """Started inputs that the client has cancelled since the last call.
 

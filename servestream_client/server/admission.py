@@ -29,8 +29,11 @@ class Refuse(Exception):  # noqa: N818 — an instruction to the kit, not an err
     ) -> None:
         if retry_after is not None and not 0 <= retry_after < float("inf"):
             raise ConfigurationError("Refuse(retry_after=...) takes seconds, not below 0")
+        if not isinstance(kind, RefusalKind):
+            raise ConfigurationError("Refuse(kind=...) takes a RefusalKind")
+        text = str(text)  # so that whatever it is can be sent
         super().__init__(text)
-        self.text = text
+        self.text: str = text
         self.kind = kind
         self.retry_after = retry_after
 

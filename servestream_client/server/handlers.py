@@ -7,30 +7,44 @@ the workers' to answer.
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 import math
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from types import CoroutineType, GeneratorType
 from typing import Any, TypeGuard, cast
 
 import anyio
 import anyio.to_thread
 
-from servestream_client.codecs import Codec, is_bytes_codec
+from servestream_client.codecs import BytesCodec, Codec, direct, is_bytes_codec
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.runs import Run
 from servestream_client.protocol.server import ServerSession
 from servestream_client.server.tries import Tries
-from servestream_client.server.workers import Call, Cancelled, Expired, Handler, Part, forsake
-from servestream_client.signals import being_cancelled
-from servestream_client.usercode import describe
+from servestream_client.server.workers import (
+    Attempt,
+    Call,
+    Cancelled,
+    Expired,
+    Handler,
+    Part,
+    forsake,
+)
+from servestream_client.turns import Turn, turn_of_loop
+from servestream_client.usercode import contained, describe, type_name
 
 __all__ = ["batch_handler", "item_handler"]
 
 _BYTES = {bytes}
+_BYTES_CODEC = BytesCodec()
+
+_DECODE, _HANDLER, _ENCODE = ItemErrorKind.DECODE, ItemErrorKind.HANDLER, ItemErrorKind.ENCODE
+
+_SOURCES = {_DECODE: "the codec", _HANDLER: "the handler", _ENCODE: "the codec"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +53,40 @@ class _Failure:
     text: str
 
 
-def _failed(kind: ItemErrorKind, error: BaseException) -> _Failure:
+def _failed(
+    kind: ItemErrorKind, error: BaseException, task: asyncio.Task[Any] | None = None
+) -> _Failure:
     """What user code raised, as an item's failure. Lets those pass that end the process or the
     task.
+
+    Args:
+        kind: which of the service's code raised it.
+        error: that.
+        task: in which it was awaited. A coroutine that is closed is not closed from within.
     """
-    if isinstance(error, KeyboardInterrupt | SystemExit | Cancelled):
-        raise error
-    if isinstance(error, asyncio.CancelledError) and being_cancelled():
-        raise error
-    if isinstance(error, Expired):
-        return _Failure(ItemErrorKind.TIMEOUT, str(error))
-    return _Failure(kind, describe(error))
+    closed = task is not None and asyncio.current_task() is not task
+    failure = contained(error, _SOURCES[kind], awaited=closed)
+    if isinstance(failure, SystemExit):
+        return _Failure(kind, f"{_SOURCES[kind]} called sys.exit(): {describe(failure)}")
+    return _Failure(kind, describe(failure))
 
 
-def _mapped(
-    function: Callable[[Any], object], values: Sequence[object]
-) -> tuple[list[object], BaseException | None]:
-    """A function's results up to the first value for which it raises, and what it raised."""
-    results: list[object] = []
+def _payload(codec: Codec[Any, Any], result: object) -> bytes | _Failure:
+    """What a handler made of an input, encoded; or why it cannot be."""
+    if type(result) is _Failure:
+        return result
     try:
-        results.extend(map(function, values))
+        payload: object = codec.encode_output(result)
+        return payload if type(payload) is bytes else _exact_bytes(payload)
     except BaseException as error:
-        return results, error
-    if len(results) < len(values):  # which is what extend() takes a StopIteration for
-        return results, RuntimeError("the codec raised StopIteration")
-    return results, None
+        return _failed(_ENCODE, error)
+
+
+def _exact_bytes(payload: object) -> bytes:
+    """The bytes of a subclass, whatever its methods would say."""
+    if not issubclass(type(payload), bytes):
+        raise TypeError(f"the codec made a {type_name(payload)}, not bytes")
+    return b"".join((cast("bytes", payload), b""))
 
 
 class _Answers:
@@ -73,58 +96,54 @@ class _Answers:
         next: the input whose answer is next.
     """
 
-    __slots__ = ("_codec", "_session", "next")
+    __slots__ = ("_attempt", "_codec", "_session", "next")
 
-    def __init__(self, session: ServerSession, first: int, codec: Codec[Any, Any]) -> None:
-        self._session = session
+    def __init__(self, attempt: Attempt, first: int, codec: Codec[Any, Any]) -> None:
+        self._attempt = attempt
+        self._session = attempt.session
         self.next = first
         self._codec = codec
 
-    def add_all(self, results: Sequence[object]) -> None:
-        """What the handler made of the next inputs, or failures of theirs."""
-        kinds = set(map(type, results))
-        if _Failure in kinds:
-            for result in results:
-                self.add(result)
+    async def encode(self, results: Sequence[object]) -> None:
+        """What the handler made of the next inputs, or failures of theirs; in as many turns of the
+        event loop as it takes.
+        """
+        codec = self._codec
+        if is_bytes_codec(codec):
+            self.add(results)
             return
-        if kinds == _BYTES and is_bytes_codec(self._codec):
-            self._send(cast("Sequence[bytes]", results))
-            return
-        payloads, error = _mapped(self._codec.encode_output, results)
-        if error is None and set(map(type, payloads)) == _BYTES:
-            self._send(cast("Sequence[bytes]", payloads))
-            return
-        for payload in payloads:
-            self._post(payload)
-        if error is not None:
-            self.fail(_failed(ItemErrorKind.ENCODE, error))
-            for result in results[len(payloads) + 1 :]:
-                self.add(result)
+        turn = turn_of_loop()
+        payloads: list[bytes | _Failure] = []
+        until = turn.enter() or await turn.wait()
+        for result in results:
+            if turn.clock() >= until:
+                turn.leave()
+                self.add(payloads)
+                self._attempt.answered()
+                payloads.clear()
+                until = turn.enter() or await turn.wait()
+                if not self._session.awaits(self.next):  # or the next ones, most probably
+                    payloads.append(_UNWANTED)
+                    continue
+            payloads.append(_payload(codec, result))
+        turn.leave()
+        self.add(payloads)
 
-    def add(self, result: object) -> None:
-        """The same of one input."""
-        payload: object
-        if isinstance(result, _Failure):
-            self.fail(result)
+    def add(self, payloads: Sequence[object]) -> None:
+        """The payloads of the next inputs, or failures of theirs. Of `BytesCodec`, whose code is
+        not others', it takes results as they are.
+        """
+        if set(map(type, payloads)) == _BYTES:
+            self._session.outputs(self.next, cast("Sequence[bytes]", payloads))
+            self.next += len(payloads)
             return
-        try:
-            payload = self._codec.encode_output(result)
-        except BaseException as error:
-            self.fail(_failed(ItemErrorKind.ENCODE, error))
-        else:
-            self._post(payload)
-
-    def _send(self, payloads: Sequence[bytes]) -> None:
-        self._session.outputs(self.next, payloads)
-        self.next += len(payloads)
-
-    def _post(self, payload: object) -> None:
-        if isinstance(payload, bytes):
-            self._session.output(self.next, payload, last=True)
-            self.next += 1
-        else:
-            made = TypeError(f"the codec made a {type(payload).__name__}, not bytes")
-            self.fail(_Failure(ItemErrorKind.ENCODE, describe(made)))
+        for result in payloads:
+            payload = result if type(result) is bytes else _payload(_BYTES_CODEC, result)
+            if isinstance(payload, _Failure):
+                self.fail(payload)
+            else:
+                self._session.output(self.next, payload, last=True)
+                self.next += 1
 
     def fail(self, failure: _Failure) -> None:
         """The next input has failed."""
@@ -132,35 +151,34 @@ class _Answers:
         self.next += 1
 
 
+_UNWANTED = _Failure(ItemErrorKind.CANCELLED, "cancelled")
+
+
 def _decoded(codec: Codec[Any, Any], payload: bytes) -> object:
     try:
         value: object = codec.decode_input(payload)
     except BaseException as error:
-        return _failed(ItemErrorKind.DECODE, error)
+        return _failed(_DECODE, error)
     return value
-
-
-def _decoded_all(
-    codec: Codec[Any, Any], payloads: Sequence[bytes]
-) -> tuple[list[Any], BaseException | None]:
-    """The values up to the first payload that cannot be decoded, and why it cannot."""
-    if is_bytes_codec(codec):
-        return list(payloads), None
-    return _mapped(codec.decode_input, payloads)
 
 
 class _AsyncItems:
     """An `async def predict`, called on the event loop.
 
-    Most handlers that wait for nothing are done at once, and the next input follows. When one comes
-    to wait, what is done is answered, and the other inputs of its run are given back.
+    Most handlers that wait for nothing are done at once, and the next input follows, until the
+    budget of the loop's turn is spent: then what is done is answered, and the others of the run
+    are given back. So they are when an input comes to wait, for whatever it may be; also for its
+    next turn, between being decoded, handled and encoded.
     """
 
     def __init__(
         self, predict: Callable[[Any], Coroutine[Any, Any, object]], codec: Codec[Any, Any]
     ) -> None:
-        self._predict = predict
+        self._predict: Callable[[Any], Awaitable[object]] = predict
         self._codec = codec
+        self._decode = direct(codec.decode_input)
+        self._waits = True  # as far as is known
+        self._run = self._of_bytes if is_bytes_codec(codec) else self._of_any
 
     async def handle(self, call: Call, parts: Sequence[Part]) -> None:
         for part in parts:
@@ -168,30 +186,114 @@ class _AsyncItems:
 
     async def _handle(self, call: Call, part: Part) -> None:
         session, run = part.attempt.session, part.run
-        answers = _Answers(session, run.first, self._codec)
-        values, undecoded = _decoded_all(self._codec, run.payloads)
-        results: list[object] = []
+        answers = _Answers(part.attempt, run.first, self._codec)
+        made: list[object] = []
+        stretch = _Stretch(turn_of_loop())
 
         def waits() -> None:
-            _give_back(session, run, len(results) + 1)
-            del values[len(results) + 1 :]
-            answers.add_all(results)
-            results.clear()
+            stretch.waits()
+            self._waits = stretch.waited = True
+            _give_back(session, run, len(made) + 1)
+            answers.add(made)
+            made.clear()
 
-        predict = self._predict
+        begun = 1  # and not answered, if an exception passes
         try:
             with call.watched(part, waits):
-                for value in values:
-                    try:
-                        results.append(await predict(value))
-                    except BaseException as error:
-                        results.append(_failed(ItemErrorKind.HANDLER, error))
+                await self._run(stretch, run.payloads, made)
+            begun = 0
+            self._waits = stretch.waited
         except Expired as error:
-            results.append(_failed(ItemErrorKind.TIMEOUT, error))
-        answers.add_all(results)
-        if undecoded is not None and answers.next <= run.last:
-            _give_back(session, run, len(values) + 1)
-            answers.fail(_failed(ItemErrorKind.DECODE, undecoded))
+            made.append(_Failure(ItemErrorKind.TIMEOUT, str(error)))
+            begun = 0
+        finally:
+            stretch.turn.leave()
+            _give_back(session, run, answers.next - run.first + len(made) + begun)
+            answers.add(made)
+
+    async def _of_bytes(
+        self, stretch: _Stretch, inputs: Sequence[bytes], made: list[object]
+    ) -> None:
+        """Handle inputs as they are, until it is another's turn; they may grow fewer meanwhile."""
+        predict, clock = self._predict, stretch.turn.clock
+        if self._waits:
+            predict = partial(_in_turns, stretch.turn, predict)
+        until, look = await stretch.begin(), True
+        for value in inputs:
+            try:
+                made.append(await predict(value))
+            except BaseException as error:
+                made.append(_failed(_HANDLER, error, stretch.task))
+            # At every other one, and at the first: so no more than two keep the loop that are slow
+            # after quick ones, and slow ones that follow upon one another are single.
+            if look and clock() >= until:
+                return
+            look = not look
+
+    async def _of_any(self, stretch: _Stretch, inputs: Sequence[bytes], made: list[object]) -> None:
+        """The same, where the codec's code is others', too."""
+        predict, clock = self._predict, stretch.turn.clock
+        if self._waits:
+            predict = partial(_in_turns, stretch.turn, predict)
+        decode, encode = self._decode, self._codec.encode_output
+        await stretch.begin()
+        for payload in inputs:
+            step = _DECODE
+            try:
+                value = decode(payload)
+                if stretch.careful and clock() >= stretch.until:
+                    await stretch.begin()
+                step = _HANDLER
+                value = await predict(value)
+                if stretch.careful and clock() >= stretch.until:
+                    await stretch.begin()
+                step = _ENCODE
+                output = encode(value)
+                made.append(output if type(output) is bytes else _exact_bytes(output))
+            except BaseException as error:
+                made.append(_failed(step, error, stretch.task))
+            if clock() >= stretch.until:
+                return
+            stretch.careful = False
+
+
+class _Stretch:
+    """The calls of user code from one suspension of a worker to the next.
+
+    Attributes:
+        until: when it is over, by the turn's clock.
+        careful: whether that may be so in the middle of an input. Where an input was quick in all
+            its parts, only the next one as a whole may keep the loop.
+        task: in which all of them are awaited.
+        waited: whether user code did.
+    """
+
+    __slots__ = ("careful", "task", "turn", "until", "waited")
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+        self.task = asyncio.current_task()
+        self.until = 0.0
+        self.careful = True
+        self.waited = False
+
+    async def begin(self) -> float:
+        """Returns `until`."""
+        self.until = self.turn.enter() or await self.turn.wait()
+        return self.until
+
+    def waits(self) -> None:
+        """User code waits for something; what goes on afterwards begins anew."""
+        self.turn.leave()
+        self.until = 0.0
+        self.careful = True
+
+
+def _in_turns(
+    turn: Turn, predict: Callable[[Any], Awaitable[object]], value: object
+) -> Awaitable[object]:
+    """For a handler that waits: all that go on in one turn of the loop would keep it together."""
+    return turn.metered(predict(value))
 
 
 def _give_back(session: ServerSession, run: Run, done: int) -> None:
@@ -289,16 +391,24 @@ class _InThread:
         )
         if progress.forsaken:
             raise Cancelled  # its inputs are answered
-        for position, outcome in enumerate(outcomes):
-            if inspect.isawaitable(outcome):
-                self.returns_awaitables = True
-                outcomes[position] = await _awaited(
-                    call,
-                    parts,
-                    outcome,
-                    until=until,
-                    answer_without=functools.partial(on_forsaken, outcomes[:position]),
-                )
+        if set(map(type, outcomes)) <= _NEVER_AWAITED:
+            return outcomes
+        try:
+            for position, outcome in enumerate(outcomes):
+                if _is_awaitable(outcome):
+                    self.returns_awaitables = True
+                    outcomes[position] = await _awaited(
+                        call,
+                        parts,
+                        partial(_itself, outcome),
+                        until=until,
+                        answer_without=partial(on_forsaken, outcomes[:position]),
+                    )
+        except Cancelled:
+            for outcome in outcomes:
+                if type(outcome) is CoroutineType:
+                    outcome.close()  # nobody awaits it any more
+            raise
         return outcomes
 
     def _one(self, argument: object) -> object:
@@ -306,28 +416,73 @@ class _InThread:
             return self._function(argument)
         except BaseException as error:
             # Not as an exception: a StopIteration cannot cross into a future, and a
-            # CancelledError would be taken for the event loop's.
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
-            return _Failure(ItemErrorKind.HANDLER, describe(error))
+            # CancelledError or SystemExit would be taken for the event loop's.
+            return _failed(_HANDLER, error)
+
+
+_NEVER_AWAITED = {_Failure, bytes, str, int, float, bool, list, tuple, dict, type(None)}
+
+
+def _itself(value: Any) -> Any:  # noqa: ANN401 — whatever a handler returned
+    return value
+
+
+def _is_awaitable(value: object) -> bool:
+    """Asks the class alone: an object may say anything of itself, and raise."""
+    if type(value) is GeneratorType:
+        return bool(value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+    return any("__await__" in vars(base) for base in type(value).__mro__)
+
+
+async def _turn_for(parts: Sequence[Part]) -> float:
+    """Enter the event loop's turn, whatever it takes; then as `Turn.enter`.
+
+    Raises:
+        Cancelled: meanwhile all these inputs were, or their streams ended.
+    """
+    turn = turn_of_loop()
+    until = turn.enter()
+    if not until:
+        until = await turn.wait()
+        if not any(
+            attempt.session.wants(number)
+            for attempt, run in parts
+            for number in range(run.first, run.last + 1)
+        ):
+            turn.leave()
+            raise Cancelled
+    return until
 
 
 async def _awaited(
     call: Call,
     parts: Sequence[Part],
-    code: Awaitable[object],
+    code: Callable[[], Awaitable[object]],
     *,
     until: float = math.inf,
     answer_without: Callable[[str], None] | None = None,
 ) -> object:
+    """What comes of awaiting that, in its turn of the event loop."""
+    await _turn_for(parts)
+    turn, task = turn_of_loop(), asyncio.current_task()
     try:
-        return await call.run(code, parts, until=until, answer_without=answer_without)
+        return await call.run(
+            turn.metered(code()), parts, until=until, answer_without=answer_without
+        )
+    except Cancelled:
+        raise
+    except Expired as error:
+        return _Failure(ItemErrorKind.TIMEOUT, str(error))
     except BaseException as error:
-        return _failed(ItemErrorKind.HANDLER, error)
+        return _failed(_HANDLER, error, task)
+    finally:
+        turn.leave()
 
 
 class _ThreadedItems:
-    """A plain `def predict`, called in threads, as often in a row as its run is long."""
+    """A plain `def predict`, called in threads, as often in a row as its run is long, or as there
+    is time to decode inputs for in one turn of the event loop.
+    """
 
     def __init__(self, predict: Callable[[Any], Any], codec: Codec[Any, Any], places: int) -> None:
         self._predict = _InThread(predict, places)
@@ -338,29 +493,56 @@ class _ThreadedItems:
             await self._handle(call, part)
 
     async def _handle(self, call: Call, part: Part) -> None:
-        if self._predict.returns_awaitables and len(part.run.payloads) > 1:
+        attempt, run = part
+        if self._predict.returns_awaitables and len(run.payloads) > 1:
             # What they wait for may take an input's whole time, for which no other should wait.
-            call.again(Part(part.attempt, part.run.split(1)))
-        values = [_decoded(self._codec, payload) for payload in part.run.payloads]
-        sound = [place for place, value in enumerate(values) if not isinstance(value, _Failure)]
-        answers = _Answers(part.attempt.session, part.run.first, self._codec)
+            call.again(Part(attempt, run.split(1)))
+        values = self._values(run.payloads)
+        _give_back(attempt.session, run, len(values))
+        sound = [place for place, value in enumerate(values) if type(value) is not _Failure]
+        answers = _Answers(attempt, run.first, self._codec)
+        encoding: list[asyncio.Task[None]] = []
 
         def on_forsaken(results: Sequence[object], text: str) -> None:
             reached = sound[len(results)]
             if reached + 1 < len(values):
-                call.again(Part(part.attempt, part.run.split(reached + 1)))
-            answers.add_all(_merged(values[:reached], results))
-            answers.fail(_Failure(ItemErrorKind.TIMEOUT, text))
+                call.again(Part(attempt, run.split(reached + 1)))
+            attempt.session.fail(run.first + reached, ItemErrorKind.TIMEOUT, text)
+            task = asyncio.get_running_loop().create_task(
+                answers.encode(_merged(values[:reached], results)),
+                name="servestream encoder",
+                context=attempt.context.copy(),
+            )
+            task.add_done_callback(lambda _: attempt.answered())
+            encoding.append(task)
 
         arguments = [values[place] for place in sound]
-        results = await self._predict(call, [part], arguments, on_forsaken) if sound else ()
-        answers.add_all(_merged(values, results))
+        try:
+            results = await self._predict(call, [part], arguments, on_forsaken) if sound else ()
+        except Cancelled:
+            if encoding:
+                await asyncio.wait(encoding)
+            raise
+        await answers.encode(_merged(values, results))
+
+    def _values(self, payloads: Sequence[bytes]) -> list[object]:
+        """Of the first ones, decoded: at least one, and as many as there is time for."""
+        if is_bytes_codec(self._codec):
+            return list(payloads)
+        turn, values = turn_of_loop(), list[object]()
+        until = turn.enter()
+        for payload in payloads:
+            values.append(_decoded(self._codec, payload))
+            if turn.clock() >= until:
+                break
+        turn.leave()
+        return values
 
 
 def _merged(values: Sequence[object], results: Sequence[object]) -> list[object]:
     """Results in the places of the values that are no failures already."""
     rest = iter(results)
-    return [value if isinstance(value, _Failure) else next(rest) for value in values]
+    return [value if type(value) is _Failure else next(rest) for value in values]
 
 
 class _Batches:
@@ -377,19 +559,48 @@ class _Batches:
 
     async def handle(self, call: Call, parts: Sequence[Part]) -> None:
         payloads = [payload for part in parts for payload in part.run.payloads]
-        values, undecoded = _decoded_all(self._codec, payloads)
-        sound = values
-        if undecoded is not None:  # what cannot be decoded fails in its place
-            values = [_decoded(self._codec, payload) for payload in payloads]
-            sound = [value for value in values if not isinstance(value, _Failure)]
+        values = await self._values(parts, payloads)
+        sound = [value for value in values if type(value) is not _Failure]
+        encoding: list[asyncio.Task[None]] = []
 
-        def answer(results: Sequence[object]) -> None:
-            every = iter(results if sound is values else _merged(values, results))
+        async def answer(results: Sequence[object]) -> None:
+            merged = iter(_merged(values, results))
             for attempt, run in parts:
-                own = list(islice(every, len(run.payloads)))
-                _Answers(attempt.session, run.first, self._codec).add_all(own)
+                own = list(islice(merged, len(run.payloads)))
+                await _Answers(attempt, run.first, self._codec).encode(own)
+                attempt.answered()
 
-        answer(await self._results(call, parts, sound, answer) if sound else ())
+        def answer_without(results: Sequence[object]) -> None:
+            """Of code that does not end, and with which this may never go on."""
+            task = asyncio.get_running_loop().create_task(
+                answer(list(results)),
+                name="servestream encoder",
+                context=parts[0].attempt.context.copy(),
+            )
+            encoding.append(task)
+
+        try:
+            results = await self._results(call, parts, sound, answer_without) if sound else ()
+        except Cancelled:
+            if encoding:
+                await asyncio.wait(encoding)
+            raise
+        await answer(results)
+
+    async def _values(self, parts: Sequence[Part], payloads: Sequence[bytes]) -> Sequence[object]:
+        """All decoded, in as many turns of the event loop as it takes: a batch is not to shrink
+        because its inputs are large.
+        """
+        if is_bytes_codec(self._codec):
+            return payloads
+        turn, values = turn_of_loop(), list[object]()
+        until = await _turn_for(parts)
+        for payload in payloads:
+            if turn.clock() >= until:
+                until = await _turn_for(parts)
+            values.append(_decoded(self._codec, payload))
+        turn.leave()
+        return values
 
     async def _results(
         self,
@@ -448,13 +659,13 @@ class _Batches:
         *,
         until: float = math.inf,
         answer_without: Callable[[str], None] | None = None,
-    ) -> Sequence[object] | _Failure:
+    ) -> list[object] | _Failure:
         outputs: object
         if self._in_thread is None:
             outputs = await _awaited(
                 call,
                 parts,
-                self._predict_batch(values),
+                partial(self._predict_batch, values),
                 until=until,
                 answer_without=answer_without,
             )
@@ -467,19 +678,53 @@ class _Batches:
                     forsake(parts, text)
 
             (outputs,) = await self._in_thread(call, parts, [values], on_forsaken, until=until)
-        if isinstance(outputs, _Failure):
+        if type(outputs) is _Failure:
             return outputs
-        if not _is_sequence(outputs):
-            return _Failure(
-                ItemErrorKind.HANDLER,
-                f"predict_batch returned {type(outputs).__name__}, which is no sequence of outputs",
-            )
-        if len(outputs) != len(values):
-            return _Failure(
-                ItemErrorKind.HANDLER,
-                f"predict_batch returned {len(outputs)} outputs for {len(values)} inputs",
-            )
-        return outputs
+        return await _listed(outputs, len(values), parts)
+
+
+async def _listed(outputs: object, wanted: int, parts: Sequence[Part]) -> list[object] | _Failure:
+    """What `predict_batch` returned, as a list of so many; or what is wrong with it."""
+    if type(outputs) is list or type(outputs) is tuple:
+        listed, length = [*outputs], len(outputs)
+    else:
+        try:
+            if not _is_sequence(outputs):
+                return _Failure(
+                    _HANDLER,
+                    f"predict_batch returned {type_name(outputs)}, which is no sequence of outputs",
+                )
+            length = len(outputs)
+            listed = await _elements(outputs, wanted, parts) if length == wanted else []
+        except Cancelled:
+            raise
+        except BaseException as error:
+            return _failed(_HANDLER, error)
+    if length != wanted:
+        return _Failure(_HANDLER, f"predict_batch returned {length} outputs for {wanted} inputs")
+    if len(listed) != wanted:
+        return _Failure(
+            _HANDLER,
+            f"predict_batch returned {type_name(outputs)}, which says that it has {wanted} outputs"
+            f" and gives {'more' if len(listed) > wanted else len(listed)}",
+        )
+    return listed
+
+
+async def _elements(values: Iterable[object], most: int, parts: Sequence[Part]) -> list[object]:
+    """Those of a container of the user's, in their turns; one more than there may be, if any."""
+    turn, elements = turn_of_loop(), list[object]()
+    until = await _turn_for(parts)
+    try:
+        for element in values:
+            elements.append(element)
+            if len(elements) > most:
+                break
+            if turn.clock() >= until:
+                until = await _turn_for(parts)
+    finally:
+        turn.leave()
+    return elements
 
 
 def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:

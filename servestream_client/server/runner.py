@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 
 from google.protobuf.message import DecodeError
 
-from servestream_client.errors import FrameLostError, RemoteProtocolError
+from servestream_client.errors import FrameLostError, RemoteProtocolError, printable
 from servestream_client.protocol.coming import seconds_for, too_slow
 from servestream_client.protocol.frames import ClientFrame, Open, RefusalKind, StreamErrorKind
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
@@ -25,7 +25,7 @@ from servestream_client.protocol.states import ServerState
 from servestream_client.server.admission import Refuse
 from servestream_client.server.workers import STUCK, Workers
 from servestream_client.signals import Signal
-from servestream_client.usercode import describe
+from servestream_client.usercode import contained, describe, log_failure
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.convert import client_frame_from_wire, server_frame_to_wire
 
@@ -40,6 +40,9 @@ while the client still writes loses what was sent (docs/decisions/0003)."""
 
 OPEN_SECONDS = 30.0
 """How long a call may say nothing at all before it is ended: it occupies a place."""
+
+_LONGEST_MS = 2**53
+"""More than anybody waits, and less than the wire can carry."""
 
 _LEAVING_SECONDS = 1.0
 """For the way of answers that are there already."""
@@ -139,10 +142,8 @@ class AttemptRunner:
             self._opening = loop.call_later(OPEN_SECONDS, self._expect_open)
             reader = loop.create_task(self._watched(self._read), name="servestream reader")
             while not session.over:
-                frame = session.next_frame()
-                if frame is not None:
-                    message = server_frame_to_wire(frame)
-                    del frame  # it may be megabytes, which nobody should hold while he waits
+                message = self._next_message()
+                if message is not None:
                     yield message
                     del message
                     self._workers.offer(self)  # what went out makes room for what waits
@@ -160,6 +161,19 @@ class AttemptRunner:
                 reader.cancel()
                 # Only an admit() that will not be cancelled could take longer than a moment.
                 await asyncio.wait({reader}, timeout=LINGER_SECONDS)
+
+    def _next_message(self) -> pb.ServerFrame | None:
+        """The next frame, if there is one. Should it be unfit to be sent, the attempt says so."""
+        try:
+            frame = self.session.next_frame()
+            return None if frame is None else server_frame_to_wire(frame)
+        except Exception as error:
+            logger.exception("a frame cannot be sent")
+            self.give_up(StreamErrorKind.INTERNAL, f"internal: {describe(error)}")
+            frame = self.session.next_frame()
+            if frame is None:
+                raise  # it was the last word, and gRPC says it instead
+            return server_frame_to_wire(frame)
 
     async def _wait(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Wait for something to say; False once the client has had its time to take leave."""
@@ -253,12 +267,15 @@ class AttemptRunner:
     # ---------------------------------------------------------------- the reader
 
     async def _watched(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run the reader; its failure is the attempt's."""
+        """Run the reader; its failure is the attempt's, whatever it may be."""
         try:
             await work()  # made here: a task cancelled before it starts would leave it unawaited
-        except Exception as error:
-            logger.exception("an attempt failed for an internal reason")
+        except GeneratorExit:
+            raise  # the event loop is gone, and with it everybody who could be told
+        except BaseException as error:
             self.give_up(StreamErrorKind.INTERNAL, f"internal: {describe(error)}")
+            failure = contained(error, "the stream's reader", awaited=True)
+            log_failure(logger, "an attempt failed for an internal reason", failure)
 
     async def _read(self) -> None:
         """Read until the client has nothing more to say. Never stops reading before: an
@@ -303,10 +320,11 @@ class AttemptRunner:
         session = self.session
         try:
             await self._admit(opened)
-        except Refuse as refusal:
-            after = refusal.retry_after
-            session.refuse(refusal.kind, refusal.text, None if after is None else int(after * 1000))
+        except BaseException as error:
+            self._not_admitted(error)
         else:
+            if session.state is not ServerState.DECIDING:
+                return  # it ended meanwhile
             if self._workers.stuck:
                 session.refuse(RefusalKind.OVERLOADED, STUCK)
             elif self._residents.enter(self, opened):
@@ -318,3 +336,22 @@ class AttemptRunner:
                     RefusalKind.BAD_OPEN,
                     f"attempt {opened.attempt} of this stream is overtaken",
                 )
+
+    def _not_admitted(self, error: BaseException) -> None:
+        """The service turns the stream away, or cannot even say."""
+        session = self.session
+        waiting = session.state is ServerState.DECIDING  # or else it ended meanwhile
+        if isinstance(error, Refuse):
+            if not waiting:
+                return
+            try:
+                after = error.retry_after
+                after_ms = None if after is None else min(int(after * 1000), _LONGEST_MS)
+                session.refuse(RefusalKind(error.kind), printable(error.text), after_ms)
+            except BaseException as problem:  # a subclass of the user's
+                error = problem
+            else:
+                return
+        if waiting:
+            self.give_up(StreamErrorKind.INTERNAL, f"admit() raised {describe(error)}")
+        log_failure(logger, "admit() failed", contained(error, "admit()", awaited=True))

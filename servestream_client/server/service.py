@@ -17,9 +17,10 @@ from servestream_client.config import FlowControl
 from servestream_client.metadata import METADATA_OPTIONS
 from servestream_client.protocol.frames import HandlerKind
 from servestream_client.server.admission import RefusalKind, Refuse, StreamRequest
-from servestream_client.server.kit import Interceptor, Kit
+from servestream_client.server.kit import Frames, Interceptor, Kit
 from servestream_client.server.kits import Kits
 from servestream_client.server.settings import check_class, check_service
+from servestream_client.usercode import contained, describe
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
 
@@ -62,7 +63,8 @@ class StreamService(Generic[In, Out]):
         max_concurrency: handler calls at a time in this process, over all streams; None: 16 for
             `predict`, and 1 for `predict_batch`, since what arrives during one call is the next
             one's batch. A plain `def` handler runs in as many threads; one whose client has gone
-            still runs to its end, and counts. Codecs run on the event loop.
+            still runs to its end, and counts. Codecs run on the event loop,
+            which has its turn after each item that takes long.
         max_batch_size: items that `predict_batch` gets at the most.
         batch_wait: seconds that an incomplete batch waits for more items. 0: it never waits, and
             batches grow by themselves as the load does.
@@ -87,7 +89,8 @@ class StreamService(Generic[In, Out]):
         """One input to one output.
 
         A plain `def` runs in a thread, an `async def` on the event loop, which it should not
-        block. Calls that follow upon one another may share a thread, a task and its context.
+        block: others have their turn between two items only. Calls that follow upon one another
+        may share a thread, a task and its context.
         """
         raise NotImplementedError
 
@@ -135,12 +138,20 @@ class StreamService(Generic[In, Out]):
         self, request_stream: AsyncIterable[pb.ClientFrame], grpc_context: object = None
     ) -> AsyncIterator[pb.ServerFrame]:
         """The RPC. Served by Ray Serve, or by a `grpc.aio` server; not for overriding."""
-        frames = self._kit().frames(request_stream, grpc_context)
+        frames: Frames | None = None
         try:
+            frames = self._kit().frames(request_stream, grpc_context)
             async for frame in frames:
                 yield frame
+        except BaseException as error:
+            # A subclass of this one, or of `Interceptor`, may raise what would end the event loop.
+            failure = contained(error, "the service", awaited=True)
+            if isinstance(failure, Exception):
+                raise failure from failure.__cause__
+            raise RuntimeError(f"the service raised {describe(failure)}") from failure
         finally:
-            await frames.aclose()
+            if frames is not None:
+                await frames.aclose()
 
     def _kit(self) -> Kit:
         """The running event loop's."""

@@ -38,12 +38,13 @@ from servestream_client.server.calls import (
     fail,
     forsake,
 )
+from servestream_client.server.fair_queue import FairQueue
 from servestream_client.server.givenback import GivenBack
 from servestream_client.server.inflight import InFlight
 from servestream_client.server.limits import TimeLimits
-from servestream_client.server.turns import Turns
 from servestream_client.signals import Signal
-from servestream_client.usercode import contained, describe
+from servestream_client.turns import turn_of_loop
+from servestream_client.usercode import contained, describe, log_failure
 
 __all__ = [
     "STUCK",
@@ -87,7 +88,7 @@ class Workers(abc.ABC):
         self._handler = handler
         self._free = places
         self._places = places
-        self._waiting = Turns()  # those with something to start
+        self._waiting = FairQueue()  # those with something to start
         self._given_back: dict[Attempt, GivenBack] = {}  # nothing is ever empty here
         self._in_flight: dict[Attempt, InFlight] = {}
         self._limits = TimeLimits(self._abandoned)
@@ -308,11 +309,13 @@ class Workers(abc.ABC):
             self._queue(attempt)
 
     async def _work(self, call: Call, attempt: Attempt) -> None:
+        turn = turn_of_loop()
         try:
             if self._starting is call:
                 # An eager task: user code should not run in the midst of whatever has hired this.
                 await asyncio.sleep(0)
             call.bind()
+            await turn.ready()
             while parts := await self._next(attempt):
                 began = time.perf_counter()
                 try:
@@ -326,7 +329,7 @@ class Workers(abc.ABC):
                 self._note(parts, time.perf_counter() - began)
                 if not self._goes_on(call, attempt):
                     return
-                await asyncio.sleep(0)  # what is answered can be sent, and others have their turn
+                await turn.passes()  # what is answered can be sent, and others have their turn
         finally:
             self._leave(call, attempt)
 
@@ -339,8 +342,8 @@ class Workers(abc.ABC):
             fail(parts, ItemErrorKind.TIMEOUT, str(expired))
         except BaseException as error:
             fail(parts, ItemErrorKind.HANDLER, describe(error))
-            contained(error, "the handler", awaited=True)  # raises what is this task's to end by
-            logger.exception("the kit failed around a handler")
+            failure = contained(error, "the handler", awaited=True)
+            log_failure(logger, "the kit failed around a handler", failure)
 
 
 class ItemWorkers(Workers):

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
+from servestream_client.codecs import encodes_bytes
 from servestream_client.errors import ItemErrorKind, StreamError
 from servestream_client.protocol.client import UNKNOWN_BYTES, ClientSession
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.source import InputSource
 from servestream_client.signals import Signal, being_cancelled
+from servestream_client.turns import turn_of_loop
 from servestream_client.usercode import describe
 
 __all__ = ["InputPump", "Refusal"]
 
-_FIRST_RUN = 64
 _LONGEST_RUN = 1024
-_RUN_SECONDS = 0.001
-"""How long a plain iterator keeps the event loop, if its items come fast enough for that."""
 
 
 class Refusal(NamedTuple):
@@ -81,11 +79,11 @@ class InputPump:
         self._source = InputSource(() if isinstance(inputs, InputFeeder) else inputs)
         self._pulled = 0
         self._encode = encode
+        self._as_is = encodes_bytes(encode)  # what is bytes already
         self._max_item_bytes = max_item_bytes
         self._pushed = pushed
         self._speak = speak
         self._refused = refused
-        self._run_length = _FIRST_RUN
 
     @property
     def pulled(self) -> int:
@@ -124,26 +122,35 @@ class InputPump:
         await self._source.aclose()
 
     async def _pump_async(self) -> None:
+        turn = turn_of_loop()
         while True:
             await self._place()
+            if not turn.enter():
+                await turn.wait()
             try:
-                item = await self._source.pull()
+                item = await turn.metered(self._source.pull())
+                self._pulled += 1
+                payload = self._payload(item)
             except StopAsyncIteration:
                 return
-            self._pulled += 1
-            await self._push(self._payload(item), item)
-            del item  # it counts where it was pushed, and is not to be held while waiting
+            finally:
+                turn.leave()
+            await self._push(payload, item)
+            del item, payload  # they count where they were pushed, and are not held while waiting
             if self._session.unanswered == 1:
                 await self._speak()  # nothing else is under way: somebody waits for this one
             else:
                 self._pushed()
 
     async def _pump_plain(self, inputs: Iterator[object]) -> None:
+        turn = turn_of_loop()
         while True:
             await self._place()
-            began = time.perf_counter()
-            more, unfitting = self._push_run(inputs)
-            self._learn(time.perf_counter() - began)
+            until = turn.enter() or await turn.wait()
+            try:
+                more, unfitting = self._push_run(inputs, turn.clock, until)
+            finally:
+                turn.leave()
             self._pushed()
             if unfitting is not None:
                 await self._push(*unfitting)
@@ -151,7 +158,7 @@ class InputPump:
                 self._pushed()
             if not more:
                 return
-            await asyncio.sleep(0)  # what was pushed can be sent, and others have their turn
+            await turn.passes()  # what was pushed can be sent, and others have their turn
 
     async def _pump_fed(self, feeder: InputFeeder[bytes | Refusal]) -> None:
         feeder.start(self._payload, _size)
@@ -195,17 +202,24 @@ class InputPump:
             await self.room.wait()
 
     def _push_run(
-        self, inputs: Iterator[object]
+        self, inputs: Iterator[object], clock: Callable[[], float], until: float
     ) -> tuple[bool, tuple[bytes | Refusal, object] | None]:
-        """Pull and push as many as there is room for, at most a run.
+        """Pull and push as many as there is room and time for, at most a run.
+
+        Args:
+            inputs: the caller's.
+            clock: for `until`.
+            until: none is pulled afterwards; one is in any case.
 
         Returns:
             Whether there may be more inputs; and one that was pulled but not pushed, if it is
             not to be sent or does not fit now.
         """
         places, room = self._session.room
-        longest = min(self._run_length, places)
+        longest = min(_LONGEST_RUN, places)
         bound = min(room, self._max_item_bytes)
+        if self._as_is:
+            return self._push_bytes(inputs, longest, bound, clock, until)
         encode = self._encode
         payloads: list[bytes] = []
         items: list[object] = []
@@ -217,7 +231,7 @@ class InputPump:
                     payload = encode(item)
                 except BaseException as error:
                     return True, (self._why_not(error, item), item)
-                length = len(payload) if payload.__class__ is bytes else bound
+                length = len(payload) if type(payload) is bytes else bound
                 if size + length >= bound:  # or else there is nothing special about it
                     checked = self._checked(payload, item)
                     if isinstance(checked, Refusal) or size + len(checked) > room:
@@ -229,11 +243,44 @@ class InputPump:
                         return True, None
                 size += length
                 payloads.append(payload)
+                if clock() >= until:
+                    return True, None
             return len(items) == longest, None
         finally:
             self._pulled += len(items)
             if payloads:
                 self._session.push_all(payloads, items[: len(payloads)], size)
+
+    def _push_bytes(
+        self,
+        inputs: Iterator[object],
+        longest: int,
+        bound: int,
+        clock: Callable[[], float],
+        until: float,
+    ) -> tuple[bool, tuple[bytes | Refusal, object] | None]:
+        """The same of bytes, which are their own payloads. What is special in any way goes the
+        other one's way, by itself.
+        """
+        payloads: list[bytes] = []
+        size, look = 0, True
+        try:
+            for item in islice(inputs, longest):
+                if type(item) is not bytes or size + len(item) >= bound:
+                    self._pulled += 1
+                    return True, (self._payload(item), item)
+                payloads.append(item)
+                size += len(item)
+                # Only at every other one, and the first: two that are slow after quick ones take
+                # no longer than one that is pulled and encoded.
+                if look and clock() >= until:
+                    return True, None
+                look = not look
+            return len(payloads) == longest, None
+        finally:
+            self._pulled += len(payloads)
+            if payloads:
+                self._session.push_all(payloads, payloads, size)
 
     async def _push(self, payload: bytes | Refusal, item: object) -> None:
         while not self._session.fits(_size(payload)):
@@ -273,13 +320,6 @@ class InputPump:
         if not isinstance(error, Exception):
             raise error
         return Refusal(ItemErrorKind.INPUT_ENCODE, describe(error), size, error)
-
-    def _learn(self, seconds: float) -> None:
-        """Longer runs while items come fast, single ones where each takes its time."""
-        if seconds > _RUN_SECONDS:
-            self._run_length = max(1, self._run_length // 2)
-        elif seconds < _RUN_SECONDS / 2:
-            self._run_length = min(_LONGEST_RUN, self._run_length * 2)
 
 
 def _size(payload: bytes | Refusal) -> int:

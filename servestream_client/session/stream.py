@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Generic, NoReturn, TypeVar
 
+from servestream_client.codecs import direct, encodes_bytes
 from servestream_client.errors import (
     ClientClosedError,
     ConfigurationError,
@@ -23,6 +25,7 @@ from servestream_client.events import StreamStatistics
 from servestream_client.protocol.client import Delivery
 from servestream_client.protocol.frames import OutputRun
 from servestream_client.session.driver import StreamDriver
+from servestream_client.turns import turn_of_loop
 from servestream_client.usercode import describe
 
 __all__ = ["PredictionStream", "StreamBase"]
@@ -59,7 +62,8 @@ class StreamBase(Generic[T_co]):
     ) -> None:
         self._driver = driver
         self._start = start
-        self._decode = decode
+        self._decode = direct(decode)
+        self._as_is = encodes_bytes(decode)  # so there is nothing to decode
         self._return_exceptions = return_exceptions
         self._started = False
         self._exhausted = False
@@ -101,7 +105,10 @@ class StreamBase(Generic[T_co]):
             driver.taken()
             # A consumer that never waits for anything itself would let nobody else run.
             await asyncio.sleep(0)
+        turn = turn_of_loop()
         while True:
+            # Before anything is taken: it would be lost with a consumer that is cancelled.
+            await turn.ready()
             run = driver.session.take_run(self._longest_run)
             if run is not None:
                 self._run, self._released, self._rest = run, 0, iter(run.payloads)
@@ -143,10 +150,14 @@ class StreamBase(Generic[T_co]):
     async def _presented(self, delivery: Delivery) -> T_co:
         """An output decoded, or an item error raised or returned in its place."""
         if delivery.failure is None and delivery.payload is not None:
+            turn = turn_of_loop()
+            turn.enter()  # see `_next`
             try:
                 return self._decode(delivery.payload)
             except Exception as error:
                 return await self._failure(_undecoded(delivery.number, delivery.index, error))
+            finally:
+                turn.leave()
         return await self._failure(_item_error(delivery))
 
     async def _undecoded(self, error: Exception) -> T_co:
@@ -216,16 +227,38 @@ class PredictionStream(StreamBase[T_co]):
     def __aiter__(self) -> PredictionStream[T_co]:
         return self
 
+    _until = 0.0
+    """When others on the event loop have their turn before the next output is decoded."""
+
+    _clock: Callable[[], float] = staticmethod(time.perf_counter)
+
     async def __anext__(self) -> T_co:
         while True:
-            for payload in self._rest:
-                try:
-                    return self._decode(payload)
-                except Exception as error:
-                    return await self._undecoded(error)
+            if self._as_is:
+                for payload in self._rest:
+                    return payload  # type: ignore[return-value]  # they are the outputs
+            else:
+                if self._clock() >= self._until:
+                    await self._my_turn()
+                for payload in self._rest:
+                    try:
+                        return self._decode(payload)
+                    except Exception as error:
+                        return await self._undecoded(error)
             if self._single:
                 return self._single.popleft()
+            if self._until:
+                self._until = 0.0
+                turn_of_loop().leave()
             await self._advance()
+
+    async def _my_turn(self) -> None:
+        """The consumer's own code counts like the decoding: it runs between two outputs, and may
+        never wait for anything.
+        """
+        turn = turn_of_loop()
+        self._clock = turn.clock
+        self._until = turn.enter() or await turn.wait()
 
     async def aclose(self) -> None:
         """End the stream: the call, the input iterator and every task. Bounded in time.

@@ -20,9 +20,12 @@ from servestream_client import (
     ItemErrorKind,
     RetriesExhaustedError,
     RetryPolicy,
+    StreamClient,
+    StreamError,
     StreamTimeoutError,
 )
 from servestream_client.server import Refuse, StreamService
+from servestream_client.server.kit import Interceptor
 from servestream_client.wire import stream_pb2 as pb
 
 QUICK = RetryPolicy(attempts=3, connect_attempts=3, initial=0.001, maximum=0.001)
@@ -324,6 +327,235 @@ async def test_an_admit_that_raises_fails_the_attempt_and_says_so(serve, connect
         with pytest.raises(RetriesExhaustedError, match="a bug in admit") as caught:
             await collect(client.stream(numbered(3)))
     assert caught.value.__cause__ is not None
+
+
+class Nameless(type):
+    @property
+    def __name__(cls):
+        raise RuntimeError("no name")
+
+
+class UnsayableError(Exception, metaclass=Nameless):
+    def __str__(self):
+        raise SystemExit("no text")
+
+
+ANYTHING = [
+    SystemExit(3),
+    asyncio.CancelledError(),
+    StopAsyncIteration(),
+    StopIteration(1),
+    GeneratorExit(),
+    BaseError(),
+    UnsayableError(),
+]
+
+
+@pytest.mark.parametrize("raised", ANYTHING, ids=lambda error: type(error).__mro__[0].__qualname__)
+@pytest.mark.parametrize("plain", [False, True])
+async def test_whatever_admit_raises_is_said_at_once(serve, connect, raised, plain):
+    def refuse(self, request):
+        raise raised
+
+    async def refuse_later(self, request):
+        await asyncio.sleep(0)
+        raise raised
+
+    class Service(StreamService[bytes, bytes]):
+        admit = refuse if plain else refuse_later
+
+        async def predict(self, item):
+            return item
+
+    async with connect(await serve(Service()), retry=QUICK) as client:
+        with pytest.raises(RetriesExhaustedError, match=r"admit\(\) raised") as caught:
+            await collect(client.stream(numbered(3)))
+    name = (
+        type(raised).__qualname__ if isinstance(raised, UnsayableError) else type(raised).__name__
+    )
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("raised", ANYTHING, ids=lambda error: type(error).__mro__[0].__qualname__)
+@pytest.mark.parametrize("where", ["plain", "async", "batch", "plain batch", "decode", "encode"])
+async def test_whatever_a_services_code_raises_is_one_items_error(serve, where, raised):
+    def check(value, at):
+        if at == where and b"3" in (value if isinstance(value, list) else [value]):
+            raise raised
+        return value
+
+    class Codec(BytesCodec):
+        def decode_input(self, payload, /):
+            return check(payload, "decode")
+
+        def encode_output(self, output, /):
+            return check(output, "encode")
+
+    class Plain(StreamService[bytes, bytes]):
+        def predict(self, item):
+            return check(item, "plain")
+
+    class Async(StreamService[bytes, bytes]):
+        codec = Codec()
+
+        async def predict(self, item):
+            return check(item, "async")
+
+    class Batch(StreamService[bytes, bytes]):
+        async def predict_batch(self, items):
+            return check(items, "batch")
+
+    class PlainBatch(StreamService[bytes, bytes]):
+        def predict_batch(self, items):
+            return check(items, "plain batch")
+
+    kinds = {"plain": Plain, "batch": Batch, "plain batch": PlainBatch}
+    async with StreamClient(await serve(kinds.get(where, Async)())) as client:
+        stream = client.stream(numbered(45), return_exceptions=True)
+        results = await collect(stream)
+    (failure,) = failures(results)
+    assert failure.number == 3
+    assert outputs(results) == [item for item in numbered(45) if item != b"3"]
+    assert stream.statistics().attempts == 1
+    if isinstance(raised, SystemExit):
+        assert "called sys.exit()" in str(failure)
+
+
+class Lies:
+    """A result with whatever length and contents."""
+
+    def __init__(self, items, *, length=None, contents=None):
+        self.items = items
+        self.length = length
+        self.contents = contents
+
+    def __len__(self):
+        return len(self.items) if self.length is None else self.length(self.items)
+
+    def __getitem__(self, place):
+        return self.items[place]
+
+    def __iter__(self):
+        return iter(self.items) if self.contents is None else self.contents(self.items)
+
+    @property
+    def __class__(self):
+        raise SystemExit("not even its class")
+
+
+def raising(*_):
+    raise asyncio.CancelledError
+
+
+def endless(items):
+    while True:
+        yield items[0]
+
+
+def breaking(items):
+    yield items[0]
+    raise KeyError("in its middle")
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"length": raising},
+        {"length": lambda _: -1},
+        {"contents": raising},
+        {"contents": lambda items: iter(items[1:])},
+        {"contents": endless},
+        {"contents": breaking},
+        {"contents": lambda _: 5},
+    ],
+    ids=["no length", "negative", "no contents", "too few", "endless", "breaks", "no iterator"],
+)
+@pytest.mark.parametrize("plain", [False, True])
+async def test_a_batch_result_that_lies_fails_its_own_inputs(serve, lie, plain):
+    def answer(self, items):
+        return Lies(items, **lie) if b"3" in items else items
+
+    async def answer_later(self, items):
+        return answer(self, items)
+
+    class Service(StreamService[bytes, bytes]):
+        predict_batch = answer if plain else answer_later
+
+    async with StreamClient(await serve(Service())) as client:
+        results = await collect(client.stream(numbered(9), return_exceptions=True))
+    assert [failure.number for failure in failures(results)] == [3]
+    assert outputs(results) == [item for item in numbered(9) if item != b"3"]
+
+
+class Awaits:
+    def __init__(self, code):
+        self.code = code
+
+    def __await__(self):
+        return self.code()
+
+
+def odd():
+    yield 5
+
+
+@pytest.mark.parametrize("code", [raising, odd, lambda: 7, lambda: next(iter(()))])
+async def test_a_strange_awaitable_is_its_items_error(serve, code):
+    class Service(StreamService[bytes, bytes]):
+        def predict(self, item):
+            return Awaits(code) if item == b"3" else item
+
+    async with StreamClient(await serve(Service())) as client:
+        results = await collect(client.stream(numbered(5), return_exceptions=True))
+    assert [failure.number for failure in failures(results)] == [3]
+    assert outputs(results) == [b"1", b"2", b"4", b"5"]
+
+
+async def test_a_refusal_that_cannot_be_sent_is_said(serve, connect):
+    class Strange(Refuse):
+        text = property(raising, lambda *_: None)
+
+    class Service(StreamService[bytes, bytes]):
+        async def admit(self, request):
+            raise Strange("x")
+
+        async def predict(self, item):
+            return item
+
+    async with connect(await serve(Service()), retry=QUICK) as client:
+        with pytest.raises(RetriesExhaustedError, match=r"admit\(\) raised"):
+            await collect(client.stream(numbered(3)))
+
+
+async def test_a_refusal_in_any_letters_and_for_ever_arrives(serve, connect):
+    class Service(StreamService[bytes, bytes]):
+        async def admit(self, request):
+            raise Refuse("no \ud800", retry_after=1e300)
+
+        async def predict(self, item):
+            return item
+
+    async with connect(await serve(Service())) as client:
+        with pytest.raises(RetriesExhaustedError, match=r"no \\ud800"):
+            await collect(client.stream(numbered(3)))
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), asyncio.CancelledError(), BaseError()])
+async def test_what_comes_between_may_raise_anything(serve, connect, raised):
+    class Between(Interceptor):
+        def frames(self, serve, requests):
+            raise raised
+
+    class Service(StreamService[bytes, bytes]):
+        async def predict(self, item):
+            return item
+
+        def _interceptor(self):
+            return Between()
+
+    async with connect(await serve(Service()), retry=QUICK) as client:
+        with pytest.raises(StreamError, match="the service raised"):
+            await collect(client.stream(numbered(3)))
 
 
 async def test_a_delay_beyond_the_patience_fails_at_once(serve, connect):

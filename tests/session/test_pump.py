@@ -7,11 +7,12 @@ from random import Random
 
 import pytest
 
+from servestream_client import turns as turns_module
+from servestream_client.codecs import BytesCodec
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemErrorKind, LocalProtocolError, StreamError
 from servestream_client.protocol.client import ClientSession, Delivery
 from servestream_client.protocol.frames import CodecId, OutputRun, ServerFrame, Welcome
-from servestream_client.session import pump as pump_module
 from servestream_client.session.pump import InputPump
 
 ENCODE, TOO_LARGE = ItemErrorKind.INPUT_ENCODE, ItemErrorKind.INPUT_TOO_LARGE
@@ -30,7 +31,7 @@ class Clock:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(pump_module, "time", clock)
+    monkeypatch.setattr(turns_module, "time", clock)
     return clock
 
 
@@ -383,54 +384,63 @@ async def test_a_plain_generator_is_closed():
 # ------------------------------------------------------------------ runs
 
 
-async def test_runs_grow_while_items_come_fast(clock):
+async def test_runs_are_long_while_items_come_fast():
     harness = Harness(Plain([0] * 4000))
     await harness.task
     runs = [0, *harness.pushes]
-    assert [b - a for a, b in itertools.pairwise(runs) if b > a] == [
-        *(64, 128, 256, 512),
-        *(1024, 1024),
-        992,
-    ]
+    assert [b - a for a, b in itertools.pairwise(runs) if b > a] == [1024, 1024, 1024, 928]
 
 
-async def test_runs_shrink_where_each_item_takes_its_time(clock):
-    def encode(item):
-        clock.now += item
-        return b""
+class Slow:
+    """Items that take so long to pull or to encode, on the clock."""
 
-    items = [0.0001] * 150 + [0.01] * 20
-    harness = Harness(Plain(items), encode=encode)
-    await harness.task
-    lengths = [b - a for a, b in itertools.pairwise([0, *harness.pushes]) if b > a]
-    assert lengths[:6] == [64, 32, 16, 8, 8, 8]
-    assert lengths[-5:] == [1] * 5
-    assert sum(lengths) == 170
+    def __init__(self, clock: Clock, *, pull: float, encode: float, kind: type) -> None:
+        self.clock = clock
+        self.pull = pull
+        self.seconds = encode
+        self.kind = kind
+        self.quick = 0  # so many first
+
+    def inputs(self, count: int) -> object:
+        def plain():
+            for number in range(count):
+                self.clock.now += self.pull if number >= self.quick else 1e-7
+                yield b"%d" % number
+
+        async def asynchronous():
+            for item in plain():
+                yield item
+
+        return plain() if self.kind is Plain else asynchronous()
+
+    def encode(self, item: bytes) -> bytes:
+        self.clock.now += self.seconds if int(item) >= self.quick else 1e-7
+        return item
 
 
-async def test_others_have_their_turn_between_runs(clock):
-    turns = 0
+@pytest.mark.parametrize("quick", [0, 500])
+@pytest.mark.parametrize("codec", ["bytes", "any"])
+@BOTH
+async def test_slow_inputs_come_one_in_a_turn_of_the_event_loop(kind, codec, quick, clock):
+    """However quick the ones before them were."""
+    slow = Slow(clock, pull=0.02, encode=0.02, kind=kind)
+    slow.quick = quick
+    encode = BytesCodec().encode_input if codec == "bytes" else slow.encode
+    turns = []
 
-    async def others():
-        nonlocal turns
+    async def watching():
         while True:
-            turns += 1
+            turns.append(clock.now)
             await asyncio.sleep(0)
 
-    seen = []
-
-    def encode(item):
-        seen.append(turns)
-        clock.now += 1.0
-        return b""
-
-    other = asyncio.ensure_future(others())
-    harness = Harness(Plain([1] * 70), encode=encode)
+    watcher = asyncio.ensure_future(watching())
+    harness = Harness(slow.inputs(quick + 10), encode=encode)
     await harness.task
-    other.cancel()
-    # 64 items in the first run, of which each takes a second: after that shorter ones.
-    assert len(set(seen[:64])) == 1
-    assert len(set(seen[63:])) > 1
+    watcher.cancel()
+    assert harness.pump.pulled == quick + 10
+    longest = max(b - a for a, b in itertools.pairwise(turns))
+    # 20 ms for each thing, and at most two of them.
+    assert longest <= 0.04 + turns_module.BUDGET_SECONDS + turns_module.STRETCH_SECONDS
 
 
 async def test_a_run_ends_where_the_places_do():

@@ -10,10 +10,10 @@ from collections import OrderedDict
 
 from servestream_client.server.calls import Attempt
 
-__all__ = ["Turns"]
+__all__ = ["FairQueue"]
 
 
-class Turns:
+class FairQueue:
     """See the module. Attempts are alike if their inputs have the same time limit."""
 
     # OrderedDict, not dict: the first key of a dict that lost many is found by walking over them.

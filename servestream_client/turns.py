@@ -1,0 +1,238 @@
+"""Turns of an event loop: how long other people's code may keep it.
+
+Invariant: between two turns of a loop, all that calls other people's code through its `Turn`
+together keeps the loop no longer than a few milliseconds plus the piece at hand: one item pulled,
+encoded, decoded or handled. The clock decides, looked at as the pieces are done; nothing is
+concluded from how fast earlier ones were.
+
+Code that wants to call others' enters, looks at the clock after each piece, and enters again once
+its stretch is over::
+
+    until = turn.enter() or await turn.wait()
+    for item in items:
+        call(item)
+        if turn.clock() >= until:
+            until = turn.enter() or await turn.wait()
+    turn.leave()
+
+One `Turn` serves a whole loop, so that a thousand tasks that wake up together share one budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+__all__ = ["BUDGET_SECONDS", "STRETCH_SECONDS", "Turn", "turn_of_loop"]
+
+STRETCH_SECONDS = 0.001
+"""After so long whoever calls others' code lets others have their turn."""
+
+BUDGET_SECONDS = 0.004
+"""After so much in all nobody begins a stretch before the loop has turned. Several stretches, since
+the stages of a stream would wait for one another otherwise, though none of them keeps the loop."""
+
+T = TypeVar("T")
+
+
+class Turn:
+    """The budget of an event loop's present turn.
+
+    Those who find it spent wait, and are served in the order in which they came.
+
+    Args:
+        clock: in seconds; None: `time.perf_counter`.
+
+    Attributes:
+        clock: that.
+        busy: whether whoever wants to enter has to wait.
+    """
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self.clock: Callable[[], float] = time.perf_counter if clock is None else clock
+        self.busy: bool = False
+        self._left = BUDGET_SECONDS
+        self._since: float | None = None  # when somebody entered who has not left yet
+        self._renewing = False
+        self._renewed_early = False  # it will be, though there was some left when that was decided
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._woken = 0  # those who were let go on, and have not been able to
+        self._returned = 0  # of these, who found that the budget was spent by others
+        self._served = 1  # since the budget was last given
+        self._granted = False  # the next one to enter has waited already
+
+    def enter(self) -> float:
+        """Begin to call other people's code.
+
+        Returns:
+            When to enter again, by `clock`; 0.0: the budget is spent, so `wait` first.
+        """
+        now = self.clock()
+        if self._since is not None:
+            self.spend(now - self._since)
+        if self.busy:
+            granted, self._granted = self._granted, False
+            if not granted or self._left <= 0:
+                return 0.0
+        self._since = now
+        return now + STRETCH_SECONDS
+
+    async def wait(self) -> float:
+        """Let others on the loop have their turn, until it is one's own again; then as `enter`."""
+        place = len(self._waiting)
+        while True:
+            await self._queue(place)
+            self.leave()
+            if self._left > 0:
+                self._served += 1
+                self._since = now = self.clock()
+                return now + STRETCH_SECONDS
+            place = self._returned  # before those who were not woken yet
+            self._returned += 1
+
+    def leave(self) -> None:
+        """No more of others' code is called for now.
+
+        Who forgets it, since the code waits for something, is charged when the next one comes.
+        """
+        if self._since is not None:
+            self.spend(self.clock() - self._since)
+
+    def spend(self, seconds: float) -> None:
+        """Others' code has kept the loop for so long; for those who measure that themselves."""
+        self._since = None
+        self._left -= seconds
+        if self._left <= BUDGET_SECONDS / 2:
+            self._renew_soon()
+            if self._left <= 0:
+                self.busy = True
+
+    async def passes(self) -> None:
+        """Let others on the loop have their turn; then as `ready`."""
+        self.leave()
+        if not self._waiting and not self._woken:
+            await asyncio.sleep(0)
+        await self.ready()
+
+    async def ready(self) -> None:
+        """Wait until there is budget to `enter` at once. For those who own nothing yet that may be
+        cancelled meanwhile.
+        """
+        self.leave()
+        if self.busy:
+            await self.wait()
+            self.leave()
+            self._granted = True
+
+    # ---------------------------------------------------------------- the queue
+
+    async def _queue(self, place: int) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.insert(place, waiter)
+        self.busy = True
+        self._renew_soon()
+        try:
+            await waiter
+        finally:
+            if waiter.done() and not waiter.cancelled():
+                self._woken -= 1
+            else:
+                with suppress(ValueError):  # a turn of the loop has passed it over
+                    self._waiting.remove(waiter)
+            self._tell_busy()
+
+    def _tell_busy(self) -> None:
+        self.busy = self._left <= 0 or bool(self._waiting) or self._woken > 0
+
+    def _renew_soon(self) -> None:
+        if not self._renewing:
+            self._renewing = True
+            self._renewed_early = self._left > 0
+            asyncio.get_running_loop().call_soon(self._renew)
+
+    def _renew(self) -> None:
+        """The loop has turned."""
+        self._renewing = False
+        self.leave()
+        if self._renewed_early and self._left <= 0:
+            # What is left was spent meanwhile, maybe in this very turn of the loop.
+            self._renewing, self._renewed_early = False, False
+            self._renew_soon()
+            return
+        # Twice as many as could go on the last time, so that few are woken for nothing.
+        many = 2 * max(1, self._served)
+        self._left = BUDGET_SECONDS
+        self._served = self._returned = 0
+        while self._waiting and self._woken < many:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                self._woken += 1
+        self._tell_busy()
+        if self._waiting:
+            self._renew_soon()
+
+    # ---------------------------------------------------------------- what may wait
+
+    def metered(self, code: Awaitable[T]) -> Awaitable[T]:
+        """Await other people's code for which `enter` was called. The turn is left while the code
+        waits for something, and it goes on only in another one that is its own.
+        """
+        return cast("Awaitable[T]", _Metered(self, code))
+
+
+class _Metered:
+    """What `yield from` does (PEP 380), and the same in turns."""
+
+    __slots__ = ("_code", "_turn")
+
+    def __init__(self, turn: Turn, code: Awaitable[Any]) -> None:
+        self._turn = turn
+        self._code = code
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        code: Any = self._code
+        # A coroutine that is a decorated generator iterates itself.
+        steps: Any = code.__await__() if hasattr(type(code), "__await__") else iter(code)
+        turn = self._turn
+        try:
+            waits_for = next(steps)
+            while True:
+                turn.leave()
+                try:
+                    yield waits_for
+                    if turn.busy:
+                        yield from turn.wait().__await__()
+                    else:
+                        turn.enter()
+                except GeneratorExit:
+                    close = getattr(steps, "close", None)
+                    if close is not None:
+                        close()
+                    raise
+                except BaseException as error:
+                    throw = getattr(steps, "throw", None)
+                    if throw is None:
+                        raise
+                    waits_for = throw(error)
+                else:
+                    waits_for = next(steps)
+        except StopIteration as result:
+            return result.value
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turn] = WeakKeyDictionary()
+
+
+def turn_of_loop() -> Turn:
+    """The one that all on the running event loop share."""
+    loop = asyncio.get_running_loop()
+    turn = _turns.get(loop)
+    if turn is None:
+        turn = _turns[loop] = Turn()
+    return turn

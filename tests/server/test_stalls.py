@@ -1,0 +1,202 @@
+"""No service's code keeps the event loop for longer than the piece at hand, whatever was before."""
+
+import asyncio
+
+import pytest
+from attempts import FakeAttempt, until, workers_running
+from turns_clock import SLACK, SLOW, Clock, Stalls, clock
+
+from servestream_client import BytesCodec
+from servestream_client.errors import ItemErrorKind
+from servestream_client.server.handlers import batch_handler, item_handler
+from servestream_client.server.workers import BatchWorkers, ItemWorkers, Workers
+
+__all__ = ["clock"]
+
+COUNT = 12
+PIECES = ("decode", "handle", "encode")
+
+
+@pytest.fixture(autouse=True)
+async def no_worker_stays():
+    yield
+    await until(lambda: not workers_running())
+
+
+class Service:
+    """Code that takes its time, on the clock, for inputs that say slow."""
+
+    def __init__(self, clock: Clock, slow: tuple[str, ...]) -> None:
+        self.clock = clock
+        self.slow = slow
+        self.computed: list[bytes] = []
+        service = self
+
+        class Codec(BytesCodec):
+            def decode_input(self, payload, /):
+                service.take("decode", payload)
+                return payload
+
+            def encode_output(self, output, /):
+                service.take("encode", output)
+                return output
+
+        self.codec = Codec() if set(slow) - {"handle"} else BytesCodec()
+
+    def take(self, piece: str, item: bytes) -> None:
+        if item.startswith(b"slow"):
+            self.clock.now += SLOW if piece in self.slow else 0
+        else:
+            self.clock.now += 1e-6
+
+    async def predict(self, item):
+        self.computed.append(item)
+        self.take("handle", item)
+        return item
+
+    async def predict_and_wait(self, item):
+        await asyncio.sleep(0)
+        return await self.predict(item)
+
+    def predict_in_thread(self, item):
+        self.computed.append(item)
+        return item
+
+    def predict_later(self, item):
+        return self.predict(item)
+
+    async def predict_batch(self, items):
+        self.computed += items
+        for item in items[:1]:
+            self.take("handle", item)
+        return items
+
+    async def predict_none(self, items):
+        for item in items[:1]:
+            self.take("handle", item)
+        if len(items) > 1:
+            raise ValueError("singly")
+        self.computed += items
+        return items
+
+    def predict_batch_in_thread(self, items):
+        self.computed += items
+        return items
+
+    async def predict_lazily(self, items):
+        service, self_clock = self, self.clock
+
+        class Lazy:
+            def __len__(self):
+                return len(items)
+
+            def __getitem__(self, place):
+                if place >= len(items):
+                    raise IndexError
+                self_clock.now += SLOW
+                return items[place]
+
+        service.computed += items
+        return Lazy()
+
+    def workers(self, name: str, places: int) -> Workers:
+        function = getattr(self, name)
+        if "batch" in name or "none" in name or "lazily" in name:
+            handler = batch_handler(function, self.codec, places)
+            return BatchWorkers(handler, places=places, max_batch=8, batch_wait=0.0)
+        return ItemWorkers(item_handler(function, self.codec, places), places=places)
+
+
+HANDLERS = (
+    "predict",
+    "predict_and_wait",
+    "predict_in_thread",
+    "predict_later",
+    "predict_batch",
+    "predict_none",
+    "predict_lazily",
+    "predict_batch_in_thread",
+)
+
+
+@pytest.mark.parametrize("quick", [0, 250], ids=["cold", "after quick ones"])
+@pytest.mark.parametrize("streams", [1, 3])
+@pytest.mark.parametrize("slow", [("decode",), ("handle",), ("encode",), PIECES], ids="-".join)
+@pytest.mark.parametrize("name", HANDLERS)
+async def test_the_loop_turns_after_each_slow_piece(name, slow, streams, quick, clock):
+    service = Service(clock, slow)
+    workers = service.workers(name, places=4)
+    attempts = [FakeAttempt(workers, str(number)) for number in range(streams)]
+    stalls = Stalls(clock)
+    with stalls.watched():
+        for attempt in attempts:
+            if quick:
+                attempt.send(*(b"quick %d" % n for n in range(quick)))
+        if quick:
+            await until(lambda: all(attempt.done for attempt in attempts))
+        for attempt in attempts:
+            quicker = [b"quick"] * (quick and 99)  # it becomes slow in the middle of a run
+            attempt.send(*quicker, *(b"slow %d" % n for n in range(COUNT)))
+        await until(lambda: all(attempt.done for attempt in attempts))
+    for attempt in attempts:
+        assert attempt.outputs[-COUNT:] == [b"slow %d" % n for n in range(COUNT)]
+    assert len(service.computed) == sum(len(attempt.answers) for attempt in attempts)
+    # An input that is slow in all its parts, after one that was not, may be begun and ended.
+    most = 3 if slow == PIECES and quick else 2
+    assert stalls.longest <= most * SLOW + SLACK
+    if not quick:
+        assert stalls.longest <= SLOW + SLACK
+
+
+@pytest.mark.parametrize("name", ["predict", "predict_batch"])
+async def test_what_is_cancelled_between_two_turns_is_not_computed(name, clock):
+    service = Service(clock, ("decode", "handle"))
+    attempt = FakeAttempt(service.workers(name, places=1), ordered=False)
+    attempt.send(*(b"slow %d" % n for n in range(8)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    attempt.cancel(1, 8)
+    await until(lambda: attempt.done)
+    assert len(service.computed) <= 2
+    assert attempt.outputs.count(ItemErrorKind.CANCELLED) >= 6
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+async def test_a_client_that_leaves_between_two_turns_costs_no_more(name, clock):
+    service = Service(clock, PIECES)
+    workers = service.workers(name, places=2)
+    leaving, staying = FakeAttempt(workers, "a"), FakeAttempt(workers, "b")
+    leaving.send(*(b"slow %d" % n for n in range(50)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    leaving.go()
+    staying.send(b"slow")
+    await until(lambda: staying.done)
+    assert staying.outputs == [b"slow"]
+    assert len(service.computed) <= 20
+
+
+async def test_what_a_forsaken_thread_has_computed_is_encoded_in_turns(clock):
+    import threading
+
+    go = threading.Event()
+    service = Service(clock, ("encode",))
+
+    def predict(item):
+        if item == b"slow 7":
+            go.wait(20)
+        return item
+
+    workers = ItemWorkers(item_handler(predict, service.codec, 1), places=1)
+    workers._run_length = 64
+    attempt, stalls = FakeAttempt(workers), Stalls(clock)
+    attempt.may_take(0.2)
+    with stalls.watched():
+        attempt.send(*(b"slow %d" % n for n in range(12)))
+        await until(lambda: len(attempt.answers) >= 8)
+        go.set()
+        await until(lambda: attempt.done)
+    expected = [b"slow %d" % n for n in range(12)]
+    expected[7] = ItemErrorKind.TIMEOUT
+    assert attempt.outputs == expected
+    assert stalls.longest <= SLOW + SLACK
