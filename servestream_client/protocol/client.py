@@ -108,7 +108,7 @@ class Delivery:
     failure: ItemFailure | None
     last: bool
     item: object = None
-    cause: Exception | None = None
+    cause: BaseException | None = None
 
 
 @dataclass(slots=True)
@@ -142,7 +142,7 @@ class _Early:
 
     payload: bytes | None
     failure: ItemFailure | None
-    cause: Exception | None
+    cause: BaseException | None
     sent: bool
 
 
@@ -366,7 +366,11 @@ class ClientSession:
         return number > max(attempt.sent_through, waiting)
 
     def push_failure(
-        self, kind: ItemErrorKind, text: str, item: object = None, cause: Exception | None = None
+        self,
+        kind: ItemErrorKind,
+        text: str,
+        item: object = None,
+        cause: BaseException | None = None,
     ) -> int:
         """Accept an input that cannot be sent: its failure is delivered in its place."""
         number = self._append((b"",), (item,), 0)
@@ -1030,7 +1034,7 @@ class ClientSession:
         self._answered(attempt, number)
 
     def _deliver_failure(
-        self, number: int, failure: ItemFailure, cause: Exception | None = None
+        self, number: int, failure: ItemFailure, cause: BaseException | None = None
     ) -> None:
         item = self._replay.item(number)
         self._ready.append(Delivery(number, failure.index, None, failure, True, item, cause))
@@ -1199,7 +1203,7 @@ class ClientSession:
     # ---------------------------------------------------------------- early answers
 
     def _fail_here(
-        self, number: int, kind: ItemErrorKind, text: str, cause: Exception | None = None
+        self, number: int, kind: ItemErrorKind, text: str, cause: BaseException | None = None
     ) -> None:
         """Answer an input without the server; when ordered, once its turn has come."""
         failure = ItemFailure(number, kind, text, self._next_index.get(number, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from servestream_client.errors import ClientClosedError, WrongEventLoopError
@@ -12,6 +13,8 @@ from servestream_client.transport.base import Link, Transport
 from servestream_client.transport.grpc_link import check_process
 
 __all__ = ["Connection"]
+
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Connection:
@@ -71,8 +74,9 @@ class Connection:
 
     def start(self, driver: StreamDriver) -> None:
         self.check()
+        task = driver.start()
         self.drivers[driver] = None
-        driver.start().add_done_callback(lambda _: self.drivers.pop(driver, None))
+        task.add_done_callback(lambda _: self.drivers.pop(driver, None))
 
     async def aclose(self) -> None:
         if self._loop is not None and self._loop is not asyncio.get_running_loop():
@@ -85,7 +89,10 @@ class Connection:
 
     async def _close(self) -> None:
         error = ClientClosedError(f"the client of {self.target.name} was closed")
-        await asyncio.gather(*(driver.aclose(error) for driver in list(self.drivers)))
+        closing = [driver.aclose(error) for driver in list(self.drivers)]
+        for problem in await asyncio.gather(*closing, return_exceptions=True):
+            if problem is not None:
+                logger.error("closing a stream failed", exc_info=problem)
         transport, self._transport = self._transport, None
         if transport is not None:
             await transport.aclose()

@@ -3,6 +3,9 @@
 Attempts run in one task that the driver owns, during an attempt with a writer beside the reader.
 None of its tasks knows the object that the user iterates, so that dropping that object can end them
 all.
+
+Invariant: however one of these tasks ends, the stream's outcome is settled, and what waits for it
+hears so. A failure that nobody foresaw is an outcome like any.
 """
 
 from __future__ import annotations
@@ -15,8 +18,6 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
-
-import anyio
 
 from servestream_client.config import RetryPolicy
 from servestream_client.errors import (
@@ -38,13 +39,14 @@ from servestream_client.events import (
 )
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import Limits
-from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
+from servestream_client.protocol.pulse import SILENT_INTERVALS, TICKS_PER_INTERVAL
 from servestream_client.protocol.states import ClientState
 from servestream_client.session.announcer import Announcer
-from servestream_client.session.gate import Gate, Passage, SharedFailure
+from servestream_client.session.gate import Gate, Passage, SharedFailure, Way
+from servestream_client.session.outage import Outage
 from servestream_client.session.pump import InputPump
-from servestream_client.session.retry import CALM_SECONDS, AttemptFailed, retrying
-from servestream_client.signals import Signal
+from servestream_client.session.retry import CALM_SECONDS, AttemptFailed, last_look, retrying
+from servestream_client.signals import Signal, start_task
 from servestream_client.transport.base import Link, Transport
 from servestream_client.transport.classify import (
     Decision,
@@ -54,7 +56,7 @@ from servestream_client.transport.classify import (
     classify_status,
     classify_violation,
 )
-from servestream_client.usercode import describe
+from servestream_client.usercode import annotate, as_value, describe, unforeseen
 
 __all__ = ["Break", "Companion", "StreamDriver", "Target"]
 
@@ -152,6 +154,7 @@ class StreamDriver:
         on_break: called like a `Companion`'s `broke`.
         hooks: are told what happens.
         kind: what the stream is for.
+        outage: of the stream that this one takes over from; None: all is well so far.
     """
 
     def __init__(
@@ -168,6 +171,7 @@ class StreamDriver:
         on_break: Callable[[Break], None] | None = None,
         hooks: Sequence[Hooks] = (),
         kind: StreamKind = StreamKind.STREAM,
+        outage: Outage | None = None,
     ) -> None:
         self.session = session
         self.arrived: Signal = Signal()
@@ -180,6 +184,11 @@ class StreamDriver:
         """What pushes the inputs; None: others do, and say so with `pushed`."""
         self.companion: Companion | None = None
         self.target: Target = target
+        patience = math.inf if retry.give_up_after is None else retry.give_up_after
+        self.outage: Outage = outage if outage is not None else Outage(patience)
+        """How long the stream has been without a server."""
+        self.gave_up: bool = False
+        """Whether it failed since the retry policy allows no more."""
 
         self.notify: Callable[[], None] = on_arrival if on_arrival is not None else self.arrived.set
         self._eager = eager
@@ -195,7 +204,6 @@ class StreamDriver:
         self._task: asyncio.Task[None] | None = None
         self._pumping: asyncio.Task[None] | None = None
         self._alone = False  # the next open carries no inputs, since the last was not welcomed
-        self._passage: Passage | None = None  # of an attempt that nobody has answered yet
         self._fruitless = False  # the last attempt made no progress
         self._welcomes = 0  # of the session's, as last looked at
         self._received = 0
@@ -211,9 +219,8 @@ class StreamDriver:
             self._deadline = loop.time() + self._timeout
             expired = StreamTimeoutError(f"the stream's timeout of {self._timeout:g} s passed")
             self._timer = loop.call_at(self._deadline, self.abandon, expired)
-        self._task = loop.create_task(
-            self._run(), name=f"servestream {self.session.stream_id.hex()}"
-        )
+        self._task = start_task(self._run(), f"servestream {self.stream_id}")
+        self._task.add_done_callback(self._ended)
         return self._task
 
     def pushed(self) -> None:
@@ -321,25 +328,21 @@ class StreamDriver:
     # ---------------------------------------------------------------- the stream
 
     async def _run(self) -> None:
-        self._announcer.stream_started(
-            StreamStarted(
-                stream_id=self.stream_id,
-                target=self.target.name,
-                application=self.session.application,
-                kind=self._kind,
-                ordered=self.session.ordered,
-                statistics=self.statistics,
-            )
-        )
-        self._start_pump()
         try:
+            self._announcer.stream_started(
+                StreamStarted(
+                    stream_id=self.stream_id,
+                    target=self.target.name,
+                    application=self.session.application,
+                    kind=self._kind,
+                    ordered=self.session.ordered,
+                    statistics=self.statistics,
+                )
+            )
+            self._start_pump()
             self._settle(await self._attempts())
         except BaseException as error:
-            self._settle(
-                ClientClosedError("the event loop cancelled the stream's task")
-                if isinstance(error, asyncio.CancelledError)
-                else error
-            )
+            self._settle(_end_of_task(error))
             raise
         finally:
             if self._timer is not None:
@@ -351,29 +354,42 @@ class StreamDriver:
                 self._announce_failures()
                 self._announcer.stream_ended(self.error, self.statistics())
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """The stream's task is over. It has settled the outcome, unless it never came to run."""
+        if self._timer is not None:
+            self._timer.cancel()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if not self.finished:
+            self._settle(_end_of_task(error or RuntimeError("it ended without an outcome")))
+        elif isinstance(error, Exception):
+            logger.error("stream %s: its end failed", self.stream_id, exc_info=error)
+
     def _start_pump(self) -> None:
         if self.pump is not None:
-            self._pumping = asyncio.get_running_loop().create_task(
-                self.pump.run(), name=f"servestream inputs of {self.session.stream_id.hex()}"
-            )
+            self._pumping = start_task(self.pump.run(), f"servestream inputs of {self.stream_id}")
+            self._pumping.add_done_callback(self.pump.ended)
 
     async def _stop_pump(self, pumping: asyncio.Task[None]) -> None:
         pumping.cancel()
         await asyncio.wait({pumping}, timeout=self._close_timeout)
         if self.pump is None or not pumping.done():
             return  # the caller's iterator is still running, and cannot be closed
-        closing = asyncio.ensure_future(self.pump.aclose())
+        closing = start_task(self.pump.aclose(), f"servestream inputs of {self.stream_id}, closing")
         await asyncio.wait({closing}, timeout=self._close_timeout)
         closing.cancel()
 
     def _settle(self, error: BaseException | None) -> None:
         """Note the outcome; the first word on it holds."""
-        if not self.finished:
-            self.finished = True
-            self.error = error
-            if self.companion is not None:
-                self.companion.end()
-        self.notify()
+        try:
+            if not self.finished:
+                self.finished = True
+                self.error = None if error is None else as_value(error, "the stream")
+                if self.companion is not None:
+                    self.companion.end()
+        except Exception:
+            logger.exception("stream %s: what stands by it failed to end", self.stream_id)
+        finally:
+            self.notify()
 
     # ---------------------------------------------------------------- attempts
 
@@ -381,22 +397,27 @@ class StreamDriver:
         """Attempts in turn. Returns what to raise, or None when all went well."""
         loop = retrying(
             self._retry,
+            outage=self.outage,
+            clock=_now,
             stranger=lambda: not self.target.known,
-            sleep=anyio.sleep,
+            sleep=asyncio.sleep,
             before_sleep=self._log_retry,
         )
         try:
             await loop(self._attempt)
         except AttemptFailed as failed:
+            self.gave_up = failed.verdict.decision is not Decision.FAIL
             error = self._final_error(failed)
             error.__cause__ = failed
             inputs = self._input_error()
             if inputs is not None:
-                error.add_note(f"the inputs had failed, too: {describe(inputs)}")
+                annotate(error, f"the inputs had failed, too: {describe(inputs)}")
             return error
         except Exception as bug:
-            logger.exception("a stream failed for an internal reason")
-            return bug
+            failure = unforeseen(bug)
+            if failure is not bug:
+                logger.exception("stream %s: an internal failure", self.stream_id)
+            return failure
         return self._input_error()
 
     def _input_error(self) -> BaseException | None:
@@ -430,51 +451,25 @@ class StreamDriver:
         Raises:
             AttemptFailed: it is not.
         """
+        outage, closed_by = self.outage, self.target.gate.closed_by
+        if outage.passed(_now()):
+            raise self._out_of_patience()
+        if closed_by is not None and outage.began == math.inf:
+            outage.failed(_now(), closed_by)  # to wait for others who try is to be without a server
         try:
-            self._passage = await self.target.gate.enter(self._retry, fruitless=self._fruitless)
-        except SharedFailure as shared:
-            raise AttemptFailed(shared.verdict, progressed=False) from None
-        session = self.session
-        metadata = self._announcer.attempt_started(session.counters.attempts + 1)
-        try:
-            link = self._transport.open(metadata)
-            attempt = session.begin(
-                known=self.target.limits if self._eager and not self._alone else None,
-                deadline_ms=self._time_left_ms(),
+            passage = await self.target.gate.enter(
+                self._retry,
+                fruitless=self._fruitless,
+                deadline=outage.deadline,
+                last_look=self._last_look(),
             )
-        except BaseException as error:
-            self.target.gate.left(self._passage)
-            self._announcer.attempt_ended(AttemptOutcome.BROKEN, describe(error))
-            raise
-        exchange = _Exchange(
-            session=session,
-            attempt=attempt,
-            link=link,
-            outbound=self._outbound,
-            notify=self.notify,
-            answered=self._answered,
-            changed=self._changed,
-            open_timeout=self._retry.open_timeout,
-            max_age=self._age(),
-            close_timeout=self._close_timeout,
-            heartbeat_interval=session.watchdog.heartbeat_interval,
-        )
-        self._exchange = exchange
-        broken: Break | None = None
-        outcome = AttemptOutcome.CLOSED
-        try:
-            broken = await self._run_exchange(exchange, link)
-            outcome = self._outcome(broken)
-        finally:
-            self._exchange = None
-            if self._passage is not None:
-                self.target.gate.left(self._passage)
-                self._passage = None
-            if exchange.unanswered or exchange.silent:
-                link.avoid_connection()
-            link.cancel()
-            session.lost(attempt)
-            self._announcer.attempt_ended(outcome, broken.verdict.reason if broken else "")
+        except TimeoutError:
+            raise self._out_of_patience() from None
+        except SharedFailure as shared:
+            outage.failed(_now(), shared.verdict)
+            raise AttemptFailed(shared.verdict, progressed=False) from None
+        with passage:
+            broken, breach = await self._call(passage)
         if broken is None:
             return
         if self.companion is not None:
@@ -482,61 +477,132 @@ class StreamDriver:
         if self._on_break is not None:
             self._on_break(broken)
         # After a breach another attempt is to confirm the end, unless nobody waits for it.
-        if session.complete and (exchange.violation is None or self._on_break is not None):
+        if self.session.complete and (not breach or self._on_break is not None):
             return
         self._fruitless = not broken.progressed
         raise AttemptFailed(broken.verdict, progressed=broken.progressed)
 
-    async def _run_exchange(self, exchange: _Exchange, link: Link) -> Break | None:
-        """The traffic of one call, and what came of it; None: the stream is complete."""
+    def _last_look(self) -> float:
+        """When somebody is to see whether the target is there, since this stream's patience is
+        shorter than the pauses between probes may be.
+        """
+        if not self.target.known:
+            return last_look(self._retry, self.outage)
+        half = self.outage.began + self.outage.patience / 2
+        return half if half > _now() else math.inf
+
+    def _out_of_patience(self) -> AttemptFailed:
+        """The outage's deadline passed while the stream waited: the last word on it holds."""
+        verdict = self.outage.verdict
+        if verdict is None:
+            raise RuntimeError("an outage without a failure")
+        return AttemptFailed(verdict, progressed=False)
+
+    async def _call(self, passage: Passage) -> tuple[Break | None, bool]:
+        """The call of one attempt, from its opening to its end.
+
+        Returns:
+            How the stream was interrupted; None: it is complete. And whether the server broke the
+            protocol.
+        """
+        session, link, attempt = self.session, None, 0
+        outcome, reason, cut_short = AttemptOutcome.CLOSED, "", False
+        try:
+            # Announced in here: what is told to begin is told to end.
+            metadata = self._announcer.attempt_started(session.counters.attempts + 1)
+            link = self._transport.open(metadata)
+            attempt = session.begin(
+                known=self.target.limits if self._eager and not self._alone else None,
+                deadline_ms=self._time_left_ms(),
+            )
+            exchange = self._exchange = _Exchange(
+                session=session,
+                attempt=attempt,
+                link=link,
+                outbound=self._outbound,
+                notify=self.notify,
+                answered=passage.answered,
+                changed=self._changed,
+                open_timeout=min(self._retry.open_timeout, self.outage.deadline - _now()),
+                max_age=self._age(),
+                close_timeout=self._close_timeout,
+                heartbeat_interval=session.watchdog.heartbeat_interval,
+            )
+            broken = await self._run_exchange(exchange, link, passage)
+            outcome, reason = self._outcome(broken), broken.verdict.reason if broken else ""
+        except AttemptFailed as failed:
+            outcome, reason, cut_short = AttemptOutcome.BROKEN, failed.verdict.reason, True
+            raise
+        except Exception as bug:
+            outcome, reason = AttemptOutcome.BROKEN, describe(bug)
+            raise
+        finally:
+            ended, self._exchange = self._exchange, None
+            passage.left()  # unless it is known how it went
+            if link is not None:
+                if ended is not None and not cut_short and (ended.unanswered or ended.silent):
+                    link.avoid_connection()
+                link.cancel()
+            if attempt:
+                session.lost(attempt)
+            self._announcer.attempt_ended(outcome, reason)
+        return broken, exchange.violation is not None
+
+    async def _run_exchange(
+        self, exchange: _Exchange, link: Link, passage: Passage
+    ) -> Break | None:
+        """The traffic of one call, and what came of it; None: the stream is complete.
+
+        Raises:
+            AttemptFailed: the outage's deadline passed before anything came.
+        """
         session = self.session
-        begun, welcomes = anyio.current_time(), session.counters.welcomes
+        begun, welcomes = _now(), session.counters.welcomes
         await exchange.run()
+        if exchange.unanswered and self.outage.passed(_now()):
+            raise self._out_of_patience()
         verdict = await self._verdict(exchange, link)
-        self._tell_gate(verdict, unanswered=exchange.unanswered)
+        self._tell_gate(passage, verdict, unanswered=exchange.unanswered)
         welcomed = session.counters.welcomes > welcomes
         # Whether a server that broke had got the inputs is known only if it had said welcome.
         self._alone |= not welcomed
         if verdict is None:
             return None
-        lasted = anyio.current_time() - begun
+        now = _now()
         # To owe nothing, or to leave in order, is no failure of an attempt that had its time.
         in_order = session.idle or session.state is ClientState.LEFT
-        calm = in_order and lasted >= min(CALM_SECONDS, exchange.age)
+        calm = in_order and now - begun >= min(CALM_SECONDS, exchange.age)
+        progressed = session.progressed or calm
+        silence = SILENT_INTERVALS * (session.watchdog.heartbeat_interval or 0.0)
+        self.outage.failed(
+            now, verdict, progressed=progressed, silent_for=silence if exchange.silent else 0.0
+        )
         # A server that breaks the protocol does so by itself, whatever its inputs are.
         counted = welcomed and session.blamed and exchange.violation is None
         return Break(
             verdict,
-            progressed=session.progressed or calm,
+            progressed=progressed,
             counted=counted,
             suspects=session.suspects if counted else (),
         )
 
-    def _answered(self) -> None:
-        """The first frame of an attempt came."""
-        if self._passage is not None:
-            self.target.gate.answered(self._passage)
-            self._passage = None
-
-    def _tell_gate(self, verdict: Verdict | None, *, unanswered: bool) -> None:
+    def _tell_gate(self, passage: Passage, verdict: Verdict | None, *, unanswered: bool) -> None:
         """What the end of an attempt says of the target."""
-        gate, passage = self.target.gate, self._passage
         unreachable = verdict is not None and verdict.unreachable
-        if passage is None:
-            if unreachable:
-                gate.broken()
-            return
-        self._passage = None
-        if verdict is not None and (unreachable or (unanswered and passage is not Passage.FREE)):
-            gate.failed(passage, verdict)
-        elif unanswered:
-            gate.left(passage)  # it may only be busy
-        else:
-            gate.answered(passage)
+        if not passage.open:  # the attempt was answered
+            if verdict is not None and verdict.unreachable:
+                self.target.gate.broken(verdict)
+        elif verdict is not None and (unreachable or (unanswered and passage.way is not Way.FREE)):
+            passage.failed(verdict)
+        elif not unanswered:
+            passage.answered()
+        # Else the target may only be busy.
 
     def _changed(self) -> None:
         """A frame came in, or the exchange is about to wait for the end only."""
         session = self.session
+        if self.outage.began < math.inf and session.progressed:
+            self.outage.over()
         self.target.answered += session.counters.received - self._received
         self._received = session.counters.received
         if session.failed:
@@ -545,6 +611,7 @@ class StreamDriver:
             self._welcomes = session.counters.welcomes
             self._alone = False
             self.target.known = True
+            self.outage.welcomed(_now())
             self.target.limits = session.welcome.limits
             self._announcer.attempt_welcomed(session.welcome)
         if session.grace_ms is not None and session.state is ClientState.DRAINING:
@@ -623,11 +690,25 @@ class StreamDriver:
     def _time_left_ms(self) -> int:
         if self._deadline == math.inf:
             return 0
-        return max(1, int(min(self._deadline - anyio.current_time(), _LONGEST) * 1000))
+        return max(1, int(min(self._deadline - _now(), _LONGEST) * 1000))
+
+
+def _end_of_task(error: BaseException) -> BaseException:
+    """What it means for a stream that its task ended with this."""
+    if isinstance(error, asyncio.CancelledError):
+        return ClientClosedError("the event loop cancelled the stream's task")
+    return unforeseen(error)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class _Exchange:
-    """The traffic of one attempt: a writer beside a reader, and limits on how long they wait."""
+    """The traffic of one attempt: a writer beside a reader, and limits on how long they wait.
+
+    Invariant: if the writer, or a timer, fails or is cancelled, the reader ends and `run` says why.
+    """
 
     def __init__(
         self,
@@ -650,6 +731,8 @@ class _Exchange:
         """Whether the server was not heard for too long."""
         self.overdue: int = 0
         """The input that the server does not let go of, if there is one."""
+        self.timed_out: bool = False
+        """Whether a limit ended the exchange, and not the call."""
         self._session = session
         self._attempt = attempt
         self._link = link
@@ -666,16 +749,12 @@ class _Exchange:
         """Whether it has done so."""
         self._moving: asyncio.TimerHandle | None = None
         self._ticking: asyncio.TimerHandle | None = None
-        self._scope = anyio.CancelScope()
+        self._reading: asyncio.Timeout | None = None  # the limit on the reader, while it runs
+        self._failure: BaseException | None = None  # of anything but the reader
         self._limit = math.inf  # seconds, the shortest that was set
         self._answered = False
         self._sending = False
         self._mute = False  # the call takes no more writes
-
-    @property
-    def timed_out(self) -> bool:
-        """Whether a limit ended the exchange, and not the call."""
-        return self._scope.cancelled_caught
 
     @property
     def unanswered(self) -> bool:
@@ -684,26 +763,62 @@ class _Exchange:
 
     async def run(self) -> None:
         """Until the call is over, a limit passed, or the server broke the protocol."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._write)
-            with self._scope:
-                self._scope.deadline = anyio.current_time() + self._open_timeout
+        writing = start_task(self._write(), "servestream writer")
+        writing.add_done_callback(self._wrote)
+        limit = asyncio.timeout(self._open_timeout)
+        try:
+            async with limit:
+                self._reading = limit
                 self._tick_later()
                 try:
                     await self._read()
                 except RemoteProtocolError as error:
                     self.violation = str(error)
-                finally:
-                    for timer in filter(None, (self._ticking, self._moving)):
-                        timer.cancel()
-            group.cancel_scope.cancel()
+        except TimeoutError:
+            self.timed_out = limit.expired()
+            if not self.timed_out:
+                raise
+        finally:
+            self._reading = None
+            for timer in filter(None, (self._ticking, self._moving)):
+                timer.cancel()
+            writing.cancel()
+            await asyncio.wait({writing}, timeout=self._close_timeout)
+        if self._failure is not None:
+            raise self._failure
+
+    def _end_within(self, seconds: float) -> None:
+        """Let the reader end after so long; 0: now. May be called anywhere, at any time."""
+        limit = self._reading
+        if limit is not None and not limit.expired():
+            due, earlier = _now() + seconds, limit.when()
+            limit.reschedule(due if earlier is None else min(due, earlier))
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+        self._end_within(0)
+
+    def _wrote(self, writing: asyncio.Task[None]) -> None:
+        error = asyncio.CancelledError() if writing.cancelled() else writing.exception()
+        if error is not None and self._reading is not None:
+            self._fail(_end_of_task(error))
+
+    def _later(self, seconds: float, func: Callable[[], None]) -> asyncio.TimerHandle:
+        def call() -> None:
+            try:
+                func()
+            except Exception as error:
+                self._fail(error)
+
+        return asyncio.get_running_loop().call_later(seconds, call)
 
     def _move_later(self) -> None:
         """An attempt's age counts from its server's first word: one that is still opening has
         nowhere to leave, and would then stay for good.
         """
         if self.age < math.inf:
-            self._moving = asyncio.get_running_loop().call_later(self.age, self._move)
+            self._moving = self._later(self.age, self._move)
 
     def _move(self) -> None:
         """The attempt is old: go elsewhere."""
@@ -713,16 +828,14 @@ class _Exchange:
 
     def _tick_later(self) -> None:
         if self._heartbeat_interval is not None:
-            self._ticking = asyncio.get_running_loop().call_later(
-                self._heartbeat_interval / TICKS_PER_INTERVAL, self._tick
-            )
+            self._ticking = self._later(self._heartbeat_interval / TICKS_PER_INTERVAL, self._tick)
 
     def _tick(self) -> None:
         session = self._session
         session.tick()
         if session.silent and not session.over:
             self.silent = True
-            self._scope.cancel()
+            self._end_within(0)
             return
         if session.may_speak:
             self._outbound.set()
@@ -737,7 +850,8 @@ class _Exchange:
                 if not self._answered:
                     self._answered = True
                     self._on_answer()
-                    self._scope.deadline = math.inf
+                    if self._reading is not None and not self._reading.expired():
+                        self._reading.reschedule(None)
                     self._move_later()
                 try:
                     session.receive(self._attempt, frame)
@@ -786,4 +900,4 @@ class _Exchange:
             limit = session.grace_ms / 1000 + self._close_timeout
         if limit < self._limit:
             self._limit = limit
-            self._scope.deadline = min(self._scope.deadline, anyio.current_time() + limit)
+            self._end_within(limit)

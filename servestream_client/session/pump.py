@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
-from servestream_client.errors import ItemErrorKind, StreamError
+from servestream_client.errors import ClientClosedError, ItemErrorKind
 from servestream_client.protocol.client import ClientSession
 from servestream_client.session.feeder import InputFeeder
-from servestream_client.session.source import InputSource
+from servestream_client.session.source import INPUTS, InputsFailed, InputSource
 from servestream_client.signals import Signal, being_cancelled
-from servestream_client.usercode import describe
+from servestream_client.usercode import (
+    annotate,
+    as_value,
+    contained,
+    describe,
+    is_a,
+    type_name,
+    unforeseen,
+)
 
 __all__ = ["InputPump", "Refusal"]
 
@@ -29,11 +36,14 @@ class Refusal(NamedTuple):
 
     kind: ItemErrorKind
     text: str
-    cause: Exception | None = None
+    cause: BaseException | None = None
 
 
 class InputPump:
     """Pulls, encodes and pushes inputs while there is room for them.
+
+    Invariant: however its task ends, the session's inputs are finished, and unless they were
+    exhausted `error` says why.
 
     It runs the caller's code, so it wants a task of its own: that gets one cancellation and then
     its time to clean up, where a cancel scope would interrupt it again and again.
@@ -64,7 +74,7 @@ class InputPump:
         refused: Callable[[], None],
     ) -> None:
         self.error: BaseException | None = None
-        """What the iterator raised."""
+        """What the iterator raised, or why nobody pulls it any more."""
         self.room: Signal = Signal()
         """To be raised when there may be room for inputs."""
 
@@ -78,6 +88,7 @@ class InputPump:
         self._speak = speak
         self._refused = refused
         self._run_length = _FIRST_RUN
+        self._finished = False
 
     @property
     def pulled(self) -> int:
@@ -93,21 +104,39 @@ class InputPump:
                 await self._pump_async()
             else:
                 await self._pump_plain(self._source.plain)
-        except asyncio.CancelledError as error:
-            if being_cancelled():
-                raise
-            self.error = StreamError("the stream's inputs raised CancelledError")
-            self.error.__cause__ = error
-        except BaseException as error:
-            self.error = error
-            if self._feeder is None and isinstance(error, KeyboardInterrupt | SystemExit):
-                raise  # else it is another thread's, which gets it from the stream
-            with suppress(Exception):  # a frozen exception takes no note
-                error.add_note(f"raised by the stream's inputs, after {self.pulled} of them")
+            self._finished = True
+        except InputsFailed as failed:
+            self.error = failed.error
+            annotate(failed.error, f"raised by {INPUTS}, after {self.pulled} of them")
+        except Exception as bug:
+            self.error = unforeseen(bug)
         finally:
-            self._session.finish()
-            self._pushed()
-            self._refused()
+            self._finish()
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """The task that ran it is over, in whatever way; it may never have begun."""
+        if not task.cancelled():
+            task.exception()  # seen: `error` tells of it
+        if not self._finished:
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self._finished and self.error is None:
+            self.error = ClientClosedError("the task that pulls the stream's inputs was cancelled")
+        self._finished = True
+        self._session.finish()
+        self._pushed()
+        self._refused()
+
+    def _raised(self, error: BaseException, *, awaited: bool = False) -> InputsFailed:
+        """What the inputs raised, to be told from what anything else raises.
+
+        Raises:
+            BaseException: the same, if it concerns this task.
+        """
+        if not (is_a(error, asyncio.CancelledError) and being_cancelled()):
+            self.error = as_value(error, INPUTS)  # should it pass
+        return InputsFailed(contained(error, INPUTS, awaited=awaited))
 
     async def aclose(self) -> None:
         """Close the caller's iterator, if it is a generator."""
@@ -122,6 +151,8 @@ class InputPump:
                 item = await self._source.pull()
             except StopAsyncIteration:
                 return
+            except BaseException as error:
+                raise self._raised(error, awaited=True) from None
             self._pulled += 1
             await self._push(self._payload(item), item)
             if self._session.unanswered == 1:
@@ -206,7 +237,7 @@ class InputPump:
                     payload = encode(item)
                 except BaseException as error:
                     return True, (self._why_not(error), item)
-                length = len(payload) if payload.__class__ is bytes else bound
+                length = len(payload) if type(payload) is bytes else bound
                 if size + length >= bound:  # or else there is nothing special about it
                     checked = self._checked(payload)
                     if isinstance(checked, Refusal) or size + len(checked) > room:
@@ -219,6 +250,10 @@ class InputPump:
                 size += length
                 payloads.append(payload)
             return len(items) == longest, None
+        except BaseException as error:
+            if len(items) > len(payloads):
+                raise  # not from the inputs
+            raise self._raised(error) from None
         finally:
             self._pulled += len(items)
             if payloads:
@@ -242,23 +277,22 @@ class InputPump:
         return self._checked(payload)
 
     def _checked(self, payload: object) -> bytes | Refusal:
-        if not isinstance(payload, bytes):
-            made = TypeError(f"the codec made a {type(payload).__name__}, not bytes")
-            return Refusal(ItemErrorKind.INPUT_ENCODE, describe(made), made)
-        if len(payload) > self._max_item_bytes:
+        try:
+            if not isinstance(payload, bytes):
+                raise TypeError(f"the codec made a {type_name(payload)}, not bytes")
+            size = len(payload)
+        except BaseException as error:  # the object itself may raise anything
+            return self._why_not(error)
+        if size > self._max_item_bytes:
             return Refusal(
                 ItemErrorKind.INPUT_TOO_LARGE,
-                f"{len(payload)} bytes encoded, and FlowControl.max_item_bytes is"
-                f" {self._max_item_bytes}",
+                f"{size} bytes encoded, and FlowControl.max_item_bytes is {self._max_item_bytes}",
             )
         return payload
 
     def _why_not(self, error: BaseException) -> Refusal:
-        if isinstance(error, asyncio.CancelledError) and not being_cancelled():
-            return Refusal(ItemErrorKind.INPUT_ENCODE, "the codec was cancelled")
-        if not isinstance(error, Exception):
-            raise error
-        return Refusal(ItemErrorKind.INPUT_ENCODE, describe(error), error)
+        failure = contained(error, "the codec")
+        return Refusal(ItemErrorKind.INPUT_ENCODE, describe(failure), failure)
 
     def _learn(self, seconds: float) -> None:
         """Longer runs while items come fast, single ones where each takes its time."""

@@ -89,7 +89,12 @@ async def test_a_server_that_accepts_and_stays_silent(listen, connect):
         yield
 
     policy = RetryPolicy(
-        attempts=2, connect_attempts=2, open_timeout=0.05, initial=0.001, maximum=0.001
+        attempts=2,
+        connect_attempts=2,
+        connect_timeout=0,
+        open_timeout=0.05,
+        initial=0.001,
+        maximum=0.001,
     )
     async with connect(await listen(silent), retry=policy) as client:
         with pytest.raises(UnreachableError, match="max_ongoing_requests"):
