@@ -37,7 +37,7 @@ from servestream_client import (
 from servestream_client.server import StreamService
 from servestream_client.wire import stream_pb2 as pb
 
-QUICK = RetryPolicy(attempts=3, initial=0.001, maximum=0.001)
+QUICK = RetryPolicy(attempts=3, connect_timeout=0, initial=0.001, maximum=0.001)
 
 
 @pytest.fixture

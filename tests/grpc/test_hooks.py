@@ -245,7 +245,7 @@ EVENTS = [
 
 @pytest.mark.parametrize("error", ANYTHING, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("only", EVENTS, ids=lambda kind: getattr(kind, "__name__", "all"))
-async def test_whatever_a_hook_raises_harms_nothing(
+async def test_whatever_a_hook_raises_harms_nothing(  # noqa: PLR0917
     connect, echo, plan, caplog, noting, error, only
 ):
     plan.add(Fault(FaultKind.RAISE, 3), Fault(FaultKind.CLOSE, 10))
