@@ -248,7 +248,8 @@ EVENTS = [
 async def test_whatever_a_hook_raises_harms_nothing(  # noqa: PLR0917
     connect, echo, plan, caplog, noting, error, only
 ):
-    plan.add(Fault(FaultKind.RAISE, 3), Fault(FaultKind.CLOSE, 10))
+    # A break may undo the failure of an input, which happens once only.
+    plan.add(Fault(FaultKind.RAISE, 3) if only is ItemFailed else Fault(FaultKind.CLOSE, 10))
     bad = Unspeakable(error, only)
     async with connect(echo, hooks=[bad, noting]) as client:
         results = [r async for r in client.stream(numbered(20), return_exceptions=True)]

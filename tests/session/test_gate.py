@@ -1,6 +1,7 @@
 """Who may try when nobody answers: in virtual time, with many streams at once."""
 
 import asyncio
+import math
 import random
 from collections import Counter
 
@@ -195,5 +196,105 @@ def test_whoever_leaves_gives_his_token_back():
         began = asyncio.get_running_loop().time()
         (await gate.enter(POLICY, fruitless=True)).answered()
         assert asyncio.get_running_loop().time() - began < 1
+
+    in_virtual_time(main())
+
+
+ENDS = {
+    "answered": lambda passage: passage.answered(),
+    "failed": lambda passage: passage.failed(DOWN),
+    "left": lambda passage: passage.left(),
+    "nothing": lambda passage: None,
+}
+
+
+@pytest.mark.parametrize("error", [None, ValueError(), SystemExit(), asyncio.CancelledError()])
+@pytest.mark.parametrize("said", ENDS)
+@pytest.mark.parametrize("way", [Way.PROBE, Way.RELEASED])
+def test_a_passage_is_given_back_once_whatever_happens(way, said, error):
+    gate = Gate()
+
+    async def other():
+        try:
+            with await gate.enter(POLICY, fruitless=False) as passage:
+                passage.answered()
+        except SharedFailure:
+            await other()
+
+    async def main():
+        gate.broken(DOWN)
+        passage = await gate.enter(POLICY, fruitless=False)
+        second = asyncio.ensure_future(gate.enter(POLICY, fruitless=False))
+        await asyncio.sleep(0.001)
+        others = [asyncio.ensure_future(other()) for _ in range(3)]
+        await asyncio.sleep(0.001)
+        if way is Way.RELEASED:
+            passage.answered()
+            passage = await second
+        else:
+            second.cancel()
+        assert passage.way is way
+        try:
+            with passage:
+                assert passage.open
+                ENDS[said](passage)
+                if error is not None:
+                    raise error
+        except type(error) if error is not None else ():
+            pass
+        for end in ENDS.values():  # which come too late
+            end(passage)
+        assert not passage.open
+        await asyncio.gather(*others)  # who waited have had their turns
+        assert gate._under_way == 0
+        assert not gate._probing
+        assert (await gate.enter(POLICY, fruitless=False)).way is Way.FREE
+
+    in_virtual_time(main())
+
+
+def test_what_waits_for_a_token_ends_at_its_deadline_and_leaves_the_token_to_others():
+    gate = Gate()
+    ended: list[float] = []
+
+    async def one(deadline):
+        try:
+            (await gate.enter(POLICY, fruitless=True, deadline=deadline)).answered()
+        except TimeoutError:
+            ended.append(asyncio.get_running_loop().time())
+
+    async def main():
+        # 50 at once, 20 in time, and the others in vain.
+        await asyncio.gather(*(one(2.0) for _ in range(1000)))
+        assert len(ended) == 1000 - 70
+        assert set(ended) == {2.0}
+        began = asyncio.get_running_loop().time()
+        await one(math.inf)
+        assert asyncio.get_running_loop().time() - began <= 0.2
+
+    in_virtual_time(main())
+
+
+@pytest.mark.parametrize("where", ["a probe's wait", "the queue"])
+def test_what_waits_at_a_closed_gate_ends_at_its_deadline(where):
+    gate = Gate()
+
+    async def main():
+        gate.broken(DOWN)
+        probe = await gate.enter(POLICY, fruitless=False)
+        if where == "a probe's wait":
+            for _ in range(20):
+                probe.failed(DOWN)
+                probe = await gate.enter(POLICY, fruitless=False)
+            probe.failed(DOWN)
+        now = asyncio.get_running_loop().time()
+        deadline = now + 0.000001 if where == "a probe's wait" else now + 1
+        with pytest.raises(TimeoutError):
+            await gate.enter(POLICY, fruitless=False, deadline=deadline)
+        assert asyncio.get_running_loop().time() == pytest.approx(deadline)
+        if where == "the queue":
+            probe.failed(DOWN)
+        with await gate.enter(POLICY, fruitless=False) as another:
+            assert another.way is Way.PROBE
 
     in_virtual_time(main())
