@@ -95,7 +95,11 @@ def test_no_callback_calls_anyio(path):
     [
         "loop.call_later(1, anyio.current_time())",
         "loop.call_later(1, lambda: anyio.current_time())",
-        "def move():\n    limit()\ndef limit():\n    return anyio.current_time()\nloop.call_at(1, move)",
+        """
+def move(): limit()
+def limit(): return anyio.current_time()
+loop.call_at(1, move)
+""",
         """
 from anyio import current_time
 class A:

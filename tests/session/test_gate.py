@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
@@ -234,14 +235,11 @@ def test_a_passage_is_given_back_once_whatever_happens(way, said, error):
         else:
             second.cancel()
         assert passage.way is way
-        try:
-            with passage:
-                assert passage.open
-                ENDS[said](passage)
-                if error is not None:
-                    raise error
-        except type(error) if error is not None else ():
-            pass
+        with suppress(*([type(error)] if error is not None else [])), passage:
+            assert passage.open
+            ENDS[said](passage)
+            if error is not None:
+                raise error
         for end in ENDS.values():  # which come too late
             end(passage)
         assert not passage.open
