@@ -240,9 +240,9 @@ def test_a_passage_is_given_back_once_whatever_happens(way, said, error):
             ENDS[said](passage)
             if error is not None:
                 raise error
+        assert not passage.open
         for end in ENDS.values():  # which come too late
             end(passage)
-        assert not passage.open
         await asyncio.gather(*others)  # who waited have had their turns
         assert gate._under_way == 0
         assert not gate._probing

@@ -239,26 +239,30 @@ def test_calls_wait_once_and_not_once_for_each_lane(lanes, window):
     assert max(ended) <= 2.5
 
 
-def test_a_call_made_later_has_its_patience_whole():
+@pytest.mark.parametrize(
+    ("window", "delays"),
+    [
+        (1, (0, 0.1, 1, 1.9, 2.5, 4, 10)),
+        (2, (0, 0, 1, 2.5)),  # the last comes while the third's lane has a place and a second left
+    ],
+)
+def test_a_call_made_later_has_its_patience_whole(window, delays):
     """Also one that waits for a place behind others that give up meanwhile."""
 
     async def main():
         server = Server(lambda now: now < 1)
         retry = RetryPolicy(give_up_after=2, attempts=100_000)
-        client = Client(server, retry, lanes=1, flow=FlowControl(window_items=1))
+        client = Client(server, retry, lanes=1, flow=FlowControl(window_items=window))
         await client.predictor.predict(b"x", timeout=None)
         await asyncio.sleep(1)
-        took = []
 
         async def call(delay):
             await asyncio.sleep(delay)
             (ended,) = await client.times([client.predictor.predict(b"x", timeout=None)])
-            took.append(ended)
+            return ended
 
-        await asyncio.gather(*(call(delay) for delay in (0, 0.1, 1, 1.9, 2.5, 4, 10)))
-        assert len(took) == 7
-        for each in took:
-            assert each == pytest.approx(2, abs=0.3)
+        for took in await asyncio.gather(*(call(delay) for delay in delays)):
+            assert took == pytest.approx(2, abs=0.3)
 
     in_virtual_time(main())
 
