@@ -28,6 +28,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from typing import cast
 
 from servestream_client.errors import ServeStreamError, StreamError, printable, type_name
 from servestream_client.signals import being_cancelled
@@ -83,10 +84,8 @@ def as_value(error: BaseException, source: str) -> BaseException:
 
 def unforeseen(error: BaseException) -> ServeStreamError:
     """What users get for a failure inside of this package: itself, if it is made for them."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    if isinstance(error, ServeStreamError):
-        return error
+    if is_a(error, ServeStreamError):
+        return cast("ServeStreamError", error)
     failure = StreamError(
         f"a failure inside of servestream_client that it did not foresee, most likely a bug in it:"
         f" {describe(error)}"

@@ -300,17 +300,17 @@ class Predictor:
             payload = self._encode(item)
             if not issubclass(type(payload), bytes):
                 raise TypeError(f"the codec made a {type_name(payload)}, not bytes")
+            size = len(payload)
         except BaseException as error:
             failure = contained(error, "the codec")
             raise InputEncodeError(
                 _THE_ONLY_INPUT, ItemErrorKind.INPUT_ENCODE, describe(failure), input=item
             ) from failure
-        if len(payload) > self._max_item_bytes:
+        if size > self._max_item_bytes:
             raise InputTooLargeError(
                 _THE_ONLY_INPUT,
                 ItemErrorKind.INPUT_TOO_LARGE,
-                f"{len(payload)} bytes encoded, and FlowControl.max_item_bytes is"
-                f" {self._max_item_bytes}",
+                f"{size} bytes encoded, and FlowControl.max_item_bytes is {self._max_item_bytes}",
                 input=item,
             )
         return payload

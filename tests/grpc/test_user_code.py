@@ -50,6 +50,52 @@ class BaseError(BaseException):
 # ------------------------------------------------------------------ inputs
 
 
+class LyingError(Exception):
+    """Raises whatever it is asked."""
+
+    @property
+    def __class__(self):
+        raise SystemExit("class")
+
+    def __bool__(self):
+        raise SystemExit("bool")
+
+    def __str__(self):
+        raise SystemExit("text")
+
+    def __setattr__(self, name, value):
+        raise SystemExit("attribute")
+
+
+async def test_an_exception_that_raises_whatever_it_is_asked_surfaces(client):
+    def inputs():
+        yield b"1"
+        raise LyingError
+
+    caught = None
+    try:
+        await collect(client.stream(inputs()))
+    except BaseException as error:
+        caught = error
+    assert type(caught) is LyingError
+    assert await client.predict(b"on") == b"on"
+
+
+@pytest.mark.parametrize("part", ["stream", "predict"])
+async def test_bytes_that_raise_when_they_are_measured_are_the_codecs_fault(echo, connect, part):
+    class Payload(bytes):
+        def __len__(self):
+            raise GeneratorExit
+
+    class Codec(BytesCodec):
+        def encode_input(self, item, /):
+            return Payload(item)
+
+    async with connect(echo, codec=Codec()) as client:
+        with pytest.raises(InputEncodeError, match="GeneratorExit"):
+            await (client.predict(b"1") if part == "predict" else collect(client.stream([b"1"])))
+
+
 @pytest.mark.parametrize("error", [FrozenError, UnspeakableError, BaseError])
 async def test_whatever_the_inputs_raise_surfaces(client, error):
     def inputs():
