@@ -321,8 +321,8 @@ BUGS = (
     Bug(
         "a connect counts as progress",
         "session/driver.py",
-        "progressed=(session.progressed or",
-        "progressed=(session.welcome is not None or",
+        "progressed = session.progressed or calm",
+        "progressed = session.welcome is not None or calm",
         "session/test_driver.py::test_connecting_is_not_progress",
     ),
     Bug(
@@ -363,8 +363,8 @@ BUGS = (
     Bug(
         "a wrong address is tried as often as a known one",
         "session/retry.py",
-        "stop_after_attempt(policy.connect_attempts)",
-        "too_often",
+        "state.attempt_number >= self._policy.connect_attempts",
+        "state.attempt_number >= self._policy.attempts",
         "session/test_retry.py::test_a_target_that_never_answered_is_given_up_sooner",
     ),
     Bug(
@@ -392,8 +392,8 @@ BUGS = (
     Bug(
         "an exception in the user's inputs vanishes",
         "session/pump.py",
-        "self.error = error",
-        "self.error = None",
+        "self.error = failed.error",
+        "pass",
         "session/test_pump.py::test_what_came_before_an_error_of_the_inputs_is_pushed",
     ),
     Bug(
@@ -420,8 +420,8 @@ BUGS = (
     Bug(
         "a codec that raises CancelledError ends the stream",
         "session/pump.py",
-        "if isinstance(error, asyncio.CancelledError) and not being_cancelled():",
-        "if False:",
+        'failure = contained(error, "the codec")',
+        "failure = error\n        if not isinstance(error, Exception):\n            raise error",
         "session/test_pump.py::test_a_codec_that_raises_cancelled_fails_its_input",
     ),
     Bug(
@@ -938,15 +938,17 @@ BUGS = (
     Bug(
         "a generator is not closed with its stream",
         "session/feeder.py",
-        "            _close(self._inputs)\n            self._ended",
-        "            self._ended",
+        "                _close(self._inputs)\n            finally:",
+        "                pass\n            finally:",
         "session/test_feeder.py::test_closing_runs_a_generators_end_in_its_own_thread",
     ),
     Bug(
         "SystemExit in the inputs ends the loop that all clients share",
         "session/pump.py",
-        "if self._feeder is None and isinstance(error, KeyboardInterrupt | SystemExit):",
-        "if isinstance(error, KeyboardInterrupt | SystemExit):",
+        "            self.error = failed.error\n",
+        "            self.error = failed.error\n"
+        "            if isinstance(failed.error, SystemExit):\n"
+        "                raise failed.error from None\n",
         "grpc/test_blocking.py::test_what_the_inputs_raise_surfaces_after_the_outputs_before_it",
     ),
     Bug(
@@ -1640,6 +1642,115 @@ BUGS = (
         "    if len(listed) != wanted:",
         "    if False:",
         "grpc/test_user_code.py::test_a_batch_result_that_lies_fails_its_own_inputs",
+    ),
+    # ------------------------------------------------------------------ user code at the client
+    Bug(
+        "control flow out of plain inputs ends the stream quietly",
+        "usercode.py",
+        "if not is_a(error, _CONTROL_FLOW):",
+        "if True:",
+        "grpc/test_user_code.py::test_control_flow_out_of_plain_inputs_is_no_end_of_the_stream",
+    ),
+    Bug(
+        "what is only called hears of its task's cancellation",
+        "usercode.py",
+        "if awaited and is_a(error, asyncio.CancelledError)",
+        "if is_a(error, asyncio.CancelledError)",
+        "grpc/test_user_code.py::test_a_codecs_cancelled_error_is_not_the_tasks_own",
+    ),
+    Bug(
+        "only an Exception of a hook is contained",
+        "session/announcer.py",
+        "hook.on_event(event)\n            except BaseException as error:",
+        "hook.on_event(event)\n            except Exception as error:",
+        "grpc/test_hooks.py::"
+        "test_a_hook_that_raises_at_the_attempt_that_probes_for_all_stops_nobody",
+    ),
+    Bug(
+        "a passage is kept by what is interrupted",
+        "session/gate.py",
+        "def __exit__(self, *_: object) -> None:\n        self.left()",
+        "def __exit__(self, *_: object) -> None:\n        pass",
+        "session/test_gate.py::test_a_passage_is_given_back_once_whatever_happens",
+    ),
+    Bug(
+        "a passage is given back twice",
+        "session/gate.py",
+        "return was_open",
+        "return True",
+        "session/test_gate.py::test_a_passage_is_given_back_once_whatever_happens",
+    ),
+    Bug(
+        "what nobody foresaw reaches users bare",
+        "session/driver.py",
+        "failure = unforeseen(bug)",
+        "failure = bug",
+        "session/test_driver.py::test_a_bug_in_the_transport_surfaces_and_does_not_hang",
+    ),
+    Bug(
+        "nobody misses a writer that ended",
+        "session/driver.py",
+        "self._fail(_end_of_task(error))",
+        "pass",
+        "session/test_unforeseen.py::test_a_writer_that_is_cancelled_from_outside_is_no_silence",
+    ),
+    Bug(
+        "a task that never came to run settles nothing",
+        "session/driver.py",
+        "self._task.add_done_callback(self._ended)",
+        "pass",
+        "session/test_unforeseen.py::test_a_stream_whose_task_never_came_to_run_has_ended",
+    ),
+    Bug(
+        "inputs that nobody pulls any more seem exhausted",
+        "session/pump.py",
+        "if not self._finished and self.error is None:",
+        "if False:",
+        "session/test_pump.py::test_a_pump_may_be_cancelled_wherever_it_waits",
+    ),
+    # ------------------------------------------------------------------ patience
+    Bug(
+        "time in which a server had the stream counts as an outage",
+        "session/outage.py",
+        "self._running_since, self._standing_since = math.inf, now",
+        "self._standing_since = now",
+        "session/test_outage.py::test_it_stands_still_while_a_server_has_the_stream",
+    ),
+    Bug(
+        "the bucket knows no deadline",
+        "session/gate.py",
+        "late = now + delay > deadline",
+        "late = False",
+        "session/test_gate.py::"
+        "test_what_waits_for_a_token_ends_at_its_deadline_and_leaves_the_token_to_others",
+    ),
+    Bug(
+        "calls wait once for each lane",
+        "session/predictor.py",
+        "return self._last_outage.heir(now, at_most=now - call.made)",
+        "return None",
+        "session/test_deadlines.py::test_a_call_made_later_has_its_patience_whole",
+    ),
+    Bug(
+        "a later call shares an outage that began before it",
+        "session/predictor.py",
+        "(self.driver.outage.inherited and call.made > self._opened)",
+        "False",
+        "session/test_deadlines.py::test_a_call_made_later_has_its_patience_whole",
+    ),
+    Bug(
+        "a stranger is given up by the count alone",
+        "session/retry.py",
+        "return too_often and now >= last_look(self._policy, self._outage)",
+        "return too_often",
+        "session/test_deadlines.py::test_a_server_that_comes_up_late_is_found",
+    ),
+    Bug(
+        "a stranger's patience ends in a wait",
+        "session/retry.py",
+        "if now < look:",
+        "if False:",
+        "session/test_retry.py::test_a_stranger_is_tried_for_a_time_too_and_once_more_at_its_end",
     ),
 )
 

@@ -75,9 +75,13 @@ class RetryPolicy:
 
     Attributes:
         attempts: attempts in a row without progress before the stream fails.
-        connect_attempts: the same while the target has not served this client even once.
+        connect_attempts: the same while the target has not served this client even once; it is
+            given up once so many were made and `connect_timeout` has passed, too.
+        connect_timeout: seconds from the first failure for which such a target is tried at least,
+            since a name or a server may come up a little later than its client.
         give_up_after: seconds from the first of a row of failures without progress until the
-            stream fails; None: no such limit. A longer delay that a server asks for ends it, too.
+            stream fails; time in which a server has the stream is not counted. None: no such
+            limit. A longer delay that a server asks for ends it, too.
         initial: seconds up to which the first wait is drawn by chance; each next range is twice as
             wide.
         maximum: seconds of the widest such range.
@@ -91,6 +95,7 @@ class RetryPolicy:
 
     attempts: int = 30
     connect_attempts: int = 3
+    connect_timeout: float = 5.0
     give_up_after: float | None = 120.0
     initial: float = 0.1
     maximum: float = 5.0
@@ -101,6 +106,10 @@ class RetryPolicy:
         _check_numbers(self)
         _require(self.attempts >= 1, "RetryPolicy.attempts must be at least 1")
         _require(self.connect_attempts >= 1, "RetryPolicy.connect_attempts must be at least 1")
+        _require(
+            0 <= self.connect_timeout < math.inf,
+            "RetryPolicy.connect_timeout must be seconds, or 0",
+        )
         _require(
             self.give_up_after is None or self.give_up_after > 0,
             "RetryPolicy.give_up_after must be positive, or None",

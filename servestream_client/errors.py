@@ -64,6 +64,7 @@ __all__ = [
     "WrongApplicationError",
     "WrongEventLoopError",
     "printable",
+    "type_name",
 ]
 
 _MAX_TEXT = 2000
@@ -73,6 +74,12 @@ def printable(text: str, limit: int = _MAX_TEXT) -> str:
     """Cut and escape text from a peer, so that it can stand in a message or a log line."""
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+
+
+def type_name(value: object) -> str:
+    """The name of a value's class, whatever its metaclass says of it."""
+    name: str = type.__dict__["__name__"].__get__(type(value))
+    return name
 
 
 class ItemErrorKind(enum.IntEnum):

@@ -12,7 +12,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from servestream_client.errors import ItemErrorKind
+from servestream_client.errors import ItemErrorKind, type_name
 from servestream_client.metadata import Metadata
 
 __all__ = [
@@ -228,7 +228,7 @@ class StreamEnded(Event):
 
     def __str__(self) -> str:
         counts = self.statistics
-        outcome = "ended" if self.error is None else f"ended with {type(self.error).__name__}"
+        outcome = "ended" if self.error is None else f"ended with {type_name(self.error)}"
         return (
             f"{outcome}: {counts.sent} inputs sent, {counts.received} answered,"
             f" {counts.attempts} attempts, {counts.resumes} resumes"

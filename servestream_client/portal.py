@@ -177,7 +177,7 @@ class _Crossing(Generic[T]):
             try:
                 self._result.append(await self._func())
             except BaseException as error:
-                if isinstance(error, asyncio.CancelledError) and being_cancelled():
+                if issubclass(type(error), asyncio.CancelledError) and being_cancelled():
                     raise
                 self._error = error
             finally:

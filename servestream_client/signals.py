@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Signal:
@@ -42,3 +47,12 @@ def being_cancelled() -> bool:
     except RuntimeError:  # in a thread without an event loop
         return False
     return task is not None and task.cancelling() > 0
+
+
+def start_task(
+    coroutine: Coroutine[Any, Any, T], name: str, context: contextvars.Context | None = None
+) -> asyncio.Task[T]:
+    """A task on the running loop whose first step comes later, whatever the loop's task factory is:
+    an eager one would run it before its owner has noted that there is a task.
+    """
+    return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), name=name, context=context)

@@ -15,6 +15,7 @@ from servestream_client.session.driver import StreamDriver
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.predictor import Predictor
 from servestream_client.session.stream import StreamBase
+from servestream_client.usercode import contained
 
 __all__ = ["SyncPredictionStream", "SyncStreamClient"]
 
@@ -63,16 +64,14 @@ class SyncPredictionStream(StreamBase[T_co]):
             for payload in self._rest:
                 try:
                     return self._decode(payload)
-                except Exception as error:
-                    return self._portal.call(self._undecoded, error)
+                except BaseException as error:
+                    return self._portal.call(self._undecoded, contained(error, "the codec"))
             if self._single:
                 return self._single.popleft()
             if self._exhausted and self._failed is None:
                 raise StopIteration
-            try:
-                self._portal.call(self._advance)
-            except StopAsyncIteration:
-                raise StopIteration from None
+            if not self._portal.call(self._advance):
+                raise StopIteration
 
     def close(self) -> None:
         """End the stream: the call, the input iterator and every task. Bounded in time.

@@ -121,7 +121,7 @@ class Delivery:
     failure: ItemFailure | None
     last: bool
     item: object = None
-    cause: Exception | None = None
+    cause: BaseException | None = None
     size: int = 0
 
 
@@ -156,7 +156,7 @@ class _Early:
 
     payload: bytes | None
     failure: ItemFailure | None
-    cause: Exception | None
+    cause: BaseException | None
     sent: bool
 
 
@@ -419,7 +419,7 @@ class ClientSession:
         kind: ItemErrorKind,
         text: str,
         item: object = None,
-        cause: Exception | None = None,
+        cause: BaseException | None = None,
         *,
         size: int = UNKNOWN_BYTES,
     ) -> int:
@@ -1223,7 +1223,7 @@ class ClientSession:
         self._answered(attempt, number)
 
     def _deliver_failure(
-        self, number: int, failure: ItemFailure, cause: Exception | None = None
+        self, number: int, failure: ItemFailure, cause: BaseException | None = None
     ) -> None:
         item = self._replay.item(number)
         size = self._charges.pop(number, None)
@@ -1401,7 +1401,7 @@ class ClientSession:
     # ---------------------------------------------------------------- early answers
 
     def _fail_here(
-        self, number: int, kind: ItemErrorKind, text: str, cause: Exception | None = None
+        self, number: int, kind: ItemErrorKind, text: str, cause: BaseException | None = None
     ) -> None:
         """Answer an input without the server; when ordered, once its turn has come."""
         failure = ItemFailure(number, kind, text, self._next_index.get(number, 0))

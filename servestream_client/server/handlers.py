@@ -35,7 +35,7 @@ from servestream_client.server.workers import (
     forsake,
 )
 from servestream_client.turns import Turn, turn_of_loop
-from servestream_client.usercode import contained, describe, type_name
+from servestream_client.usercode import contained, describe, is_a, type_name
 
 __all__ = ["batch_handler", "item_handler"]
 
@@ -64,8 +64,10 @@ def _failed(
         error: that.
         task: in which it was awaited. A coroutine that is closed is not closed from within.
     """
-    closed = task is not None and asyncio.current_task() is not task
-    failure = contained(error, _SOURCES[kind], awaited=closed)
+    awaited = task is not None
+    if is_a(error, GeneratorExit):
+        awaited = awaited and asyncio.current_task() is not task
+    failure = contained(error, _SOURCES[kind], awaited=awaited)
     if isinstance(failure, SystemExit):
         return _Failure(kind, f"{_SOURCES[kind]} called sys.exit(): {describe(failure)}")
     return _Failure(kind, describe(failure))

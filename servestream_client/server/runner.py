@@ -25,7 +25,7 @@ from servestream_client.protocol.states import ServerState
 from servestream_client.server.admission import Refuse
 from servestream_client.server.workers import STUCK, Workers
 from servestream_client.signals import Signal
-from servestream_client.usercode import contained, describe, log_failure
+from servestream_client.usercode import contained, describe, report
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.convert import client_frame_from_wire, server_frame_to_wire
 
@@ -275,7 +275,7 @@ class AttemptRunner:
         except BaseException as error:
             self.give_up(StreamErrorKind.INTERNAL, f"internal: {describe(error)}")
             failure = contained(error, "the stream's reader", awaited=True)
-            log_failure(logger, "an attempt failed for an internal reason", failure)
+            report(logger, logging.ERROR, "an attempt failed for an internal reason", failure)
 
     async def _read(self) -> None:
         """Read until the client has nothing more to say. Never stops reading before: an
@@ -354,4 +354,4 @@ class AttemptRunner:
                 return
         if waiting:
             self.give_up(StreamErrorKind.INTERNAL, f"admit() raised {describe(error)}")
-        log_failure(logger, "admit() failed", contained(error, "admit()", awaited=True))
+        report(logger, logging.ERROR, "admit() failed", contained(error, "admit()", awaited=True))

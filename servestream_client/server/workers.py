@@ -44,7 +44,7 @@ from servestream_client.server.inflight import InFlight
 from servestream_client.server.limits import TimeLimits
 from servestream_client.signals import Signal
 from servestream_client.turns import turn_of_loop
-from servestream_client.usercode import contained, describe, log_failure
+from servestream_client.usercode import contained, describe, report
 
 __all__ = [
     "STUCK",
@@ -343,7 +343,7 @@ class Workers(abc.ABC):
         except BaseException as error:
             fail(parts, ItemErrorKind.HANDLER, describe(error))
             failure = contained(error, "the handler", awaited=True)
-            log_failure(logger, "the kit failed around a handler", failure)
+            report(logger, logging.ERROR, "the kit failed around a handler", failure)
 
 
 class ItemWorkers(Workers):

@@ -23,6 +23,7 @@ from servestream_client.events import (
 )
 from servestream_client.metadata import Metadata, check_metadata
 from servestream_client.protocol.frames import ItemFailure, Welcome
+from servestream_client.usercode import contained, is_a, report, type_name
 
 __all__ = ["Announcer"]
 
@@ -130,8 +131,9 @@ class Announcer:
         for hook in self._hooks:
             try:
                 hook.on_event(event)
-            except Exception:
-                logger.exception("the hook %r failed", hook)
+            except BaseException as error:
+                failure = contained(error, "the hook")
+                report(logger, logging.ERROR, f"the hook {type_name(hook)} failed", failure)
 
     def _metadata_here(self, attempt: AttemptStarted) -> Metadata:
         found: list[tuple[str, str | bytes]] = []
@@ -139,8 +141,10 @@ class Announcer:
             try:
                 pairs = list(hook.metadata(attempt))
                 check_metadata(pairs)
-            except Exception:
-                logger.exception("the hook %r failed, and its metadata is not sent", hook)
+            except BaseException as error:
+                failure = contained(error, "the hook")
+                text = f"the hook {type_name(hook)} failed, and its metadata is not sent"
+                report(logger, logging.ERROR, text, failure)
             else:
                 found += pairs
         return found
@@ -155,6 +159,6 @@ def _level(event: Event) -> int:
             return logging.WARNING
         case AttemptWelcomed(resumed=True) | ServerDraining():
             return logging.INFO
-        case StreamEnded(error=error) if error and not isinstance(error, ClientClosedError):
+        case StreamEnded(error=error) if error is not None and not is_a(error, ClientClosedError):
             return logging.INFO
     return logging.DEBUG

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from servestream_client.errors import ClientClosedError, WrongEventLoopError
@@ -25,6 +26,9 @@ class Apart:
 
     async def aclose(self) -> None:
         await self._connection.aclose()
+
+
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Connection:
@@ -84,10 +88,9 @@ class Connection:
 
     def start(self, driver: StreamDriver) -> None:
         self.check()
+        task = driver.start()
         self.drivers[driver] = None
-        driver.start().add_done_callback(
-            lambda _: self.drivers.pop(driver, None), context=driver.context
-        )
+        task.add_done_callback(lambda _: self.drivers.pop(driver, None), context=driver.context)
 
     async def aclose(self) -> None:
         if self._loop is not None and self._loop is not asyncio.get_running_loop():
@@ -100,7 +103,10 @@ class Connection:
 
     async def _close(self) -> None:
         error = ClientClosedError(f"the client of {self.target.name} was closed")
-        await asyncio.gather(*(driver.aclose(error) for driver in list(self.drivers)))
+        closing = [driver.aclose(error) for driver in list(self.drivers)]
+        for problem in await asyncio.gather(*closing, return_exceptions=True):
+            if problem is not None:
+                logger.error("closing a stream failed", exc_info=problem)
         transport, self._transport = self._transport, None
         if transport is not None:
             await transport.aclose()

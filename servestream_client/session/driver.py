@@ -3,6 +3,9 @@
 Attempts run in one task that the driver owns, during an attempt with a writer beside the reader.
 None of its tasks knows the object that the user iterates, so that dropping that object can end them
 all.
+
+Invariant: however one of these tasks ends, the stream's outcome is settled, and what waits for it
+hears so. A failure that nobody foresaw is an outcome like any.
 """
 
 from __future__ import annotations
@@ -15,9 +18,8 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
-
-import anyio
 
 from servestream_client.config import RetryPolicy
 from servestream_client.errors import (
@@ -41,15 +43,16 @@ from servestream_client.events import (
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.coming import too_slow
 from servestream_client.protocol.frames import Limits
-from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
+from servestream_client.protocol.pulse import SILENT_INTERVALS, TICKS_PER_INTERVAL
 from servestream_client.protocol.states import ClientState
 from servestream_client.session.absence import Absences
 from servestream_client.session.announcer import Announcer
-from servestream_client.session.gate import Gate, Passage, SharedFailure
+from servestream_client.session.gate import Gate, Passage, SharedFailure, Way
+from servestream_client.session.outage import Outage
 from servestream_client.session.patience import Patience
 from servestream_client.session.pump import InputPump
-from servestream_client.session.retry import CALM_SECONDS, AttemptFailed, retrying
-from servestream_client.signals import Signal
+from servestream_client.session.retry import CALM_SECONDS, AttemptFailed, last_look, retrying
+from servestream_client.signals import Signal, start_task
 from servestream_client.transport.base import Link, Transport
 from servestream_client.transport.classify import (
     Decision,
@@ -59,7 +62,7 @@ from servestream_client.transport.classify import (
     classify_status,
     classify_violation,
 )
-from servestream_client.usercode import describe
+from servestream_client.usercode import annotate, as_value, describe, unforeseen
 
 __all__ = ["Break", "Companion", "StreamDriver", "Target"]
 
@@ -166,6 +169,7 @@ class StreamDriver:
         on_break: called like a `Companion`'s `broke`.
         hooks: are told what happens.
         kind: what the stream is for.
+        outage: of the stream that this one takes over from; None: all is well so far.
     """
 
     def __init__(
@@ -182,6 +186,7 @@ class StreamDriver:
         on_break: Callable[[Break], None] | None = None,
         hooks: Sequence[Hooks] = (),
         kind: StreamKind = StreamKind.STREAM,
+        outage: Outage | None = None,
     ) -> None:
         self.session = session
         self.arrived: Signal = Signal()
@@ -194,6 +199,11 @@ class StreamDriver:
         """What pushes the inputs; None: others do, and say so with `pushed`."""
         self.companion: Companion | None = None
         self.target: Target = target
+        patience = math.inf if retry.give_up_after is None else retry.give_up_after
+        self.outage: Outage = outage if outage is not None else Outage(patience)
+        """How long the stream has been without a server."""
+        self.gave_up: bool = False
+        """Whether it failed since the retry policy allows no more."""
 
         self.context: contextvars.Context = contextvars.Context()
         """In which it runs: an empty one, or a copy of that in which it was started."""
@@ -211,7 +221,6 @@ class StreamDriver:
         self._task: asyncio.Task[None] | None = None
         self._pumping: asyncio.Task[None] | None = None
         self._alone = False  # the next open carries no inputs, since the last was not welcomed
-        self._passage: Passage | None = None  # of an attempt that nobody has answered yet
         self._fruitless = False  # the last attempt made no progress
         self._telling: Verdict | None = None  # of this row of failures, the last that was not vague
         self._welcomes = 0  # of the session's, as last looked at
@@ -231,11 +240,8 @@ class StreamDriver:
             self._deadline = loop.time() + self._timeout
             expired = StreamTimeoutError(f"the stream's timeout of {self._timeout:g} s passed")
             self._timer = loop.call_at(self._deadline, self.abandon, expired)
-        self._task = loop.create_task(
-            self._run(),
-            name=f"servestream {self.session.stream_id.hex()}",
-            context=self.context,
-        )
+        self._task = start_task(self._run(), f"servestream {self.stream_id}", context=self.context)
+        self._task.add_done_callback(self._ended)
         return self._task
 
     def pushed(self) -> None:
@@ -363,27 +369,21 @@ class StreamDriver:
     # ---------------------------------------------------------------- the stream
 
     async def _run(self) -> None:
-        if self._task is None:  # an eager task, which nobody could cancel yet
-            await asyncio.sleep(0)
-        self._announcer.stream_started(
-            StreamStarted(
-                stream_id=self.stream_id,
-                target=self.target.name,
-                application=self.session.application,
-                kind=self._kind,
-                ordered=self.session.ordered,
-                statistics=self.statistics,
-            )
-        )
-        self._start_pump()
         try:
+            self._announcer.stream_started(
+                StreamStarted(
+                    stream_id=self.stream_id,
+                    target=self.target.name,
+                    application=self.session.application,
+                    kind=self._kind,
+                    ordered=self.session.ordered,
+                    statistics=self.statistics,
+                )
+            )
+            self._start_pump()
             self._settle(await self._attempts())
         except BaseException as error:
-            self._settle(
-                ClientClosedError("the event loop cancelled the stream's task")
-                if isinstance(error, asyncio.CancelledError)
-                else error
-            )
+            self._settle(_end_of_task(error))
             raise
         finally:
             if self._timer is not None:
@@ -395,29 +395,42 @@ class StreamDriver:
                 self._announce_failures()
                 self._announcer.stream_ended(self.error, self.statistics())
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """The stream's task is over. It has settled the outcome, unless it never came to run."""
+        if self._timer is not None:
+            self._timer.cancel()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if not self.finished:
+            self._settle(_end_of_task(error or RuntimeError("it ended without an outcome")))
+        elif isinstance(error, Exception):
+            logger.error("stream %s: its end failed", self.stream_id, exc_info=error)
+
     def _start_pump(self) -> None:
         if self.pump is not None:
-            self._pumping = asyncio.get_running_loop().create_task(
-                self.pump.run(), name=f"servestream inputs of {self.session.stream_id.hex()}"
-            )
+            self._pumping = start_task(self.pump.run(), f"servestream inputs of {self.stream_id}")
+            self._pumping.add_done_callback(self.pump.ended)
 
     async def _stop_pump(self, pumping: asyncio.Task[None]) -> None:
         pumping.cancel()
         await asyncio.wait({pumping}, timeout=self._close_timeout)
         if self.pump is None or not pumping.done():
             return  # the caller's iterator is still running, and cannot be closed
-        closing = asyncio.ensure_future(self.pump.aclose())
+        closing = start_task(self.pump.aclose(), f"servestream inputs of {self.stream_id}, closing")
         await asyncio.wait({closing}, timeout=self._close_timeout)
         closing.cancel()
 
     def _settle(self, error: BaseException | None) -> None:
         """Note the outcome; the first word on it holds."""
-        if not self.finished:
-            self.finished = True
-            self.error = error
-            if self.companion is not None:
-                self.companion.end()
-        self.notify()
+        try:
+            if not self.finished:
+                self.finished = True
+                self.error = None if error is None else as_value(error, "the stream")
+                if self.companion is not None:
+                    self.companion.end()
+        except Exception:
+            logger.exception("stream %s: what stands by it failed to end", self.stream_id)
+        finally:
+            self.notify()
 
     # ---------------------------------------------------------------- attempts
 
@@ -425,22 +438,27 @@ class StreamDriver:
         """Attempts in turn. Returns what to raise, or None when all went well."""
         loop = retrying(
             self._retry,
+            outage=self.outage,
+            clock=_now,
             stranger=lambda: not self.target.known,
-            sleep=anyio.sleep,
+            sleep=asyncio.sleep,
             before_sleep=self._log_retry,
         )
         try:
             await loop(self._attempt)
         except AttemptFailed as failed:
+            self.gave_up = failed.verdict.decision is not Decision.FAIL
             error = self._final_error(failed)
             error.__cause__ = failed
             inputs = self._input_error()
             if inputs is not None:
-                error.add_note(f"the inputs had failed, too: {describe(inputs)}")
+                annotate(error, f"the inputs had failed, too: {describe(inputs)}")
             return error
         except Exception as bug:
-            logger.exception("a stream failed for an internal reason")
-            return bug
+            failure = unforeseen(bug)
+            if failure is not bug:
+                logger.exception("stream %s: an internal failure", self.stream_id)
+            return failure
         return self._input_error()
 
     def _input_error(self) -> BaseException | None:
@@ -481,54 +499,25 @@ class StreamDriver:
         Raises:
             AttemptFailed: it is not.
         """
+        outage, closed_by = self.outage, self.target.gate.closed_by
+        if outage.passed(_now()):
+            raise self._out_of_patience()
+        if closed_by is not None and outage.began == math.inf:
+            outage.failed(_now(), closed_by)  # to wait for others who try is to be without a server
         try:
-            self._passage = await self.target.gate.enter(self._retry, fruitless=self._fruitless)
-        except SharedFailure as shared:
-            raise AttemptFailed(shared.verdict, progressed=False) from None
-        session = self.session
-        metadata = self._announcer.attempt_started(session.counters.attempts + 1)
-        try:
-            link = self._transport.open(metadata)
-            attempt = session.begin(
-                known=self.target.limits if self._eager and not self._alone else None,
-                deadline_ms=self._time_left_ms(),
+            passage = await self.target.gate.enter(
+                self._retry,
+                fruitless=self._fruitless,
+                deadline=outage.deadline,
+                last_look=self._last_look(),
             )
-        except BaseException as error:
-            self.target.gate.left(self._passage)
-            self._announcer.attempt_ended(AttemptOutcome.BROKEN, describe(error))
-            raise
-        exchange = _Exchange(
-            session=session,
-            attempt=attempt,
-            link=link,
-            outbound=self._outbound,
-            notify=self.notify,
-            answered=self._answered,
-            changed=self._changed,
-            open_timeout=self._retry.open_timeout,
-            max_age=self._age(),
-            close_timeout=self._close_timeout,
-            heartbeat_interval=session.watchdog.heartbeat_interval,
-        )
-        self._exchange = exchange
-        broken: Break | None = None
-        outcome = AttemptOutcome.CLOSED
-        try:
-            broken = await self._run_exchange(exchange, link)
-            outcome = self._outcome(broken)
-        finally:
-            self._exchange = None
-            if self._passage is not None:
-                self.target.gate.left(self._passage)
-                self._passage = None
-            # gRPC hears least of what a reverse proxy says on a connection that is used again; and
-            # behind what is on its way the next attempt would wait.
-            untold = broken is not None and broken.verdict.vague and not self.target.known
-            if exchange.unanswered or exchange.silent or untold or session.large_under_way:
-                link.avoid_connection()
-            link.cancel()
-            session.lost(attempt)
-            self._announcer.attempt_ended(outcome, broken.verdict.reason if broken else "")
+        except TimeoutError:
+            raise self._out_of_patience() from None
+        except SharedFailure as shared:
+            outage.failed(_now(), shared.verdict)
+            raise AttemptFailed(shared.verdict, progressed=False) from None
+        with passage:
+            broken, breach = await self._call(passage)
         if broken is None:
             return
         if self.companion is not None:
@@ -536,72 +525,149 @@ class StreamDriver:
         if self._on_break is not None:
             self._on_break(broken)
         # After a breach another attempt is to confirm the end, unless nobody waits for it.
-        if self._nothing_open and (exchange.violation is None or self._on_break is not None):
+        if self._nothing_open and (not breach or self._on_break is not None):
             return
         self._fruitless = not broken.progressed
         raise AttemptFailed(broken.verdict, progressed=broken.progressed)
 
-    async def _run_exchange(self, exchange: _Exchange, link: Link) -> Break | None:
-        """The traffic of one call, and what came of it; None: the stream is complete."""
+    def _last_look(self) -> float:
+        """When somebody is to see whether the target is there, since this stream's patience is
+        shorter than the pauses between probes may be.
+        """
+        if not self.target.known:
+            return last_look(self._retry, self.outage)
+        half = self.outage.began + self.outage.patience / 2
+        return half if half > _now() else math.inf
+
+    def _out_of_patience(self) -> AttemptFailed:
+        """The outage's deadline passed while the stream waited: the last word on it holds."""
+        verdict = self.outage.verdict
+        if verdict is None:
+            raise RuntimeError("an outage without a failure")
+        return AttemptFailed(verdict, progressed=False)
+
+    async def _call(self, passage: Passage) -> tuple[Break | None, bool]:
+        """The call of one attempt, from its opening to its end.
+
+        Returns:
+            How the stream was interrupted; None: it is complete. And whether the server broke the
+            protocol.
+        """
+        session, link, attempt = self.session, None, 0
+        outcome, reason, cut_short = AttemptOutcome.CLOSED, "", False
+        untold = False
+        try:
+            # Announced in here: what is told to begin is told to end.
+            metadata = self._announcer.attempt_started(session.counters.attempts + 1)
+            link = self._transport.open(metadata)
+            attempt = session.begin(
+                known=self.target.limits if self._eager and not self._alone else None,
+                deadline_ms=self._time_left_ms(),
+            )
+            exchange = self._exchange = _Exchange(
+                session=session,
+                attempt=attempt,
+                link=link,
+                outbound=self._outbound,
+                notify=self.notify,
+                answered=passage.answered,
+                changed=self._changed,
+                open_timeout=min(self._retry.open_timeout, self.outage.deadline - _now()),
+                max_age=self._age(),
+                close_timeout=self._close_timeout,
+                heartbeat_interval=session.watchdog.heartbeat_interval,
+            )
+            broken = await self._run_exchange(exchange, link, passage)
+            outcome, reason = self._outcome(broken), broken.verdict.reason if broken else ""
+            untold = broken is not None and broken.verdict.vague and not self.target.known
+        except AttemptFailed as failed:
+            outcome, reason, cut_short = AttemptOutcome.BROKEN, failed.verdict.reason, True
+            raise
+        except Exception as bug:
+            outcome, reason = AttemptOutcome.BROKEN, describe(bug)
+            raise
+        finally:
+            ended, self._exchange = self._exchange, None
+            passage.left()  # unless it is known how it went
+            if link is not None:
+                # gRPC hears least of what a reverse proxy says on a connection that is used again;
+                # and behind what is on its way the next attempt would wait.
+                gone = ended is not None and not cut_short and (ended.unanswered or ended.silent)
+                if gone or untold or session.large_under_way:
+                    link.avoid_connection()
+                link.cancel()
+            if attempt:
+                session.lost(attempt)
+            self._announcer.attempt_ended(outcome, reason)
+        return broken, exchange.violation is not None
+
+    async def _run_exchange(
+        self, exchange: _Exchange, link: Link, passage: Passage
+    ) -> Break | None:
+        """The traffic of one call, and what came of it; None: the stream is complete.
+
+        Raises:
+            AttemptFailed: the outage's deadline passed before anything came.
+        """
         session = self.session
-        begun, welcomes = anyio.current_time(), session.counters.welcomes
+        begun, welcomes = _now(), session.counters.welcomes
         await exchange.run()
+        if exchange.unanswered and self.outage.passed(_now()):
+            raise self._out_of_patience()
         verdict = await self._verdict(exchange, link)
         if verdict is not None and exchange.away:
             verdict = replace(verdict, reason=f"{verdict.reason}; {exchange.away}")
-        self._tell_gate(verdict, unanswered=exchange.unanswered)
+        self._tell_gate(passage, verdict, unanswered=exchange.unanswered)
         welcomed = session.counters.welcomes > welcomes
         # Whether a server that broke had got the inputs is known only if it had said welcome.
         self._alone |= not welcomed
         if verdict is None:
             return None
-        lasted = anyio.current_time() - begun
+        now = _now()
         # To owe nothing, or to leave in order, is no failure of an attempt that had its time.
         in_order = session.idle or session.state is ClientState.LEFT
-        calm = in_order and lasted >= min(CALM_SECONDS, exchange.age)
+        calm = in_order and now - begun >= min(CALM_SECONDS, exchange.age)
+        # Two that have one stream's id would drive each other away for ever.
+        progressed = (session.progressed or calm) and not session.superseded
+        silence = SILENT_INTERVALS * (session.watchdog.heartbeat_interval or 0.0)
+        self.outage.failed(
+            now, verdict, progressed=progressed, silent_for=silence if exchange.silent else 0.0
+        )
         # A server that breaks the protocol does so by itself, whatever its inputs are.
         counted = welcomed and session.blamed and exchange.violation is None
         # Nor does a link that is too slow for an item speak against that item's server.
         counted &= not (exchange.silent and session.awaited is not None)
         return Break(
             verdict,
-            # Two that have one stream's id would drive each other away for ever.
-            progressed=(session.progressed or calm) and not session.superseded,
+            progressed=progressed,
             counted=counted,
             suspects=session.suspects if counted else (),
         )
 
-    def _answered(self) -> None:
-        """The first frame of an attempt came."""
-        if self._passage is not None:
-            self.target.gate.answered(self._passage)
-            self._passage = None
-
-    def _tell_gate(self, verdict: Verdict | None, *, unanswered: bool) -> None:
+    def _tell_gate(self, passage: Passage, verdict: Verdict | None, *, unanswered: bool) -> None:
         """What the end of an attempt says of the target."""
-        gate, passage = self.target.gate, self._passage
         unreachable = verdict is not None and verdict.unreachable
-        if passage is None:
-            if unreachable:
-                gate.broken()
-            return
-        self._passage = None
-        if verdict is not None and (unreachable or (unanswered and passage is not Passage.FREE)):
-            gate.failed(passage, verdict)
-        elif unanswered:
-            gate.left(passage)  # it may only be busy
-        else:
-            gate.answered(passage)
+        if not passage.open:  # the attempt was answered
+            if verdict is not None and verdict.unreachable:
+                self.target.gate.broken(verdict)
+        elif verdict is not None and (unreachable or (unanswered and passage.way is not Way.FREE)):
+            passage.failed(verdict)
+        elif not unanswered:
+            passage.answered()
+        # Else the target may only be busy.
 
     def _changed(self) -> None:
         """A frame came in, or the exchange is about to wait for the end only."""
         session = self.session
+        if self.outage.began < math.inf and session.progressed:
+            self.outage.over()
         self.target.answered += session.counters.received - self._received
         self._received = session.counters.received
         if session.counters.welcomes > self._welcomes and session.welcome is not None:
             self._welcomes = session.counters.welcomes
             self._alone = False
             self.target.known = True
+            self.outage.welcomed(_now())
             self.target.limits = session.welcome.limits
             self._announcer.attempt_welcomed(session.welcome)
         if session.grace_ms is not None and session.state is ClientState.DRAINING:
@@ -701,11 +767,31 @@ class StreamDriver:
     def _time_left_ms(self) -> int:
         if self._deadline == math.inf:
             return 0
-        return max(1, int(min(self._deadline - anyio.current_time(), _LONGEST) * 1000))
+        return max(1, int(min(self._deadline - _now(), _LONGEST) * 1000))
+
+
+def _end_of_task(error: BaseException) -> BaseException:
+    """What it means for a stream that its task ended with this."""
+    if isinstance(error, asyncio.CancelledError):
+        return ClientClosedError("the event loop cancelled the stream's task")
+    return unforeseen(error)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _expire(limit: asyncio.Timeout) -> None:
+    """Let a limit pass now."""
+    if not limit.expired():
+        limit.reschedule(_now())
 
 
 class _Exchange:
-    """The traffic of one attempt: a writer beside a reader, and limits on how long they wait."""
+    """The traffic of one attempt: a writer beside a reader, and limits on how long they wait.
+
+    Invariant: if the writer, or a timer, fails or is cancelled, the reader ends and `run` says why.
+    """
 
     def __init__(
         self,
@@ -730,6 +816,8 @@ class _Exchange:
         """Whether the server was not heard for too long."""
         self.overdue: int = 0
         """The input that the server does not let go of, if there is one."""
+        self.timed_out: bool = False
+        """Whether a limit ended the exchange, and not the call."""
         self._session = session
         self._attempt = attempt
         self._link = link
@@ -747,9 +835,11 @@ class _Exchange:
         self._moving: asyncio.TimerHandle | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._absences = Absences(heartbeat_interval)
-        self._scope = anyio.CancelScope()
         self._line = link.line
-        self._patience = Patience(self._line, self._scope.cancel)
+        self._limit = asyncio.timeout(None)  # on the reader
+        self._patience = Patience(self._line, partial(_expire, self._limit))
+        self._reading = False
+        self._failure: BaseException | None = None  # of anything but the reader
         self._answered = False
         self._sending = False
         self._pledged = 0  # bytes of the large frame that goes next
@@ -763,21 +853,18 @@ class _Exchange:
         return self._line.slow
 
     @property
-    def timed_out(self) -> bool:
-        """Whether a limit ended the exchange, and not the call."""
-        return self._scope.cancelled_caught
-
-    @property
     def unanswered(self) -> bool:
         """Whether the limit passed before anything came."""
         return self.timed_out and not self._answered
 
     async def run(self) -> None:
         """Until the call is over, a limit passed, or the server broke the protocol."""
-        async with anyio.create_task_group() as group:
-            self._line.join(self._crowd, self._outbound.set)
-            group.start_soon(self._write)
-            with self._scope:
+        self._line.join(self._crowd, self._outbound.set)
+        writing = start_task(self._write(), "servestream writer")
+        writing.add_done_callback(self._wrote)
+        try:
+            async with self._limit:
+                self._reading = True
                 self._patience.limit(self._open_timeout)
                 self._tick_later()
                 try:
@@ -785,18 +872,50 @@ class _Exchange:
                 except RemoteProtocolError as error:
                     self.violation = str(error)
                     self.perhaps_lost = isinstance(error, FrameLostError)
-                finally:
-                    self._patience.clear()
-                    for timer in filter(None, (self._ticking, self._moving)):
-                        timer.cancel()
-            group.cancel_scope.cancel()
+        except TimeoutError:
+            self.timed_out = self._limit.expired()
+            if not self.timed_out:
+                raise
+        finally:
+            self._reading = False
+            self._patience.clear()
+            for timer in filter(None, (self._ticking, self._moving)):
+                timer.cancel()
+            writing.cancel()
+            await asyncio.wait({writing}, timeout=self._close_timeout)
+        if self._failure is not None:
+            raise self._failure
+
+    def _end_reading(self) -> None:
+        """Let the reader end now. May be called anywhere, at any time."""
+        if self._reading:
+            _expire(self._limit)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+        self._end_reading()
+
+    def _wrote(self, writing: asyncio.Task[None]) -> None:
+        error = asyncio.CancelledError() if writing.cancelled() else writing.exception()
+        if error is not None and self._reading:
+            self._fail(_end_of_task(error))
+
+    def _later(self, seconds: float, func: Callable[[], None]) -> asyncio.TimerHandle:
+        def call() -> None:
+            try:
+                func()
+            except Exception as error:
+                self._fail(error)
+
+        return asyncio.get_running_loop().call_later(seconds, call)
 
     def _move_later(self) -> None:
         """An attempt's age counts from its server's first word: one that is still opening has
         nowhere to leave, and would then stay for good.
         """
         if self.age < math.inf:
-            self._moving = asyncio.get_running_loop().call_later(self.age, self._move)
+            self._moving = self._later(self.age, self._move)
 
     def _move(self) -> None:
         """The attempt is old: go elsewhere."""
@@ -813,7 +932,7 @@ class _Exchange:
         if self._heartbeat_interval is not None:
             seconds = self._heartbeat_interval / TICKS_PER_INTERVAL
             self._absences.expect(seconds)
-            self._ticking = asyncio.get_running_loop().call_later(seconds, self._tick)
+            self._ticking = self._later(seconds, self._tick)
 
     def _tick(self) -> None:
         session = self._session
@@ -821,7 +940,7 @@ class _Exchange:
         session.tick(self._line.coming_beside, free=not self._line.going_beside)
         if session.silent and not session.over:
             self.silent = True
-            self._scope.cancel()
+            self._end_reading()
             return
         if session.may_speak:
             self._outbound.set()

@@ -18,6 +18,7 @@ from servestream_client.session.connection import Apart, Connection
 from servestream_client.session.driver import Break, StreamDriver
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.isolation import Isolation
+from servestream_client.session.outage import Outage
 from servestream_client.session.predictor import Predictor
 from servestream_client.session.pump import InputPump, Refusal
 
@@ -101,11 +102,14 @@ class StreamFactory:
         *,
         on_arrival: Callable[[], None],
         on_break: Callable[[Break], None],
+        outage: Outage | None,
         apart: bool = False,
     ) -> StreamDriver:
         """A stream that carries the calls of `predict`, started."""
         session = self._session(ordered=False)
-        driver = self._hand_fed(session, on_arrival, on_break, kind=StreamKind.PREDICT, apart=apart)
+        driver = self._hand_fed(
+            session, on_arrival, on_break, outage, kind=StreamKind.PREDICT, apart=apart
+        )
         driver.companion = Isolation(driver, partial(self._open_suspects, None))
         self.connection.start(driver)
         return driver
@@ -116,10 +120,11 @@ class StreamFactory:
         *,
         on_arrival: Callable[[], None],
         on_break: Callable[[Break], None],
+        outage: Outage | None,
     ) -> StreamDriver:
         """A stream for inputs that may break their servers, started."""
         session = self._session(ordered=False, parameters=parameters, isolated=True)
-        driver = self._hand_fed(session, on_arrival, on_break, kind=StreamKind.ISOLATED)
+        driver = self._hand_fed(session, on_arrival, on_break, outage, kind=StreamKind.ISOLATED)
         self.connection.start(driver)
         return driver
 
@@ -128,6 +133,7 @@ class StreamFactory:
         session: ClientSession,
         on_arrival: Callable[[], None],
         on_break: Callable[[Break], None],
+        outage: Outage | None,
         *,
         kind: StreamKind,
         apart: bool = False,
@@ -144,6 +150,7 @@ class StreamFactory:
             on_break=on_break,
             hooks=self.hooks,
             kind=kind,
+            outage=outage,
         )
 
     def _session(

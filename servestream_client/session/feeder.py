@@ -7,12 +7,13 @@ import contextvars
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from servestream_client.errors import InputsError
-from servestream_client.session.source import check_inputs
+from servestream_client.session.source import INPUTS, InputsFailed, begun, check_inputs
 from servestream_client.signals import Signal
+from servestream_client.usercode import contained, report, type_name
 
 __all__ = ["InputFeeder"]
 
@@ -45,11 +46,11 @@ class InputFeeder(Generic[Payload]):
         check_inputs(inputs)
         if not hasattr(type(inputs), "__iter__") and not hasattr(type(inputs), "__getitem__"):
             raise InputsError(
-                f"the inputs must be an iterable, not a {type(inputs).__name__}; async iterables"
+                f"the inputs must be an iterable, not a {type_name(inputs)}; async iterables"
                 " are for StreamClient"
             )
         self.pulled: int = 0
-        self._inputs = iter(inputs)
+        self._inputs: Iterator[object] = begun(iter, inputs)
         self._context = contextvars.copy_context()
         self._encode: Callable[[object], Payload] | None = None
         self._size: Callable[[Payload], int] = lambda _: 0
@@ -86,19 +87,20 @@ class InputFeeder(Generic[Payload]):
             self._most_bytes = self._bytes_taken + max(1, size)
             self._turn.notify()
         if self._thread is None:
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=self._context.run,
                 args=(self._feed,),
                 name="servestream inputs",
                 daemon=True,
             )
-            self._thread.start()
+            thread.start()
+            self._thread = thread  # now that it runs, and will say when it ends
 
     async def fed(self) -> list[tuple[object, Payload]]:
         """Items and their payloads, as soon as there are any; none at the end.
 
         Raises:
-            BaseException: what the inputs raised, once those before it are handed over.
+            InputsFailed: the inputs raised; those before it are handed over.
         """
         while True:
             self._told = False
@@ -111,7 +113,7 @@ class InputFeeder(Generic[Payload]):
                 if self._fed:
                     continue  # they came just before the end
                 if self._error is not None:
-                    raise self._error
+                    raise InputsFailed(self._error)
                 return []
             await self._arrived.wait()
 
@@ -156,12 +158,14 @@ class InputFeeder(Generic[Payload]):
                 self._hand_over(item)
                 self._busy = False
         except BaseException as error:  # whatever it is, it is the caller's
-            self._error = error
+            self._error = contained(error, INPUTS)
         finally:
             self._busy = False
-            _close(self._inputs)
-            self._ended = True
-            self._tell()
+            try:
+                _close(self._inputs)
+            finally:
+                self._ended = True
+                self._tell()
 
     def _may_pull(self) -> bool:
         if not self._has_room():
@@ -194,5 +198,6 @@ def _close(inputs: object) -> None:
     if isinstance(inputs, Generator):
         try:
             inputs.close()
-        except Exception:
-            logger.warning("closing the inputs failed", exc_info=True)
+        except BaseException as error:
+            failure = contained(error, INPUTS)
+            report(logger, logging.WARNING, "closing the inputs failed", failure)

@@ -1,23 +1,28 @@
 """What keeps the streams of a client from storming a target that is down or busy.
 
 While nobody answers at the target, one stream probes for all, and what it finds out holds for all:
-whoever waits shares its failure as if it had been his own attempt. Once it is answered, the others
-follow in growing numbers. Besides, attempts that follow upon one without progress take a token of a
-bucket that all streams share and that time refills. Rule: docs/protocol.md, section 14.
+whoever waits shares its failure as if it had been an attempt of its own. Once it is answered, the
+others follow in growing numbers. Besides, attempts that follow upon one without progress take a
+token of a bucket that all streams share and that time refills. Rule: docs/protocol.md, section 14.
+
+Invariant: each passage is given back exactly once, whatever happens to the stream that holds it; so
+there is always somebody who probes, or nobody who waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
+import math
 import random
 from collections import deque
 from dataclasses import dataclass
+from typing import Self
 
 from servestream_client.config import RetryPolicy
 from servestream_client.transport.classify import Verdict
 
-__all__ = ["Gate", "Passage", "SharedFailure"]
+__all__ = ["Gate", "Passage", "SharedFailure", "Way"]
 
 _TOKENS = 50.0
 _TOKENS_PER_SECOND = 10.0
@@ -42,12 +47,55 @@ class _State(enum.Enum):
     OPENING = "it has answered again, and streams are let through a few at a time"
 
 
-class Passage(enum.Enum):
+class Way(enum.Enum):
     """How an attempt came through."""
 
     FREE = "like any"
     PROBE = "for all others"
     RELEASED = "as one of a growing number"
+
+
+class Passage:
+    """Leave to make one attempt. Enter it with ``with``: if nothing else is said until the block is
+    left, in whatever way, the attempt counts as called off. Only the first word counts.
+    """
+
+    __slots__ = ("_gate", "_open", "way")
+
+    def __init__(self, gate: Gate, way: Way) -> None:
+        self.way: Way = way
+        self._gate = gate
+        self._open = True
+
+    @property
+    def open(self) -> bool:
+        """Whether nothing was said of the attempt so far."""
+        return self._open
+
+    def answered(self) -> None:
+        """Somebody answered at the target, whatever they said."""
+        if self._close():
+            self._gate._answered(self.way)  # noqa: SLF001 — one thing with it
+
+    def failed(self, verdict: Verdict) -> None:
+        """Nobody answered."""
+        if self._close():
+            self._gate._failed(self.way, verdict)  # noqa: SLF001
+
+    def left(self) -> None:
+        """The attempt was called off before it was known whether anybody answers."""
+        if self._close():
+            self._gate._left(self.way)  # noqa: SLF001
+
+    def _close(self) -> bool:
+        was_open, self._open = self._open, False
+        return was_open
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.left()
 
 
 @dataclass(slots=True)
@@ -62,6 +110,10 @@ class _Bucket:
         self.tokens -= 1
         return max(0.0, -self.tokens / _TOKENS_PER_SECOND)
 
+    def give_back(self) -> None:
+        """A token was not used."""
+        self.tokens = min(_TOKENS, self.tokens + 1)
+
 
 class Gate:
     """Before one target. All its streams run on one event loop."""
@@ -70,90 +122,147 @@ class Gate:
         self._state = _State.OPEN
         self._bucket = _Bucket()
         self._probing = False
+        self._verdict: Verdict | None = None  # what closed it
         self._failures = 0  # probes in a row
+        self._failed_at = 0.0  # the last of them
         self._next_probe = 0.0
+        self._waiting_to_probe: asyncio.Future[None] | None = None
         self._under_way = 0  # released attempts that have no answer yet
         self._most = 1  # of them
         self._queue: deque[asyncio.Future[Verdict | None]] = deque()
         """Those who wait for their turn, or to hear what a probe has found."""
 
-    async def enter(self, policy: RetryPolicy, *, fruitless: bool) -> Passage:
-        """Wait until an attempt may be made. Whoever gets a passage gives it back, by `answered`,
-        `failed` or `left`.
+    async def enter(
+        self,
+        policy: RetryPolicy,
+        *,
+        fruitless: bool,
+        deadline: float = math.inf,
+        last_look: float = math.inf,
+    ) -> Passage:
+        """Wait until an attempt may be made.
 
         Args:
             policy: of the stream.
             fruitless: its last attempt made no progress.
+            deadline: when its patience ends, by the event loop's clock.
+            last_look: a probe is not to begin later than this, so that the stream can tell by then
+                whether anybody is there.
 
         Raises:
             SharedFailure: it was made by another stream, in vain.
+            TimeoutError: the deadline passed.
         """
         if fruitless:
-            try:
-                await asyncio.sleep(self._bucket.take(_now()))
-            except BaseException:
-                self._bucket.tokens += 1  # it was not used
-                raise
-        while self._state is not _State.OPEN:
-            if self._state is _State.OPENING and self._under_way < self._most:
-                self._under_way += 1
-                return Passage.RELEASED
-            if self._state is _State.CLOSED and not self._probing:
-                return await self._begin_probe(policy)
-            verdict = await self._wait_in_queue()
-            if verdict is not None:
-                raise SharedFailure(verdict)
-        return Passage.FREE
+            await self._token(deadline)
+        try:
+            async with asyncio.timeout_at(None if deadline == math.inf else deadline):
+                return await self._pass(policy, last_look)
+        except BaseException:
+            if fruitless:
+                self._bucket.give_back()  # it was not used
+            raise
 
-    def answered(self, passage: Passage) -> None:
-        """Somebody answered at the target, whatever he said."""
-        if passage is Passage.PROBE:
-            self._state, self._failures, self._most = _State.OPENING, 0, 1
-            self._probing = False
-        elif passage is Passage.RELEASED:
-            self._under_way -= 1
-            self._most += 1
-        self._let_through()
+    @property
+    def closed_by(self) -> Verdict | None:
+        """What was found by whoever tried last, while nobody answers; else None."""
+        return self._verdict if self._state is _State.CLOSED else None
 
-    def failed(self, passage: Passage, verdict: Verdict) -> None:
-        """Nobody answered."""
-        if passage is Passage.PROBE:
-            self._failures += 1
-            self._probing = False
-            self._wake(len(self._queue), verdict)
-        elif passage is Passage.RELEASED:
-            self._under_way -= 1
-        self.broken()
-
-    def broken(self) -> None:
+    def broken(self, verdict: Verdict) -> None:
         """The target's connection broke, under a stream that had been answered."""
+        self._verdict = verdict
         if self._state is not _State.CLOSED:
             self._state, self._failures = _State.CLOSED, 0
             self._next_probe = _now()
             self._wake(len(self._queue))
 
-    def left(self, passage: Passage) -> None:
-        """The attempt was called off before it was known whether anybody answers."""
-        if passage is Passage.PROBE:
+    # ---------------------------------------------------------------- from the passages
+
+    def _answered(self, way: Way) -> None:
+        if way is Way.PROBE:
+            self._state, self._failures, self._most = _State.OPENING, 0, 1
+            self._probing = False
+        elif way is Way.RELEASED:
+            self._under_way -= 1
+            self._most += 1
+        self._let_through()
+
+    def _failed(self, way: Way, verdict: Verdict) -> None:
+        if way is Way.PROBE:
+            self._failures += 1
+            self._failed_at = _now()
+            self._probing = False
+            self._wake(len(self._queue), verdict)
+        elif way is Way.RELEASED:
+            self._under_way -= 1
+        self.broken(verdict)
+
+    def _left(self, way: Way) -> None:
+        if way is Way.PROBE:
             self._probing = False
             self._wake(1)  # who goes on with it
-        elif passage is Passage.RELEASED:
+        elif way is Way.RELEASED:
             self._under_way -= 1
             self._let_through()
 
     # ---------------------------------------------------------------- inside
 
-    async def _begin_probe(self, policy: RetryPolicy) -> Passage:
-        self._probing = True
-        widest = min(policy.maximum, policy.initial * 2 ** min(self._failures, 20))
-        if self._failures:
-            self._next_probe = _now() + widest * random.random()  # noqa: S311 — hides nothing
+    async def _token(self, deadline: float) -> None:
+        now = _now()
+        delay = self._bucket.take(now)
+        late = now + delay > deadline
+        if late:  # it is of use to those who have more time
+            self._bucket.give_back()
+            delay = max(0.0, deadline - now)
         try:
-            await asyncio.sleep(max(0.0, self._next_probe - _now()))
+            await asyncio.sleep(delay)
         except BaseException:
-            self.left(Passage.PROBE)
+            if not late:
+                self._bucket.give_back()
             raise
-        return Passage.PROBE
+        if late:
+            raise TimeoutError
+
+    async def _pass(self, policy: RetryPolicy, last_look: float) -> Passage:
+        while self._state is not _State.OPEN:
+            if self._state is _State.OPENING and self._under_way < self._most:
+                self._under_way += 1
+                return Passage(self, Way.RELEASED)
+            if self._state is _State.CLOSED and not self._probing:
+                return await self._begin_probe(policy, last_look)
+            self._probe_by(last_look)
+            verdict = await self._wait_in_queue()
+            if verdict is not None:
+                raise SharedFailure(verdict)
+        return Passage(self, Way.FREE)
+
+    async def _begin_probe(self, policy: RetryPolicy, last_look: float) -> Passage:
+        self._probing = True
+        passage = Passage(self, Way.PROBE)
+        try:
+            widest = min(policy.maximum, policy.initial * 2 ** min(self._failures, 20))
+            if self._failures:
+                spread = widest * random.random()  # noqa: S311 — hides nothing
+                self._next_probe = self._failed_at + spread
+            self._probe_by(last_look)
+            await asyncio.sleep(0)
+            while (left := self._next_probe - _now()) > 0:
+                self._waiting_to_probe = asyncio.get_running_loop().create_future()
+                await asyncio.wait({self._waiting_to_probe}, timeout=left)
+        except BaseException:
+            passage.left()
+            raise
+        finally:
+            self._waiting_to_probe = None
+        return passage
+
+    def _probe_by(self, last_look: float) -> None:
+        """See that the next probe does not begin later than that."""
+        if last_look >= self._next_probe:
+            return
+        self._next_probe = last_look
+        if self._waiting_to_probe is not None and not self._waiting_to_probe.done():
+            self._waiting_to_probe.set_result(None)
 
     async def _wait_in_queue(self) -> Verdict | None:
         """Until it is this one's turn to look again; or what a probe has found."""

@@ -7,6 +7,7 @@ stream. Rule and figures: docs/protocol.md, section 14.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,8 @@ from servestream_client.errors import ItemErrorKind, StreamError
 from servestream_client.protocol.client import Delivery
 from servestream_client.protocol.frames import ItemFailure
 from servestream_client.session.driver import Break, StreamDriver
+from servestream_client.session.outage import Outage
+from servestream_client.usercode import unforeseen
 
 __all__ = ["Isolation", "OpenLane"]
 
@@ -38,7 +41,11 @@ class OpenLane(Protocol):
     """Starts an unordered, isolated stream whose inputs are pushed by hand."""
 
     def __call__(
-        self, *, on_arrival: Callable[[], None], on_break: Callable[[Break], None]
+        self,
+        *,
+        on_arrival: Callable[[], None],
+        on_break: Callable[[Break], None],
+        outage: Outage | None,
     ) -> StreamDriver: ...
 
 
@@ -78,6 +85,7 @@ class Isolation:
         self._lanes = 0
         self._attempts = 0  # of earlier lanes
         self._ended = False
+        self._last_outage: Outage | None = None  # the clock of the last lane
 
     @property
     def attempts(self) -> int:
@@ -174,9 +182,14 @@ class Isolation:
             lane = None
         if lane is None:
             self._lanes += 1
+            # An outage goes on where the last lane left it, or the stream itself.
+            outage = self._last_outage or self._stream.outage
             lane = self._lane = self._open_lane(
-                on_arrival=partial(self._arrived, self._lanes), on_break=self._lane_broke
+                on_arrival=partial(self._arrived, self._lanes),
+                on_break=self._lane_broke,
+                outage=outage.heir(asyncio.get_running_loop().time()),
             )
+            self._last_outage = lane.outage
         return lane if lane.session.fits(size) else None
 
     def _finish_lane(self) -> None:
@@ -192,6 +205,12 @@ class Isolation:
         self._lane = None
 
     def _arrived(self, lane_number: int) -> None:
+        try:
+            self._take(lane_number)
+        except Exception as bug:  # which would be the lane's, and leave the stream waiting
+            self._stream.abandon(unforeseen(bug))
+
+    def _take(self, lane_number: int) -> None:
         lane = self._lane
         if lane is None or lane_number != self._lanes:
             return
@@ -302,8 +321,10 @@ def _number(suspect: _Suspect) -> int:
 
 def _copy(error: BaseException | None) -> BaseException:
     """The lane's failure as the stream's own, whose account is another."""
+    if error is None:
+        return StreamError("the stream of a suspected input ended")
     if not isinstance(error, StreamError):
-        return error or StreamError("the stream of a suspected input ended")
+        return unforeseen(error)
     own = type(error)(error.reason)
     own.__cause__ = error.__cause__
     return own

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
@@ -28,8 +29,9 @@ from servestream_client.errors import (
 from servestream_client.protocol.client import Delivery
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES
 from servestream_client.session.driver import Break, StreamDriver
+from servestream_client.session.outage import Outage
 from servestream_client.turns import Turn, turn_of_loop
-from servestream_client.usercode import describe
+from servestream_client.usercode import as_value, contained, describe, type_name, unforeseen
 
 __all__ = ["Predictor"]
 
@@ -52,12 +54,14 @@ _THE_ONLY_INPUT = 1
 class _Call:
     """One prediction that somebody waits for."""
 
-    __slots__ = ("future", "item", "lane", "number", "payload")
+    __slots__ = ("future", "item", "lane", "made", "number", "payload")
 
     def __init__(self, item: object, payload: bytes) -> None:
+        loop = asyncio.get_running_loop()
         self.item: object = item
         self.payload: bytes = payload
-        self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[bytes] = loop.create_future()
+        self.made: float = loop.time()
         self.lane: _Lane | None = None  # the one that carries it
         self.number: int = 0
 
@@ -67,7 +71,7 @@ class _Call:
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():
-            self.future.set_exception(error)
+            self.future.set_exception(as_value(error, "the stream"))
 
     @property
     def sent(self) -> bool:
@@ -89,31 +93,52 @@ class OpenStream(Protocol):
     """Starts an unordered stream whose inputs are pushed by hand."""
 
     def __call__(
-        self, *, on_arrival: Callable[[], None], on_break: Callable[[Break], None]
+        self,
+        *,
+        on_arrival: Callable[[], None],
+        on_break: Callable[[Break], None],
+        outage: Outage | None,
     ) -> StreamDriver: ...
 
 
 class _Lane:
     """A stream that carries calls.
 
+    Invariant: however its stream ends, each of its calls is settled.
+
     Args:
         predictor: whose.
         open_stream: starts it.
+        outage: that of a lane which failed while its first call waited.
         large: it is for large inputs.
     """
 
-    def __init__(self, predictor: Predictor, open_stream: OpenStream, *, large: bool) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        open_stream: OpenStream,
+        outage: Outage | None,
+        *,
+        large: bool,
+    ) -> None:
         self.large: bool = large
         self.calls: dict[int, _Call] = {}
         self.ended: bool = False
         self.retiring: bool = False
         self._predictor = predictor
         self._idle: asyncio.TimerHandle | None = None
-        self.driver: StreamDriver = open_stream(on_arrival=self._arrived, on_break=self._broke)
+        self._opened = asyncio.get_running_loop().time()
+        self.driver: StreamDriver = open_stream(
+            on_arrival=self._arrived, on_break=self._broke, outage=outage
+        )
 
-    def takes(self, size: int) -> bool:
-        """Whether it has room for an input of so many bytes."""
-        return not self.retiring and self.driver.session.fits(size)
+    def takes(self, call: _Call) -> bool:
+        """Whether it has room for a call. One that was made since it went on with another lane's
+        outage has more patience than is left to it.
+        """
+        if self.retiring or (self.driver.outage.inherited and call.made > self._opened):
+            return False
+        return self.driver.session.fits(len(call.payload))
 
     @property
     def slow(self) -> bool:
@@ -146,6 +171,13 @@ class _Lane:
     # ---------------------------------------------------------------- from the driver
 
     def _arrived(self) -> None:
+        try:
+            self._deliver()
+        except Exception as bug:  # which would leave calls waiting
+            self._end(unforeseen(bug))
+            self.driver.abandon(unforeseen(bug))
+
+    def _deliver(self) -> None:
         session = self.driver.session
         took = False
         while True:
@@ -208,9 +240,9 @@ class _Lane:
         if self._idle is not None:
             self._idle.cancel()
         for call in self.calls.values():
-            call.fail(_own(error or StreamError("the stream ended"), call))
+            call.fail(_own(error, call))
         self.calls.clear()
-        self._predictor.left(self)
+        self._predictor.left(self, error)
 
     def _broke(self, _: Break) -> None:
         if not self.calls:
@@ -253,6 +285,8 @@ class Predictor:
         self._most_lanes = lanes
         self._lanes: list[_Lane] = []
         self._waiting: OrderedDict[_Call, None] = OrderedDict()  # nobody's who has gone
+        self._last_outage: Outage | None = None  # of the last lane that gave up
+        self._last_failure = math.inf  # when that was
 
     async def predict(self, item: object, *, timeout: float | None) -> object:
         """The output for one input.
@@ -346,18 +380,19 @@ class Predictor:
         """
         try:
             payload = self._encode(item)
-            if not isinstance(payload, bytes):
-                raise TypeError(f"the codec made a {type(payload).__name__}, not bytes")
-        except Exception as error:
+            if not issubclass(type(payload), bytes):
+                raise TypeError(f"the codec made a {type_name(payload)}, not bytes")
+            size = len(payload)
+        except BaseException as error:
+            failure = contained(error, "the codec")
             raise InputEncodeError(
-                _THE_ONLY_INPUT, ItemErrorKind.INPUT_ENCODE, describe(error), input=item
-            ) from error
-        if len(payload) > self._max_item_bytes:
+                _THE_ONLY_INPUT, ItemErrorKind.INPUT_ENCODE, describe(failure), input=item
+            ) from failure
+        if size > self._max_item_bytes:
             raise InputTooLargeError(
                 _THE_ONLY_INPUT,
                 ItemErrorKind.INPUT_TOO_LARGE,
-                f"{len(payload)} bytes encoded, and FlowControl.max_item_bytes is"
-                f" {self._max_item_bytes}",
+                f"{size} bytes encoded, and FlowControl.max_item_bytes is {self._max_item_bytes}",
                 input=item,
             )
         return payload
@@ -369,10 +404,11 @@ class Predictor:
         """
         try:
             return self._decode(payload)
-        except Exception as error:
+        except BaseException as error:
+            failure = contained(error, "the codec")
             raise OutputDecodeError(
-                _THE_ONLY_INPUT, ItemErrorKind.OUTPUT_DECODE, describe(error), input=item
-            ) from error
+                _THE_ONLY_INPUT, ItemErrorKind.OUTPUT_DECODE, describe(failure), input=item
+            ) from failure
 
     def _forget(self, call: _Call) -> None:
         """Whoever made the call has gone, and with it goes what was to be sent."""
@@ -382,23 +418,28 @@ class Predictor:
             call.lane.cancel(call)
         elif call in self._waiting:
             del self._waiting[call]
-            self._go_on()  # those behind it may fit where it did not
+            self.has_room()  # those behind it may fit where it did not
 
     # ---------------------------------------------------------------- lanes
 
     def has_room(self) -> None:
-        """Hand out the calls that wait, as far as there is room."""
+        """Hand out the calls that wait, as far as there is room. What goes wrong with one of them
+        is that call's, whoever asked.
+        """
         while self._waiting:
             call = next(iter(self._waiting))
-            lane = self._lane_for(len(call.payload))
-            if lane is None:
-                return
-            del self._waiting[call]
-            lane.submit(call)
+            try:
+                lane = self._lane_for(call)
+                if lane is None:
+                    return
+                lane.submit(call)
+            except Exception as error:
+                call.fail(unforeseen(error))
+            self._waiting.pop(call, None)
 
-    def _lane_for(self, size: int) -> _Lane | None:
-        lanes = [lane for lane in self._lanes if lane.takes(size)]
-        large = size > FRAME_TARGET_BYTES
+    def _lane_for(self, call: _Call) -> _Lane | None:
+        lanes = [lane for lane in self._lanes if lane.takes(call)]
+        large = len(call.payload) > FRAME_TARGET_BYTES
         best = min(lanes, key=lambda lane: len(lane.calls), default=None)
         if best is not None and (best.large != large or best.slow):
             # Small inputs do not queue behind large ones, nor anything where those go slowly.
@@ -407,30 +448,43 @@ class Predictor:
         if open_lanes < self._most_lanes and (
             best is None or best.slow or best.large != large or len(best.calls) >= _ENOUGH_CALLS
         ):
-            best = _Lane(self, self._open_large if large else self._open_stream, large=large)
+            open_stream = self._open_large if large else self._open_stream
+            best = _Lane(self, open_stream, self._outage_for(call), large=large)
             self._lanes.append(best)
         return best
 
-    def left(self, lane: _Lane) -> None:
-        """A lane has ended."""
-        self._lanes.remove(lane)
-        self._go_on()
+    def _outage_for(self, call: _Call) -> Outage | None:
+        """What a call has suffered of the last outage while it waited for a place."""
+        if self._last_outage is None or call.made >= self._last_failure:
+            return None
+        now = asyncio.get_running_loop().time()
+        return self._last_outage.heir(now, at_most=now - call.made)
 
-    def _go_on(self) -> None:
-        try:
-            self.has_room()
-        except Exception as error:  # the client was closed meanwhile
-            for call in self._waiting:
-                call.fail(error)
-            self._waiting.clear()
+    def left(self, lane: _Lane, error: BaseException | None) -> None:
+        """A lane has ended."""
+        if lane in self._lanes:
+            self._lanes.remove(lane)
+        if error is not None and lane.driver.gave_up:
+            self._last_outage = lane.driver.outage
+            self._last_failure = asyncio.get_running_loop().time()
+            self._fail_those_before(lane.driver.outage.began, error)
+        self.has_room()
+
+    def _fail_those_before(self, when: float, error: BaseException) -> None:
+        """A lane gave up: so does each call that waited for a place as long as the lane tried."""
+        for call in [each for each in self._waiting if each.made <= when]:
+            del self._waiting[call]
+            call.fail(_own(error, call))
 
 
 def _no_answer(timeout: float | None) -> str:
     return f"no answer within the timeout of {timeout:g} s"
 
 
-def _own(error: BaseException, call: _Call) -> BaseException:
+def _own(error: BaseException | None, call: _Call) -> BaseException:
     """A stream's failure as one call's: an exception has one traceback, and one caller."""
+    if error is None:
+        error = StreamError("the stream ended")
     if not isinstance(error, StreamError):
         return copy.copy(error)
     own = type(error)(error.reason, call.delivered())

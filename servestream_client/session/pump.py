@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from servestream_client.codecs import encodes_bytes
-from servestream_client.errors import ItemErrorKind, StreamError
+from servestream_client.errors import ClientClosedError, ItemErrorKind
 from servestream_client.protocol.client import UNKNOWN_BYTES, ClientSession
 from servestream_client.session.feeder import InputFeeder
-from servestream_client.session.source import InputSource
+from servestream_client.session.source import INPUTS, InputsFailed, InputSource
 from servestream_client.signals import Signal, being_cancelled
 from servestream_client.turns import turn_of_loop
-from servestream_client.usercode import describe
+from servestream_client.usercode import (
+    annotate,
+    as_value,
+    contained,
+    describe,
+    is_a,
+    type_name,
+    unforeseen,
+)
 
 __all__ = ["InputPump", "Refusal"]
 
@@ -35,11 +42,14 @@ class Refusal(NamedTuple):
     kind: ItemErrorKind
     text: str
     size: int
-    cause: Exception | None = None
+    cause: BaseException | None = None
 
 
 class InputPump:
     """Pulls, encodes and pushes inputs while there is room for them.
+
+    Invariant: however its task ends, the session's inputs are finished, and unless they were
+    exhausted `error` says why.
 
     It runs the caller's code, so it wants a task of its own: that gets one cancellation and then
     its time to clean up, where a cancel scope would interrupt it again and again.
@@ -70,7 +80,7 @@ class InputPump:
         refused: Callable[[], None],
     ) -> None:
         self.error: BaseException | None = None
-        """What the iterator raised."""
+        """What the iterator raised, or why nobody pulls it any more."""
         self.room: Signal = Signal()
         """To be raised when there may be room for inputs."""
 
@@ -84,6 +94,7 @@ class InputPump:
         self._pushed = pushed
         self._speak = speak
         self._refused = refused
+        self._finished = False
 
     @property
     def pulled(self) -> int:
@@ -99,21 +110,39 @@ class InputPump:
                 await self._pump_async()
             else:
                 await self._pump_plain(self._source.plain)
-        except asyncio.CancelledError as error:
-            if being_cancelled():
-                raise
-            self.error = StreamError("the stream's inputs raised CancelledError")
-            self.error.__cause__ = error
-        except BaseException as error:
-            self.error = error
-            if self._feeder is None and isinstance(error, KeyboardInterrupt | SystemExit):
-                raise  # else it is another thread's, which gets it from the stream
-            with suppress(Exception):  # a frozen exception takes no note
-                error.add_note(f"raised by the stream's inputs, after {self.pulled} of them")
+            self._finished = True
+        except InputsFailed as failed:
+            self.error = failed.error
+            annotate(failed.error, f"raised by {INPUTS}, after {self.pulled} of them")
+        except Exception as bug:
+            self.error = unforeseen(bug)
         finally:
-            self._session.finish()
-            self._pushed()
-            self._refused()
+            self._finish()
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """The task that ran it is over, in whatever way; it may never have begun."""
+        if not task.cancelled():
+            task.exception()  # seen: `error` tells of it
+        if not self._finished:
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self._finished and self.error is None:
+            self.error = ClientClosedError("the task that pulls the stream's inputs was cancelled")
+        self._finished = True
+        self._session.finish()
+        self._pushed()
+        self._refused()
+
+    def _raised(self, error: BaseException, *, awaited: bool = False) -> InputsFailed:
+        """What the inputs raised, to be told from what anything else raises.
+
+        Raises:
+            BaseException: the same, if it concerns this task.
+        """
+        if not (is_a(error, asyncio.CancelledError) and being_cancelled()):
+            self.error = as_value(error, INPUTS)  # should it pass
+        return InputsFailed(contained(error, INPUTS, awaited=awaited))
 
     async def aclose(self) -> None:
         """Close the caller's iterator, if it is a generator."""
@@ -128,11 +157,14 @@ class InputPump:
             if not turn.enter():
                 await turn.wait()
             try:
-                item = await turn.metered(self._source.pull())
+                try:
+                    item = await turn.metered(self._source.pull())
+                except StopAsyncIteration:
+                    return
+                except BaseException as error:
+                    raise self._raised(error, awaited=True) from None
                 self._pulled += 1
                 payload = self._payload(item)
-            except StopAsyncIteration:
-                return
             finally:
                 turn.leave()
             await self._push(payload, item)
@@ -201,7 +233,7 @@ class InputPump:
         while not self._session.has_place:
             await self.room.wait()
 
-    def _push_run(
+    def _push_run(  # noqa: C901 — one loop, whose speed counts
         self, inputs: Iterator[object], clock: Callable[[], float], until: float
     ) -> tuple[bool, tuple[bytes | Refusal, object] | None]:
         """Pull and push as many as there is room and time for, at most a run.
@@ -246,6 +278,10 @@ class InputPump:
                 if clock() >= until:
                     return True, None
             return len(items) == longest, None
+        except BaseException as error:
+            if len(items) > len(payloads):
+                raise  # not from the inputs
+            raise self._raised(error) from None
         finally:
             self._pulled += len(items)
             if payloads:
@@ -277,6 +313,8 @@ class InputPump:
                     return True, None
                 look = not look
             return len(payloads) == longest, None
+        except BaseException as error:
+            raise self._raised(error) from None
         finally:
             self._pulled += len(payloads)
             if payloads:
@@ -301,25 +339,23 @@ class InputPump:
         return self._checked(payload, item)
 
     def _checked(self, payload: object, item: object) -> bytes | Refusal:
-        if not isinstance(payload, bytes):
-            made = TypeError(f"the codec made a {type(payload).__name__}, not bytes")
-            return Refusal(ItemErrorKind.INPUT_ENCODE, describe(made), _item_size(item), made)
-        if len(payload) > self._max_item_bytes:
+        try:
+            if not isinstance(payload, bytes):
+                raise TypeError(f"the codec made a {type_name(payload)}, not bytes")
+            size = len(payload)
+        except BaseException as error:  # the object itself may raise anything
+            return self._why_not(error, item)
+        if size > self._max_item_bytes:
             return Refusal(
                 ItemErrorKind.INPUT_TOO_LARGE,
-                f"{len(payload)} bytes encoded, and FlowControl.max_item_bytes is"
-                f" {self._max_item_bytes}",
-                len(payload),
+                f"{size} bytes encoded, and FlowControl.max_item_bytes is {self._max_item_bytes}",
+                size,
             )
         return payload
 
     def _why_not(self, error: BaseException, item: object) -> Refusal:
-        size = _item_size(item)
-        if isinstance(error, asyncio.CancelledError) and not being_cancelled():
-            return Refusal(ItemErrorKind.INPUT_ENCODE, "the codec was cancelled", size)
-        if not isinstance(error, Exception):
-            raise error
-        return Refusal(ItemErrorKind.INPUT_ENCODE, describe(error), size, error)
+        failure = contained(error, "the codec")
+        return Refusal(ItemErrorKind.INPUT_ENCODE, describe(failure), _item_size(item), failure)
 
 
 def _size(payload: bytes | Refusal) -> int:
@@ -327,7 +363,7 @@ def _size(payload: bytes | Refusal) -> int:
 
 
 def _item_size(item: object) -> int:
-    """What an item counts for that could not be encoded."""
-    if isinstance(item, bytes | bytearray | str):
-        return len(item)
-    return item.nbytes if isinstance(item, memoryview) else UNKNOWN_BYTES
+    """What an item counts for that could not be encoded. Others are not asked: they may raise."""
+    if type(item) in (bytes, bytearray, str):
+        return len(cast("bytes", item))
+    return item.nbytes if type(item) is memoryview else UNKNOWN_BYTES

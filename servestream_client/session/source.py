@@ -7,19 +7,37 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
+    Callable,
     Generator,
     Iterable,
     Iterator,
 )
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from servestream_client.errors import InputsError
+from servestream_client.usercode import contained, report, type_name
 
-__all__ = ["InputSource", "check_inputs"]
+__all__ = ["INPUTS", "InputSource", "InputsFailed", "begun", "check_inputs"]
+
+INPUTS = "the stream's inputs"
+"""Whose code it is, in messages."""
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 In = TypeVar("In")
+Iterated = TypeVar("Iterated")
+
+
+class InputsFailed(Exception):  # noqa: N818 — an event between two functions
+    """The caller's inputs raised, and nothing else did.
+
+    Attributes:
+        error: what they raised, as a value (`usercode.contained`).
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
 
 
 def check_inputs(inputs: object) -> None:
@@ -30,9 +48,24 @@ def check_inputs(inputs: object) -> None:
     """
     if isinstance(inputs, str | bytes | bytearray | memoryview):
         raise InputsError(
-            f"the inputs are a single {type(inputs).__name__}; to stream it as one item, put"
+            f"the inputs are a single {type_name(inputs)}; to stream it as one item, put"
             " it into a list"
         )
+
+
+def begun(begin: Callable[[Any], Iterated], inputs: object) -> Iterated:
+    """The iterator of inputs.
+
+    Raises:
+        BaseException: what they raise, if anything.
+    """
+    try:
+        return begin(inputs)
+    except BaseException as error:
+        failure = contained(error, INPUTS)
+        if failure is error:
+            raise
+        raise failure from error
 
 
 class InputSource(Generic[In]):
@@ -51,13 +84,12 @@ class InputSource(Generic[In]):
         self.plain: Iterator[In] | None = None
         check_inputs(inputs)
         if isinstance(inputs, AsyncIterable):
-            self._async = aiter(inputs)
+            self._async = begun(aiter, inputs)
         elif hasattr(type(inputs), "__iter__") or hasattr(type(inputs), "__getitem__"):
-            self.plain = iter(inputs)
+            self.plain = begun(iter, inputs)
         else:
             raise InputsError(
-                f"the inputs must be an iterable or an async iterable, not a"
-                f" {type(inputs).__name__}"
+                f"the inputs must be an iterable or an async iterable, not a {type_name(inputs)}"
             )
 
     async def pull(self) -> In:
@@ -77,5 +109,6 @@ class InputSource(Generic[In]):
                 await self._async.aclose()
             if isinstance(self.plain, Generator):
                 self.plain.close()
-        except Exception:
-            logger.warning("closing the inputs failed", exc_info=True)
+        except BaseException as error:
+            failure = contained(error, INPUTS, awaited=self._async is not None)
+            report(logger, logging.WARNING, "closing the inputs failed", failure)

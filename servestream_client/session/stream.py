@@ -26,7 +26,7 @@ from servestream_client.protocol.client import Delivery
 from servestream_client.protocol.frames import OutputRun
 from servestream_client.session.driver import StreamDriver
 from servestream_client.turns import turn_of_loop
-from servestream_client.usercode import describe
+from servestream_client.usercode import as_value, contained, describe, is_a, unforeseen
 
 __all__ = ["PredictionStream", "StreamBase"]
 
@@ -76,26 +76,52 @@ class StreamBase(Generic[T_co]):
         self._rest: Iterator[bytes] = iter(self._run.payloads)
         self._single: deque[T_co] = deque()
 
-    async def _advance(self) -> None:
+    async def _advance(self) -> bool:
         """Wait until there is a result to take, and put it there.
 
+        No end is told by an exception: in an iterator that would look like one of those that user
+        code may raise, and the other way round.
+
+        Returns:
+            False: there is none, and will be none.
+
         Raises:
-            StopAsyncIteration: there will be none.
-            ServeStreamError: as for the faces.
+            BaseException: as for the faces.
         """
         if self._iterating:
             raise ConfigurationError("two tasks or threads iterate one stream at the same time")
         self._iterating = True
         try:
-            await self._next()
+            return await self._next()
         finally:
             self._iterating = False
 
-    async def _next(self) -> None:
+    async def _next(self) -> bool:
         if self._failed is not None:
             self._raise_failed()
         if self._exhausted:
-            raise StopAsyncIteration
+            return False
+        try:
+            found = await self._arrival()
+        except Exception as bug:
+            failure = unforeseen(bug)
+            self._exhausted = True
+            self._driver.abandon(failure)
+            if failure is bug:
+                raise
+            raise failure from bug
+        if isinstance(found, Delivery):
+            self._single.append(await self._presented(found))
+            return True
+        if not found:
+            self._exhausted = True
+            await self._conclude(self._driver.error)
+        return found
+
+    async def _arrival(self) -> Delivery | bool:
+        """What comes next, if it is no run of outputs; else whether such a run was taken, or all is
+        over.
+        """
         driver = self._driver
         if not self._started:
             self._begin()
@@ -112,17 +138,15 @@ class StreamBase(Generic[T_co]):
             run = driver.session.take_run(self._longest_run)
             if run is not None:
                 self._run, self._released, self._rest = run, 0, iter(run.payloads)
-                return
+                return True
             delivery = driver.session.take()
             if delivery is not None:
                 driver.taken()
                 if delivery.payload is None and delivery.failure is None:
                     continue  # the input has no further output
-                self._single.append(await self._presented(delivery))
-                return
+                return delivery
             if driver.finished:
-                self._exhausted = True
-                await self._conclude(driver.error)
+                return False
             await driver.arrived.wait()
 
     def _release(self) -> None:
@@ -139,13 +163,16 @@ class StreamBase(Generic[T_co]):
         self._started = True
         self._loop = asyncio.get_running_loop()
 
-    async def _conclude(self, error: BaseException | None) -> NoReturn:
+    async def _conclude(self, error: BaseException | None) -> None:
+        """Raise the stream's outcome, if it is a failure."""
         if error is None:
-            raise StopAsyncIteration
-        if isinstance(error, StreamError):
+            return
+        if is_a(error, StreamError):
             await self._driver.inputs_at_rest()
-            error.delivered = self._driver.delivered()
-        raise error
+            error.delivered = self._driver.delivered()  # type: ignore[attr-defined]
+        elif not is_a(error, Exception):
+            await self._driver.aclose()  # the process may end with it: nothing is left running
+        raise as_value(error, "the stream")
 
     async def _presented(self, delivery: Delivery) -> T_co:
         """An output decoded, or an item error raised or returned in its place."""
@@ -154,13 +181,14 @@ class StreamBase(Generic[T_co]):
             turn.enter()  # see `_next`
             try:
                 return self._decode(delivery.payload)
-            except Exception as error:
-                return await self._failure(_undecoded(delivery.number, delivery.index, error))
+            except BaseException as error:
+                failure = contained(error, "the codec")
+                return await self._failure(_undecoded(delivery.number, delivery.index, failure))
             finally:
                 turn.leave()
         return await self._failure(_item_error(delivery))
 
-    async def _undecoded(self, error: Exception) -> T_co:
+    async def _undecoded(self, error: BaseException) -> T_co:
         """What to give in the place of the run's last output, which cannot be decoded.
 
         Raises:
@@ -181,7 +209,7 @@ class StreamBase(Generic[T_co]):
     def _raise_failed(self) -> NoReturn:
         problem, self._failed = self._failed, None
         if problem is None:
-            raise StopAsyncIteration
+            raise ClientClosedError("the stream was closed while it was iterated")
         raise problem
 
     async def _aclose(self) -> None:
@@ -243,14 +271,15 @@ class PredictionStream(StreamBase[T_co]):
                 for payload in self._rest:
                     try:
                         return self._decode(payload)
-                    except Exception as error:
-                        return await self._undecoded(error)
+                    except BaseException as error:
+                        return await self._undecoded(contained(error, "the codec"))
             if self._single:
                 return self._single.popleft()
             if self._until:
                 self._until = 0.0
                 turn_of_loop().leave()
-            await self._advance()
+            if not await self._advance():
+                raise StopAsyncIteration
 
     async def _my_turn(self) -> None:
         """The consumer's own code counts like the decoding: it runs between two outputs, and may
@@ -278,7 +307,7 @@ class PredictionStream(StreamBase[T_co]):
         return self._statistics()
 
 
-def _undecoded(number: int, index: int, cause: Exception) -> OutputDecodeError:
+def _undecoded(number: int, index: int, cause: BaseException) -> OutputDecodeError:
     error = OutputDecodeError(number, ItemErrorKind.OUTPUT_DECODE, describe(cause), index=index)
     error.__cause__ = cause
     return error

@@ -37,7 +37,7 @@ from servestream_client import (
 from servestream_client.server import StreamService
 from servestream_client.wire import stream_pb2 as pb
 
-QUICK = RetryPolicy(attempts=3, initial=0.001, maximum=0.001)
+QUICK = RetryPolicy(attempts=3, connect_timeout=0, initial=0.001, maximum=0.001)
 
 
 @pytest.fixture
@@ -89,7 +89,12 @@ async def test_a_server_that_accepts_and_stays_silent(listen, connect):
         yield
 
     policy = RetryPolicy(
-        attempts=2, connect_attempts=2, open_timeout=0.05, initial=0.001, maximum=0.001
+        attempts=2,
+        connect_attempts=2,
+        connect_timeout=0,
+        open_timeout=0.05,
+        initial=0.001,
+        maximum=0.001,
     )
     async with connect(await listen(silent), retry=policy) as client:
         with pytest.raises(UnreachableError, match="max_ongoing_requests"):

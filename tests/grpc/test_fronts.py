@@ -18,7 +18,7 @@ from servestream_client import (
 )
 from servestream_client.testing import Echo, Fault, FaultKind, StreamServer
 
-ONCE = RetryPolicy(connect_attempts=1)
+ONCE = RetryPolicy(connect_attempts=1, connect_timeout=0)
 RIGHT = [("authorization", "Bearer right")]
 
 

@@ -1,5 +1,6 @@
 """What hooks and logs are told, by either face, of streams on real sockets."""
 
+import asyncio
 import logging
 from collections import Counter
 
@@ -28,6 +29,7 @@ from servestream_client.events import (
     StreamStarted,
 )
 from servestream_client.testing.faults import Fault, FaultKind
+from servestream_client.transport.classify import Decision, Verdict
 
 
 @pytest.fixture
@@ -198,3 +200,87 @@ async def test_metadata_of_hooks_goes_with_each_call(connect, serve, plan):
     async with connect(await serve(Seeing(plan)), metadata=own, hooks=[Numbering()]) as client:
         assert [output async for output in client.stream(numbered(20))] == numbered(20)
     assert [(each["own"], each["attempt"]) for each in seen] == [("x", "1"), ("x", "2")]
+
+
+class Unspeakable(Hooks):
+    """Raises, and cannot be printed."""
+
+    def __init__(self, error: BaseException, only: type | None = None) -> None:
+        self.error = error
+        self.only = only
+        self.raised = 0
+
+    def on_event(self, event, /):
+        if self.only is None or isinstance(event, self.only):
+            self.raised += 1
+            raise self.error
+
+    def metadata(self, attempt, /):
+        return self.on_event(attempt)
+
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+
+DOWN = Verdict(Decision.RESUME, "nobody answers", unreachable=True)
+ANYTHING = [
+    asyncio.CancelledError(),
+    GeneratorExit(),
+    StopIteration(1),
+    StopAsyncIteration(),
+    SystemExit(3),
+    BaseException("mine"),
+    ExceptionGroup("several", [ValueError(1), ValueError(2)]),
+]
+EVENTS = [
+    None,
+    StreamStarted,
+    AttemptStarted,
+    AttemptWelcomed,
+    AttemptEnded,
+    ItemFailed,
+    StreamEnded,
+]
+
+
+@pytest.mark.parametrize("error", ANYTHING, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("only", EVENTS, ids=lambda kind: getattr(kind, "__name__", "all"))
+async def test_whatever_a_hook_raises_harms_nothing(  # noqa: PLR0917
+    connect, echo, plan, caplog, noting, error, only
+):
+    # A break may undo the failure of an input, which happens once only.
+    plan.add(Fault(FaultKind.RAISE, 3) if only is ItemFailed else Fault(FaultKind.CLOSE, 10))
+    bad = Unspeakable(error, only)
+    async with connect(echo, hooks=[bad, noting]) as client:
+        results = [r async for r in client.stream(numbered(20), return_exceptions=True)]
+        await until(lambda: noting.ended)
+        assert await client.predict(b"x") == b"x"
+    assert len(results) == 20
+    assert bad.raised
+    assert "the hook Unspeakable failed" in caplog.text
+    assert len(noting.of(StreamStarted)) == len(noting.of(StreamEnded)) == 2
+
+
+@pytest.mark.parametrize("error", ANYTHING, ids=lambda error: type(error).__name__)
+async def test_a_hook_that_raises_at_the_attempt_that_probes_for_all_stops_nobody(
+    connect, serve, plan, error
+):
+    """Every stream of the client waits for what that attempt finds out."""
+
+    class AtTheProbe(Unspeakable):
+        def on_event(self, event, /):
+            if isinstance(event, AttemptStarted) and event.attempt > 1:
+                self.raised += 1
+                raise self.error
+
+    bad = AtTheProbe(error)
+    plan.add(*(Fault(FaultKind.CLOSE, at) for at in (5, 6, 7)))
+    async with connect(await serve(FaultyEcho(plan)), hooks=[bad]) as client:
+        client_target = client.plain if hasattr(client, "plain") else client
+        streams = [client.stream(numbered(20)) for _ in range(5)]
+        firsts = [await anext(stream) for stream in streams]
+        client_target._connection.target.gate.broken(DOWN)
+        for first, stream in zip(firsts, streams, strict=True):
+            assert [first, *[output async for output in stream]] == numbered(20)
+        assert [output async for output in client.stream(numbered(20))] == numbered(20)
+    assert bad.raised

@@ -60,7 +60,9 @@ async def test_a_server_that_leaves_takes_no_further_streams(serve, connect):
     service = Versioned("1")
     target = await serve(service)
     service.drain(1)
-    retry = RetryPolicy(attempts=2, connect_attempts=2, initial=0.001, maximum=0.001)
+    retry = RetryPolicy(
+        attempts=2, connect_attempts=2, connect_timeout=0, initial=0.001, maximum=0.001
+    )
     async with connect(target, retry=retry) as client:
         with pytest.raises(Exception, match=r"draining.*this server is leaving"):
             await collect(client.stream([b"x"]))

@@ -76,7 +76,7 @@ async def test_calls_that_are_left_give_their_connections_back(service):
             assert connections(client) == 3
             for stream in streams:
                 await stream.aclose()
-            await asyncio.wait(steps)
+            await asyncio.gather(*steps, return_exceptions=True)
             await until(lambda: connections(client) == 1)
             service.running = 0
         service.release.set()

@@ -54,14 +54,14 @@ class Breaking(FaultyEcho):
                 following = asyncio.ensure_future(anext(frames))
                 await asyncio.wait({following, breaking}, return_when="FIRST_COMPLETED")
                 if breaking.done():
-                    following.cancel()
-                    await asyncio.wait({following})
                     raise RuntimeError("broken")
                 yield following.result()
         except StopAsyncIteration:
             return
         finally:
             breaking.cancel()
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
             await frames.aclose()
 
     async def _watched(self, messages):

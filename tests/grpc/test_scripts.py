@@ -329,7 +329,7 @@ def test_a_refusal_at_once_keeps_its_reason():
     try:
         assert server.stdout is not None
         target = f"127.0.0.1:{server.stdout.readline().strip()}"
-        retry = RetryPolicy(connect_attempts=1)
+        retry = RetryPolicy(connect_attempts=1, connect_timeout=0)
         with SyncStreamClient(target, retry=retry, application="x") as client:
             for _ in range(300):
                 with pytest.raises(WrongApplicationError, match="Application 'x' not found"):

@@ -90,7 +90,7 @@ async def test_a_stream_that_waits_for_a_place_says_so(listen, connect):
         await asyncio.Event().wait()
         yield
 
-    retry = RetryPolicy(open_timeout=0.2, attempts=2, connect_attempts=2)
+    retry = RetryPolicy(open_timeout=0.2, attempts=2, connect_attempts=2, connect_timeout=0)
     async with connect(await listen(never), retry=retry) as client:
         with pytest.raises(Exception, match="max_ongoing_requests"):
             async for _ in client.stream([b"x"]):

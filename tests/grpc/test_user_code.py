@@ -3,6 +3,7 @@ is lost, and the reason comes out where one looks for it.
 """
 
 import asyncio
+import sys
 import threading
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from servestream_client import (
     InputEncodeError,
     ItemError,
     ItemErrorKind,
+    OutputDecodeError,
     RetriesExhaustedError,
     RetryPolicy,
     StreamClient,
@@ -26,9 +28,10 @@ from servestream_client import (
 )
 from servestream_client.server import Refuse, StreamService
 from servestream_client.server.kit import Interceptor
+from servestream_client.usercode import type_name
 from servestream_client.wire import stream_pb2 as pb
 
-QUICK = RetryPolicy(attempts=3, connect_attempts=3, initial=0.001, maximum=0.001)
+QUICK = RetryPolicy(attempts=3, connect_attempts=3, connect_timeout=0, initial=0.001, maximum=0.001)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,52 @@ class BaseError(BaseException):
 # ------------------------------------------------------------------ inputs
 
 
+class LyingError(Exception):
+    """Raises whatever it is asked."""
+
+    @property
+    def __class__(self):
+        raise SystemExit("class")
+
+    def __bool__(self):
+        raise SystemExit("bool")
+
+    def __str__(self):
+        raise SystemExit("text")
+
+    def __setattr__(self, name, value):
+        raise SystemExit("attribute")
+
+
+async def test_an_exception_that_raises_whatever_it_is_asked_surfaces(client):
+    def inputs():
+        yield b"1"
+        raise LyingError
+
+    caught = None
+    try:
+        await collect(client.stream(inputs()))
+    except BaseException as error:
+        caught = error
+    assert type(caught) is LyingError
+    assert await client.predict(b"on") == b"on"
+
+
+@pytest.mark.parametrize("part", ["stream", "predict"])
+async def test_bytes_that_raise_when_they_are_measured_are_the_codecs_fault(echo, connect, part):
+    class Payload(bytes):
+        def __len__(self):
+            raise GeneratorExit
+
+    class Codec(BytesCodec):
+        def encode_input(self, item, /):
+            return Payload(item)
+
+    async with connect(echo, codec=Codec()) as client:
+        with pytest.raises(InputEncodeError, match="GeneratorExit"):
+            await (client.predict(b"1") if part == "predict" else collect(client.stream([b"1"])))
+
+
 @pytest.mark.parametrize("error", [FrozenError, UnspeakableError, BaseError])
 async def test_whatever_the_inputs_raise_surfaces(client, error):
     def inputs():
@@ -61,6 +110,141 @@ async def test_whatever_the_inputs_raise_surfaces(client, error):
         async for output in client.stream(inputs()):
             seen.append(output)
     assert seen == [b"1"]
+
+
+def raising(error, *, after=1):
+    """A plain iterator that raises as it is, where a generator would wrap it."""
+
+    class Inputs:
+        left = after
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if not self.left:
+                raise error
+            self.left -= 1
+            return b"1"
+
+    return Inputs()
+
+
+def raising_later(error, *, after=1):
+    """The same for asynchronous inputs."""
+    plain = raising(error, after=after)
+
+    class Inputs:
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            await asyncio.sleep(0)
+            return next(plain)
+
+    return Inputs()
+
+
+CONTROL_FLOW = [StopAsyncIteration(), GeneratorExit(), asyncio.CancelledError()]
+
+
+@pytest.mark.parametrize("error", CONTROL_FLOW, ids=type_name)
+@pytest.mark.parametrize("after", [0, 1, 5000])
+async def test_control_flow_out_of_plain_inputs_is_no_end_of_the_stream(client, error, after):
+    seen = []
+    with pytest.raises(RuntimeError, match=f"the stream's inputs raised {type_name(error)}") as e:
+        async for output in client.stream(raising(error, after=after)):
+            seen.append(output)
+    assert e.value.__cause__ is error
+    assert len(seen) == after
+
+
+@only_async
+@pytest.mark.parametrize("error", [*CONTROL_FLOW[1:], StopIteration()], ids=type_name)
+async def test_control_flow_out_of_asynchronous_inputs_is_none_either(client, error):
+    seen = []
+    with pytest.raises(RuntimeError):
+        async for output in client.stream(raising_later(error)):
+            seen.append(output)
+    assert seen == [b"1"]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), BaseError()], ids=type_name)
+@pytest.mark.parametrize("inputs", [raising, raising_later])
+async def test_an_exit_in_the_inputs_comes_after_the_outputs_before_it(
+    client, request, error, inputs
+):
+    if inputs is raising_later and "blocking" in request.node.name:
+        pytest.skip("asynchronous inputs")
+    seen = []
+    with pytest.raises(type(error)) as caught:
+        async for output in client.stream(inputs(error, after=10)):
+            seen.append(output)
+    assert caught.value is error
+    assert seen == [b"1"] * 10
+    assert not [task for task in streams_running() if "worker" not in task.get_name()]
+    assert await client.predict(b"on") == b"on"
+
+
+@pytest.mark.parametrize("face", ["StreamClient", "SyncStreamClient"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_sys_exit_in_the_inputs_ends_a_script(echo, face, asynchronous):
+    if face == "SyncStreamClient" and asynchronous:
+        pytest.skip("asynchronous inputs")
+    loop = "async for" if face == "StreamClient" else "for"
+    entering = "async with" if face == "StreamClient" else "with"
+    script = f"""
+import asyncio, sys
+from servestream_client import {face}
+
+{"async " if asynchronous else ""}def inputs():
+    yield b"1"
+    sys.exit(3)
+
+{"async " if face == "StreamClient" else ""}def main():
+    {entering} {face}({echo!r}) as client:
+        {loop} output in client.stream(inputs()):
+            print(output.decode(), flush=True)
+
+{"asyncio.run(main())" if face == "StreamClient" else "main()"}
+"""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        script,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert (out, err, process.returncode) == (b"1\n", b"", 3)
+
+
+@pytest.mark.parametrize("error", [*CONTROL_FLOW, SystemExit(2)], ids=type_name)
+async def test_inputs_that_raise_as_they_begin_raise_there(client, error):
+    class Inputs:
+        def __iter__(self):
+            raise error
+
+    with pytest.raises(BaseException) as caught:
+        client.stream(Inputs())
+    assert error in (caught.value, caught.value.__cause__)
+    assert not isinstance(caught.value, StopAsyncIteration | GeneratorExit | asyncio.CancelledError)
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), BaseError(), asyncio.CancelledError()])
+async def test_a_generator_that_will_not_close_is_logged_and_harms_nothing(client, caplog, error):
+    def inputs():
+        try:
+            while True:
+                yield b"1"
+        finally:
+            raise error
+
+    stream = client.stream(inputs())
+    assert await anext(stream) == b"1"
+    await stream.aclose()
+    await until(lambda: "closing the inputs failed" in caplog.text)
+    assert await client.predict(b"on") == b"on"
 
 
 @only_async
@@ -182,14 +366,54 @@ async def test_a_codec_that_raises_what_cannot_be_said(echo, connect):
             await collect(client.stream([b"1"]))
 
 
-async def test_a_codec_that_raises_cancelled(echo, connect):
+ANYTHING = [*CONTROL_FLOW, StopIteration(), SystemExit(3), BaseError(), UnspeakableError()]
+
+
+def codec_raising(error, where):
     class Codec(BytesCodec):
         def encode_input(self, item, /):
-            raise asyncio.CancelledError
+            if where == "input" and item == b"3":
+                raise error
+            return item
 
-    async with connect(echo, codec=Codec()) as client:
-        with pytest.raises(InputEncodeError):
-            await collect(client.stream([b"1"]))
+        def decode_output(self, payload, /):
+            if where == "output" and payload == b"3":
+                raise error
+            return payload
+
+    return Codec()
+
+
+@pytest.mark.parametrize("error", ANYTHING, ids=type_name)
+@pytest.mark.parametrize("where", ["input", "output"])
+async def test_whatever_a_codec_raises_is_its_items_error(echo, connect, error, where):
+    kind = InputEncodeError if where == "input" else OutputDecodeError
+    async with connect(echo, codec=codec_raising(error, where)) as client:
+        results = await collect(client.stream(numbered(5), return_exceptions=True))
+        (failure,) = failures(results)
+        assert (type(failure), failure.number) == (kind, 3)
+        assert error in (failure.__cause__, failure.__cause__.__cause__)
+        assert outputs(results) == [b"1", b"2", b"4", b"5"]
+        with pytest.raises(kind):
+            await client.predict(b"3")
+        assert await client.predict(b"4") == b"4"
+
+
+@pytest.mark.parametrize("where", ["input", "output"])
+async def test_a_codecs_cancelled_error_is_not_the_tasks_own(echo, connect, where):
+    """Although that task is being cancelled, or was once and went on."""
+    async with connect(echo, codec=codec_raising(asyncio.CancelledError(), where)) as client:
+
+        async def consume():
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                return await collect(client.stream(numbered(5), return_exceptions=True))
+
+        task = asyncio.ensure_future(consume())
+        await asyncio.sleep(0)
+        task.cancel()
+        assert len(failures(await task)) == 1
 
 
 # ------------------------------------------------------------------ handlers
@@ -271,7 +495,7 @@ async def test_threads_whose_clients_left_still_count(serve, connect):
             step = asyncio.ensure_future(anext(stream))
             await until(lambda: Service.running == 1)
             await stream.aclose()
-            await asyncio.wait({step})
+            await asyncio.gather(step, return_exceptions=True)
     go_on.set()
     async with connect(target) as client:
         assert await collect(client.stream(numbered(5))) == numbered(5)
@@ -295,7 +519,7 @@ async def test_a_handler_that_will_not_be_cancelled_does_not_hold_the_call(serve
         step = asyncio.ensure_future(anext(stream))
         await until(lambda: any("worker" in t.get_name() for t in streams_running()))
         await stream.aclose()
-        await asyncio.wait({step})
+        await asyncio.gather(step, return_exceptions=True)
         await until(lambda: all("worker" in t.get_name() for t in streams_running()))
         release.set()
 

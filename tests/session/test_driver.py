@@ -51,7 +51,9 @@ from servestream_client.session.stream import PredictionStream
 from servestream_client.transport.memory import CallFailed, MemoryLink, MemoryTransport
 from simulation.loop import VirtualLoop, isolated
 
-QUICK = RetryPolicy(attempts=3, connect_attempts=3, initial=0.0001, maximum=0.0001)
+QUICK = RetryPolicy(
+    attempts=3, connect_attempts=3, connect_timeout=0, initial=0.0001, maximum=0.0001
+)
 ITEMS = [b"%d" % number for number in range(1, 51)]
 
 
@@ -209,7 +211,9 @@ async def test_a_refusal_that_passes_makes_the_server_known():
         async for frame in answers(requests, len(ITEMS)):
             yield frame
 
-    policy = RetryPolicy(attempts=10, connect_attempts=2, initial=0.0001, maximum=0.0001)
+    policy = RetryPolicy(
+        attempts=10, connect_attempts=2, connect_timeout=0, initial=0.0001, maximum=0.0001
+    )
     assert await run(drive(server, retry=policy)) == ITEMS
 
 
@@ -292,8 +296,9 @@ async def test_a_bug_in_the_transport_surfaces_and_does_not_hang():
 
     driver = drive(lambda requests: None)
     driver._transport = Broken(lambda requests: None)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(StreamError, match="did not foresee") as caught:
         await run(driver)
+    assert type(caught.value.__cause__) is ZeroDivisionError
 
 
 async def test_an_error_tells_what_was_never_sent():

@@ -7,6 +7,7 @@ import pytest
 
 from servestream_client.errors import InputsError
 from servestream_client.session.feeder import InputFeeder
+from servestream_client.session.source import InputsFailed
 
 PLENTY = 1_000_000
 
@@ -88,10 +89,10 @@ async def test_an_error_comes_after_what_was_pulled_before_it(error):
 
     feeder = started(inputs())
     seen = []
-    with pytest.raises(type(error)) as caught:
+    with pytest.raises(InputsFailed) as caught:
         while True:
             seen += await feeder.fed()
-    assert caught.value is error
+    assert caught.value.error is error
     assert [item for item, _ in seen] == [1, 2]
 
 

@@ -1,13 +1,15 @@
 """Who may try when nobody answers: in virtual time, with many streams at once."""
 
 import asyncio
+import math
 import random
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
 from servestream_client import RetryPolicy
-from servestream_client.session.gate import Gate, Passage, SharedFailure
+from servestream_client.session.gate import Gate, SharedFailure, Way
 from servestream_client.transport.classify import Decision, Verdict
 from simulation.loop import VirtualLoop, isolated
 
@@ -22,7 +24,7 @@ class Target:
     def __init__(self, *, down_for: float) -> None:
         self.gate = Gate()
         self.down_for = down_for
-        self.calls: list[tuple[float, Passage]] = []
+        self.calls: list[tuple[float, Way]] = []
         self.under_way = 0
         self.most_under_way: list[int] = []
         self.shared: Counter[Verdict] = Counter()
@@ -30,15 +32,15 @@ class Target:
     async def attempt(self, *, fruitless: bool) -> bool:
         passage = await self.gate.enter(POLICY, fruitless=fruitless)
         now = asyncio.get_running_loop().time()
-        self.calls.append((now, passage))
+        self.calls.append((now, passage.way))
         self.under_way += 1
         self.most_under_way.append(self.under_way)
         await asyncio.sleep(0.01)
         self.under_way -= 1
         if now < self.down_for:
-            self.gate.failed(passage, DOWN)
+            passage.failed(DOWN)
             return False
-        self.gate.answered(passage)
+        passage.answered()
         return True
 
     async def stream(self) -> None:
@@ -70,7 +72,7 @@ def test_streams_pass_freely_where_nothing_speaks_against_it():
         await asyncio.gather(*(target.stream() for _ in range(STREAMS)))
 
     in_virtual_time(main())
-    assert Counter(passage for _, passage in target.calls) == {Passage.FREE: STREAMS}
+    assert Counter(passage for _, passage in target.calls) == {Way.FREE: STREAMS}
     assert {when for when, _ in target.calls} == {0.0}
 
 
@@ -79,14 +81,14 @@ def test_an_outage_costs_one_probe_now_and_then_and_each_stream_comes_back_once(
     target = Target(down_for=seconds)
 
     async def main():
-        target.gate.broken()
+        target.gate.broken(DOWN)
         await asyncio.gather(*(target.stream() for _ in range(STREAMS)))
 
     in_virtual_time(main())
     passages = Counter(passage for _, passage in target.calls)
-    assert passages[Passage.RELEASED] + passages[Passage.FREE] == STREAMS - 1
+    assert passages[Way.RELEASED] + passages[Way.FREE] == STREAMS - 1
     # Waits between probes are drawn from 0 to 0.1, 0.2, 0.4, ... 5 s.
-    assert 1 <= passages[Passage.PROBE] <= 12 + seconds
+    assert 1 <= passages[Way.PROBE] <= 12 + seconds
     assert target.under_way == 0
     assert set(target.shared) == {DOWN}
 
@@ -95,7 +97,7 @@ def test_after_an_outage_streams_come_back_in_growing_numbers():
     target = Target(down_for=0)
 
     async def main():
-        target.gate.broken()
+        target.gate.broken(DOWN)
         await asyncio.gather(*(target.stream() for _ in range(64)))
 
     in_virtual_time(main())
@@ -110,18 +112,18 @@ def test_a_target_that_goes_again_while_streams_come_back_closes_the_gate():
     gate = target.gate
 
     async def main():
-        gate.broken()
+        gate.broken(DOWN)
         probe = await gate.enter(POLICY, fruitless=False)
         waiting = [asyncio.ensure_future(gate.enter(POLICY, fruitless=False)) for _ in range(9)]
         await asyncio.sleep(0)
-        gate.answered(probe)
+        probe.answered()
         await asyncio.sleep(0.001)
         (first,) = [each for each in waiting if each.done()]
         waiting.remove(first)
-        gate.failed(first.result(), DOWN)
+        first.result().failed(DOWN)
         await asyncio.sleep(0.001)
-        passages = [each.result() for each in waiting if each.done()]
-        assert passages == [Passage.PROBE]
+        passages = [each.result().way for each in waiting if each.done()]
+        assert passages == [Way.PROBE]
         for each in waiting:
             each.cancel()
 
@@ -133,17 +135,17 @@ def test_a_stream_that_leaves_hands_on_what_it_was_doing(when):
     gate = Gate()
 
     async def main():
-        gate.broken()
+        gate.broken(DOWN)
         first = asyncio.ensure_future(gate.enter(POLICY, fruitless=False))
         await asyncio.sleep(0 if when == "while it waits to probe" else 0.001)
         second = asyncio.ensure_future(gate.enter(POLICY, fruitless=False))
         await asyncio.sleep(0.001)
         if first.done():
-            assert first.result() is Passage.PROBE
-            gate.left(Passage.PROBE)
+            assert first.result().way is Way.PROBE
+            first.result().left()
         else:
             first.cancel()
-        assert await second is Passage.PROBE
+        assert (await second).way is Way.PROBE
 
     in_virtual_time(main())
 
@@ -152,16 +154,16 @@ def test_a_stream_that_leaves_the_queue_takes_nobodys_turn():
     gate = Gate()
 
     async def main():
-        gate.broken()
+        gate.broken(DOWN)
         probe = await gate.enter(POLICY, fruitless=False)
         waiting = [asyncio.ensure_future(gate.enter(POLICY, fruitless=False)) for _ in range(5)]
         await asyncio.sleep(0)
-        gate.answered(probe)
+        probe.answered()
         await asyncio.sleep(0)
         waiting[2].cancel()
         del waiting[2]
         for each in asyncio.as_completed(waiting):
-            gate.answered(await each)
+            (await each).answered()
 
     in_virtual_time(main())
 
@@ -171,7 +173,7 @@ def test_fruitless_attempts_take_tokens_that_time_gives_back():
     passed: list[float] = []
 
     async def one():
-        gate.answered(await gate.enter(POLICY, fruitless=True))
+        (await gate.enter(POLICY, fruitless=True)).answered()
         passed.append(asyncio.get_running_loop().time())
 
     async def main():
@@ -193,7 +195,104 @@ def test_whoever_leaves_gives_his_token_back():
             each.cancel()
         await asyncio.wait(waiting)
         began = asyncio.get_running_loop().time()
-        gate.answered(await gate.enter(POLICY, fruitless=True))
+        (await gate.enter(POLICY, fruitless=True)).answered()
         assert asyncio.get_running_loop().time() - began < 1
+
+    in_virtual_time(main())
+
+
+ENDS = {
+    "answered": lambda passage: passage.answered(),
+    "failed": lambda passage: passage.failed(DOWN),
+    "left": lambda passage: passage.left(),
+    "nothing": lambda passage: None,
+}
+
+
+@pytest.mark.parametrize("error", [None, ValueError(), SystemExit(), asyncio.CancelledError()])
+@pytest.mark.parametrize("said", ENDS)
+@pytest.mark.parametrize("way", [Way.PROBE, Way.RELEASED])
+def test_a_passage_is_given_back_once_whatever_happens(way, said, error):
+    gate = Gate()
+
+    async def other():
+        try:
+            with await gate.enter(POLICY, fruitless=False) as passage:
+                passage.answered()
+        except SharedFailure:
+            await other()
+
+    async def main():
+        gate.broken(DOWN)
+        passage = await gate.enter(POLICY, fruitless=False)
+        second = asyncio.ensure_future(gate.enter(POLICY, fruitless=False))
+        await asyncio.sleep(0.001)
+        others = [asyncio.ensure_future(other()) for _ in range(3)]
+        await asyncio.sleep(0.001)
+        if way is Way.RELEASED:
+            passage.answered()
+            passage = await second
+        else:
+            second.cancel()
+        assert passage.way is way
+        with suppress(*([type(error)] if error is not None else [])), passage:
+            assert passage.open
+            ENDS[said](passage)
+            if error is not None:
+                raise error
+        assert not passage.open
+        for end in ENDS.values():  # which come too late
+            end(passage)
+        await asyncio.gather(*others)  # who waited have had their turns
+        assert gate._under_way == 0
+        assert not gate._probing
+        assert (await gate.enter(POLICY, fruitless=False)).way is Way.FREE
+
+    in_virtual_time(main())
+
+
+def test_what_waits_for_a_token_ends_at_its_deadline_and_leaves_the_token_to_others():
+    gate = Gate()
+    ended: list[float] = []
+
+    async def one(deadline):
+        try:
+            (await gate.enter(POLICY, fruitless=True, deadline=deadline)).answered()
+        except TimeoutError:
+            ended.append(asyncio.get_running_loop().time())
+
+    async def main():
+        # 50 at once, 20 in time, and the others in vain.
+        await asyncio.gather(*(one(2.0) for _ in range(1000)))
+        assert len(ended) == 1000 - 70
+        assert set(ended) == {2.0}
+        began = asyncio.get_running_loop().time()
+        await one(math.inf)
+        assert asyncio.get_running_loop().time() - began <= 0.2
+
+    in_virtual_time(main())
+
+
+@pytest.mark.parametrize("where", ["a probe's wait", "the queue"])
+def test_what_waits_at_a_closed_gate_ends_at_its_deadline(where):
+    gate = Gate()
+
+    async def main():
+        gate.broken(DOWN)
+        probe = await gate.enter(POLICY, fruitless=False)
+        if where == "a probe's wait":
+            for _ in range(20):
+                probe.failed(DOWN)
+                probe = await gate.enter(POLICY, fruitless=False)
+            probe.failed(DOWN)
+        now = asyncio.get_running_loop().time()
+        deadline = now + 0.000001 if where == "a probe's wait" else now + 1
+        with pytest.raises(TimeoutError):
+            await gate.enter(POLICY, fruitless=False, deadline=deadline)
+        assert asyncio.get_running_loop().time() == pytest.approx(deadline)
+        if where == "the queue":
+            probe.failed(DOWN)
+        with await gate.enter(POLICY, fruitless=False) as another:
+            assert another.way is Way.PROBE
 
     in_virtual_time(main())

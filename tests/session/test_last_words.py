@@ -6,7 +6,9 @@ from test_driver import answers, drive, run
 from servestream_client import RetryPolicy, StreamError
 from servestream_client.transport.memory import CallFailed
 
-POLICY = RetryPolicy(attempts=4, connect_attempts=4, initial=0.0001, maximum=0.0001)
+POLICY = RetryPolicy(
+    attempts=4, connect_attempts=4, connect_timeout=0, initial=0.0001, maximum=0.0001
+)
 VAGUE = "INTERNAL", "Data frame with END_STREAM flag received"
 TELLING = "UNAVAILABLE", "no healthy upstream"
 

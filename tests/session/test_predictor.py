@@ -68,7 +68,7 @@ class Harness:
         driver.companion = Isolation(driver, partial(self._open, isolated=True))
         return driver
 
-    def _open(self, *, isolated, on_arrival, on_break) -> StreamDriver:
+    def _open(self, *, isolated, on_arrival, on_break, outage) -> StreamDriver:
         driver = StreamDriver(
             session=ClientSession(
                 stream_id=bytes(16),
@@ -85,6 +85,7 @@ class Harness:
             eager=not isolated,
             on_arrival=on_arrival,
             on_break=on_break,
+            outage=outage,
         )
         driver.start()
         self.drivers.append(driver)

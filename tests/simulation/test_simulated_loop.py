@@ -75,6 +75,7 @@ def test_what_takes_too_long_is_overdue():
     loop.close()
 
 
+@pytest.mark.loop_errors
 def test_what_never_rests_is_overdue():
     async def spins() -> None:
         while True:
@@ -124,6 +125,7 @@ def test_there_are_no_threads(loop):
         loop.run_until_complete(main())
 
 
+@pytest.mark.loop_errors
 def test_failures_of_callbacks_are_noted(loop):
     def fails() -> None:
         raise ValueError("by the test")

@@ -1,0 +1,28 @@
+"""For all tests: what an event loop reports as an error is one."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_loop_errors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator:
+    """Fails a test during which a callback failed on any event loop of the process, in whatever
+    thread: in a test's own, in those of blocking clients, in those of servers beside the test.
+
+    Its value is the list of what was reported. The marker `loop_errors` is for tests that make such
+    errors on purpose: they look at the list themselves, or not at all.
+    """
+    reported: list[str] = []
+    handle = asyncio.BaseEventLoop.call_exception_handler
+
+    def note(loop: asyncio.AbstractEventLoop, context: dict) -> None:
+        error = context.get("exception")
+        reported.append(f"{context.get('message')}: {error!r} ({context})")
+        handle(loop, context)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "call_exception_handler", note)
+    yield reported
+    if request.node.get_closest_marker("loop_errors") is None:
+        assert not reported, "an event loop reported:\n" + "\n".join(reported)
