@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from servestream_client.errors import ClientClosedError, WrongEventLoopError
+from servestream_client.greenlets import check_threads
 from servestream_client.metadata import Metadata
 from servestream_client.session.driver import StreamDriver, Target
 from servestream_client.transport.base import Link, Transport
@@ -44,7 +45,7 @@ class Connection:
         Raises:
             ClientClosedError: too late.
             WrongEventLoopError: the wrong place.
-            ConfigurationError: the wrong process.
+            ConfigurationError: the wrong process, or one without threads.
         """
         self.check_open()
         check_process()
@@ -56,6 +57,7 @@ class Connection:
                 " code there is SyncStreamClient"
             ) from None
         if self._loop is None:
+            check_threads()
             self._loop = loop
         elif self._loop is not loop:
             raise WrongEventLoopError(

@@ -22,6 +22,13 @@ from servestream_client.metadata import Metadata
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
 from servestream_client.signals import being_cancelled
 from servestream_client.transport.base import LinkStatus
+from servestream_client.transport.intercepted import (
+    InterceptorFailedError,
+    Outgoing,
+    begin_intercepted,
+    watched,
+)
+from servestream_client.transport.writing import WRITE_FAILURES, writable, write
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
 from servestream_client.wire.convert import client_frame_to_wire, server_frame_from_wire
@@ -37,14 +44,7 @@ _FRAME_OVERHEAD_BYTES = 64 * 1024
 
 _MAX_DETAILS = 4096  # which is where Ray Serve cuts them
 
-# What a write raises on a call that has ended meanwhile: an error of its own kind, or none of
-# grpc's at all ("RPC already finished").
-_WRITE_FAILURES = (
-    grpc.aio.AioRpcError,
-    grpc.aio.InternalError,
-    grpc.aio.UsageError,
-    asyncio.InvalidStateError,
-)
+_CANCELLED_HERE = "Locally cancelled by application!"  # as grpc.aio says it
 
 _STATUS_TASK = "_AioCall._handle_status_once_received"
 _SETTLING_SECONDS = 0.1
@@ -74,20 +74,29 @@ class GrpcLink:
     Args:
         call: the call.
         avoid: keeps further calls from the call's connection.
+        outgoing: what the call sends, if its channel has interceptors.
     """
 
-    def __init__(self, call: _Call, avoid: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        call: _Call,
+        avoid: Callable[[], None],
+        outgoing: Outgoing[pb.ClientFrame] | None = None,
+    ) -> None:
         self._call = call
         self.avoid_connection = avoid
+        self._outgoing = outgoing
+        self._failure = ""  # of an interceptor
+        self._raised: grpc.aio.AioRpcError | None = None
+        self._cancelled = False
 
     async def send(self, frame: ClientFrame) -> bool:
+        if self._outgoing is not None:
+            return await self._outgoing.send(client_frame_to_wire(frame))
         message = client_frame_to_wire(frame).SerializeToString()
         try:
-            await self._call.wait_for_connection()
-            # Not `write()`: one that fails before the call's status has come makes the status
-            # INTERNAL for good, and with it the reason of a refusal is lost.
-            await self._call._cython_call.send_serialized_message(message)  # type: ignore[attr-defined]  # noqa: SLF001
-        except _WRITE_FAILURES as error:
+            await write(self._call, message)
+        except WRITE_FAILURES as error:
             logger.debug("write refused: %r", error)
             return False
         except asyncio.CancelledError:
@@ -97,14 +106,18 @@ class GrpcLink:
         return True
 
     async def half_close(self) -> None:
+        if self._outgoing is not None:
+            self._outgoing.end()
+            return
         try:
             await self._call.done_writing()
-        except _WRITE_FAILURES as error:
+        except WRITE_FAILURES as error:
             logger.debug("half-close refused: %r", error)
 
     async def frames(self) -> AsyncGenerator[ServerFrame, None]:
+        messages = aiter(self._call) if self._outgoing is None else watched(self._call)
         try:
-            async for message in self._call:
+            async for message in messages:
                 if message is None:  # grpc.aio's word for a message that does not parse
                     raise RemoteProtocolError("a message that is no frame")
                 frame = server_frame_from_wire(message)
@@ -113,17 +126,35 @@ class GrpcLink:
                 del frame
         except grpc.aio.AioRpcError as error:
             logger.debug("call ended: %s", error.code())
+            self._raised = error
+        except InterceptorFailedError as error:
+            self._failure = str(error)
         except asyncio.CancelledError:
             if await _task_is_cancelled():
                 raise
 
     async def status(self) -> LinkStatus:
+        if self._outgoing is not None:
+            failure = self._failure or self._outgoing.failure
+            if failure:
+                return LinkStatus("UNKNOWN", f"an interceptor of the channel failed: {failure}")
+            if self._raised is not None:  # which may be an interceptor's word for it
+                return _link_status(self._raised.code(), self._raised.details())
         code = await self._call.code()
         details = await self._call.details()
-        return LinkStatus(code.name, printable(details or "", _MAX_DETAILS))
+        if self._outgoing is not None and details == _CANCELLED_HERE and not self._cancelled:
+            return LinkStatus("UNKNOWN", "an interceptor of the channel cancelled the call")
+        return _link_status(code, details)
 
     def cancel(self) -> None:
+        self._cancelled = True
         self._call.cancel()
+        if self._outgoing is not None:
+            self._outgoing.close()
+
+
+def _link_status(code: grpc.StatusCode, details: str | None) -> LinkStatus:
+    return LinkStatus(code.name, printable(details or "", _MAX_DETAILS))
 
 
 async def _settle() -> None:
@@ -160,6 +191,17 @@ class _Connection:
         self.stub: pb_grpc.StreamServiceAsyncStub = pb_grpc.StreamServiceStub(channel)  # type: ignore[assignment]
         self.calls = 0
         self.avoided = False
+        self.intercepted = False  # as its first call shows
+
+    def call(self, metadata: Metadata) -> tuple[_Call, Outgoing[pb.ClientFrame] | None]:
+        """Begin a call; with what it sends, where interceptors stand between."""
+        if not self.intercepted:
+            call = self.stub.Stream(metadata=metadata)
+            if writable(call):
+                return call, None
+            call.cancel()  # before it has begun
+            self.intercepted = True
+        return begin_intercepted(self.stub.Stream, metadata)
 
     def avoid(self) -> None:
         self.avoided = True
@@ -235,10 +277,10 @@ class GrpcTransport:
         else:
             connection = self._connect()
             self._connections.append(connection)
+        call, outgoing = connection.call((*self._metadata, *metadata))
         connection.calls += 1
-        call = connection.stub.Stream(metadata=(*self._metadata, *metadata))
-        call.add_done_callback(lambda _: self._ended(connection))
-        return GrpcLink(call, connection.avoid)
+        call.add_done_callback(lambda _: self._ended(connection, outgoing))
+        return GrpcLink(call, connection.avoid, outgoing)
 
     async def aclose(self) -> None:
         connections, self._connections = self._connections, []
@@ -257,8 +299,10 @@ class GrpcTransport:
             )
         return _Connection(channel)
 
-    def _ended(self, connection: _Connection) -> None:
+    def _ended(self, connection: _Connection, outgoing: Outgoing[pb.ClientFrame] | None) -> None:
         """A call is over; whoever waited may take its place."""
+        if outgoing is not None:
+            outgoing.close()
         connection.calls -= 1
         if connection.calls or connection not in self._connections:
             return
