@@ -11,6 +11,7 @@ from servestream_client.metadata import Metadata
 from servestream_client.session.driver import StreamDriver, Target
 from servestream_client.transport.base import Link, Transport
 from servestream_client.transport.grpc_link import check_process
+from servestream_client.transport.proxies import proxy_of
 
 __all__ = ["Connection"]
 
@@ -69,6 +70,7 @@ class Connection:
     def open(self, metadata: Metadata = ()) -> Link:
         if self._transport is None:
             self._transport = self.make_transport()
+            self.target.proxy = proxy_of(self.target.name)
         return self._transport.open(metadata)
 
     def start(self, driver: StreamDriver) -> None:

@@ -54,6 +54,7 @@ from servestream_client.transport.classify import (
     classify_status,
     classify_violation,
 )
+from servestream_client.transport.proxies import Proxy
 from servestream_client.usercode import describe
 
 __all__ = ["Break", "Companion", "StreamDriver", "Target"]
@@ -78,6 +79,7 @@ class Target:
         limits: what it allowed when it last did; None: the next open travels alone.
         answered: how many inputs it has answered.
         gate: what all attempts pass.
+        proxy: what the environment puts before it.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Target:
     limits: Limits | None = None
     answered: int = 0
     gate: Gate = field(default_factory=Gate)
+    proxy: Proxy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,7 +425,10 @@ class StreamDriver:
         )
         attempts = self.session.counters.attempts
         after = f"after attempt {attempts}" if attempts else "while another stream tried for it"
-        return verdict.error(f"{self.target.name}: gave up {after} ({patience}): {verdict.reason}")
+        reason = verdict.reason
+        if self.target.proxy is not None and (verdict.unreachable or not self.target.known):
+            reason = f"{reason}; {self.target.proxy}"
+        return verdict.error(f"{self.target.name}: gave up {after} ({patience}): {reason}")
 
     async def _attempt(self) -> None:
         """One call. Returns if the stream is complete.

@@ -28,6 +28,7 @@ from servestream_client.transport.intercepted import (
     begin_intercepted,
     watched,
 )
+from servestream_client.transport.proxies import is_local_target
 from servestream_client.transport.writing import WRITE_FAILURES, writable, write
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
@@ -260,6 +261,8 @@ class GrpcTransport:
         self._target = target
         self._metadata = tuple(metadata)
         self._options = channel_options(max_frame_bytes)
+        if is_local_target(target):
+            self._options.append(("grpc.enable_http_proxy", 0))
         self._credentials = credentials
         self._most_calls = streams_per_connection
         self._connections = [self._connect()]

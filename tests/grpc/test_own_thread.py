@@ -80,7 +80,7 @@ def test_a_client_closed_there_is_given_back(target, whose):
     with SyncStreamClient(target) as third:
         third.predict(b"x")
         clients = [other]
-        hook = Calling(lambda: clients[-1].close())
+        hook = Calling(lambda: [each.close() for each in clients[-1:]])
         client = SyncStreamClient(target, hooks=[hook])
         if whose == "own":
             clients.append(client)
@@ -110,7 +110,7 @@ def bounded_raising(func):
 
 def test_the_last_client_may_be_closed_there(target):
     clients = []
-    hook = Calling(lambda: clients[0].close())
+    hook = Calling(lambda: [each.close() for each in clients])
     client = SyncStreamClient(target, hooks=[hook])
     clients.append(client)
     with pytest.raises(ClientClosedError):
