@@ -217,7 +217,12 @@ class StreamDriver:
         self._task = loop.create_task(
             self._run(), name=f"servestream {self.session.stream_id.hex()}"
         )
+        self._task.add_done_callback(self._forget_task)
         return self._task
+
+    def _forget_task(self, _: asyncio.Task[None]) -> None:
+        """One that was cancelled knows the frames it was cancelled in, and so this driver."""
+        self._task = None
 
     def pushed(self) -> None:
         """Say that there may be something to send."""
@@ -343,6 +348,8 @@ class StreamDriver:
                 if isinstance(error, asyncio.CancelledError)
                 else error
             )
+            if isinstance(error, asyncio.CancelledError):
+                _drop_frames(error)
             raise
         finally:
             if self._timer is not None:
@@ -632,6 +639,15 @@ class StreamDriver:
         return max(1, int(min(self._deadline - anyio.current_time(), _LONGEST) * 1000))
 
 
+def _drop_frames(error: BaseException | None) -> None:
+    """Forget where an exception was, which nobody will ask, and with that the call it was in:
+    tenacity keeps it in a cycle (docs/decisions/0021).
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
+
+
 class _Exchange:
     """The traffic of one attempt: a writer beside a reader, and limits on how long they wait."""
 
@@ -677,6 +693,7 @@ class _Exchange:
         self._answered = False
         self._sending = False
         self._mute = False  # the call takes no more writes
+        self._ended = False  # and so there is nobody to write to
 
     @property
     def timed_out(self) -> bool:
@@ -702,7 +719,12 @@ class _Exchange:
                 finally:
                     for timer in filter(None, (self._ticking, self._moving)):
                         timer.cancel()
-            group.cancel_scope.cancel()
+                    # The writer ends by itself where it can: anyio would keep its cancellation in
+                    # a cycle, and with it the call (docs/decisions/0021).
+                    self._ended = True
+                    self._outbound.set()
+            if self._sending:
+                group.cancel_scope.cancel()
 
     def _move_later(self) -> None:
         """An attempt's age counts from its server's first word: one that is still opening has
@@ -757,10 +779,13 @@ class _Exchange:
 
     async def _write(self) -> None:
         while not self._session.over:
+            if self._ended:
+                return
             if self._sending or not await self.send_next():
                 await self._outbound.wait()
             elif self._mute:
                 return  # that is no status: the reader finds out
+        self._sending = True
         await self._link.half_close()
 
     async def send_next(self) -> bool:

@@ -88,7 +88,7 @@ class GrpcLink:
         self.avoid_connection = avoid
         self._outgoing = outgoing
         self._failure = ""  # of an interceptor
-        self._raised: grpc.aio.AioRpcError | None = None
+        self._raised: LinkStatus | None = None
         self._cancelled = False
 
     async def send(self, frame: ClientFrame) -> bool:
@@ -127,12 +127,18 @@ class GrpcLink:
                 del frame
         except grpc.aio.AioRpcError as error:
             logger.debug("call ended: %s", error.code())
-            self._raised = error
+            # Not the error itself: with its traceback it would hold this link, and so the call.
+            self._raised = _link_status(error.code(), error.details())
         except InterceptorFailedError as error:
             self._failure = str(error)
         except asyncio.CancelledError:
             if await _task_is_cancelled():
                 raise
+        finally:
+            # A call and its unfinished iterator refer to each other.
+            close = getattr(messages, "aclose", None)
+            if close is not None:
+                await close()
 
     async def status(self) -> LinkStatus:
         if self._outgoing is not None:
@@ -140,7 +146,7 @@ class GrpcLink:
             if failure:
                 return LinkStatus("UNKNOWN", f"an interceptor of the channel failed: {failure}")
             if self._raised is not None:  # which may be an interceptor's word for it
-                return _link_status(self._raised.code(), self._raised.details())
+                return self._raised
         code = await self._call.code()
         details = await self._call.details()
         if self._outgoing is not None and details == _CANCELLED_HERE and not self._cancelled:
