@@ -77,6 +77,7 @@ class ClientBase(Generic[In, Out]):
         streams_per_connection: int = 100,
     ) -> None:
         check_threads()
+        environment.check_names()
         if target is None:
             target = os.environ.get(environment.TARGET, "")
         if application == "":
