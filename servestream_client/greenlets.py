@@ -1,6 +1,6 @@
 """Processes whose threads are greenlets: gRPC's asyncio layer waits there for ever.
 
-Measured on gevent 26 and eventlet 0.43: what matters is whether threads are patched. With sockets,
+Measured on gevent 26 and eventlet 0.41: what matters is whether threads are patched. With sockets,
 select, time, ssl, signals or os patched, and threads not, everything works.
 """
 

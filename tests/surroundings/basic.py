@@ -266,7 +266,14 @@ def main() -> int:
     if options.instrumented:
         from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient
 
-        GrpcAioInstrumentorClient().instrument()
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+        spans = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(spans))
+        GrpcAioInstrumentorClient().instrument(tracer_provider=provider)
     listen()
     if options.interceptor:
         intercepting.install(intercepting.Interceptor(iterates=options.interceptor == "iterator"))
@@ -285,6 +292,8 @@ def main() -> int:
     gc.collect()
     if options.interceptor and not intercepting.Interceptor.calls:
         problems.append("the interceptor saw no call")
+    if options.instrumented and not spans.get_finished_spans():
+        problems.append("the instrumentation saw no call")
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0
