@@ -1143,9 +1143,16 @@ BUGS = (
     Bug(
         "an attempt's writer is cancelled, and its call left to the garbage collector",
         "session/driver.py",
-        "            if self._sending:\n                group.cancel_scope.cancel()",
-        "            group.cancel_scope.cancel()",
+        "                    self._ended = True\n                    self._outbound.set()\n",
+        "",
         "grpc/test_garbage.py::test_a_resume_leaves_no_call",
+    ),
+    Bug(
+        "a cancelled stream leaves its call to the garbage collector",
+        "session/driver.py",
+        "                _drop_frames(error)\n",
+        "                pass\n",
+        "grpc/test_garbage.py::test_ends_of_all_kinds_leave_no_call",
     ),
     Bug(
         "what Kubernetes sets is taken for a setting",

@@ -719,12 +719,11 @@ class _Exchange:
                 finally:
                     for timer in filter(None, (self._ticking, self._moving)):
                         timer.cancel()
-                    # The writer ends by itself where it can: anyio would keep its cancellation in
-                    # a cycle, and with it the call (docs/decisions/0021).
+                    # A writer that waits for something to say is woken, and so not cancelled below:
+                    # anyio would keep that in a cycle, and with it the call (docs/decisions/0021).
                     self._ended = True
                     self._outbound.set()
-            if self._sending:
-                group.cancel_scope.cancel()
+            group.cancel_scope.cancel()
 
     def _move_later(self) -> None:
         """An attempt's age counts from its server's first word: one that is still opening has
@@ -785,7 +784,6 @@ class _Exchange:
                 await self._outbound.wait()
             elif self._mute:
                 return  # that is no status: the reader finds out
-        self._sending = True
         await self._link.half_close()
 
     async def send_next(self) -> bool:

@@ -265,7 +265,6 @@ def main() -> int:
     options = parser.parse_args()
     if options.instrumented:
         from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient
-
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
         from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
