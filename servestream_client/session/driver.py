@@ -815,6 +815,6 @@ class _Exchange:
             limit = session.grace_ms / 1000 + self._close_timeout
         if limit < self._limit:
             self._limit = limit
-            # Not anyio.current_time(), which does not work in a callback where sniffio is installed.
+            # Not anyio's, which does not work in a callback where sniffio is installed.
             now = asyncio.get_running_loop().time()
             self._scope.deadline = min(self._scope.deadline, now + limit)
