@@ -23,12 +23,17 @@ BUGS ?=
 PROTOBUFS = 5.29.6 6.33.6
 PINNED_PROTOBUF = 7
 
+# What people have beside this package: SDKs that bring sniffio, instrumentation, other event loops.
+NEIGHBOURS = sniffio==1.3.1 trio==0.35.0 uvloop==0.23.0 gevent==26.9.0 eventlet==0.41.3 \
+	openai==3.57.0 anthropic==2.14.0 httpx==0.28.1 \
+	opentelemetry-sdk==1.45.2 opentelemetry-instrumentation-grpc==0.66b2
+
 BIN = $(VENV)/bin
 UV = $(BIN)/python -m uv
 READY = $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-ray test-protobufs check format protos docs site lock serve \
+.PHONY: help demo test test-quick test-ray test-protobufs test-neighbours check format protos docs site lock serve \
 	kill-runs planted-bugs simulate chaos chaos-nodes bench build packages audit clean
 
 help:  ## Show what there is to make
@@ -47,7 +52,7 @@ $(READY): pyproject.toml requirements/uv.txt requirements/dev.txt
 demo: $(READY)  ## Stream real images while replicas are killed; INGRESS=haproxy for the other mode
 	@$(BIN)/servestream demo --ingress $(INGRESS)
 
-test: check site packages test-protobufs test-quick test-ray  ## All that CI runs: checks, tests, three minutes of seeds
+test: check site packages test-protobufs test-neighbours test-quick test-ray  ## All that CI runs: checks, tests, three minutes of seeds
 	$(BIN)/python -m simulation --seeds 10000 --seconds 170
 
 test-quick: $(READY)  ## The tests that need no Ray
@@ -67,6 +72,11 @@ test-protobufs: $(READY)  ## The tests of wire and sockets on protobuf 5 and 6
 			--with pytest-timeout --with pytest-randomly --with pytest-xdist --with hypothesis \
 			python scripts/on_protobuf.py $$version; \
 	done
+
+test-neighbours: $(READY)  ## The basic suite beside packages that people have beside this one
+	@echo "Beside its neighbours:"
+	@$(UV) run --quiet --no-project --isolated --python $(BIN)/python --with-editable . \
+		$(addprefix --with ,$(NEIGHBOURS)) python scripts/beside_neighbours.py
 
 check: $(READY)  ## Format, lint, types, layering, and whether what is generated is current
 	@echo "Checking format, lint, types, layers, protos and tables ..."

@@ -125,11 +125,33 @@ def stream_client_options() -> ClientOptions:
     return {}
 
 
+def _check_backend(request: pytest.FixtureRequest) -> None:
+    """Fail a test that anyio's plugin is to run on another event loop than asyncio's.
+
+    Raises:
+        pytest.fail.Exception: it is.
+    """
+    if "anyio_backend" not in request.fixturenames:
+        return
+    backend = request.getfixturevalue("anyio_backend")
+    name = backend if isinstance(backend, str) else next(iter(backend), "")
+    if name != "asyncio":
+        pytest.fail(
+            "a StreamClient needs asyncio (grpc.aio has no other event loop), and anyio_backend is"
+            f" {name!r}: let the fixture say 'asyncio' for tests with stream_client",
+            pytrace=False,
+        )
+
+
 @pytest.fixture
 def stream_client(
-    _stream_trial: Trial, stream_server: StreamServer, stream_client_options: ClientOptions
+    request: pytest.FixtureRequest,
+    _stream_trial: Trial,
+    stream_server: StreamServer,
+    stream_client_options: ClientOptions,
 ) -> StreamClient[Any, Any]:
     """A `StreamClient` of `stream_server`, with its service's codec. Closed as the test returns."""
+    _check_backend(request)
     return _stream_trial.client(stream_server, stream_client_options)
 
 

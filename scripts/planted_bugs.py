@@ -1752,6 +1752,63 @@ BUGS = (
         "if False:",
         "session/test_retry.py::test_a_stranger_is_tried_for_a_time_too_and_once_more_at_its_end",
     ),
+    # ---- the surroundings of the process
+    Bug(
+        "a call with interceptors is written by gRPC itself, which hides refusals",
+        "transport/intercepted.py",
+        "if isinstance(others, list):\n        setattr(",
+        "if False:\n        setattr(",
+        "grpc/test_interceptors.py::test_a_refusal_keeps_its_reason",
+    ),
+    Bug(
+        "an interceptor that ends the responses is taken for the call's end",
+        "transport/intercepted.py",
+        "    if not call.done():\n",
+        "    if False:\n",
+        "grpc/test_interceptors.py::test_one_that_ends_the_responses_itself_is_believed",
+    ),
+    Bug(
+        "this machine is reached by the environment's proxy",
+        "transport/grpc_link.py",
+        "if is_local_target(target):",
+        "if False:",
+        "transport/test_proxies.py::test_this_machine_is_reached_without_any",
+    ),
+    Bug(
+        "a client closed in the loop's thread waits for it",
+        "portal.py",
+        "return _here.is_loop or _here.crossings > 0",
+        "return False",
+        "grpc/test_own_thread.py::test_a_client_closed_there_is_given_back",
+    ),
+    Bug(
+        "an unused client belongs to the process that made it",
+        "portal.py",
+        "self._pid: int | None = None",
+        "self._pid: int | None = os.getpid()",
+        "grpc/test_scripts.py::test_clients_made_and_not_used_before_a_fork_work_on_both_sides",
+    ),
+    Bug(
+        "an attempt's writer is cancelled, and its call left to the garbage collector",
+        "session/driver.py",
+        "                    self._ended = True\n                    self._outbound.set()\n",
+        "",
+        "grpc/test_garbage.py::test_a_resume_leaves_no_call",
+    ),
+    Bug(
+        "a cancelled stream leaves its call to the garbage collector",
+        "session/driver.py",
+        "                _drop_frames(error)\n",
+        "                pass\n",
+        "grpc/test_garbage.py::test_ends_of_all_kinds_leave_no_call",
+    ),
+    Bug(
+        "what Kubernetes sets is taken for a setting",
+        "environment.py",
+        "return _OF_KUBERNETES.fullmatch(name) is not None",
+        "return False",
+        "test_environment.py::test_what_kubernetes_sets_for_a_service_of_that_name_is_ignored",
+    ),
 )
 
 

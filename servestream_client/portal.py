@@ -8,18 +8,19 @@ import importlib
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Generic, ParamSpec, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
-from servestream_client.errors import ClientClosedError
+from servestream_client.errors import ClientClosedError, WrongEventLoopError
+from servestream_client.greenlets import check_threads
 from servestream_client.signals import being_cancelled
 
-__all__ = ["PortalLease"]
+__all__ = ["PortalLease", "crossing", "may_not_wait", "on_loop_thread"]
 
 EXIT_SECONDS = 0.5
 """How long an interpreter that ends waits for leases that nobody gave back."""
@@ -40,16 +41,57 @@ class _Shared:
     @classmethod
     def forget(cls) -> None:
         cls.provider = BlockingPortalProvider()
+        _here.is_loop, _here.crossings = False, 0
+        for hold in list(_holds):
+            hold.unlock()
 
 
 os.register_at_fork(after_in_child=_Shared.forget)
 
 
+class _Here(threading.local):
+    """What the current thread is to the loop.
+
+    A finaliser runs in whichever thread the garbage collector was called: in the loop's own, which
+    must not wait for itself; or in one that is in the midst of waiting for the loop, and may hold
+    a lock that the loop needs for its answer. So neither waits.
+    """
+
+    is_loop = False
+    crossings = 0
+
+
+_here = _Here()
+
+
+@contextmanager
+def crossing() -> Iterator[None]:
+    """Marks what waits for the loop, or holds a lock that the loop may wait for."""
+    _here.crossings += 1
+    try:
+        yield
+    finally:
+        _here.crossings -= 1
+
+
+def on_loop_thread() -> bool:
+    """Whether this is the thread of the loop that the blocking clients share: a hook, a codec or a
+    finaliser that runs there.
+    """
+    return _here.is_loop
+
+
+def may_not_wait() -> bool:
+    """Whether to wait for the loop here could last for ever."""
+    return _here.is_loop or _here.crossings > 0
+
+
 class PortalLease:
     """A share in the loop thread, taken at the first call.
 
-    It may be used from any thread but the loop's own. An exception in the calling thread, such as
-    KeyboardInterrupt, cancels the call that it waits for.
+    It may be used from any thread; in the loop's own, nothing is waited for: a call is refused, and
+    a release happens by itself. An exception in the calling thread, such as KeyboardInterrupt,
+    cancels the call that it waits for.
 
     Args:
         name: whose, for messages.
@@ -69,37 +111,58 @@ class PortalLease:
         Raises:
             ClientClosedError: the lease was given back, or belongs to the process that this one
                 was forked from.
+            WrongEventLoopError: this is the loop's own thread, which would wait for itself.
         """
+        if _here.is_loop:
+            raise WrongEventLoopError(
+                f"the client of {self._name} was called in the thread of the event loop that the"
+                " blocking clients share (by a hook, a codec or a finaliser), which would then wait"
+                " for itself for ever: make such calls in another thread"
+            )
+        with crossing():
+            return self._call(lambda: func(*args, **kwargs))
+
+    def _call(self, func: Callable[[], Awaitable[T]]) -> T:
         hold = self._hold
         if hold.inherited:
             raise ClientClosedError(
-                f"the client of {self._name} was made before this process was forked, and its"
+                f"the client of {self._name} was used before this process was forked, and its"
                 " connections and its thread are the parent's; make a new one here"
             )
         if hold.portal is None and not hold.released:
+            check_threads()
             _import_backend()
             _aside(hold.take)
         portal, loop = hold.portal, hold.loop
         if portal is None or loop is None:
             raise ClientClosedError(f"the client of {self._name} is closed; make a new one")
-        crossing = _Crossing(lambda: func(*args, **kwargs))
+        call = _Crossing(func)
         try:
-            portal.call(crossing.run)
+            portal.call(call.run)
         except RuntimeError:
             if hold.released:
                 raise ClientClosedError(f"the client of {self._name} was closed") from None
             raise
         except BaseException:
             with suppress(RuntimeError):  # the loop is gone
-                loop.call_soon_threadsafe(crossing.cancel)
-                crossing.ended.wait(CANCEL_SECONDS)
+                loop.call_soon_threadsafe(call.cancel)
+                call.ended.wait(CANCEL_SECONDS)
             raise
-        return crossing.outcome()
+        return call.outcome()
 
     def release(self) -> None:
-        """Give it back; the last one to do so ends the thread. Harmless twice."""
-        if not self._hold.inherited and not self._hold.released:
-            _aside(self._hold.release)
+        """Give it back; the last one to do so ends the thread. Harmless twice.
+
+        Returns once what runs there has ended. In a finaliser that interrupts the loop's thread, or
+        one that waits for the loop, it returns at once, and that happens by itself.
+        """
+        if self._hold.inherited or self._hold.released:
+            return
+        if may_not_wait():
+            self._hold.release_later()
+        else:
+            with crossing():
+                _aside(self._hold.release)
 
 
 class _Hold:
@@ -110,19 +173,25 @@ class _Hold:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.released = False
         self._on_release = on_release
-        self._provider = _Shared.provider
-        self._pid = os.getpid()
+        self._provider: BlockingPortalProvider | None = None  # once it is used
+        self._pid: int | None = None
         self._lock = threading.Lock()
 
     @property
     def inherited(self) -> bool:
-        """Whether it belongs to the process that this one was forked from."""
-        return self._pid != os.getpid()
+        """Whether it was used in the process that this one was forked from."""
+        return self._pid not in (None, os.getpid())
+
+    def unlock(self) -> None:
+        """In a forked child: whoever held the lock does not exist here."""
+        self._lock = threading.Lock()
 
     def take(self) -> None:
         """Enter the provider, unless somebody was faster."""
         with self._lock:
             if self.portal is None and not self.released:
+                self._pid = os.getpid()
+                self._provider = _Shared.provider
                 portal = self._provider.__enter__()
                 self.loop = portal.call(_running_loop)
                 self.portal = portal
@@ -132,7 +201,7 @@ class _Hold:
         with self._lock:
             portal, self.portal = self.portal, None
             self.released = True
-        if portal is None:
+        if portal is None or self._provider is None:
             return
         try:
             portal.call(self._on_release)
@@ -140,10 +209,16 @@ class _Hold:
             self._provider.__exit__(None, None, None)
 
     def drop(self) -> None:
+        """The owner is gone: `release_later`, if there is anything to release."""
+        if self.portal is not None:
+            self.release_later()
+
+    def release_later(self) -> None:
         """`release` without waiting: this may run in any thread, the loop's included."""
-        if self.portal is not None and not self.inherited:
-            with suppress(RuntimeError):  # no thread can be started any more
-                threading.Thread(target=self.release, daemon=True).start()
+        if self.inherited:
+            return
+        with suppress(RuntimeError):  # no thread can be started any more
+            threading.Thread(target=crossing()(self.release), daemon=True).start()
 
     def ending(self) -> Future[None] | None:
         """End what runs there, and nothing else: the process ends, and its threads with it."""
@@ -215,6 +290,7 @@ def _import_backend() -> None:
 
 
 async def _running_loop() -> asyncio.AbstractEventLoop:
+    _here.is_loop = True
     return asyncio.get_running_loop()
 
 
@@ -227,7 +303,8 @@ def _aside(func: Callable[[], None]) -> None:
 
     def run() -> None:
         try:
-            func()
+            with crossing():
+                func()
         except BaseException as error:
             problem.append(error)
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 from servestream_client.codecs import Codec
 from servestream_client.config import check_timeout
 from servestream_client.errors import ClientClosedError, ItemError
 from servestream_client.events import StreamStatistics
-from servestream_client.portal import PortalLease
+from servestream_client.portal import PortalLease, may_not_wait, on_loop_thread
 from servestream_client.session.base import ClientBase, ClientOptions
 from servestream_client.session.driver import StreamDriver
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.predictor import Predictor
-from servestream_client.session.stream import StreamBase
+from servestream_client.session.stream import CLOSED, StreamBase
 from servestream_client.usercode import contained
 
 __all__ = ["SyncPredictionStream", "SyncStreamClient"]
@@ -36,8 +37,10 @@ class SyncPredictionStream(StreamBase[T_co]):
         ItemError: one input failed; the stream is closed. With ``return_exceptions=True`` it is
             yielded in the input's place instead, and the stream goes on.
         StreamError: the stream failed; says what was delivered. See `servestream_client.errors`.
-        ClientClosedError: the client is closed, or was made before a fork.
+        ClientClosedError: the client is closed, or was used before a fork.
         ConfigurationError: another thread iterates the stream at the same time.
+        WrongEventLoopError: a hook or a finaliser iterates it in the thread of the clients' own
+            event loop.
         Exception: whatever the inputs' own iterator raised, after the outputs of the inputs
             before it.
     """
@@ -76,12 +79,23 @@ class SyncPredictionStream(StreamBase[T_co]):
     def close(self) -> None:
         """End the stream: the call, the input iterator and every task. Bounded in time.
 
-        Harmless on a stream that has ended. Outputs not yet taken are dropped.
+        Harmless on a stream that has ended. Outputs not yet taken are dropped. It may be called
+        anywhere; see `SyncStreamClient.close`.
         """
+        if may_not_wait():
+            self._exhausted = True
+            if self._loop is not None:
+                with suppress(RuntimeError):  # it is closed, and so is the stream
+                    self._loop.call_soon_threadsafe(self._let_go)
+            return
         try:
             self._portal.call(self._aclose)
         except ClientClosedError:
             return  # and with the client its streams
+
+    def _let_go(self) -> None:
+        self._forget()
+        self._driver.abandon(ClientClosedError(CLOSED))
 
     def __enter__(self) -> Self:
         return self
@@ -91,6 +105,8 @@ class SyncPredictionStream(StreamBase[T_co]):
 
     def statistics(self) -> StreamStatistics:
         """What happened so far; also after the end."""
+        if on_loop_thread():
+            return self._statistics()
         try:
             return self._portal.call(self._counted)
         except ClientClosedError:
@@ -227,7 +243,9 @@ class SyncStreamClient(ClientBase[In, Out]):
             StreamError: the stream that carried the call failed; `delivered` speaks of the call.
             StreamTimeoutError: the timeout passed.
             ConfigurationError: the timeout cannot work.
-            ClientClosedError: the client is closed, or was made before a fork.
+            ClientClosedError: the client is closed, or was used before a fork.
+            WrongEventLoopError: called in the thread of the clients' own event loop, by a hook or
+                a finaliser.
         """
         check_timeout(timeout)
         # Only the loop makes it: two threads would make two.
@@ -243,7 +261,12 @@ class SyncStreamClient(ClientBase[In, Out]):
     # ---------------------------------------------------------------- life
 
     def close(self) -> None:
-        """End every stream and give back the connection. Bounded in time; harmless twice."""
+        """End every stream and give back the connection. Bounded in time; harmless twice.
+
+        It may be called anywhere. In a hook or a finaliser it may return before that is done: it
+        waits for nothing in the thread of the clients' own event loop, nor in the midst of another
+        call of a blocking client.
+        """
         self._connection.closed = True
         self._portal.release()
 

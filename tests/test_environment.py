@@ -11,6 +11,7 @@ from servestream_client import (
     StreamClient,
     SyncStreamClient,
     Watchdog,
+    environment,
 )
 from servestream_client.environment import names, policy
 from servestream_client.testing import Echo, StreamServer
@@ -36,7 +37,12 @@ def test_numbers_of_every_kind(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("SERVESTREAM_RETRY_ATEMPTS", "3", "no setting; there are SERVESTREAM_RETRY_ATTEMPTS"),
+        (
+            "SERVESTREAM_RETRY_ATEMPTS",
+            "3",
+            r"no setting \(is it SERVESTREAM_RETRY_ATTEMPTS\?\)",
+        ),
+        ("SERVESTREAM_RETRY_PORTS", "3", "no setting; there are SERVESTREAM_RETRY_ATTEMPTS"),
         ("SERVESTREAM_RETRY_ATTEMPTS", "many", "must be a whole number, not 'many'"),
         ("SERVESTREAM_RETRY_ATTEMPTS", "none", "must be a whole number, not 'none'"),
         ("SERVESTREAM_RETRY_ATTEMPTS", "", "must be a whole number, not ''"),
@@ -76,3 +82,61 @@ def test_without_any_target_there_is_no_client(monkeypatch):
     monkeypatch.delenv("SERVESTREAM_TARGET", raising=False)
     with pytest.raises(ConfigurationError, match="SERVESTREAM_TARGET in the environment"):
         StreamClient()
+
+
+# ------------------------------------------------------------------ names that are none
+
+KUBERNETES = {
+    "SERVICE_HOST": "10.0.0.1",
+    "SERVICE_PORT": "9000",
+    "SERVICE_PORT_GRPC": "9000",
+    "SERVICE_PORT_HTTP_METRICS": "9000",
+    "PORT": "tcp://10.0.0.1:9000",
+    "PORT_9000_TCP": "tcp://10.0.0.1:9000",
+    "PORT_9000_TCP_PROTO": "tcp",
+    "PORT_9000_TCP_PORT": "9000",
+    "PORT_9000_TCP_ADDR": "10.0.0.1",
+    "PORT_53_UDP": "udp://10.0.0.1:53",
+    "PORT_53_UDP_ADDR": "10.0.0.1",
+    "PORT_36412_SCTP_PROTO": "sctp",
+}
+
+
+@pytest.fixture
+def untold(monkeypatch):
+    monkeypatch.setattr(environment, "_told", set())
+
+
+@pytest.mark.parametrize("service", ["", "_RETRY", "_FLOW", "_WATCHDOG", "_CANARY", "_RETRY_V2"])
+def test_what_kubernetes_sets_for_a_service_of_that_name_is_ignored(monkeypatch, untold, service):
+    for name, value in KUBERNETES.items():
+        monkeypatch.setenv(f"SERVESTREAM{service}_{name}", value)
+    monkeypatch.setenv("SERVESTREAM_RETRY_ATTEMPTS", "7")
+    SyncStreamClient("127.0.0.1:9000").close()  # a warning would be an error
+    assert policy(RetryPolicy) == RetryPolicy(attempts=7)
+    assert policy(FlowControl) == FlowControl()
+    monkeypatch.setenv("SERVESTREAM_RETRY_ATTEMPTS", "0")
+    with pytest.raises(ConfigurationError, match=r"environment: SERVESTREAM_RETRY_ATTEMPTS\)$"):
+        policy(RetryPolicy)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("SERVESTREAM_TRAGET", r" \(is it SERVESTREAM_TARGET\?\)"),
+        ("SERVESTREAM_APLICATION", r" \(is it SERVESTREAM_APPLICATION\?\)"),
+        ("SERVESTREAM_RETRYATTEMPTS", r" \(is it SERVESTREAM_RETRY_ATTEMPTS\?\)"),
+        ("SERVESTREAM_ITEM_TIMEOUT", ""),
+        ("SERVESTREAM_PORT_OF_CALL", ""),
+        ("SERVESTREAM_", ""),
+    ],
+)
+@pytest.mark.parametrize("face", [StreamClient, SyncStreamClient])
+def test_a_name_that_is_no_setting_is_told_once(monkeypatch, untold, face, name, nearest):
+    monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("SERVESTREAMING", "of no concern")
+    with pytest.warns(UserWarning, match=f"{name} is no setting.*{nearest}, and is ig") as caught:
+        face("127.0.0.1:9000")
+    assert len(caught) == 1
+    assert caught[0].filename == __file__, "it points at who made the client"
+    face("127.0.0.1:9000")

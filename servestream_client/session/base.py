@@ -16,6 +16,7 @@ from servestream_client.codecs import BytesCodec, Codec, check_codec
 from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_count
 from servestream_client.errors import ConfigurationError
 from servestream_client.events import Hooks
+from servestream_client.greenlets import check_threads
 from servestream_client.metadata import Metadata, check_metadata, check_metadata_size
 from servestream_client.session.arguments import (
     check_close_timeout,
@@ -75,6 +76,8 @@ class ClientBase(Generic[In, Out]):
         predict_streams: int = 4,
         streams_per_connection: int = 100,
     ) -> None:
+        check_threads()
+        environment.check_names()
         if target is None:
             target = os.environ.get(environment.TARGET, "")
         if application == "":

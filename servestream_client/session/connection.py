@@ -7,10 +7,12 @@ import logging
 from collections.abc import Callable
 
 from servestream_client.errors import ClientClosedError, WrongEventLoopError
+from servestream_client.greenlets import check_threads
 from servestream_client.metadata import Metadata
 from servestream_client.session.driver import StreamDriver, Target
 from servestream_client.transport.base import Link, Transport
 from servestream_client.transport.grpc_link import check_process
+from servestream_client.transport.proxies import proxy_of
 
 __all__ = ["Apart", "Connection"]
 
@@ -61,7 +63,7 @@ class Connection:
         Raises:
             ClientClosedError: too late.
             WrongEventLoopError: the wrong place.
-            ConfigurationError: the wrong process.
+            ConfigurationError: the wrong process, or one without threads.
         """
         self.check_open()
         check_process()
@@ -73,6 +75,7 @@ class Connection:
                 " code there is SyncStreamClient"
             ) from None
         if self._loop is None:
+            check_threads()
             self._loop = loop
         elif self._loop is not loop:
             raise WrongEventLoopError(
@@ -84,6 +87,7 @@ class Connection:
     def open(self, metadata: Metadata = (), *, apart: bool = False) -> Link:
         if self._transport is None:
             self._transport = self.make_transport()
+            self.target.proxy = proxy_of(self.target.name)
         return self._transport.open(metadata, apart=apart)
 
     def start(self, driver: StreamDriver) -> None:

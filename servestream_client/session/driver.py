@@ -62,6 +62,7 @@ from servestream_client.transport.classify import (
     classify_status,
     classify_violation,
 )
+from servestream_client.transport.proxies import Proxy
 from servestream_client.usercode import annotate, as_value, describe, unforeseen
 
 __all__ = ["Break", "Companion", "StreamDriver", "Target"]
@@ -91,6 +92,7 @@ class Target:
         limits: what it allowed when it last did; None: the next open travels alone.
         answered: how many inputs it has answered.
         gate: what all attempts pass.
+        proxy: what the environment puts before it.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Target:
     limits: Limits | None = None
     answered: int = 0
     gate: Gate = field(default_factory=Gate)
+    proxy: Proxy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +387,8 @@ class StreamDriver:
             self._settle(await self._attempts())
         except BaseException as error:
             self._settle(_end_of_task(error))
+            if isinstance(error, asyncio.CancelledError):
+                _drop_frames(error)
             raise
         finally:
             if self._timer is not None:
@@ -396,7 +401,10 @@ class StreamDriver:
                 self._announcer.stream_ended(self.error, self.statistics())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """The stream's task is over. It has settled the outcome, unless it never came to run."""
+        """The stream's task is over. It has settled the outcome, unless it never came to run. One
+        that was cancelled knows the frames it was cancelled in, and so this driver.
+        """
+        self._task = None
         if self._timer is not None:
             self._timer.cancel()
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
@@ -491,7 +499,10 @@ class StreamDriver:
         )
         attempts = self.session.counters.attempts
         after = f"after attempt {attempts}" if attempts else "while another stream tried for it"
-        return verdict.error(f"{self.target.name}: gave up {after} ({patience}): {verdict.reason}")
+        reason = verdict.reason
+        if self.target.proxy is not None and (verdict.unreachable or not self.target.known):
+            reason = f"{reason}; {self.target.proxy}"
+        return verdict.error(f"{self.target.name}: gave up {after} ({patience}): {reason}")
 
     async def _attempt(self) -> None:
         """One call. Returns if the stream is complete.
@@ -787,6 +798,15 @@ def _expire(limit: asyncio.Timeout) -> None:
         limit.reschedule(_now())
 
 
+def _drop_frames(error: BaseException | None) -> None:
+    """Forget where an exception was, which nobody will ask, and with that the call it was in:
+    tenacity keeps it in a cycle (docs/decisions/0021).
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
+
+
 class _Exchange:
     """The traffic of one attempt: a writer beside a reader, and limits on how long they wait.
 
@@ -846,6 +866,7 @@ class _Exchange:
         self._laden = False  # large frames are under way
         self._leaving = False  # the server, or this end, and a limit to it is set
         self._mute = False  # the call takes no more writes
+        self._ended = False  # and so there is nobody to write to
 
     @property
     def slow(self) -> bool:
@@ -881,8 +902,15 @@ class _Exchange:
             self._patience.clear()
             for timer in filter(None, (self._ticking, self._moving)):
                 timer.cancel()
-            writing.cancel()
-            await asyncio.wait({writing}, timeout=self._close_timeout)
+            # A writer that waits for something to say is woken and not cancelled: the exception
+            # would know its frames, and with them the call (docs/decisions/0021).
+            self._ended = True
+            self._outbound.set()
+            try:
+                await asyncio.wait({writing}, timeout=0)
+            finally:
+                writing.cancel()
+                await asyncio.wait({writing}, timeout=self._close_timeout)
         if self._failure is not None:
             raise self._failure
 
@@ -970,6 +998,8 @@ class _Exchange:
 
     async def _write(self) -> None:
         while not self._session.over:
+            if self._ended:
+                return
             if self._sending or not await self.send_next():
                 await self._outbound.wait()
             elif self._mute:

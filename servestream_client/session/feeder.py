@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from servestream_client.errors import InputsError
+from servestream_client.portal import crossing
 from servestream_client.session.source import INPUTS, InputsFailed, begun, check_inputs
 from servestream_client.signals import Signal
 from servestream_client.usercode import contained, report, type_name
@@ -169,7 +170,9 @@ class InputFeeder(Generic[Payload]):
 
     def _may_pull(self) -> bool:
         if not self._has_room():
-            with self._turn:
+            # A finaliser that the garbage collector runs here must not wait for the event loop,
+            # which may be waiting for this lock.
+            with crossing(), self._turn:
                 self._turn.wait_for(lambda: self._closing or self._has_room())
         return not self._closing
 

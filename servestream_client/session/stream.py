@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -28,10 +29,12 @@ from servestream_client.session.driver import StreamDriver
 from servestream_client.turns import turn_of_loop
 from servestream_client.usercode import as_value, contained, describe, is_a, unforeseen
 
-__all__ = ["PredictionStream", "StreamBase"]
+__all__ = ["CLOSED", "PredictionStream", "StreamBase"]
 
 _LONGEST_RUN = 256
 """Outputs that the consumer gets before others on the event loop have their turn."""
+
+CLOSED = "the stream was closed while it was iterated"
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -69,6 +72,7 @@ class StreamBase(Generic[T_co]):
         self._exhausted = False
         self._iterating = False
         self._failed: ItemError | None = None
+        self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         # Outputs leave the session in runs, of which this many were released as taken.
         self._run = OutputRun(0, [])
@@ -159,6 +163,10 @@ class StreamBase(Generic[T_co]):
             self._released = taken
 
     def _begin(self) -> None:
+        if self._pid != os.getpid():  # two processes would give one stream the same id
+            raise ClientClosedError(
+                "the stream was made before this process was forked; make it here"
+            )
         self._start(self._driver)
         self._started = True
         self._loop = asyncio.get_running_loop()
@@ -212,12 +220,16 @@ class StreamBase(Generic[T_co]):
             raise ClientClosedError("the stream was closed while it was iterated")
         raise problem
 
-    async def _aclose(self) -> None:
+    def _forget(self) -> None:
+        """Drop what was not taken."""
         self._exhausted = True
         self._release()
         self._run, self._rest = OutputRun(0, []), iter(())
         self._single.clear()
-        await self._driver.aclose(ClientClosedError("the stream was closed while it was iterated"))
+
+    async def _aclose(self) -> None:
+        self._forget()
+        await self._driver.aclose(ClientClosedError(CLOSED))
 
     def __del__(self) -> None:
         # Nobody can iterate it any more. The driver does not know this object, so this runs as

@@ -19,6 +19,7 @@ import grpc.aio
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from servestream_client.errors import ConfigurationError
+from servestream_client.greenlets import check_threads
 from servestream_client.server import StreamService
 from servestream_client.server.kit import Frames, Kit, Requests
 from servestream_client.server.service import checked_handler, server_options
@@ -129,9 +130,14 @@ class StreamServer:
     # ---------------------------------------------------------------- life
 
     def start(self) -> None:
-        """Serve on a free port of loopback."""
+        """Serve on a free port of loopback.
+
+        Raises:
+            ConfigurationError: gevent or eventlet has patched the process's threads.
+        """
         if self._portal is not None:
             return
+        check_threads()
         self._portal = _provider.__enter__()
         self._proxy.start()
         self._proxy.upstream = f"127.0.0.1:{self._portal.call(self._serve)}"

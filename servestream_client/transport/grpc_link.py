@@ -29,7 +29,15 @@ from servestream_client.metadata import (
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
 from servestream_client.signals import being_cancelled
 from servestream_client.transport.base import LinkStatus
+from servestream_client.transport.intercepted import (
+    InterceptorFailedError,
+    Outgoing,
+    begin_intercepted,
+    watched,
+)
+from servestream_client.transport.proxies import is_local_target
 from servestream_client.transport.traffic import Line, Traffic
+from servestream_client.transport.writing import WRITE_FAILURES, writable, write
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
 from servestream_client.wire.convert import client_frame_to_wire, server_frame_from_wire
@@ -52,14 +60,7 @@ minute, which is what it takes behind 3 MB at 50 kB/s."""
 
 _MAX_DETAILS = 4096  # which is where Ray Serve cuts them
 
-# What a write raises on a call that has ended meanwhile: an error of its own kind, or none of
-# grpc's at all ("RPC already finished").
-_WRITE_FAILURES = (
-    grpc.aio.AioRpcError,
-    grpc.aio.InternalError,
-    grpc.aio.UsageError,
-    asyncio.InvalidStateError,
-)
+_CANCELLED_HERE = "Locally cancelled by application!"  # as grpc.aio says it
 
 _MOST_FOR_SLOWNESS = 8
 """Where there are so many connections, a slow one is no reason for another."""
@@ -99,6 +100,7 @@ class GrpcLink:
         line: its part of the connection's traffic.
         tls: whether the channel has credentials.
         metadata_bytes: what the call's metadata take.
+        outgoing: what the call sends, if its channel has interceptors.
     """
 
     def __init__(
@@ -109,21 +111,25 @@ class GrpcLink:
         *,
         tls: bool = False,
         metadata_bytes: int = 0,
+        outgoing: Outgoing[pb.ClientFrame] | None = None,
     ) -> None:
         self.line: Line = line
         self._call = call
         self.avoid_connection = avoid
         self._tls = tls
         self._metadata_bytes = metadata_bytes
+        self._outgoing = outgoing
+        self._failure = ""  # of an interceptor
+        self._raised: LinkStatus | None = None
+        self._cancelled = False
 
     async def send(self, frame: ClientFrame) -> bool:
+        if self._outgoing is not None:
+            return await self._outgoing.send(client_frame_to_wire(frame))
         message = client_frame_to_wire(frame).SerializeToString()
         try:
-            await self._call.wait_for_connection()
-            # Not `write()`: one that fails before the call's status has come makes the status
-            # INTERNAL for good, and with it the reason of a refusal is lost.
-            await self._call._cython_call.send_serialized_message(message)  # type: ignore[attr-defined]  # noqa: SLF001
-        except _WRITE_FAILURES as error:
+            await write(self._call, message)
+        except WRITE_FAILURES as error:
             logger.debug("write refused: %r", error)
             return False
         except asyncio.CancelledError:
@@ -133,14 +139,18 @@ class GrpcLink:
         return True
 
     async def half_close(self) -> None:
+        if self._outgoing is not None:
+            self._outgoing.end()
+            return
         try:
             await self._call.done_writing()
-        except _WRITE_FAILURES as error:
+        except WRITE_FAILURES as error:
             logger.debug("half-close refused: %r", error)
 
     async def frames(self) -> AsyncGenerator[ServerFrame, None]:
+        messages = aiter(self._call) if self._outgoing is None else watched(self._call)
         try:
-            async for message in self._call:
+            async for message in messages:
                 if message is None:  # grpc.aio's word for a message that does not parse
                     raise RemoteProtocolError("a message that is no frame")
                 frame = server_frame_from_wire(message)
@@ -149,13 +159,33 @@ class GrpcLink:
                 del frame
         except grpc.aio.AioRpcError as error:
             logger.debug("call ended: %s", error.code())
+            # Not the error itself: with its traceback it would hold this link, and so the call.
+            self._raised = self._status(error.code(), error.details())
+        except InterceptorFailedError as error:
+            self._failure = str(error)
         except asyncio.CancelledError:
             if await _task_is_cancelled():
                 raise
+        finally:
+            # A call and its unfinished iterator refer to each other.
+            close = getattr(messages, "aclose", None)
+            if close is not None:
+                await close()
 
     async def status(self) -> LinkStatus:
+        if self._outgoing is not None:
+            failure = self._failure or self._outgoing.failure
+            if failure:
+                return LinkStatus("UNKNOWN", f"an interceptor of the channel failed: {failure}")
+            if self._raised is not None:  # which may be an interceptor's word for it
+                return self._raised
         code = await self._call.code()
         details = await self._call.details()
+        if self._outgoing is not None and details == _CANCELLED_HERE and not self._cancelled:
+            return LinkStatus("UNKNOWN", "an interceptor of the channel cancelled the call")
+        return self._status(code, details)
+
+    def _status(self, code: grpc.StatusCode, details: str | None) -> LinkStatus:
         return LinkStatus(
             code.name,
             printable(details or "", _MAX_DETAILS),
@@ -164,7 +194,10 @@ class GrpcLink:
         )
 
     def cancel(self) -> None:
+        self._cancelled = True
         self._call.cancel()
+        if self._outgoing is not None:
+            self._outgoing.close()
 
 
 async def _settle() -> None:
@@ -203,6 +236,17 @@ class _Connection:
         self.apart = False  # whether its calls carry small items only
         self.calls = 0
         self.avoided = False
+        self.intercepted = False  # as its first call shows
+
+    def call(self, metadata: Metadata) -> tuple[_Call, Outgoing[pb.ClientFrame] | None]:
+        """Begin a call; with what it sends, where interceptors stand between."""
+        if not self.intercepted:
+            call = self.stub.Stream(metadata=metadata)
+            if writable(call):
+                return call, None
+            call.cancel()  # before it has begun
+            self.intercepted = True
+        return begin_intercepted(self.stub.Stream, metadata)
 
     def avoid(self) -> None:
         self.avoided = True
@@ -263,6 +307,8 @@ class GrpcTransport:
         self._metadata_bytes = metadata_size(self._metadata)
         self._told = self._metadata_bytes > COMMON_SOFT_LIMIT  # when the client was made
         self._options = channel_options(max_frame_bytes)
+        if is_local_target(target):
+            self._options.append(("grpc.enable_http_proxy", 0))
         self._credentials = credentials
         self._most_calls = streams_per_connection
         self._connections = [self._connect()]
@@ -276,16 +322,17 @@ class GrpcTransport:
     def open(self, metadata: Metadata = (), *, apart: bool = False) -> GrpcLink:
         connection = self._connection_for(apart=apart)
         connection.apart = apart
+        call, outgoing = connection.call((*self._metadata, *metadata))
         connection.calls += 1
-        call = connection.stub.Stream(metadata=(*self._metadata, *metadata))
         line = Line(connection.traffic)
-        call.add_done_callback(lambda _: self._ended(connection, line))
+        call.add_done_callback(lambda _: self._ended(connection, line, outgoing))
         return GrpcLink(
             call,
             connection.avoid,
             line,
             tls=self._credentials is not None,
             metadata_bytes=self._size_with(metadata),
+            outgoing=outgoing,
         )
 
     def _size_with(self, metadata: Metadata) -> int:
@@ -337,9 +384,13 @@ class GrpcTransport:
             )
         return _Connection(channel)
 
-    def _ended(self, connection: _Connection, line: Line) -> None:
+    def _ended(
+        self, connection: _Connection, line: Line, outgoing: Outgoing[pb.ClientFrame] | None
+    ) -> None:
         """A call is over; whoever waited may take its place."""
         line.leave()
+        if outgoing is not None:
+            outgoing.close()
         connection.calls -= 1
         if connection.calls or connection not in self._connections:
             return

@@ -281,6 +281,77 @@ if child:
     assert process.returncode == 0, errors
 
 
+@pytest.mark.parametrize("way", ["os.fork", "multiprocessing"])
+def test_clients_made_and_not_used_before_a_fork_work_on_both_sides(script, way):
+    process = script(f"""
+import asyncio, multiprocessing, warnings
+from servestream_client import StreamClient
+warnings.simplefilter("ignore", DeprecationWarning)
+client, asynchronous = SyncStreamClient(target), StreamClient(target)
+untouched = SyncStreamClient(target)
+early = client.stream([b"1"])
+
+async def use():
+    async with asynchronous:
+        assert [x async for x in asynchronous.stream([b"1", b"2"])] == [b"1", b"2"]
+        assert await asynchronous.predict(b"x") == b"x"
+
+def both():
+    with client:
+        assert list(client.stream([b"1", b"2"])) == [b"1", b"2"]
+        assert client.predict(b"x") == b"x"
+    asyncio.run(use())
+
+def child():
+    try:  # one stream in two processes would have one id
+        list(early)
+    except ClientClosedError as error:
+        assert "made before this process was forked" in str(error), error
+    else:
+        os._exit(3)
+    both()
+    untouched.close()
+
+if {way!r} == "os.fork":
+    pid = os.fork()
+    if pid == 0:
+        child()
+        sys.exit(7)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 7, status
+else:
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    assert process.exitcode == 0, process.exitcode
+assert list(early) == [b"1"]
+both()
+""")
+    _, errors = process.communicate(timeout=BOUND)
+    assert process.returncode == 0, errors
+
+
+def test_a_fork_while_another_thread_takes_the_client_is_no_matter(script):
+    """The child has no such thread, and so whatever that thread held is nobody's."""
+    process = script("""
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+client, other = SyncStreamClient(target), SyncStreamClient(target)
+client._portal._hold._lock.acquire()  # as a thread does that is using it first
+child = os.fork()
+if child == 0:
+    assert list(client.stream([b"1", b"2"])) == [b"1", b"2"]
+    client.close()
+    sys.exit(7)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 7, status
+client._portal._hold._lock.release()
+client.close()
+""")
+    _, errors = process.communicate(timeout=BOUND)
+    assert process.returncode == 0, errors
+
+
 # ------------------------------------------------------------------ event loops in turn
 
 

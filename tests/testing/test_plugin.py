@@ -403,3 +403,21 @@ def test_the_marker_is_known_and_described(project):
     result = project("", "--fixtures")
     for name in ("stream_server", "make_stream_server", "stream_client", "sync_stream_client"):
         result.stdout.fnmatch_lines([f"{name}*"])
+
+
+@pytest.mark.parametrize("backend", ["'trio'", "('trio', {})"])
+def test_trio_is_refused_at_once(project, backend):
+    result = project(
+        f"""
+        @pytest.fixture
+        def anyio_backend():
+            return {backend}
+
+        @pytest.mark.anyio
+        async def test_stream(stream_client):
+            raise AssertionError("it ran")
+        """
+    )
+    assert "it ran" not in result.stdout.str()
+    result.stdout.fnmatch_lines(["*a StreamClient needs asyncio*anyio_backend is 'trio'*"])
+    result.assert_outcomes(errors=1)

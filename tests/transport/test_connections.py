@@ -13,6 +13,8 @@ from servestream_client.transport.grpc_link import GrpcTransport
 class FakeCall:
     """A call that ends when the test says so."""
 
+    _cython_call = None  # or it would be one with interceptors
+
     def __init__(self, channel: "FakeChannel", metadata: object) -> None:
         self.channel = channel
         self.metadata = metadata
