@@ -8,9 +8,9 @@ import importlib
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Generic, ParamSpec, TypeVar
 
 import anyio
@@ -64,13 +64,15 @@ class _Here(threading.local):
 _here = _Here()
 
 
-@contextmanager
-def crossing() -> Iterator[None]:
+class crossing:  # noqa: N801 — used like a function
     """Marks what waits for the loop, or holds a lock that the loop may wait for."""
-    _here.crossings += 1
-    try:
-        yield
-    finally:
+
+    # Not by contextlib, which sets the traceback of whatever passes: a frozen exception has none.
+
+    def __enter__(self) -> None:
+        _here.crossings += 1
+
+    def __exit__(self, *_: object) -> None:
         _here.crossings -= 1
 
 

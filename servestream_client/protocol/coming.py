@@ -14,6 +14,7 @@ __all__ = [
     "BESIDE_BYTES",
     "FEATURE",
     "LOWEST_RATE",
+    "NOT_IN_TIME",
     "UNHEARD_BYTES",
     "Announcements",
     "bounded",
@@ -67,6 +68,10 @@ def seconds_for(size: int) -> float:
     return size / LOWEST_RATE
 
 
+NOT_IN_TIME = "was on its way,"
+"""Part of what is said of announced bytes that did not come, by either end."""
+
+
 def too_slow(coming: Coming, what: str) -> str:
     """What to say of a link on which announced bytes did not come in time.
 
@@ -80,7 +85,7 @@ def too_slow(coming: Coming, what: str) -> str:
         else "what other calls send"
     )
     return (
-        f"{subject} was on its way, {coming.bytes} bytes in all, and nothing came for longer than"
+        f"{subject} {NOT_IN_TIME} {coming.bytes} bytes in all, and nothing came for longer than"
         f" these take at {LOWEST_RATE // 1024} KiB/s: the link is slower than that, or dead; on a"
         " slow one, send smaller items"
     )

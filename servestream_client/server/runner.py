@@ -13,6 +13,7 @@ import contextvars
 import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from contextlib import aclosing
 
 from google.protobuf.message import DecodeError
 
@@ -24,7 +25,7 @@ from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.protocol.states import ServerState
 from servestream_client.server.admission import Refuse
 from servestream_client.server.workers import STUCK, Workers
-from servestream_client.signals import Signal
+from servestream_client.signals import Signal, being_cancelled
 from servestream_client.usercode import contained, describe, report
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.convert import client_frame_from_wire, server_frame_to_wire
@@ -283,21 +284,22 @@ class AttemptRunner:
         """
         session = self.session
         try:
-            async for message in self._requests:
-                if session.over:
-                    continue
-                try:
-                    await self._take_in(client_frame_from_wire(message))
-                except FrameLostError as error:
-                    self.give_up(StreamErrorKind.INTERNAL, str(error))
-                except RemoteProtocolError as error:
-                    self._blame(str(error))
-                del message  # its payloads are not to be held while waiting for the next
-                cancelled = session.take_cancelled()
-                if cancelled:
-                    self._workers.cancel(self, cancelled)
-                self._workers.offer(self)
-                self._outbound.set()
+            async with aclosing(self._messages()) as messages:
+                async for message in messages:
+                    if session.over:
+                        continue
+                    try:
+                        await self._take_in(client_frame_from_wire(message))
+                    except FrameLostError as error:
+                        self.give_up(StreamErrorKind.INTERNAL, str(error))
+                    except RemoteProtocolError as error:
+                        self._blame(str(error))
+                    del message  # its payloads are not to be held while waiting for the next
+                    cancelled = session.take_cancelled()
+                    if cancelled:
+                        self._workers.cancel(self, cancelled)
+                    self._workers.offer(self)
+                    self._outbound.set()
         except DecodeError:
             self._blame("a message that is no frame")
             return  # nothing more can be read, not even a half-close
@@ -305,6 +307,20 @@ class AttemptRunner:
             session.half_close()
         self._workers.cancel(self)
         self._outbound.set()
+
+    async def _messages(self) -> AsyncGenerator[pb.ClientFrame, None]:
+        """The client's, until the call is over in whatever way."""
+        try:
+            async for message in self._requests:
+                yield message
+        except asyncio.CancelledError as error:
+            if being_cancelled():
+                raise
+            logger.debug("the call was ended: %s", describe(error))
+        except Exception as error:
+            if not type(error).__module__.startswith("grpc"):
+                raise
+            logger.debug("the call was ended: %s", describe(error))
 
     def _blame(self, text: str) -> None:
         logger.warning("the client broke the protocol: %s", text)

@@ -803,7 +803,7 @@ def _drop_frames(error: BaseException | None) -> None:
     tenacity keeps it in a cycle (docs/decisions/0021).
     """
     while error is not None:
-        error.__traceback__ = None
+        BaseException.with_traceback(error, None)  # which asks nothing of it
         error = error.__context__
 
 

@@ -21,6 +21,7 @@ from servestream_client.errors import (
     VersionMismatchError,
     WrongApplicationError,
 )
+from servestream_client.protocol.coming import NOT_IN_TIME
 from servestream_client.protocol.frames import (
     RefusalKind,
     Refused,
@@ -108,6 +109,8 @@ def classify_refusal(refused: Refused, *, stranger: bool) -> Verdict:
 
 def classify_failure(failure: StreamFailure) -> Verdict:
     """What a stream error frame means."""
+    if failure.kind is StreamErrorKind.SILENCE and NOT_IN_TIME in failure.text:
+        return Verdict(Decision.RESUME, f"the server gave the stream up: {failure.text}")
     if failure.kind is StreamErrorKind.SILENCE:
         reason = (
             "the server heard nothing of this client for three heartbeat intervals, and let go of"

@@ -13,6 +13,7 @@ from helpers import numbered, until
 
 from servestream_client import RetryPolicy, StreamClient, SyncStreamClient
 from servestream_client.testing import Echo, Fault, FaultKind, StreamServer
+from servestream_client.usercode import type_name
 
 KINDS = ("StreamStreamCall", "_AioCall", "GrpcLink", "_Exchange")
 TIMES = 12
@@ -35,7 +36,8 @@ def no_collector():
 
 def alive() -> Counter:
     """What there is of our calls; those of the server's end are of other kinds."""
-    return Counter(type(o).__name__ for o in gc.get_objects() if type(o).__name__ in KINDS)
+    names = map(type_name, gc.get_objects())
+    return Counter(name for name in names if name in KINDS)
 
 
 async def none_left(before: Counter) -> None:

@@ -278,7 +278,7 @@ async def test_an_envoy_that_is_overloaded(start, tmp_path):
     with start("envoy", changed("static_resources:\n", OVERLOAD % (MONITOR, pressure))) as reach:
         while "the reverse proxy is overloaded" not in reasons:  # it looks now and then
             async with StreamClient(hooks=[reasons], retry=ONCE, **reach) as client:
-                await asyncio.wait({asyncio.ensure_future(client.predict(b"one"))})
+                await asyncio.gather(client.predict(b"one"), return_exceptions=True)
 
 
 class Undecided(Echo):
@@ -363,7 +363,7 @@ async def test_a_reset_that_hides_what_nginx_said(start):
     with start("nginx", answering("503")) as reach:
         while "a reverse proxy broke the call off before a word" not in reasons:
             async with StreamClient(hooks=[reasons], retry=FEW, **reach) as client:
-                await asyncio.wait({asyncio.ensure_future(client.predict(b"one"))})
+                await asyncio.gather(client.predict(b"one"), return_exceptions=True)
 
 
 @pytest.mark.row("tls-no-http2")

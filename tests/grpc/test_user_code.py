@@ -667,7 +667,7 @@ class Lies:
         raise SystemExit("not even its class")
 
 
-def raising(*_):
+def cancelling(*_):
     raise asyncio.CancelledError
 
 
@@ -684,9 +684,9 @@ def breaking(items):
 @pytest.mark.parametrize(
     "lie",
     [
-        {"length": raising},
+        {"length": cancelling},
         {"length": lambda _: -1},
-        {"contents": raising},
+        {"contents": cancelling},
         {"contents": lambda items: iter(items[1:])},
         {"contents": endless},
         {"contents": breaking},
@@ -723,7 +723,7 @@ def odd():
     yield 5
 
 
-@pytest.mark.parametrize("code", [raising, odd, lambda: 7, lambda: next(iter(()))])
+@pytest.mark.parametrize("code", [cancelling, odd, lambda: 7, lambda: next(iter(()))])
 async def test_a_strange_awaitable_is_its_items_error(serve, code):
     class Service(StreamService[bytes, bytes]):
         def predict(self, item):
@@ -737,7 +737,7 @@ async def test_a_strange_awaitable_is_its_items_error(serve, code):
 
 async def test_a_refusal_that_cannot_be_sent_is_said(serve, connect):
     class Strange(Refuse):
-        text = property(raising, lambda *_: None)
+        text = property(cancelling, lambda *_: None)
 
     class Service(StreamService[bytes, bytes]):
         async def admit(self, request):

@@ -330,7 +330,10 @@ async def test_a_far_away_server_with_tls_has_time_to_connect(tmp_path):
 
 
 async def test_a_server_that_lets_one_stream_share_a_connection():
-    """The next one waits without a word, is told what that may be, and takes another connection."""
+    """The next one waits without a word, is told what that may be, and takes another connection.
+
+    (Calls of `predict` have a connection of their own.)
+    """
     reasons, gate = Reasons(), asyncio.Event()
     retry = RetryPolicy(open_timeout=0.5)
 
@@ -344,7 +347,7 @@ async def test_a_server_that_lets_one_stream_share_a_connection():
     ):
         stream = client.stream(inputs())
         assert await anext(stream) == b"first"
-        assert await client.predict(b"one") == b"one"
+        assert await collect(client.stream([b"one"])) == [b"one"]
         gate.set()
         assert await collect(stream) == []
     assert "beyond what a connection may carry (streams_per_connection)" in reasons

@@ -57,6 +57,7 @@ def test_timers_fire_in_their_order(loop):
     assert fired == [1, 2, 3]
 
 
+@pytest.mark.loop_errors
 def test_nothing_left_to_happen_is_a_deadlock_that_names_who_waits(loop):
     async def waits_for_ever() -> None:
         await asyncio.get_running_loop().create_future()
@@ -68,6 +69,7 @@ def test_nothing_left_to_happen_is_a_deadlock_that_names_who_waits(loop):
         loop.run_until_complete(main())
 
 
+@pytest.mark.loop_errors
 def test_what_takes_too_long_is_overdue():
     loop = VirtualLoop(random.Random(1), limit=10)
     with pytest.raises(Overdue, match="10 virtual seconds"):

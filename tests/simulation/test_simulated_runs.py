@@ -22,6 +22,12 @@ SEEDS = range(200)
 pytestmark = pytest.mark.timeout(120)
 
 
+def broken(test):
+    """For a test of broken code, which leaves tasks that nobody ends."""
+    unraisable = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    return pytest.mark.loop_errors(unraisable(test))
+
+
 def first_violation(most: int = 300) -> Outcome:
     """The first run that breaks a promise."""
     for seed in range(most):
@@ -67,12 +73,14 @@ def test_a_seed_replays_in_this_process():
 # ---------------------------------------------------------------- planted bugs
 
 
+@broken
 def test_duplicates_that_are_not_dropped_are_found(monkeypatch):
     monkeypatch.setattr(ClientSession, "_all_new", lambda *_: True)
     monkeypatch.setattr(ClientSession, "_answerable", lambda *_: True)
     assert first_violation()
 
 
+@broken
 def test_gaps_that_are_ignored_are_found(monkeypatch):
     honest = ClientSession.begin
 
@@ -86,11 +94,13 @@ def test_gaps_that_are_ignored_are_found(monkeypatch):
     assert first_violation()
 
 
+@broken
 def test_an_end_that_is_believed_too_early_is_found(monkeypatch):
     monkeypatch.setattr(ClientSession, "complete", property(lambda self: self._finished))
     assert first_violation()
 
 
+@broken
 def test_an_iterator_that_hides_its_failure_is_found(monkeypatch):
     def silent(_self, _error):
         raise StopAsyncIteration
@@ -99,6 +109,7 @@ def test_an_iterator_that_hides_its_failure_is_found(monkeypatch):
     assert first_violation()
 
 
+@broken
 def test_pulling_beyond_the_window_is_found(monkeypatch):
     monkeypatch.setattr(ClientSession, "has_place", property(lambda _: True))
     monkeypatch.setattr(ClientSession, "room", property(lambda _: (100, 10**9)))
@@ -106,6 +117,7 @@ def test_pulling_beyond_the_window_is_found(monkeypatch):
     assert any("window" in text for text in first_violation().violations)
 
 
+@broken
 def test_credit_beyond_the_budget_is_found(monkeypatch):
     honest = CreditGrant.__init__
 
@@ -116,24 +128,26 @@ def test_credit_beyond_the_budget_is_found(monkeypatch):
     assert any("held" in text for text in first_violation().violations)
 
 
+@broken
 def test_attempts_without_a_reason_are_found(monkeypatch):
     honest = driver._Exchange._limit_the_rest
 
     def hasty(self):
         honest(self)
         if self._session.counters.attempts == 1 and self._session.counters.received > 3:
-            self._scope.cancel()
+            self._end_reading()
 
     monkeypatch.setattr(driver._Exchange, "_limit_the_rest", hasty)
     assert any("none of them broken" in text for text in first_violation().violations)
 
 
+@broken
 def test_giving_up_too_early_is_found(monkeypatch):
-    honest = retry.stop_after_attempt
-    monkeypatch.setattr(retry, "stop_after_attempt", lambda _: honest(2))
+    monkeypatch.setattr(retry._Rules, "stop", lambda _, state: state.attempt_number >= 2)
     assert any("could go on" in text for text in first_violation().violations)
 
 
+@broken
 def test_inputs_that_are_not_closed_are_found(monkeypatch):
     async def nothing(_self):
         pass
@@ -142,6 +156,7 @@ def test_inputs_that_are_not_closed_are_found(monkeypatch):
     assert first_violation()
 
 
+@broken
 def test_a_lost_wakeup_is_found(monkeypatch):
     monkeypatch.setattr(driver.StreamDriver, "taken", lambda _: None)
     assert any("Deadlock" in text for text in first_violation().violations)
@@ -171,6 +186,7 @@ def test_the_command_replays_a_seed(capsys):
     assert "client sends" in shown
 
 
+@broken
 def test_the_command_says_how_to_replay_what_failed(monkeypatch, capsys):
     monkeypatch.setattr(driver.StreamDriver, "taken", lambda _: None)
     assert main(["--seeds", "50", "--jobs", "1"]) == 1
