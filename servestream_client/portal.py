@@ -220,7 +220,11 @@ class _Hold:
         if self.inherited:
             return
         with suppress(RuntimeError):  # no thread can be started any more
-            threading.Thread(target=crossing()(self.release), daemon=True).start()
+            threading.Thread(target=self._release_apart, daemon=True).start()
+
+    def _release_apart(self) -> None:
+        with crossing():
+            self.release()
 
     def ending(self) -> Future[None] | None:
         """End what runs there, and nothing else: the process ends, and its threads with it."""

@@ -272,6 +272,7 @@ class Line:
             if self._timer is not None:
                 self._timer.cancel()
             self.quit()
+            self._crowd = self._wake = _nothing  # which know the call, and so would keep it
 
     def _look_again(self) -> None:
         self._timer = None

@@ -64,8 +64,6 @@ class Service(StreamService[bytes, bytes]):
                 frame = asyncio.ensure_future(anext(frames))
                 await asyncio.wait({frame, ended}, return_when=asyncio.FIRST_COMPLETED)
                 if not frame.done():
-                    frame.cancel()
-                    await asyncio.wait({frame})
                     raise RuntimeError("the replica breaks")
                 try:
                     yield frame.result()
@@ -73,6 +71,9 @@ class Service(StreamService[bytes, bytes]):
                     return
         finally:
             ended.cancel()
+            frame.cancel()
+            await asyncio.gather(frame, return_exceptions=True)
+            await frames.aclose()
 
 
 @pytest.fixture

@@ -857,6 +857,7 @@ def test_it_says_what_happens(proxy, server, events):
     ]
 
 
+@pytest.mark.loop_errors
 def test_an_on_event_that_raises_is_reported_and_does_no_harm(server, caplog):
     def fail(line: str) -> None:
         raise ZeroDivisionError(line)
@@ -868,6 +869,7 @@ def test_an_on_event_that_raises_is_reported_and_does_no_harm(server, caplog):
     assert "on_event of a FaultProxy raised ZeroDivisionError: connection 1 opened" in caplog.text
 
 
+@pytest.mark.loop_errors
 def test_an_on_event_that_uses_the_proxy_is_told_not_to(server, caplog):
     with FaultProxy(server.target, on_event=lambda _: proxy.clear()) as proxy:
         client, peer = server.pair(proxy)
