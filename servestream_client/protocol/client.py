@@ -767,7 +767,7 @@ class ClientSession:
         if attempt is None or self.state is not ClientState.STREAMING:
             return 0
         size = attempt.unsent.frame_bytes
-        if not attempt.announcements.lacks(size) or attempt.limits is None:
+        if not size or not attempt.announcements.lacks(size) or attempt.limits is None:
             return 0
         head, limits = attempt.unsent.head, attempt.limits
         room = min(FRAME_TARGET_BYTES, limits.frame_bytes)
@@ -996,7 +996,7 @@ class ClientSession:
             self._receive_late(current, frame)
             return
         awaited = current.awaited
-        current.awaited = coming.bounded(frame.coming, self._flow.max_frame_bytes)
+        current.awaited = frame.coming and coming.bounded(frame.coming, self._flow.max_frame_bytes)
         if self.state is ClientState.OPENING:
             self._receive_first(current, frame)
             if self.over:

@@ -42,7 +42,7 @@ UNHEARD_BYTES = 1024 * 1024
 """What may come to a client before its welcome, besides what it announced with its open."""
 
 
-def bounded(coming: Coming | None, frame_bytes: int) -> Coming | None:
+def bounded(coming: Coming, frame_bytes: int) -> Coming:
     """What a peer announced, as far as it can be so much: it is its word, and no reason to wait for
     ever.
 
@@ -51,7 +51,7 @@ def bounded(coming: Coming | None, frame_bytes: int) -> Coming | None:
         frame_bytes: the largest frame that may come.
     """
     most = 2 * (frame_bytes + BESIDE_BYTES)
-    return replace(coming, bytes=most) if coming is not None and coming.bytes > most else coming
+    return replace(coming, bytes=most) if coming.bytes > most else coming
 
 
 def unannounced(interval_ms: int) -> int:

@@ -248,7 +248,7 @@ class ServerSession:
             return  # what came before the client read our last frame is dropped unread
         self._pulse.heard()
         self._urgent = self.awaited is not None and self.awaited.acknowledge
-        self.awaited = coming.bounded(frame.coming, self._limits.frame_bytes)
+        self.awaited = frame.coming and coming.bounded(frame.coming, self._limits.frame_bytes)
         if self.state is ServerState.AWAITING_OPEN:
             self._receive_open(frame)
             return

@@ -17,6 +17,7 @@ from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import StreamErrorKind
 from servestream_client.protocol.runs import Run
 from servestream_client.protocol.server import ServerSession
+from servestream_client.turns import Turn, turn_of_loop
 
 __all__ = [
     "GRACE_SECONDS",
@@ -125,6 +126,8 @@ class Call:
     def __init__(self, places: Places) -> None:
         self._places = places
         self._task = asyncio.current_task()
+        self.turn: Turn = turn_of_loop()
+        """Of the event loop, in which user code has its time."""
         self._held: Sequence[Held] = ()
         self._began = 0.0
         self._until = math.inf  # by its caller's word, besides what an input may take
@@ -145,6 +148,7 @@ class Call:
     def bind(self) -> None:
         """From now on it is the running task's."""
         self._task = asyncio.current_task()
+        self.turn = turn_of_loop()
 
     async def run(
         self,

@@ -190,7 +190,7 @@ class _AsyncItems:
         session, run = part.attempt.session, part.run
         answers = _Answers(part.attempt, run.first, self._codec)
         made: list[object] = []
-        stretch = _Stretch(turn_of_loop())
+        stretch = _Stretch(call.turn)
 
         def waits() -> None:
             stretch.waits()

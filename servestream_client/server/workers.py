@@ -43,7 +43,6 @@ from servestream_client.server.givenback import GivenBack
 from servestream_client.server.inflight import InFlight
 from servestream_client.server.limits import TimeLimits
 from servestream_client.signals import Signal
-from servestream_client.turns import turn_of_loop
 from servestream_client.usercode import contained, describe, report
 
 __all__ = [
@@ -309,12 +308,12 @@ class Workers(abc.ABC):
             self._queue(attempt)
 
     async def _work(self, call: Call, attempt: Attempt) -> None:
-        turn = turn_of_loop()
         try:
             if self._starting is call:
                 # An eager task: user code should not run in the midst of whatever has hired this.
                 await asyncio.sleep(0)
             call.bind()
+            turn = call.turn
             await turn.ready()
             while parts := await self._next(attempt):
                 began = time.perf_counter()

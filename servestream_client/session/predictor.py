@@ -39,6 +39,9 @@ _ENOUGH_CALLS = 16
 """A further lane is opened once every lane has so many calls under way: lanes are routed to
 replicas one by one, so more of them spread the load, and fewer share their messages better."""
 
+_LAST = 1 << 40
+"""Above any number of calls."""
+
 _RUN = 1024
 
 _FREE_SECONDS = 1e-5
@@ -131,14 +134,16 @@ class _Lane:
         self.driver: StreamDriver = open_stream(
             on_arrival=self._arrived, on_break=self._broke, outage=outage
         )
+        self._session = self.driver.session
+        self._inherits = self.driver.outage.inherited
 
-    def takes(self, call: _Call) -> bool:
-        """Whether it has room for a call. One that was made since it went on with another lane's
-        outage has more patience than is left to it.
+    def takes(self, call: _Call, size: int) -> bool:
+        """Whether it has room for a call, whose payload has so many bytes. One that was made since
+        it went on with another lane's outage has more patience than is left to it.
         """
-        if self.retiring or (self.driver.outage.inherited and call.made > self._opened):
+        if self.retiring or (self._inherits and call.made > self._opened):
             return False
-        return self.driver.session.fits(len(call.payload))
+        return self._session.fits(size)
 
     @property
     def slow(self) -> bool:
@@ -438,16 +443,25 @@ class Predictor:
             self._waiting.pop(call, None)
 
     def _lane_for(self, call: _Call) -> _Lane | None:
-        lanes = [lane for lane in self._lanes if lane.takes(call)]
-        large = len(call.payload) > FRAME_TARGET_BYTES
-        best = min(lanes, key=lambda lane: len(lane.calls), default=None)
-        if best is not None and (best.large != large or best.slow):
-            # Small inputs do not queue behind large ones, nor anything where those go slowly.
+        size = len(call.payload)
+        large = size > FRAME_TARGET_BYTES
+        best: _Lane | None = None
+        least = open_lanes = 0
+        for lane in self._lanes:
+            if lane.retiring:
+                continue
+            open_lanes += 1
+            if lane.takes(call, size):
+                # Small inputs do not queue behind large ones.
+                rank = len(lane.calls) + (_LAST if lane.large != large else 0)
+                if best is None or rank < least:
+                    best, least = lane, rank
+        slow = best is not None and best.slow
+        if slow:  # nor is anything sent where those go slowly
+            lanes = [lane for lane in self._lanes if lane.takes(call, size)]
             best = min(lanes, key=lambda lane: (lane.slow, lane.large != large, len(lane.calls)))
-        open_lanes = sum(not lane.retiring for lane in self._lanes)
-        if open_lanes < self._most_lanes and (
-            best is None or best.slow or best.large != large or len(best.calls) >= _ENOUGH_CALLS
-        ):
+            slow = best.slow
+        if open_lanes < self._most_lanes and (best is None or least >= _ENOUGH_CALLS or slow):
             open_stream = self._open_large if large else self._open_stream
             best = _Lane(self, open_stream, self._outage_for(call), large=large)
             self._lanes.append(best)

@@ -26,7 +26,7 @@ from servestream_client.events import StreamStatistics
 from servestream_client.protocol.client import Delivery
 from servestream_client.protocol.frames import OutputRun
 from servestream_client.session.driver import StreamDriver
-from servestream_client.turns import turn_of_loop
+from servestream_client.turns import Turn, turn_of_loop
 from servestream_client.usercode import as_value, contained, describe, is_a, unforeseen
 
 __all__ = ["CLOSED", "PredictionStream", "StreamBase"]
@@ -73,6 +73,7 @@ class StreamBase(Generic[T_co]):
         self._iterating = False
         self._failed: ItemError | None = None
         self._pid = os.getpid()
+        self._turn: Turn | None = None  # of the event loop on which it is iterated
         self._loop: asyncio.AbstractEventLoop | None = None
         # Outputs leave the session in runs, of which this many were released as taken.
         self._run = OutputRun(0, [])
@@ -135,7 +136,9 @@ class StreamBase(Generic[T_co]):
             driver.taken()
             # A consumer that never waits for anything itself would let nobody else run.
             await asyncio.sleep(0)
-        turn = turn_of_loop()
+        if self._turn is None:
+            self._turn = turn_of_loop()
+        turn = self._turn
         while True:
             # Before anything is taken: it would be lost with a consumer that is cancelled.
             await turn.ready()

@@ -252,25 +252,31 @@ class _Connection:
         self.avoided = True
 
 
+class _Process:
+    """Whether gRPC was used in this process, or in the one that it was forked from."""
+
+    used = False
+    forked = False
+
+    @classmethod
+    def after_fork(cls) -> None:
+        cls.forked = cls.used
+
+
+# Not by asking for the process's id: that is a system call, for each prediction.
+os.register_at_fork(after_in_child=_Process.after_fork)
+
+
 def check_process() -> None:
     """
     Raises:
         ConfigurationError: gRPC was used before this process was forked, and does not work in it.
     """
-    if _user not in (None, os.getpid()):
+    if _Process.forked:
         raise ConfigurationError(
             "this process was forked from one that had used gRPC, which does not work here: start"
             " it with 'spawn' or 'forkserver', or fork before the first client is used"
         )
-
-
-def _note_process() -> None:
-    global _user  # noqa: PLW0603 — as gRPC itself, it is the process's
-    _user = os.getpid()
-
-
-_user: int | None = None
-"""The process that used gRPC first."""
 
 
 class GrpcTransport:
@@ -301,7 +307,7 @@ class GrpcTransport:
         streams_per_connection: int = 100,
     ) -> None:
         check_process()
-        _note_process()
+        _Process.used = True
         self._target = target
         self._metadata = tuple(metadata)
         self._metadata_bytes = metadata_size(self._metadata)

@@ -331,7 +331,6 @@ def test_a_peer_does_not_buy_time_without_end():
     most = 2 * (1000 + BESIDE_BYTES)
     assert bounded(Coming(2**63, 5, 3), 1000) == Coming(most, 5, 3)
     assert bounded(Coming(70), 1000) == Coming(70)
-    assert bounded(None, 1000) is None
 
 
 def test_each_announcement_is_for_one_frame():
