@@ -165,6 +165,8 @@ async def test_a_kit_goes_with_its_event_loop():
     assert len(service._kits()._kits) == 0
 
 
+@pytest.mark.loop_errors
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_kit_whose_event_loop_was_closed_over_its_work_is_dropped_by_the_next_one():
     service = Upper()
     with InLoop() as loop:
