@@ -1161,7 +1161,7 @@ BUGS = (
         "session/absence.py",
         "if late >= max(self._interval, LATE_SECONDS):",
         "if False:",
-        "grpc/test_absence.py::test_a_client_process_that_was_stopped_says_so_and_resumes[150]",
+        "session/test_absences.py::test_an_absence_is_said_while_it_is_recent",
     ),
     Bug(
         "a deadline that fires late takes what came meanwhile for missing",
@@ -1785,13 +1785,6 @@ BUGS = (
         "self._pid: int | None = None",
         "self._pid: int | None = os.getpid()",
         "grpc/test_scripts.py::test_clients_made_and_not_used_before_a_fork_work_on_both_sides",
-    ),
-    Bug(
-        "an attempt's writer is cancelled, and its call left to the garbage collector",
-        "session/driver.py",
-        "            self._ended = True\n            self._outbound.set()\n",
-        "",
-        "grpc/test_garbage.py::test_a_resume_leaves_no_call",
     ),
     Bug(
         "a cancelled stream leaves its call to the garbage collector",

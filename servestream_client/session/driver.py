@@ -866,7 +866,6 @@ class _Exchange:
         self._laden = False  # large frames are under way
         self._leaving = False  # the server, or this end, and a limit to it is set
         self._mute = False  # the call takes no more writes
-        self._ended = False  # and so there is nobody to write to
 
     @property
     def slow(self) -> bool:
@@ -902,15 +901,8 @@ class _Exchange:
             self._patience.clear()
             for timer in filter(None, (self._ticking, self._moving)):
                 timer.cancel()
-            # A writer that waits for something to say is woken and not cancelled: the exception
-            # would know its frames, and with them the call (docs/decisions/0021).
-            self._ended = True
-            self._outbound.set()
-            try:
-                await asyncio.wait({writing}, timeout=0)
-            finally:
-                writing.cancel()
-                await asyncio.wait({writing}, timeout=self._close_timeout)
+            writing.cancel()
+            await asyncio.wait({writing}, timeout=self._close_timeout)
         if self._failure is not None:
             raise self._failure
 
@@ -998,8 +990,6 @@ class _Exchange:
 
     async def _write(self) -> None:
         while not self._session.over:
-            if self._ended:
-                return
             if self._sending or not await self.send_next():
                 await self._outbound.wait()
             elif self._mute:
