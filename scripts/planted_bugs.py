@@ -1800,6 +1800,35 @@ BUGS = (
         "return False",
         "test_environment.py::test_what_kubernetes_sets_for_a_service_of_that_name_is_ignored",
     ),
+    # What user code returns or raises is not asked for its class.
+    Bug(
+        "a lying exception out of a handler fails its neighbours",
+        "server/handlers.py",
+        "    if is_a(failure, SystemExit):\n",
+        "    if isinstance(failure, SystemExit):\n",
+        "grpc/test_user_code.py::test_a_handlers_exception_that_lies_is_its_items_error",
+    ),
+    Bug(
+        "a lying exception out of admit hides what it was",
+        "server/runner.py",
+        "        if is_a(error, Refuse):\n",
+        "        if isinstance(error, Refuse):\n",
+        "grpc/test_user_code.py::test_an_admits_exception_that_lies_is_said",
+    ),
+    Bug(
+        "an output whose class has no hash fails its neighbours",
+        "server/handlers.py",
+        "(kinds)\n    except BaseException as error:\n",
+        "(kinds)\n    except ValueError as error:\n",
+        "grpc/test_user_code.py::test_an_output_whose_class_has_no_hash_is_its_items_error",
+    ),
+    Bug(
+        "the metadata of hooks are sent as the subclasses that they are",
+        "session/announcer.py",
+        "                pairs = exact(pairs)\n",
+        "",
+        "grpc/test_hooks.py::test_metadata_are_sent_without_asking_them",
+    ),
 )
 
 

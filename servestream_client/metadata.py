@@ -23,6 +23,7 @@ __all__ = [
     "Metadata",
     "check_metadata",
     "check_metadata_size",
+    "exact",
     "excess",
     "is_printable_ascii",
     "metadata_size",
@@ -46,6 +47,17 @@ _PAIR_BYTES = 32
 
 _OWN_BYTES = 600
 """gRPC's own: the path, the authority, its name and version, and their like; measured: 490."""
+
+
+def exact(metadata: Metadata) -> Metadata:
+    """The same without subclasses of text and bytes, whose methods gRPC would call: later, and in
+    tasks of its own, where what they raise ends the event loop.
+    """
+    return [(str.__str__(key), _exact(value)) for key, value in metadata]
+
+
+def _exact(value: str | bytes) -> str | bytes:
+    return str.__str__(value) if isinstance(value, str) else b"".join((value, b""))
 
 
 def check_metadata(metadata: Metadata) -> None:

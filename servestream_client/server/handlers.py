@@ -39,7 +39,6 @@ from servestream_client.usercode import contained, describe, is_a, type_name
 
 __all__ = ["batch_handler", "item_handler"]
 
-_BYTES = {bytes}
 _BYTES_CODEC = BytesCodec()
 
 _DECODE, _HANDLER, _ENCODE = ItemErrorKind.DECODE, ItemErrorKind.HANDLER, ItemErrorKind.ENCODE
@@ -68,7 +67,7 @@ def _failed(
     if is_a(error, GeneratorExit):
         awaited = awaited and asyncio.current_task() is not task
     failure = contained(error, _SOURCES[kind], awaited=awaited)
-    if isinstance(failure, SystemExit):
+    if is_a(failure, SystemExit):
         return _Failure(kind, f"{_SOURCES[kind]} called sys.exit(): {describe(failure)}")
     return _Failure(kind, describe(failure))
 
@@ -89,6 +88,18 @@ def _exact_bytes(payload: object) -> bytes:
     if not issubclass(type(payload), bytes):
         raise TypeError(f"the codec made a {type_name(payload)}, not bytes")
     return b"".join((cast("bytes", payload), b""))
+
+
+_BYTES = frozenset({bytes})
+
+
+def _all_of(kinds: Iterable[type], values: Sequence[object]) -> bool:
+    """Whether each is of one of these classes. One of the user's may refuse even to be hashed."""
+    try:
+        return set(map(type, values)).issubset(kinds)
+    except BaseException as error:
+        contained(error, "the handler")
+        return False
 
 
 class _Answers:
@@ -135,7 +146,7 @@ class _Answers:
         """The payloads of the next inputs, or failures of theirs. Of `BytesCodec`, whose code is
         not others', it takes results as they are.
         """
-        if set(map(type, payloads)) == _BYTES:
+        if payloads and _all_of(_BYTES, payloads):
             self._session.outputs(self.next, cast("Sequence[bytes]", payloads))
             self.next += len(payloads)
             return
@@ -393,7 +404,7 @@ class _InThread:
         )
         if progress.forsaken:
             raise Cancelled  # its inputs are answered
-        if set(map(type, outcomes)) <= _NEVER_AWAITED:
+        if _all_of(_NEVER_AWAITED, outcomes):
             return outcomes
         try:
             for position, outcome in enumerate(outcomes):
@@ -422,7 +433,7 @@ class _InThread:
             return _failed(_HANDLER, error)
 
 
-_NEVER_AWAITED = {_Failure, bytes, str, int, float, bool, list, tuple, dict, type(None)}
+_NEVER_AWAITED = frozenset({_Failure, bytes, str, int, float, bool, list, tuple, dict, type(None)})
 
 
 def _itself(value: Any) -> Any:  # noqa: ANN401 — whatever a handler returned

@@ -14,6 +14,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from contextlib import aclosing
+from typing import cast
 
 from google.protobuf.message import DecodeError
 
@@ -26,7 +27,7 @@ from servestream_client.protocol.states import ServerState
 from servestream_client.server.admission import Refuse
 from servestream_client.server.workers import STUCK, Workers
 from servestream_client.signals import Signal, being_cancelled
-from servestream_client.usercode import contained, describe, report
+from servestream_client.usercode import contained, describe, is_a, report
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.convert import client_frame_from_wire, server_frame_to_wire
 
@@ -357,13 +358,14 @@ class AttemptRunner:
         """The service turns the stream away, or cannot even say."""
         session = self.session
         waiting = session.state is ServerState.DECIDING  # or else it ended meanwhile
-        if isinstance(error, Refuse):
+        if is_a(error, Refuse):
             if not waiting:
                 return
+            refuse = cast("Refuse", error)
             try:
-                after = error.retry_after
+                after = refuse.retry_after
                 after_ms = None if after is None else min(int(after * 1000), _LONGEST_MS)
-                session.refuse(RefusalKind(error.kind), printable(error.text), after_ms)
+                session.refuse(RefusalKind(refuse.kind), printable(refuse.text), after_ms)
             except BaseException as problem:  # a subclass of the user's
                 error = problem
             else:

@@ -20,7 +20,7 @@ from servestream_client.server.admission import RefusalKind, Refuse, StreamReque
 from servestream_client.server.kit import Frames, Interceptor, Kit
 from servestream_client.server.kits import Kits
 from servestream_client.server.settings import check_class, check_service
-from servestream_client.usercode import contained, describe
+from servestream_client.usercode import contained, describe, is_a
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
 
@@ -146,7 +146,7 @@ class StreamService(Generic[In, Out]):
         except BaseException as error:
             # A subclass of this one, or of `Interceptor`, may raise what would end the event loop.
             failure = contained(error, "the service", awaited=True)
-            if isinstance(failure, Exception):
+            if is_a(failure, Exception):
                 raise failure from failure.__cause__
             raise RuntimeError(f"the service raised {describe(failure)}") from failure
         finally:

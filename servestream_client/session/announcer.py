@@ -21,7 +21,7 @@ from servestream_client.events import (
     StreamStarted,
     StreamStatistics,
 )
-from servestream_client.metadata import Metadata, check_metadata
+from servestream_client.metadata import Metadata, check_metadata, exact
 from servestream_client.protocol.frames import ItemFailure, Welcome
 from servestream_client.usercode import contained, is_a, report, type_name
 
@@ -139,8 +139,9 @@ class Announcer:
         found: list[tuple[str, str | bytes]] = []
         for hook in self._hooks:
             try:
-                pairs = list(hook.metadata(attempt))
+                pairs: Metadata = list(hook.metadata(attempt))
                 check_metadata(pairs)
+                pairs = exact(pairs)
             except BaseException as error:
                 failure = contained(error, "the hook")
                 text = f"the hook {type_name(hook)} failed, and its metadata is not sent"

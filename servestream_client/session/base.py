@@ -17,7 +17,7 @@ from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_
 from servestream_client.errors import ConfigurationError
 from servestream_client.events import Hooks
 from servestream_client.greenlets import check_threads
-from servestream_client.metadata import Metadata, check_metadata, check_metadata_size
+from servestream_client.metadata import Metadata, check_metadata, check_metadata_size, exact
 from servestream_client.session.arguments import (
     check_close_timeout,
     check_credentials,
@@ -86,6 +86,7 @@ class ClientBase(Generic[In, Out]):
         if codec is not None:
             check_codec("codec", codec)
         check_metadata(metadata)
+        metadata = exact(metadata)
         check_credentials(credentials)
         check_count("predict_streams", predict_streams)
         check_count("streams_per_connection", streams_per_connection)

@@ -182,6 +182,32 @@ async def test_the_log_has_levels(connect, echo, plan, noting, caplog):
     assert ended == logging.DEBUG
 
 
+class Unsendable(str):
+    """Text whose methods are its own."""
+
+    __slots__ = ()
+
+    def encode(self, *_):
+        raise SystemExit("encode")
+
+    def __len__(self):
+        raise SystemExit("length")
+
+    __hash__ = str.__hash__
+
+
+@pytest.mark.parametrize("pair", [("key", Unsendable("a")), (Unsendable("key"), "a")])
+@pytest.mark.parametrize("from_hook", [False, True])
+async def test_metadata_are_sent_without_asking_them(connect, echo, from_hook, pair):
+    class Sending(Hooks):
+        def metadata(self, attempt, /):
+            return [pair]
+
+    how = {"hooks": [Sending()]} if from_hook else {"metadata": [pair]}
+    async with connect(echo, **how) as client:
+        assert await client.predict(b"1") == b"1"
+
+
 async def test_metadata_of_hooks_goes_with_each_call(connect, serve, plan):
     seen: list[dict] = []
 

@@ -719,6 +719,75 @@ class Awaits:
         return self.code()
 
 
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("plain", [False, True])
+async def test_a_handlers_exception_that_lies_is_its_items_error(serve, plain, batch):
+    def answer(self, given):
+        if b"3" in (given if batch else [given]):
+            raise LyingError
+        return given
+
+    async def answer_later(self, given):
+        return answer(self, given)
+
+    handler = {"predict_batch" if batch else "predict": answer if plain else answer_later}
+    service = type("Service", (StreamService,), handler)()
+
+    async with StreamClient(await serve(service)) as client:
+        results = await collect(client.stream(numbered(45), return_exceptions=True))
+    (failure,) = failures(results)
+    assert (failure.number, failure.kind) == (3, ItemErrorKind.HANDLER)
+    assert "LyingError" in failure.text
+    assert outputs(results) == [item for item in numbered(45) if item != b"3"]
+
+
+async def test_an_admits_exception_that_lies_is_said(serve, connect):
+    class Service(StreamService[bytes, bytes]):
+        async def admit(self, request):
+            raise LyingError
+
+        async def predict(self, item):
+            return item
+
+    async with connect(await serve(Service()), retry=QUICK) as client:
+        with pytest.raises(RetriesExhaustedError, match=r"admit\(\) raised LyingError"):
+            await collect(client.stream(numbered(3)))
+
+
+class Unhashable(type):
+    """Of classes that are equal by what they say, and lack a hash since."""
+
+    def __eq__(cls, other):
+        raise SystemExit("equal")
+
+    __hash__ = None
+
+
+class Result(metaclass=Unhashable):
+    pass
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("plain", [False, True])
+async def test_an_output_whose_class_has_no_hash_is_its_items_error(serve, plain, batch):
+    def answer(self, given):
+        if batch:
+            return [Result() if item == b"3" else item for item in given]
+        return Result() if given == b"3" else given
+
+    async def answer_later(self, given):
+        return answer(self, given)
+
+    handler = {"predict_batch" if batch else "predict": answer if plain else answer_later}
+    service = type("Service", (StreamService,), handler)()
+
+    async with StreamClient(await serve(service)) as client:
+        results = await collect(client.stream(numbered(45), return_exceptions=True))
+    (failure,) = failures(results)
+    assert (failure.number, failure.kind) == (3, ItemErrorKind.ENCODE)
+    assert outputs(results) == [item for item in numbered(45) if item != b"3"]
+
+
 def odd():
     yield 5
 
