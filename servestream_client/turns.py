@@ -31,7 +31,7 @@ from weakref import WeakKeyDictionary
 __all__ = ["BUDGET_SECONDS", "STRETCH_SECONDS", "Turn", "turn_of_loop"]
 
 STRETCH_SECONDS = 0.001
-"""After so long whoever calls others' code lets others have their turn."""
+"""After so long the caller of other people's code lets others have their turn."""
 
 BUDGET_SECONDS = 0.004
 """After so much in all nobody begins a stretch before the loop has turned. Several stretches, since

@@ -50,8 +50,7 @@ async def test_a_replica_can_be_killed_once(serve: ServeFixture) -> None:
         serve.kill_replica("nobody")
 
 
-@pytest.mark.row("no-method-default-proxy", ingress=Ingress.PROXY)
-@pytest.mark.row("no-method-haproxy", ingress=Ingress.HAPROXY)
+@pytest.mark.row("no-method")
 @pytest.mark.parametrize("ingress", list(Ingress))
 async def test_applications_that_cannot_answer(
     ingress: Ingress, images: list[Image], offline: list[Prediction]
