@@ -244,7 +244,7 @@ class StreamDriver:
             expired = StreamTimeoutError(f"the stream's timeout of {self._timeout:g} s passed")
             self._timer = loop.call_at(self._deadline, self.abandon, expired)
         self._task = start_task(self._run(), f"servestream {self.stream_id}", context=self.context)
-        self._task.add_done_callback(self._ended)
+        self._task.add_done_callback(self._ended, context=self.context)
         return self._task
 
     def pushed(self) -> None:

@@ -122,6 +122,7 @@ async def test_a_lane_keeps_no_callers_context_alive(client):
         request = await within_request(code)
         assert streams_running()  # the lane goes on
         await until(lambda request=request: gone(request))
+        assert streams_running()  # still
 
 
 async def test_hooks_hear_of_a_lane_in_nobodys_context(client, whose):
