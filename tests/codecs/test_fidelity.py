@@ -142,7 +142,8 @@ def alike_record(value: Any, decoded: object) -> bool:
     return all(
         alike(getattr(value, own), came[name])
         if name in came
-        else kind is Short and own in ("score", "note")  # the default
+        # What is unset is not there; and a default need not be.
+        else getattr(value, own) is msgspec.UNSET or (kind is Short and own in ("score", "note"))
         for own, name in names
     )
 
