@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import ClassVar
 
 import pytest
 
@@ -83,9 +84,13 @@ def sized(item: object) -> object:
 class Harness:
     """A pump, the session that it fills, and a server that answers when it is told to."""
 
+    all: ClassVar[list["Harness"]] = []
+    """None is collected, with its task, before its test ends."""
+
     def __init__(
         self, inputs: object, *, encode: Callable[[object], object] = sized, **flow: int
     ) -> None:
+        self.all.append(self)
         self.flow = FlowControl(**flow)
         self.session = ClientSession(stream_id=bytes(16), codec=CodecId("bytes"), flow=self.flow)
         self.inputs = inputs
