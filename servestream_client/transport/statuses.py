@@ -2,7 +2,7 @@
 
 The rows were collected from Ray Serve 2.60 in both ingress modes, and from reverse proxies before
 it (`seen` says where each came from; docs/protocol.md, section 14, repeats them for readers). Each
-is named by a test that makes its true cause (`tests/rows.py`).
+is named by a test that makes its true cause (`tests/rows.py`). It is one table, and so long.
 
 A status alone does not tell causes apart that look the same from here, so a row may ask what this
 end knows of itself: whether the target has ever spoken the protocol with this client (an address
