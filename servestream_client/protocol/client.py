@@ -764,11 +764,11 @@ class ClientSession:
     def large(self) -> int:
         """The bytes of the frame that goes next, if it must be announced and is not yet; else 0."""
         attempt = self._attempt
-        if attempt is None or self.state is not ClientState.STREAMING:
+        if attempt is None or attempt.unsent.frame_bytes <= attempt.announcements.covered:
+            return 0  # which is nearly always so
+        if self.state is not ClientState.STREAMING or attempt.limits is None:
             return 0
         size = attempt.unsent.frame_bytes
-        if not size or not attempt.announcements.lacks(size) or attempt.limits is None:
-            return 0
         head, limits = attempt.unsent.head, attempt.limits
         room = min(FRAME_TARGET_BYTES, limits.frame_bytes)
         size = max(min(size, room), len(head.payloads[0]))

@@ -6,6 +6,7 @@ the frame directly before it on the same attempt said so (docs section 12).
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from servestream_client.protocol.frames import Coming
@@ -94,11 +95,12 @@ def too_slow(coming: Coming, what: str) -> str:
 class Announcements:
     """What one end has announced of what it sends. Silent until it begins."""
 
-    __slots__ = ("_limit", "_told")
+    __slots__ = ("_limit", "covered")
 
     def __init__(self) -> None:
-        self._limit = 0  # bytes that need no announcement; 0: none does
-        self._told = 0
+        self._limit: float = math.inf  # bytes that need no announcement
+        self.covered: float = math.inf
+        """The bytes of the largest frame that may go now."""
 
     def begin(self, interval_ms: int) -> None:
         """The peer understands announcements.
@@ -106,15 +108,15 @@ class Announcements:
         Args:
             interval_ms: the heartbeat interval that this end promised; 0: none.
         """
-        self._limit = unannounced(interval_ms)
+        self._limit = self.covered = unannounced(interval_ms)
 
     def large(self, size: int) -> bool:
         """Whether a frame of so many bytes is to be announced."""
-        return 0 < self._limit < size
+        return size > self._limit
 
     def lacks(self, size: int) -> bool:
         """Whether a frame of so many bytes must wait for its announcement."""
-        return 0 < self._limit < size > self._told
+        return size > self.covered
 
     def announce(self, size: int, number: int, *, beside: int = 0, urgent: bool = False) -> Coming:
         """Announce the frame that goes next.
@@ -125,9 +127,9 @@ class Announcements:
             beside: all the bytes on its connection, of this and of other calls.
             urgent: its reader is to acknowledge it at once.
         """
-        self._told = size
+        self.covered = max(size, self._limit)
         return Coming(max(size, beside), size, number, urgent)
 
     def sent(self) -> None:
         """Another frame goes out: what was announced is spent."""
-        self._told = 0
+        self.covered = self._limit

@@ -488,8 +488,10 @@ class ServerSession:
         """Whether there is an input to start, and not too much output waits already (docs
         section 7).
         """
-        return bool(self._unstarted) and (
-            not self.full or (bool(self._early) and self._unstarted.head.first == self._order.turn)
+        waiting = self._unstarted
+        return waiting.count > 0 and (
+            self._held_bytes < self._offer.ahead_bytes
+            or (bool(self._early) and waiting.head.first == self._order.turn)
         )
 
     @property
@@ -759,6 +761,7 @@ class ServerSession:
             running = self._report()
         self._pulse.spoke()
         self._announcements.sent()
+        coming = self._announce() if self._outbox else None
         return ServerFrame(
             welcome=greeting,
             outputs=[OutputRun(run.first, run.payloads) for run in runs],
@@ -770,7 +773,7 @@ class ServerSession:
             error=farewell if isinstance(farewell, StreamFailure) else None,
             end=farewell if isinstance(farewell, ServerEnd) else None,
             heartbeat=beat,
-            coming=self._announce(),
+            coming=coming,
         )
 
     @property
@@ -781,7 +784,7 @@ class ServerSession:
     @property
     def _large(self) -> int:
         """The bytes of the frame that goes next, if it must be announced and is not yet; else 0."""
-        if not self._outbox or not self._announcements.lacks(self._held_bytes):
+        if self._held_bytes <= self._announcements.covered or not self._outbox:
             return 0
         head = self._outbox[0]
         if isinstance(head, _Dropped):

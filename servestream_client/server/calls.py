@@ -11,7 +11,7 @@ import contextvars
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import StreamErrorKind
@@ -123,10 +123,10 @@ class Places(Protocol):
 class Call:
     """What a worker lets user code do at the moment, and for whom."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, turn: Turn | None = None) -> None:
         self._places = places
-        self._task = asyncio.current_task()
-        self.turn: Turn = turn_of_loop()
+        self._task: asyncio.Task[Any] | None = None
+        self.turn: Turn = turn or turn_of_loop()
         """Of the event loop, in which user code has its time."""
         self._held: Sequence[Held] = ()
         self._began = 0.0
@@ -148,7 +148,6 @@ class Call:
     def bind(self) -> None:
         """From now on it is the running task's."""
         self._task = asyncio.current_task()
-        self.turn = turn_of_loop()
 
     async def run(
         self,

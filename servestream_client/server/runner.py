@@ -12,15 +12,14 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import cast
 
 from google.protobuf.message import DecodeError
 
 from servestream_client.errors import FrameLostError, RemoteProtocolError, printable
 from servestream_client.protocol.coming import seconds_for, too_slow
-from servestream_client.protocol.frames import ClientFrame, Open, RefusalKind, StreamErrorKind
+from servestream_client.protocol.frames import Open, RefusalKind, StreamErrorKind
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.protocol.states import ServerState
@@ -284,23 +283,25 @@ class AttemptRunner:
         unread input stream blocks the peer, and a timed-out one never comes back.
         """
         session = self.session
+        messages = aiter(self._requests)
         try:
-            async with aclosing(self._messages()) as messages:
-                async for message in messages:
-                    if session.over:
-                        continue
-                    try:
-                        await self._take_in(client_frame_from_wire(message))
-                    except FrameLostError as error:
-                        self.give_up(StreamErrorKind.INTERNAL, str(error))
-                    except RemoteProtocolError as error:
-                        self._blame(str(error))
-                    del message  # its payloads are not to be held while waiting for the next
-                    cancelled = session.take_cancelled()
-                    if cancelled:
-                        self._workers.cancel(self, cancelled)
-                    self._workers.offer(self)
-                    self._outbound.set()
+            while (message := await self._next_of(messages)) is not None:
+                if session.over:
+                    continue
+                try:
+                    session.receive(client_frame_from_wire(message))
+                    if session.state is ServerState.DECIDING and session.opened is not None:
+                        await self._decide(session.opened)
+                except FrameLostError as error:
+                    self.give_up(StreamErrorKind.INTERNAL, str(error))
+                except RemoteProtocolError as error:
+                    self._blame(str(error))
+                message = None  # its payloads are not to be held while waiting for the next
+                cancelled = session.take_cancelled()
+                if cancelled:
+                    self._workers.cancel(self, cancelled)
+                self._workers.offer(self)
+                self._outbound.set()
         except DecodeError:
             self._blame("a message that is no frame")
             return  # nothing more can be read, not even a half-close
@@ -309,11 +310,12 @@ class AttemptRunner:
         self._workers.cancel(self)
         self._outbound.set()
 
-    async def _messages(self) -> AsyncGenerator[pb.ClientFrame, None]:
-        """The client's, until the call is over in whatever way."""
+    async def _next_of(self, messages: AsyncIterator[pb.ClientFrame]) -> pb.ClientFrame | None:
+        """The client's next message; None: the call is over, in whatever way."""
         try:
-            async for message in self._requests:
-                yield message
+            return await anext(messages)
+        except StopAsyncIteration:
+            return None
         except asyncio.CancelledError as error:
             if being_cancelled():
                 raise
@@ -322,16 +324,11 @@ class AttemptRunner:
             if not type(error).__module__.startswith("grpc"):
                 raise
             logger.debug("the call was ended: %s", describe(error))
+        return None
 
     def _blame(self, text: str) -> None:
         logger.warning("the client broke the protocol: %s", text)
         self.give_up(StreamErrorKind.PROTOCOL, text)
-
-    async def _take_in(self, frame: ClientFrame) -> None:
-        session = self.session
-        session.receive(frame)
-        if session.state is ServerState.DECIDING and session.opened is not None:
-            await self._decide(session.opened)
 
     async def _decide(self, opened: Open) -> None:
         session = self.session

@@ -43,6 +43,7 @@ from servestream_client.server.givenback import GivenBack
 from servestream_client.server.inflight import InFlight
 from servestream_client.server.limits import TimeLimits
 from servestream_client.signals import Signal
+from servestream_client.turns import Turn, turn_of_loop
 from servestream_client.usercode import contained, describe, report
 
 __all__ = [
@@ -94,6 +95,7 @@ class Workers(abc.ABC):
         self._lost: OrderedDict[Call, float] = OrderedDict()  # abandoned calls, and since when
         self._stuck_alarm = Alarm(self._look_whether_stuck)
         self._starting: Call | None = None
+        self._turn: Turn | None = None  # of the event loop
         self._tasks: set[asyncio.Task[None]] = set()
         self.stuck: bool = False
         """Whether every place has been held for some time by code that does not end."""
@@ -273,6 +275,12 @@ class Workers(abc.ABC):
         run = attempt.session.next_run(limit)
         return Part(attempt, run) if run is not None else None
 
+    def _new_call(self) -> Call:
+        turn = self._turn
+        if turn is None:
+            turn = self._turn = turn_of_loop()
+        return Call(self, turn)
+
     def _start_worker(self, call: Call, attempt: Attempt) -> None:
         """All that this changes is changed before there is a task, which may run at once."""
         self._free -= 1
@@ -297,9 +305,10 @@ class Workers(abc.ABC):
         self._free += 1
         # Cancelled: by its handler, or by an event loop that is about to close and ends the
         # streams, too.
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            self._leave(call, attempt)  # one that was cancelled at once did not
+        elif (error := task.exception()) is not None:
             logger.error("a worker failed", exc_info=error)
-        self._leave(call, attempt)  # again: a task that was cancelled at once did not
         self._hire()
 
     def _leave(self, call: Call, attempt: Attempt) -> None:
@@ -359,15 +368,26 @@ class ItemWorkers(Workers):
         if attempt not in self._served:
             self._waiting.add(attempt)
 
+    def _want(self, attempt: Attempt) -> None:
+        if attempt in self._served:
+            return
+        if self._free and not self._waiting:
+            self._hire_for(attempt)
+        else:
+            super()._want(attempt)
+
     def _hire(self) -> None:
         while self._free and self._waiting:
             attempt = self._waiting.first()
-            call = Call(self)
-            self._serve(call, attempt)
-            self._start_worker(call, attempt)
+            self._waiting.discard(attempt)
+            self._hire_for(attempt)
+
+    def _hire_for(self, attempt: Attempt) -> None:
+        call = self._new_call()
+        self._serve(call, attempt)
+        self._start_worker(call, attempt)
 
     def _serve(self, call: Call, attempt: Attempt) -> None:
-        self._waiting.discard(attempt)
         self._served[attempt] = call
         self._serves[call] = attempt
 
@@ -377,6 +397,12 @@ class ItemWorkers(Workers):
             del self._served[attempt]
             if self._has_work(attempt):
                 self._waiting.add(attempt)
+
+    def _leave(self, call: Call, attempt: Attempt) -> None:
+        if call in self._serves:
+            self._turn_over(call)
+        else:
+            super()._leave(call, attempt)
 
     async def _next(self, attempt: Attempt) -> Sequence[Part]:
         part = self._take(attempt, self._run_length)
@@ -388,14 +414,17 @@ class ItemWorkers(Workers):
         if not self._free and len(self._waiting) > (attempt in self._waiting):
             return False
         if attempt not in self._served:  # by now, since it was suspended in between
+            self._waiting.discard(attempt)
             self._serve(call, attempt)
         return True
 
     def _note(self, parts: Sequence[Part], seconds: float) -> None:
         if seconds > _RUN_SECONDS:
             self._run_length = max(1, self._run_length // 2)
-        elif seconds < _RUN_SECONDS / 2 and _count(parts) >= self._run_length:
-            self._run_length = min(_LONGEST_RUN, self._run_length * 2)
+        elif seconds < _RUN_SECONDS / 2:
+            (part,) = parts
+            if len(part.run.payloads) >= self._run_length:
+                self._run_length = min(_LONGEST_RUN, self._run_length * 2)
 
 
 class BatchWorkers(Workers):
@@ -441,7 +470,7 @@ class BatchWorkers(Workers):
 
     def _hire(self) -> None:
         if self._free and self._waiting and self._gatherer is None:
-            call = self._gatherer = Call(self)
+            call = self._gatherer = self._new_call()
             self._start_worker(call, self._waiting.first())
 
     def _turn_over(self, call: Call) -> None:
@@ -486,7 +515,3 @@ class BatchWorkers(Workers):
                 attempt = self._waiting.first() if self._waiting else None
             else:
                 attempt = self._waiting.first_like(attempt)
-
-
-def _count(parts: Sequence[Part]) -> int:
-    return sum(len(part.run.payloads) for part in parts)

@@ -1001,12 +1001,11 @@ class _Exchange:
         session = self._session
         if self._sending or session.over:
             return False
-        large = session.large
-        hold = large > 0 and not self._line.reserve(large)
-        line = self._line
-        opening = session.state is ClientState.OPENING
-        beside = line.before_welcome if opening else line.beside
-        frame = session.next_frame(hold=hold, beside=beside, alone=line.alone)
+        line, large = self._line, session.large
+        hold = large > 0 and not line.reserve(large)
+        opening, alone = session.state is ClientState.OPENING, line.alone
+        beside = line.before_welcome if opening else 0 if alone else line.beside
+        frame = session.next_frame(hold=hold, beside=beside, alone=alone)
         if session.ready:  # an input that turned out not to fit this server
             self._notify()
         if frame is None:
@@ -1020,7 +1019,7 @@ class _Exchange:
             self._mute = not await self._link.send(frame)
         finally:
             self._sending = False
-        self._line.said(told)
+        line.said(told)
         self._limit_the_rest()
         return True
 

@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeAlias
 
 import anyio.lowlevel
@@ -37,7 +37,7 @@ from servestream_client.transport.intercepted import (
 )
 from servestream_client.transport.proxies import is_local_target
 from servestream_client.transport.traffic import Line, Traffic
-from servestream_client.transport.writing import WRITE_FAILURES, writable, write
+from servestream_client.transport.writing import WRITE_FAILURES, writable, writer
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
 from servestream_client.wire.convert import client_frame_to_wire, server_frame_from_wire
@@ -119,6 +119,7 @@ class GrpcLink:
         self._tls = tls
         self._metadata_bytes = metadata_bytes
         self._outgoing = outgoing
+        self._write: Callable[[bytes], Awaitable[None]] | None = None
         self._failure = ""  # of an interceptor
         self._raised: LinkStatus | None = None
         self._cancelled = False
@@ -128,7 +129,9 @@ class GrpcLink:
             return await self._outgoing.send(client_frame_to_wire(frame))
         message = client_frame_to_wire(frame).SerializeToString()
         try:
-            await write(self._call, message)
+            if self._write is None:
+                self._write = await writer(self._call)
+            await self._write(message)
         except WRITE_FAILURES as error:
             logger.debug("write refused: %r", error)
             return False

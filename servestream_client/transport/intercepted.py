@@ -15,7 +15,7 @@ import grpc.aio
 
 from servestream_client.metadata import Metadata
 from servestream_client.signals import Signal
-from servestream_client.transport.writing import WRITE_FAILURES, AnyCall, writable, write
+from servestream_client.transport.writing import WRITE_FAILURES, AnyCall, writable, writer
 from servestream_client.usercode import contained, describe
 from servestream_client.wire import stream_pb2 as pb
 
@@ -131,7 +131,7 @@ class _Innermost(grpc.aio.StreamStreamClientInterceptor):
         try:
             async for message in messages:
                 if writable(call):
-                    await write(call, message.SerializeToString())
+                    await (await writer(call))(message.SerializeToString())
                 else:
                     await call.write(message)
             await call.done_writing()

@@ -6,11 +6,12 @@ Invariant: a write that fails changes nothing of the call's status.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc.aio
 
-__all__ = ["WRITE_FAILURES", "AnyCall", "writable", "write"]
+__all__ = ["WRITE_FAILURES", "AnyCall", "writable", "writer"]
 
 AnyCall: TypeAlias = "grpc.aio.StreamStreamCall[Any, Any]"
 
@@ -29,8 +30,8 @@ def writable(call: AnyCall) -> bool:
     return hasattr(call, "_cython_call")
 
 
-async def write(call: AnyCall, message: bytes) -> None:
-    """Send a message.
+async def writer(call: AnyCall) -> Callable[[bytes], Awaitable[None]]:
+    """What sends messages, once the call is under way. It raises what this does.
 
     Raises:
         Exception: one of `WRITE_FAILURES`; the call has ended.
@@ -38,4 +39,6 @@ async def write(call: AnyCall, message: bytes) -> None:
     await call.wait_for_connection()
     # Not `write()`: one that fails before the call's status has come makes the status INTERNAL
     # for good, and with it the reason of a refusal is lost.
-    await call._cython_call.send_serialized_message(message)  # type: ignore[attr-defined]  # noqa: SLF001
+    send: Callable[[bytes], Awaitable[None]]
+    send = call._cython_call.send_serialized_message  # type: ignore[attr-defined]  # noqa: SLF001
+    return send

@@ -129,7 +129,7 @@ def anatomy(thing: object) -> object:
     """Everything that a session consists of, as comparable values."""
     if isinstance(thing, dict):
         return [(key, anatomy(value)) for key, value in thing.items()]
-    if isinstance(thing, (str, bytes, int, Enum, type(None))):
+    if isinstance(thing, (str, bytes, int, float, Enum, type(None))):
         return thing
     if hasattr(thing, "__iter__"):
         return [anatomy(value) for value in thing]
