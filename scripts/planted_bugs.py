@@ -290,8 +290,8 @@ BUGS = (
     Bug(
         "the input for which the others wait is held up by them",
         "protocol/server.py",
-        "not self.full or (bool(self._early)",
-        "not self.full or (False",
+        "or (bool(self._early) and waiting.head.first",
+        "or (False and waiting.head.first",
         "protocol/test_server.py::"
         "test_the_inputs_for_which_early_output_waits_start_one_by_one_although_it_is_too_much",
     ),
@@ -758,8 +758,8 @@ BUGS = (
     Bug(
         "a stream that had its turn is forgotten",
         "server/workers.py",
-        "if self._has_work(attempt):\n                self._waiting.add(attempt)\n\n    async",
-        "if False:\n                self._waiting.add(attempt)\n\n    async",
+        "if self._has_work(attempt):\n                self._waiting.add(attempt)\n\n    def _leave",
+        "if False:\n                self._waiting.add(attempt)\n\n    def _leave",
         "server/test_workers.py::test_inputs_are_handled_although_nothing_can_be_sent_yet[items]",
     ),
     Bug(
@@ -790,6 +790,13 @@ BUGS = (
         "        self._turn_over(call)\n        if self._has_work(attempt):",
         "        if self._has_work(attempt):",
         "server/test_handlers.py::test_a_handler_that_cancels_its_own_task_fails_its_inputs_only",
+    ),
+    Bug(
+        "a batch handler gets the very list that its answers are counted by",
+        "server/handlers.py",
+        "batch = [*values]",
+        "batch = values",
+        "server/test_handlers.py::test_a_batch_handler_may_change_the_list_that_it_gets",
     ),
     Bug(
         "a stream that may not start anything blocks the batches of the others",
@@ -888,7 +895,7 @@ BUGS = (
     Bug(
         "a write that fails hides why the call was refused",
         "transport/grpc_link.py",
-        "await write(self._call, message)",
+        "await self._write(message)",
         "await self._call.write(client_frame_to_wire(frame))",
         "grpc/test_scripts.py::test_a_refusal_at_once_keeps_its_reason",
     ),
@@ -1319,8 +1326,8 @@ BUGS = (
     Bug(
         "large frame: the server does not announce its answers",
         "protocol/server.py",
-        "            coming=self._announce(),\n",
-        "",
+        "coming = self._announce() if self._outbox else None",
+        "coming = None",
         "protocol/test_coming.py::"
         "test_whatever_takes_longer_than_an_interval_is_announced_right_before",
     ),
@@ -1537,9 +1544,9 @@ BUGS = (
     Bug(
         "the one who gathers is noted after the task was made",
         "server/workers.py",
-        "            call = self._gatherer = Call(self)\n"
+        "            call = self._gatherer = self._new_call()\n"
         "            self._start_worker(call, self._waiting.first())\n",
-        "            call = Call(self)\n"
+        "            call = self._new_call()\n"
         "            self._starting = None\n"
         "            self._start_worker(call, self._waiting.first())\n"
         "            asyncio.get_running_loop().call_later(\n"
@@ -1695,7 +1702,7 @@ BUGS = (
     Bug(
         "a task that never came to run settles nothing",
         "session/driver.py",
-        "self._task.add_done_callback(self._ended)",
+        "self._task.add_done_callback(self._ended, context=self.context)",
         "pass",
         "session/test_unforeseen.py::test_a_stream_whose_task_never_came_to_run_has_ended",
     ),

@@ -371,8 +371,9 @@ class ClientSession:
 
     def fits(self, size: int) -> bool:
         """Whether an input of `size` bytes may be pushed now; one is allowed whatever its size."""
+        kept = self._replay.size + self._failed_bytes  # `_kept`, which is asked for each item
         return self._places < self._flow.window_items and (
-            self._kept + size <= self._flow.window_bytes or not (self._replay or self._failed_bytes)
+            kept + size <= self._flow.window_bytes or not (self._replay or self._failed_bytes)
         )
 
     def push(self, payload: bytes, item: object = None) -> int:

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from types import CoroutineType, GeneratorType
 from typing import Any, TypeGuard, cast
 
@@ -552,8 +551,15 @@ class _ThreadedItems:
         return values
 
 
-def _merged(values: Sequence[object], results: Sequence[object]) -> list[object]:
+def _sound(values: Sequence[object]) -> Sequence[object]:
+    """Those that are no failures."""
+    return [value for value in values if type(value) is not _Failure]
+
+
+def _merged(values: Sequence[object], results: Sequence[object]) -> Sequence[object]:
     """Results in the places of the values that are no failures already."""
+    if len(results) == len(values):
+        return results
     rest = iter(results)
     return [value if type(value) is _Failure else next(rest) for value in values]
 
@@ -571,16 +577,19 @@ class _Batches:
         )
 
     async def handle(self, call: Call, parts: Sequence[Part]) -> None:
-        payloads = [payload for part in parts for payload in part.run.payloads]
+        (_, run), *others = parts
+        payloads = [*run.payloads]
+        for other in others:
+            payloads += other.run.payloads
         values = await self._values(parts, payloads)
-        sound = [value for value in values if type(value) is not _Failure]
+        sound = values if values is payloads else _sound(values)
         encoding: list[asyncio.Task[None]] = []
 
         async def answer(results: Sequence[object]) -> None:
-            merged = iter(_merged(values, results))
+            merged, end = _merged(values, results), 0
             for attempt, run in parts:
-                own = list(islice(merged, len(run.payloads)))
-                await _Answers(attempt, run.first, self._codec).encode(own)
+                begin, end = end, end + len(run.payloads)
+                await _Answers(attempt, run.first, self._codec).encode(merged[begin:end])
                 attempt.answered()
 
         def answer_without(results: Sequence[object]) -> None:
@@ -619,7 +628,7 @@ class _Batches:
         self,
         call: Call,
         parts: Sequence[Part],
-        values: list[object],
+        values: Sequence[object],
         answer: Callable[[Sequence[object]], None],
     ) -> Sequence[object]:
         clock = asyncio.get_running_loop().time
@@ -668,17 +677,18 @@ class _Batches:
         self,
         call: Call,
         parts: Sequence[Part],
-        values: list[object],
+        values: Sequence[object],
         *,
         until: float = math.inf,
         answer_without: Callable[[str], None] | None = None,
     ) -> list[object] | _Failure:
         outputs: object
+        batch = [*values]  # the user's own, who may change it
         if self._in_thread is None:
             outputs = await _awaited(
                 call,
                 parts,
-                partial(self._predict_batch, values),
+                partial(self._predict_batch, batch),
                 until=until,
                 answer_without=answer_without,
             )
@@ -690,7 +700,7 @@ class _Batches:
                 else:
                     forsake(parts, text)
 
-            (outputs,) = await self._in_thread(call, parts, [values], on_forsaken, until=until)
+            (outputs,) = await self._in_thread(call, parts, [batch], on_forsaken, until=until)
         if type(outputs) is _Failure:
             return outputs
         return await _listed(outputs, len(values), parts)

@@ -63,6 +63,7 @@ from servestream_client.transport.classify import (
     classify_violation,
 )
 from servestream_client.transport.proxies import Proxy
+from servestream_client.transport.traffic import Line
 from servestream_client.usercode import annotate, as_value, describe, unforeseen
 
 __all__ = ["Break", "Companion", "StreamDriver", "Target"]
@@ -315,7 +316,8 @@ class StreamDriver:
     @property
     def slow(self) -> bool:
         """Whether large frames keep the connection of the present attempt occupied."""
-        return self._exchange is not None and self._exchange.slow
+        exchange = self._exchange
+        return exchange is not None and exchange.line.slow
 
     @property
     def pulled(self) -> int:
@@ -855,9 +857,10 @@ class _Exchange:
         self._moving: asyncio.TimerHandle | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._absences = Absences(heartbeat_interval)
-        self._line = link.line
+        self.line: Line = link.line
+        """Its part of the connection's traffic."""
         self._limit = asyncio.timeout(None)  # on the reader
-        self._patience = Patience(self._line, partial(_expire, self._limit))
+        self._patience = Patience(self.line, partial(_expire, self._limit))
         self._reading = False
         self._failure: BaseException | None = None  # of anything but the reader
         self._answered = False
@@ -868,18 +871,13 @@ class _Exchange:
         self._mute = False  # the call takes no more writes
 
     @property
-    def slow(self) -> bool:
-        """Whether large frames keep its connection occupied."""
-        return self._line.slow
-
-    @property
     def unanswered(self) -> bool:
         """Whether the limit passed before anything came."""
         return self.timed_out and not self._answered
 
     async def run(self) -> None:
         """Until the call is over, a limit passed, or the server broke the protocol."""
-        self._line.join(self._crowd, self._outbound.set)
+        self.line.join(self._crowd, self._outbound.set)
         writing = start_task(self._write(), "servestream writer")
         writing.add_done_callback(self._wrote)
         try:
@@ -957,7 +955,7 @@ class _Exchange:
     def _tick(self) -> None:
         session = self._session
         self._absences.look()
-        session.tick(self._line.coming_beside, free=not self._line.going_beside)
+        session.tick(self.line.coming_beside, free=not self.line.going_beside)
         if session.silent and not session.over:
             self.silent = True
             self._end_reading()
@@ -1001,7 +999,7 @@ class _Exchange:
         session = self._session
         if self._sending or session.over:
             return False
-        line, large = self._line, session.large
+        line, large = self.line, session.large
         hold = large > 0 and not line.reserve(large)
         opening, alone = session.state is ClientState.OPENING, line.alone
         beside = line.before_welcome if opening else 0 if alone else line.beside
@@ -1039,14 +1037,14 @@ class _Exchange:
         session, awaited = self._session, self._session.awaited
         if self._laden:
             self._note_under_way()
-        self._line.heard(awaited.bytes if awaited is not None else 0)
+        self.line.heard(awaited.bytes if awaited is not None else 0)
         if not session.announces:
-            self._line.quit()
+            self.line.quit()
 
     def _note_under_way(self) -> None:
         size = self._session.large_under_way + self._pledged
         self._laden = size > 0
-        self._line.under_way(size)
+        self.line.under_way(size)
 
     def _crowd(self) -> None:
         self._session.crowd()

@@ -145,11 +145,6 @@ class _Lane:
             return False
         return self._session.fits(size)
 
-    @property
-    def slow(self) -> bool:
-        """Whether what it sends now has to wait for large frames."""
-        return self.driver.slow
-
     def submit(self, call: _Call) -> None:
         """Send a call's input; see `takes`."""
         if self._idle is not None:
@@ -456,11 +451,13 @@ class Predictor:
                 rank = len(lane.calls) + (_LAST if lane.large != large else 0)
                 if best is None or rank < least:
                     best, least = lane, rank
-        slow = best is not None and best.slow
+        slow = best is not None and best.driver.slow
         if slow:  # nor is anything sent where those go slowly
             lanes = [lane for lane in self._lanes if lane.takes(call, size)]
-            best = min(lanes, key=lambda lane: (lane.slow, lane.large != large, len(lane.calls)))
-            slow = best.slow
+            best = min(
+                lanes, key=lambda lane: (lane.driver.slow, lane.large != large, len(lane.calls))
+            )
+            slow = best.driver.slow
         if open_lanes < self._most_lanes and (best is None or least >= _ENOUGH_CALLS or slow):
             open_stream = self._open_large if large else self._open_stream
             best = _Lane(self, open_stream, self._outage_for(call), large=large)

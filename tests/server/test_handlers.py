@@ -475,6 +475,27 @@ async def test_nothing_is_called_when_nothing_can_be_decoded():
     assert calls == []
 
 
+@pytest.mark.parametrize("threaded", [False, True], ids=["asynchronous", "in a thread"])
+@pytest.mark.parametrize("codec", [BytesCodec(), Picky()], ids=["bytes", "another codec"])
+async def test_a_batch_handler_may_change_the_list_that_it_gets(codec, threaded):
+    def emptying(items):
+        answers = []
+        while items:
+            answers.append(items.pop(0))
+        if b"raises" in answers:
+            raise ValueError
+        return answers
+
+    async def asynchronous(items):
+        return emptying(items)
+
+    handler = batch_handler(emptying if threaded else asynchronous, codec, PLACES)
+    attempt = await answers_of(handler, b"1", b"2", b"3")
+    assert attempt.outputs == [b"1", b"2", b"3"]
+    attempt = await answers_of(handler, b"1", b"raises", b"3")
+    assert attempt.outputs == [b"1", HANDLER, b"3"]
+
+
 async def test_a_bad_input_of_one_stream_is_blamed_in_that_stream_only():
     calls: list[list[bytes]] = []
     handler = batch_handler(noting(calls, batch_after_a_while), Picky(), PLACES)
