@@ -89,6 +89,7 @@ check: $(READY)  ## Format, lint, types, layering, and whether what is generated
 	done
 	@$(BIN)/python scripts/protos.py --check
 	@$(BIN)/python scripts/doc_tables.py --check
+	@$(BIN)/python scripts/planted_bugs.py --check
 	@echo "All checks passed."
 
 format: $(READY)  ## Format the code

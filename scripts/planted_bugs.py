@@ -54,9 +54,16 @@ class Bug:
     test: str
 
     @property
-    def places(self) -> int:
-        """How often `old` stands in the file."""
-        return (ROOT / "servestream_client" / self.path).read_text().count(self.old)
+    def stale(self) -> str:
+        """Why it cannot be planted, or nothing would notice it; empty if it can."""
+        places = (ROOT / "servestream_client" / self.path).read_text().count(self.old)
+        if places != 1:
+            return f"{self.path} has {places} places for it, not one"
+        path, _, name = self.test.partition("::")
+        test = name.partition("[")[0].rpartition("::")[2]
+        if test and f"def {test}(" not in (ROOT / "tests" / path).read_text():
+            return f"tests/{path} has no {test}"
+        return ""
 
     def plant(self, package: Path) -> None:
         """Break a copy of the package."""
@@ -1910,19 +1917,20 @@ def summary(bugs: Iterable[Bug], missed: Iterable[Bug]) -> Table:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="plant only bugs whose name has this")
+    parser.add_argument(
+        "--check", action="store_true", help="only see that each still has its place, and its test"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="test runs at a time")
     options = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
     bugs = [bug for bug in BUGS if options.only in bug.name]
     if not bugs:
         parser.error(f"no bug has {options.only!r} in its name")
-    stale = [bug for bug in bugs if bug.places != 1]
-    for bug in stale:
-        console.print(
-            f"{bug.name}: {bug.path} has {bug.places} places for it, not one", style="red"
-        )
-    if stale:
-        return 1
+    stale = [(bug, bug.stale) for bug in bugs if bug.stale]
+    for bug, why in stale:
+        console.print(f"{bug.name}: {why}", style="red", markup=False)
+    if stale or options.check:
+        return 1 if stale else 0
     began = time.monotonic()
     with console.status("the tests, with nothing planted"):
         unbroken = run_tests(sorted({bug.test for bug in bugs}))
