@@ -78,6 +78,14 @@ def test_every_kind_was_found():
     assert len(cases("tests")) >= 4
 
 
+def test_no_merge_was_left_half_done():
+    texts = [*PAGES, *(path.name for path in ROOT.glob("*.md"))]
+    texts += [str(path.relative_to(ROOT)) for path in (ROOT / "protos").rglob("*.proto")]
+    for name in texts:
+        marks = re.findall(r"^(?:<{7}|={7}|>{7})(?: .*)?$", (ROOT / name).read_text(), re.MULTILINE)
+        assert marks == [], name
+
+
 def test_fixtures_and_faults_are_all_described():
     import _servestream_pytest as plugin
     from servestream_client.testing import FaultKind
