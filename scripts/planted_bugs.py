@@ -892,6 +892,20 @@ BUGS = (
         "wire/test_convert.py::test_answers_that_mean_nothing_are_the_servers_error",
     ),
     Bug(
+        "an index beyond the last there can be is believed",
+        "wire/convert.py",
+        "    if value > _NUMBERS_END - count:",
+        "    if False:",
+        "wire/test_convert.py::test_answers_that_mean_nothing_are_the_servers_error",
+    ),
+    Bug(
+        "what crosses the client's leaving is taken in",
+        "protocol/client.py",
+        "if self.state in _OVER:",
+        "if self.state in _OVER - {ClientState.LEFT}:",
+        "protocol/test_client.py::test_what_crosses_the_clients_leaving_is_dropped",
+    ),
+    Bug(
         "the value of a later version breaks this one",
         "wire/convert.py",
         "return kind(0)",

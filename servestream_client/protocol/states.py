@@ -112,7 +112,6 @@ CLIENT: Mapping[tuple[ClientState, ClientEvent], ClientState] = {
     #
     # An end that crosses the client's leaving is still a good end.
     (_C.LEFT, _CE.END): _C.ENDED,
-    (_C.LEFT, _CE.DRAIN): _C.LEFT,
     #
     # A call may be over in any state but IDLE.
     (_C.OPENING, _CE.LOST): _C.IDLE,

@@ -63,6 +63,15 @@ def _number(value: int, count: int = 1) -> int:
     return value
 
 
+def _index(value: int, count: int = 1) -> int:
+    """The first of so many indexes, if there are such indexes."""
+    if value > _NUMBERS_END - count:
+        raise RemoteProtocolError(
+            f"{count} outputs from index {value}: they run from 0 to 2^63 - 1"
+        )
+    return value
+
+
 # ------------------------------------------------------------------ shared parts
 
 
@@ -218,15 +227,15 @@ def _run_to_wire(run: f.InputRun, message: pb.InputRun) -> None:
 def _run_from_wire(run: pb.InputRun) -> f.InputRun:
     payloads = _payloads(run)
     first = _number(run.first_number, len(payloads))
-    metadata = run.metadata
+    start_index, metadata = _index(run.first_start_index), run.metadata
     if not metadata:
-        return f.InputRun(first, payloads, run.first_start_index)
+        return f.InputRun(first, payloads, start_index)
     if len(metadata) != len(payloads):
         raise RemoteProtocolError(f"metadata for {len(metadata)} of {len(payloads)} inputs")
     return f.InputRun(
         first,
         payloads,
-        run.first_start_index,
+        start_index,
         [
             f.ItemMetadata(m.deadline_ms, m.priority, m.traceparent, m.tracestate, m.key)
             for m in metadata
@@ -330,7 +339,7 @@ def _failure_from_wire(message: pb.ItemError) -> f.ItemFailure:
         _number(message.number),
         _item_error_kind(message.kind),
         printable(message.text),
-        message.index,
+        _index(message.index),
         message.retryable,
     )
 
@@ -360,7 +369,9 @@ def _output_run(run: pb.OutputRun) -> f.OutputRun:
 
 def _output_part(part: pb.OutputPart) -> f.OutputPart:
     _plain(part.encoding)
-    return f.OutputPart(_number(part.number), part.first_index, list(part.payloads), part.last)
+    payloads = list(part.payloads)
+    first_index = _index(part.first_index, len(payloads) or 1)
+    return f.OutputPart(_number(part.number), first_index, payloads, part.last)
 
 
 def _welcome_to_wire(welcome: f.Welcome) -> pb.Welcome:

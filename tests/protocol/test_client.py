@@ -1225,6 +1225,28 @@ def test_a_draining_client_still_acknowledges():
     assert session.next_frame().frames_read == 1
 
 
+@pytest.mark.parametrize(
+    "late",
+    [
+        answers(1, b"X"),
+        error(1),
+        ServerFrame(drain=Drain(5)),
+        ServerFrame(error=StreamFailure(StreamErrorKind.INTERNAL, "its grace is over")),
+        ServerFrame(welcome=Welcome()),
+        ServerFrame(frames_read=99),
+    ],
+    ids=["a duplicate", "an item error", "a drain", "a stream error", "a welcome", "a count"],
+)
+def test_what_crosses_the_clients_leaving_is_dropped(late):
+    session = streaming(b"x")
+    session.receive(1, answers(1, b"X", drain=Drain(1000)))
+    session.receive(1, late)
+    assert session.state is ClientState.LEFT
+    assert session.grace_ms == 1000
+    assert session.failure is None
+    assert take_all(session) == [output(1, b"X")]
+
+
 def test_an_end_that_crossed_the_drain_is_a_good_end():
     session = streaming(b"x", end=True)
     session.receive(1, ServerFrame(drain=Drain()))

@@ -99,8 +99,10 @@ def test_only_a_drained_client_leaves_without_an_end():
     assert allowed(CLIENT, ClientEvent.LEAVE) == {ClientState.DRAINING}
 
 
-def test_an_end_that_crosses_the_clients_leaving_is_a_good_end():
+def test_of_what_crosses_the_clients_leaving_only_an_end_counts():
     assert peer_step(CLIENT, ClientState.LEFT, ClientEvent.END) is ClientState.ENDED
+    events = {event for state, event in CLIENT if state is ClientState.LEFT}
+    assert events == {ClientEvent.END, ClientEvent.LOST}
 
 
 @pytest.mark.parametrize(

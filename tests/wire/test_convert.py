@@ -49,6 +49,7 @@ U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)
 # A run of numbers ends below 2^63.
 NUMBERS = st.integers(1, 2**62)
+INDEXES = st.integers(0, 2**62)
 BYTES = st.binary(max_size=20)
 # What is not printable is escaped on purpose; that is a test of its own.
 TEXT = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)
@@ -103,7 +104,7 @@ INPUT_RUNS = st.builds(
     f.InputRun,
     first_number=NUMBERS,
     payloads=PAYLOADS,
-    first_start_index=U64,
+    first_start_index=INDEXES,
     metadata=some(METADATA),
 ).map(
     # Metadata for each payload, or for none.
@@ -138,12 +139,17 @@ WELCOMES = st.builds(
 PARTS = st.builds(
     f.OutputPart,
     number=NUMBERS,
-    first_index=U64,
+    first_index=INDEXES,
     payloads=st.lists(BYTES, max_size=3),
     last=st.booleans(),
 )
 FAILURES = st.builds(
-    f.ItemFailure, number=NUMBERS, kind=WIRE_KINDS, text=TEXT, index=U64, retryable=st.booleans()
+    f.ItemFailure,
+    number=NUMBERS,
+    kind=WIRE_KINDS,
+    text=TEXT,
+    index=INDEXES,
+    retryable=st.booleans(),
 )
 RUNNING = st.builds(
     f.Running,
@@ -398,6 +404,9 @@ def test_item_error_kinds_have_the_names_and_values_of_the_wire():
                 pb.InputRun(first_number=1, payloads=[b"x", b"y"], metadata=[pb.ItemMetadata()])
             ]
         ),
+        pb.ClientFrame(
+            inputs=[pb.InputRun(first_number=1, payloads=[b"x"], first_start_index=2**63)]
+        ),
         pb.ClientFrame(cancelled=[pb.NumberRange()] * 70_000),
         pb.ClientFrame(
             inputs=[pb.InputRun(first_number=1, payloads=[b"x"]), pb.InputRun(first_number=2)]
@@ -409,6 +418,7 @@ def test_item_error_kinds_have_the_names_and_values_of_the_wire():
         "encoding",
         "past the last number",
         "too little metadata",
+        "past the last start index",
         "ranges without end",
         "second run",
     ],
@@ -426,7 +436,12 @@ def test_inputs_that_mean_nothing_are_the_clients_error(message):
         pb.ServerFrame(outputs=[pb.OutputRun(first_number=1, payloads=[b"x"], encoding=1)]),
         pb.ServerFrame(parts=[pb.OutputPart(number=0, payloads=[b"x"])]),
         pb.ServerFrame(parts=[pb.OutputPart(number=1, payloads=[b"x"], encoding=1)]),
+        pb.ServerFrame(parts=[pb.OutputPart(number=1, first_index=2**63, last=True)]),
+        pb.ServerFrame(
+            parts=[pb.OutputPart(number=1, first_index=2**63 - 1, payloads=[b"x", b"y"])]
+        ),
         pb.ServerFrame(errors=[pb.ItemError(number=0)]),
+        pb.ServerFrame(errors=[pb.ItemError(number=1, index=2**63)]),
     ],
     ids=[
         "run without payloads",
@@ -434,7 +449,10 @@ def test_inputs_that_mean_nothing_are_the_clients_error(message):
         "run's encoding",
         "part of number 0",
         "part's encoding",
+        "empty part past the last index",
+        "part that passes the last index",
         "error of number 0",
+        "error past the last index",
     ],
 )
 def test_answers_that_mean_nothing_are_the_servers_error(message):
