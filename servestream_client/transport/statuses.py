@@ -43,13 +43,13 @@ class Where(enum.Enum):
     """What else a row asks for, besides the status."""
 
     ANYWHERE = ""
-    STRANGER = "a stranger"
+    STRANGER = "no handshake yet"
     WITH_TLS = "a channel with credentials"
     WITHOUT_TLS = "a channel without credentials"
     LARGE = "metadata above 8 KiB"
-    LARGE_AT_A_STRANGER = "metadata above 8 KiB, to a stranger"
+    LARGE_AT_A_STRANGER = "metadata above 8 KiB, no handshake yet"
     HUGE = "metadata above 16 KiB"
-    HUGE_AT_A_STRANGER = "metadata above 16 KiB, to a stranger"
+    HUGE_AT_A_STRANGER = "metadata above 16 KiB, no handshake yet"
 
     def holds(self, status: LinkStatus, *, stranger: bool) -> bool:
         """Whether it is so for a call that ended like this."""

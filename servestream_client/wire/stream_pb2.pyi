@@ -86,7 +86,7 @@ class _RefusalKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     REFUSAL_KIND_DRAINING: _RefusalKind.ValueType  # 2
     """Going away; another server may take the stream at once."""
     REFUSAL_KIND_VERSION: _RefusalKind.ValueType  # 3
-    """Final: these will not change by trying again."""
+    """Final: these will not change by trying again (APPLICATION: but see section 4)."""
     REFUSAL_KIND_APPLICATION: _RefusalKind.ValueType  # 4
     REFUSAL_KIND_CODEC: _RefusalKind.ValueType  # 5
     REFUSAL_KIND_TOKEN: _RefusalKind.ValueType  # 6
@@ -103,7 +103,7 @@ REFUSAL_KIND_OVERLOADED: RefusalKind.ValueType  # 1
 REFUSAL_KIND_DRAINING: RefusalKind.ValueType  # 2
 """Going away; another server may take the stream at once."""
 REFUSAL_KIND_VERSION: RefusalKind.ValueType  # 3
-"""Final: these will not change by trying again."""
+"""Final: these will not change by trying again (APPLICATION: but see section 4)."""
 REFUSAL_KIND_APPLICATION: RefusalKind.ValueType  # 4
 REFUSAL_KIND_CODEC: RefusalKind.ValueType  # 5
 REFUSAL_KIND_TOKEN: RefusalKind.ValueType  # 6
@@ -149,9 +149,9 @@ class _ItemErrorKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     ITEM_ERROR_KIND_CANCELLED: _ItemErrorKind.ValueType  # 6
     """The client cancelled it."""
     ITEM_ERROR_KIND_POISON: _ItemErrorKind.ValueType  # 7
-    """It broke the server whenever it was tried."""
+    """It broke the server whenever it was tried. The client finds this out. [14]"""
     ITEM_ERROR_KIND_INTERRUPTED: _ItemErrorKind.ValueType  # 8
-    """It was cut in its middle, and the handler cannot go on from there."""
+    """It was cut in its middle, and the handler cannot go on from there. The client finds this out. [14]"""
 
 class ItemErrorKind(_ItemErrorKind, metaclass=_ItemErrorKindEnumTypeWrapper): ...
 
@@ -170,9 +170,9 @@ ITEM_ERROR_KIND_TIMEOUT: ItemErrorKind.ValueType  # 5
 ITEM_ERROR_KIND_CANCELLED: ItemErrorKind.ValueType  # 6
 """The client cancelled it."""
 ITEM_ERROR_KIND_POISON: ItemErrorKind.ValueType  # 7
-"""It broke the server whenever it was tried."""
+"""It broke the server whenever it was tried. The client finds this out. [14]"""
 ITEM_ERROR_KIND_INTERRUPTED: ItemErrorKind.ValueType  # 8
-"""It was cut in its middle, and the handler cannot go on from there."""
+"""It was cut in its middle, and the handler cannot go on from there. The client finds this out. [14]"""
 global___ItemErrorKind = ItemErrorKind
 
 class _BlockedOn:
@@ -225,7 +225,7 @@ class _StreamErrorKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper
     STREAM_ERROR_KIND_OVERLOADED: _StreamErrorKind.ValueType  # 5
     """Shed to save the server; come again later."""
     STREAM_ERROR_KIND_SILENCE: _StreamErrorKind.ValueType  # 6
-    """Nothing was heard of the client for too long. [12]"""
+    """Nothing was heard of the client for too long, or its open never came. [4, 12]"""
 
 class StreamErrorKind(_StreamErrorKind, metaclass=_StreamErrorKindEnumTypeWrapper): ...
 
@@ -242,7 +242,7 @@ STREAM_ERROR_KIND_STATE: StreamErrorKind.ValueType  # 4
 STREAM_ERROR_KIND_OVERLOADED: StreamErrorKind.ValueType  # 5
 """Shed to save the server; come again later."""
 STREAM_ERROR_KIND_SILENCE: StreamErrorKind.ValueType  # 6
-"""Nothing was heard of the client for too long. [12]"""
+"""Nothing was heard of the client for too long, or its open never came. [4, 12]"""
 global___StreamErrorKind = StreamErrorKind
 
 @typing.final
@@ -283,7 +283,7 @@ class ClientFrame(google.protobuf.message.Message):
 
     @property
     def cancelled(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NumberRange]:
-        """Inputs whose outputs nobody wants any more. [6]"""
+        """Inputs whose outputs are not wanted any more. [6]"""
 
     @property
     def end(self) -> global___ClientEnd:
@@ -367,7 +367,7 @@ class ServerFrame(google.protobuf.message.Message):
 
     @property
     def drain(self) -> global___Drain:
-        """This server is going away; take no offence, come again. [13]"""
+        """This server is going away: make the next attempt elsewhere. [13]"""
 
     @property
     def error(self) -> global___StreamError:
