@@ -347,7 +347,22 @@ BUGS = (
         "session/test_driver.py::test_inputs_travel_with_the_open_only_to_who_welcomed_before",
     ),
     Bug(
-        "a busy server remains a stranger",
+        "another application is final where no welcome came before",
+        "session/driver.py",
+        "classify_refusal(session.refusal, stranger=stranger)",
+        "classify_refusal(session.refusal, stranger=session.welcome is None)",
+        "session/test_driver.py"
+        "::test_after_a_refusal_that_passes_another_application_is_no_wrong_address",
+    ),
+    Bug(
+        "a server that only fails is called silent",
+        "session/driver.py",
+        "it has never completed a handshake with this client",
+        "it has never answered this client",
+        "session/test_driver.py::test_a_server_that_only_fails_is_not_said_to_have_been_silent",
+    ),
+    Bug(
+        "a busy server still counts as never reached",
         "session/driver.py",
         "self.target.known |= verdict.decision is not Decision.FAIL",
         "pass",
@@ -1237,7 +1252,7 @@ BUGS = (
         "grpc/test_hostile_servers.py::test_a_handler_of_a_kind_that_the_client_cannot_resume_is_left",
     ),
     Bug(
-        "a lost welcome is final at a stranger",
+        "a lost welcome is final at a new target",
         "transport/classify.py",
         "    if perhaps_lost:\n",
         "    if perhaps_lost and not stranger:\n",
@@ -1469,7 +1484,7 @@ BUGS = (
         "grpc/test_contexts.py",
     ),
     Bug(
-        "hooks are kept in the context of whoever caused the event",
+        "hooks run in the context of what caused the event",
         "session/announcer.py",
         "return self._context.copy().run(call)",
         "return call()",
@@ -1591,7 +1606,7 @@ BUGS = (
         "test_turns.py::test_those_who_wait_are_served_as_they_came",
     ),
     Bug(
-        "whoever is cancelled while it waits keeps its turn",
+        "a waiter that is cancelled keeps its turn",
         "turns.py",
         "                self._woken -= 1\n",
         "                self._woken -= not waiter.cancelled() and self._left > 0\n",
@@ -1765,14 +1780,14 @@ BUGS = (
         "session/test_deadlines.py::test_a_call_made_later_has_its_patience_whole",
     ),
     Bug(
-        "a stranger is given up by the count alone",
+        "a new target is given up by the count alone",
         "session/retry.py",
         "return too_often and now >= last_look(self._policy, self._outage)",
         "return too_often",
         "session/test_deadlines.py::test_a_server_that_comes_up_late_is_found",
     ),
     Bug(
-        "a stranger's patience ends in a wait",
+        "the patience with a new target ends in a wait",
         "session/retry.py",
         "if now < look:",
         "if False:",

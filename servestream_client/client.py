@@ -47,7 +47,7 @@ class StreamClient(ClientBase[In, Out]):
         predict_streams: how many streams `predict` may spread its calls over. Serve routes each
             to one replica, so it should not lie below the number of replicas.
         streams_per_connection: how many streams share a connection before another is opened.
-            HAProxy allows 100, and lets further ones wait without a word.
+            HAProxy allows 100, and queues further ones silently.
 
     Raises:
         ConfigurationError: an argument cannot work.

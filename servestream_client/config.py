@@ -70,27 +70,28 @@ class RetryPolicy:
     """When to try again, and when to stop. Progress on a stream starts the count afresh.
 
     The defaults outlive what Ray Serve was seen to need: a refused port for 15 s after its proxy
-    died, 26 s after HAProxy did. A target that never answered this client is given up far
-    sooner, since it is most often a wrong address.
+    died, 26 s after HAProxy did. A target that has never completed a handshake with this client is
+    given up far sooner, since it is most often a wrong address.
 
     Attributes:
         attempts: attempts in a row without progress before the stream fails.
-        connect_attempts: the same while the target has not served this client even once; it is
-            given up once so many were made and `connect_timeout` has passed, too.
+        connect_attempts: the same while the target has never completed a handshake with this
+            client, and is not merely busy; it is given up once so many were made and
+            `connect_timeout` has passed, too.
         connect_timeout: seconds from the first failure for which such a target is tried at least,
             since a name or a server may come up a little later than its client.
         give_up_after: seconds from the first of a row of failures without progress until the
-            stream fails; time in which a server has the stream is not counted. None: no such
-            limit. A longer delay that a server asks for ends it, too.
-        initial: seconds up to which the first wait is drawn by chance; each next range is twice as
-            wide.
-        maximum: seconds of the widest such range.
+            stream fails; time in which a server has the stream is not counted. A longer delay that
+            a server asks for ends it, too. None: no limit.
+        initial: upper bound of the first backoff in seconds, which is drawn at random (full
+            jitter); it doubles with each retry.
+        maximum: the backoff cap in seconds: no upper bound exceeds it.
         open_timeout: seconds that a server may take to answer the opening of an attempt, while
             no large item keeps the connection busy. Ray Serve lets a stream wait silently while
             its replicas are full.
         max_attempt_age: seconds after which an attempt takes leave of its replica in good order
-            and another one begins, so that long streams reach new replicas; a fifth more or less,
-            by chance. None: it stays as long as it can.
+            and another one begins, so that long streams reach new replicas; ± 20 % jitter. None:
+            it stays as long as it can.
     """
 
     attempts: int = 30

@@ -305,7 +305,7 @@ class RemoteProtocolError(Exception):
 
 
 class FrameLostError(RemoteProtocolError):
-    """A heartbeat tells of frames that never came: lost on the way, and not the peer's doing."""
+    """Something is missing that a frame lost on the way would explain: no breach by the peer."""
 
 
 class LocalProtocolError(Exception):

@@ -497,7 +497,7 @@ class StreamDriver:
         patience = (
             "the retry policy allows no more"
             if self.target.known or busy
-            else "it has never answered this client"
+            else "it has never completed a handshake with this client"
         )
         attempts = self.session.counters.attempts
         after = f"after attempt {attempts}" if attempts else "while another stream tried for it"

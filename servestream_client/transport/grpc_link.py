@@ -157,7 +157,7 @@ class GrpcLink:
                 if message is None:  # grpc.aio's word for a message that does not parse
                     raise RemoteProtocolError("a message that is no frame")
                 frame = server_frame_from_wire(message)
-                del message  # it may be megabytes, which nobody should hold while he waits
+                del message  # it may be megabytes, which are not to be held while it waits
                 yield frame
                 del frame
         except grpc.aio.AioRpcError as error:

@@ -5,6 +5,7 @@ import itertools
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from noting import Noting
@@ -200,8 +201,35 @@ async def test_what_had_arrived_comes_before_the_failure():
     assert seen == ITEMS[:3]
 
 
+async def test_after_a_refusal_that_passes_another_application_is_no_wrong_address():
+    """Its port may have been given to a replica of another application meanwhile."""
+    refusals = iter([RefusalKind.OVERLOADED, RefusalKind.APPLICATION])
+
+    async def server(requests):
+        kind = next(refusals, None)
+        if kind is not None:
+            yield ServerFrame(refused=Refused(kind, "not now"))
+            return
+        async for frame in answers(requests, len(ITEMS)):
+            yield frame
+
+    assert await run(drive(server)) == ITEMS
+
+
+async def test_a_server_that_only_fails_is_not_said_to_have_been_silent():
+    async def server(requests):
+        await anext(requests)
+        yield ServerFrame(error=StreamFailure(StreamErrorKind.INTERNAL, "admit() raised"))
+
+    policy = replace(QUICK, connect_attempts=2, connect_timeout=0)
+    with pytest.raises(
+        RetriesExhaustedError, match=r"never completed a handshake.*: .*admit\(\) raised"
+    ):
+        await run(drive(server, retry=policy))
+
+
 async def test_a_refusal_that_passes_makes_the_server_known():
-    """It is asked as often as the policy says, not only as often as a stranger."""
+    """It is asked as often as the policy says, not only as often as a new target."""
     calls = itertools.count(1)
 
     async def server(requests):
