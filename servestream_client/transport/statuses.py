@@ -132,7 +132,7 @@ _ADVICE_ON_METADATA = (
 )
 
 _REFUSING: tuple[Row, ...] = (
-    # ---- final, whoever says it
+    # ---- final, whatever says it
     Row(
         "unauthenticated",
         "UNAUTHENTICATED",
@@ -285,7 +285,7 @@ _REFUSING: tuple[Row, ...] = (
 )
 
 _WRONG_ADDRESS: tuple[Row, ...] = (
-    # ---- final from a stranger
+    # ---- final from a new target
     Row(
         "no-application-named",
         "NOT_FOUND",
@@ -472,7 +472,7 @@ _NO_CONNECTION: tuple[Row, ...] = (
         where=Where.STRANGER,
         error=UnreachableError,
     ),
-    # ---- no connection to a stranger
+    # ---- no connection to a new target
     Row(
         "not-grpc-without-tls",
         "UNAVAILABLE",
