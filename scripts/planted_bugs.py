@@ -404,6 +404,20 @@ BUGS = (
         "transport/test_classify.py::test_refusals_are_final_unless_they_pass",
     ),
     Bug(
+        "the delay of a server that heard nothing is ignored",
+        "transport/classify.py",
+        "if failure.kind is StreamErrorKind.OVERLOADED or failure.retry_after_ms is not None:",
+        "if failure.kind is not StreamErrorKind.SILENCE and failure.retry_after_ms is not None:",
+        "transport/test_classify.py::test_the_delay_of_whatever_stream_error_is_not_final_is_kept",
+    ),
+    Bug(
+        "the delay of another application's refusal is ignored",
+        "transport/classify.py",
+        "return Verdict(Decision.RESUME, reason, WrongApplicationError, retry_after=after)",
+        "return Verdict(Decision.RESUME, reason, WrongApplicationError)",
+        "transport/test_classify.py::test_the_delay_of_whatever_refusal_is_not_final_is_kept",
+    ),
+    Bug(
         "an overloaded server is asked again at once",
         "transport/classify.py",
         "if failure.kind is StreamErrorKind.OVERLOADED or failure.retry_after_ms is not None:",

@@ -100,25 +100,26 @@ def classify_refusal(refused: Refused, *, stranger: bool) -> Verdict:
     """
     reason = f"the server refused the stream ({refused.kind.name.lower()}): {refused.text}"
     final = _FINAL_REFUSALS.get(refused.kind)
+    after = _seconds(refused.retry_after_ms)
     if refused.kind is RefusalKind.APPLICATION and not stranger:
-        return Verdict(Decision.RESUME, reason, WrongApplicationError)
+        return Verdict(Decision.RESUME, reason, WrongApplicationError, retry_after=after)
     if final is not None:
         return Verdict(Decision.FAIL, reason, final)
-    return Verdict(Decision.WAIT, reason, retry_after=_seconds(refused.retry_after_ms))
+    return Verdict(Decision.WAIT, reason, retry_after=after)
 
 
 def classify_failure(failure: StreamFailure) -> Verdict:
     """What a stream error frame means."""
     if failure.kind is StreamErrorKind.SILENCE and NOT_IN_TIME in failure.text:
-        return Verdict(Decision.RESUME, f"the server gave the stream up: {failure.text}")
-    if failure.kind is StreamErrorKind.SILENCE:
+        reason = f"the server gave the stream up: {failure.text}"
+    elif failure.kind is StreamErrorKind.SILENCE:
         reason = (
             "the server heard nothing of this client for three heartbeat intervals, and let go of"
             " it: this process was stopped (or slept with its machine), its event loop was kept"
             f" busy, or the link was dead ({failure.text})"
         )
-        return Verdict(Decision.RESUME, reason)
-    reason = f"the server gave the stream up ({failure.kind.name.lower()}): {failure.text}"
+    else:
+        reason = f"the server gave the stream up ({failure.kind.name.lower()}): {failure.text}"
     if failure.kind in (StreamErrorKind.PROTOCOL, StreamErrorKind.STATE):
         return Verdict(Decision.FAIL, reason, ServerFailedError)
     if failure.kind is StreamErrorKind.OVERLOADED or failure.retry_after_ms is not None:

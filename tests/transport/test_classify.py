@@ -3,6 +3,7 @@
 import pytest
 
 from servestream_client import errors
+from servestream_client.protocol.coming import NOT_IN_TIME
 from servestream_client.protocol.frames import (
     RefusalKind,
     Refused,
@@ -184,10 +185,20 @@ def test_stream_errors(kind):
     assert (verdict.decision is Decision.WAIT) == (kind is StreamErrorKind.OVERLOADED)
 
 
-def test_a_stream_errors_delay_is_kept():
-    failure = StreamFailure(StreamErrorKind.INTERNAL, "", 250)
-    assert classify_failure(failure).retry_after == 0.25
-    assert classify_failure(failure).decision is Decision.WAIT
+@pytest.mark.parametrize("stranger", [False, True])
+@pytest.mark.parametrize("kind", RefusalKind)
+def test_the_delay_of_whatever_refusal_is_not_final_is_kept(kind, stranger):
+    verdict = classify_refusal(Refused(kind, "because", 250), stranger=stranger)
+    assert verdict.retry_after == (None if verdict.decision is Decision.FAIL else 0.25)
+
+
+@pytest.mark.parametrize("kind", StreamErrorKind)
+@pytest.mark.parametrize("text", ["", f"input 1 {NOT_IN_TIME} 9 bytes in all"])
+def test_the_delay_of_whatever_stream_error_is_not_final_is_kept(kind, text):
+    final = {StreamErrorKind.PROTOCOL, StreamErrorKind.STATE}
+    verdict = classify_failure(StreamFailure(kind, text, 250))
+    assert verdict.decision is (Decision.FAIL if kind in final else Decision.WAIT)
+    assert verdict.retry_after == (None if kind in final else 0.25)
 
 
 def test_a_stranger_that_breaks_the_protocol_speaks_another_one():
