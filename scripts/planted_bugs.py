@@ -355,6 +355,13 @@ BUGS = (
         "::test_after_a_refusal_that_passes_another_application_is_no_wrong_address",
     ),
     Bug(
+        "a welcome that does not fit is called a refusal",
+        "transport/classify.py",
+        "the stream is not served there (",
+        "the server refused the stream (",
+        "session/test_driver.py::test_a_welcome_that_does_not_fit_is_not_called_a_refusal",
+    ),
+    Bug(
         "a server that only fails is called silent",
         "session/driver.py",
         "it has never completed a handshake with this client",

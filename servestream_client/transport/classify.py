@@ -98,7 +98,7 @@ def classify_refusal(refused: Refused, *, stranger: bool) -> Verdict:
     Another application at a target that was right before is one that got the port of a replica
     that died: the ingress will learn of it (docs/serve.md).
     """
-    reason = f"the server refused the stream ({refused.kind.name.lower()}): {refused.text}"
+    reason = f"the stream is not served there ({refused.kind.name.lower()}): {refused.text}"
     final = _FINAL_REFUSALS.get(refused.kind)
     after = _seconds(refused.retry_after_ms)
     if refused.kind is RefusalKind.APPLICATION and not stranger:

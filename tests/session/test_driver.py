@@ -22,6 +22,7 @@ from servestream_client import (
     ServerFailedError,
     StreamError,
     UnreachableError,
+    VersionMismatchError,
     WrongApplicationError,
 )
 from servestream_client.events import (
@@ -38,6 +39,7 @@ from servestream_client.protocol.frames import (
     ClientFrame,
     CodecId,
     Drain,
+    HandlerKind,
     OutputRun,
     RefusalKind,
     Refused,
@@ -214,6 +216,28 @@ async def test_after_a_refusal_that_passes_another_application_is_no_wrong_addre
             yield frame
 
     assert await run(drive(server)) == ITEMS
+
+
+@pytest.mark.parametrize(
+    "unfit",
+    [
+        Welcome(protocol_version=2),
+        Welcome(handler_kind=HandlerKind.STATEFUL),
+        Welcome(handler_kind=HandlerKind.UNSPECIFIED),
+    ],
+    ids=["version", "stateful", "unknown kind"],
+)
+async def test_a_welcome_that_does_not_fit_is_not_called_a_refusal(unfit):
+    async def server(requests):
+        await anext(requests)
+        yield ServerFrame(welcome=unfit)
+        async for _ in requests:
+            pass
+
+    with pytest.raises(VersionMismatchError) as raised:
+        await run(drive(server))
+    assert "not served there (version)" in raised.value.reason
+    assert "refused" not in raised.value.reason
 
 
 async def test_a_server_that_only_fails_is_not_said_to_have_been_silent():
