@@ -257,9 +257,12 @@ async def test_a_refusal_that_passes_makes_the_server_known():
     calls = itertools.count(1)
 
     async def server(requests):
-        if next(calls) <= 5:
+        call = next(calls)
+        if call == 1:
             yield ServerFrame(refused=Refused(RefusalKind.OVERLOADED, "busy", 0))
             return
+        if call <= 5:
+            raise CallFailed("INTERNAL", "as it happens")
         async for frame in answers(requests, len(ITEMS)):
             yield frame
 
