@@ -1650,10 +1650,38 @@ BUGS = (
     Bug(
         "a handler's inputs are decoded and encoded for a whole run",
         "server/handlers.py",
-        "            if clock() >= stretch.until:\n                return\n"
-        "            stretch.careful",
-        "            stretch.careful",
-        "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
+        "                if clock() >= stretch.until:\n                    return\n"
+        "                stretch.careful",
+        "                stretch.careful",
+        "server/test_stalls.py::test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_are_slow",
+    ),
+    Bug(
+        "an input is begun and ended before anybody looks at the clock",
+        "server/handlers.py",
+        "if (stretch.careful or not look) and clock() >= stretch.until:",
+        "if stretch.careful and clock() >= stretch.until:",
+        "server/test_stalls.py::test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_are_slow",
+    ),
+    Bug(
+        "an input that fails passes the place where one looks at the clock",
+        "server/handlers.py",
+        "                look = True  # what failed passed a place where one looks\n",
+        "",
+        "server/test_stalls.py::test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_are_slow",
+    ),
+    Bug(
+        "handlers that wait for the first time go on together",
+        "server/handlers.py",
+        "not (self._waits or self._one_unmetered)",
+        "not self._waits",
+        "server/test_stalls.py::test_handlers_that_wait_for_the_first_time_do_not_go_on_together",
+    ),
+    Bug(
+        "handlers whose awaited future failed go on together",
+        "turns.py",
+        "            failure = error\n        if turn.busy:",
+        "            return error\n        if turn.busy:",
+        "server/test_stalls.py::test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_are_slow",
     ),
     Bug(
         "handlers that waited go on together",

@@ -204,26 +204,52 @@ class _Metered:
             waits_for = next(steps)
             while True:
                 turn.leave()
-                try:
-                    yield waits_for
-                    if turn.busy:
-                        yield from turn.wait().__await__()
-                    else:
-                        turn.enter()
-                except GeneratorExit:
-                    close = getattr(steps, "close", None)
-                    if close is not None:
-                        close()
-                    raise
-                except BaseException as error:
-                    throw = getattr(steps, "throw", None)
-                    if throw is None:
-                        raise
-                    waits_for = throw(error)
-                else:
+                failure = yield from _settled(turn, waits_for)
+                if failure is None:
                     waits_for = next(steps)
+                    continue
+                throw = getattr(steps, "throw", None)
+                try:
+                    if throw is None:
+                        raise failure
+                    waits_for = throw(failure)
+                finally:
+                    del failure  # its traceback leads here
+        except GeneratorExit:
+            close = getattr(steps, "close", None)
+            if close is not None:
+                close()
+            raise
         except StopIteration as result:
             return result.value
+
+
+def _settled(turn: Turn, waits_for: object) -> Generator[Any, None, BaseException | None]:
+    """Wait for that, and then for the turn: code goes on after a failure or a cancellation, too.
+
+    Returns:
+        What is to be raised in the code, if anything.
+    """
+    failure: BaseException | None = None
+    try:
+        try:
+            yield waits_for
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            failure = error
+        if turn.busy:
+            yield from turn.wait().__await__()
+        else:
+            turn.enter()
+    except GeneratorExit:
+        raise
+    except BaseException as error:  # it is cancelled, maybe again
+        failure = error
+    try:
+        return failure
+    finally:
+        del failure  # its traceback leads here
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turn] = WeakKeyDictionary()

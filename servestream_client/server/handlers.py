@@ -190,6 +190,7 @@ class _AsyncItems:
         self._codec = codec
         self._decode = direct(codec.decode_input)
         self._waits = True  # as far as is known
+        self._one_unmetered = False  # it may come to wait; all that do would go on together
         self._run = self._of_bytes if is_bytes_codec(codec) else self._of_any
 
     async def handle(self, call: Call, parts: Sequence[Part]) -> None:
@@ -201,6 +202,8 @@ class _AsyncItems:
         answers = _Answers(part.attempt, run.first, self._codec)
         made: list[object] = []
         stretch = _Stretch(call.turn)
+        stretch.unmetered = not (self._waits or self._one_unmetered)
+        self._one_unmetered |= stretch.unmetered
 
         def waits() -> None:
             stretch.waits()
@@ -219,6 +222,8 @@ class _AsyncItems:
             made.append(_Failure(ItemErrorKind.TIMEOUT, str(error)))
             begun = 0
         finally:
+            if stretch.unmetered:
+                self._one_unmetered = False
             stretch.turn.leave()
             _give_back(session, run, answers.next - run.first + len(made) + begun)
             answers.add(made)
@@ -228,7 +233,7 @@ class _AsyncItems:
     ) -> None:
         """Handle inputs as they are, until it is another's turn; they may grow fewer meanwhile."""
         predict, clock = self._predict, stretch.turn.clock
-        if self._waits:
+        if not stretch.unmetered:
             predict = partial(_in_turns, stretch.turn, predict)
         until, look = await stretch.begin(), True
         for value in inputs:
@@ -245,28 +250,34 @@ class _AsyncItems:
     async def _of_any(self, stretch: _Stretch, inputs: Sequence[bytes], made: list[object]) -> None:
         """The same, where the codec's code is others', too."""
         predict, clock = self._predict, stretch.turn.clock
-        if self._waits:
+        if not stretch.unmetered:
             predict = partial(_in_turns, stretch.turn, predict)
         decode, encode = self._decode, self._codec.encode_output
         await stretch.begin()
+        # After the first input's parts each, and then after every other one of those that follow
+        # upon one another: no more than two keep the loop that are slow after quick ones.
+        look = True
         for payload in inputs:
             step = _DECODE
             try:
                 value = decode(payload)
-                if stretch.careful and clock() >= stretch.until:
+                if look and clock() >= stretch.until:
                     await stretch.begin()
                 step = _HANDLER
                 value = await predict(value)
-                if stretch.careful and clock() >= stretch.until:
+                if (stretch.careful or not look) and clock() >= stretch.until:
                     await stretch.begin()
                 step = _ENCODE
                 output = encode(value)
                 made.append(output if type(output) is bytes else _exact_bytes(output))
             except BaseException as error:
                 made.append(_failed(step, error, stretch.task))
-            if clock() >= stretch.until:
-                return
-            stretch.careful = False
+                look = True  # what failed passed a place where one looks
+            if look:
+                if clock() >= stretch.until:
+                    return
+                stretch.careful = False
+            look = not look
 
 
 class _Stretch:
@@ -274,13 +285,14 @@ class _Stretch:
 
     Attributes:
         until: when it is over, by the turn's clock.
-        careful: whether that may be so in the middle of an input. Where an input was quick in all
-            its parts, only the next one as a whole may keep the loop.
+        careful: whether that is looked at after the handler in any case: in the first input, which
+            may be slow in all its parts like those before it, and in one that has waited.
         task: in which all of them are awaited.
         waited: whether user code did.
+        unmetered: whether what user code does after waiting is charged to nobody.
     """
 
-    __slots__ = ("careful", "task", "turn", "until", "waited")
+    __slots__ = ("careful", "task", "turn", "unmetered", "until", "waited")
 
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
@@ -288,6 +300,7 @@ class _Stretch:
         self.until = 0.0
         self.careful = True
         self.waited = False
+        self.unmetered = False
 
     async def begin(self) -> float:
         """Returns `until`."""
