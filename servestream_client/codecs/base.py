@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from servestream_client.errors import ConfigurationError
 
@@ -75,9 +75,9 @@ def encodes_bytes(convert: Callable[..., object]) -> bool:
     return is_bytes_codec(getattr(convert, "__self__", None))
 
 
-def direct(convert: Callable[[bytes], T]) -> Callable[[bytes], T]:
+def direct(convert: Callable[[Any], T]) -> Callable[[Any], T]:
     """What does the work of one of a codec's methods, if there is something that does all of it."""
-    find: Callable[[str], Callable[[bytes], T] | None] | None
+    find: Callable[[str], Callable[[Any], T] | None] | None
     find = getattr(getattr(convert, "__self__", None), "_direct", None)
     found = find(convert.__name__) if find is not None else None
     return convert if found is None else found

@@ -42,10 +42,12 @@ class QuickCheck:
     Attributes:
         plain: whether a value comes back for sure, but for what is said of `no_null`.
         no_null: only if there is no ``null`` in the payload, as which JSON writes NaN and infinity.
+        possible: whether that can be so of any value.
     """
 
     plain: Callable[[Any], bool]
     no_null: bool
+    possible: bool
 
 
 def quick_check(info: inspect.Type, *, json: bool) -> QuickCheck:
@@ -53,9 +55,9 @@ def quick_check(info: inspect.Type, *, json: bool) -> QuickCheck:
     decoded to know, or that takes no longer: it is done in C.
     """
     made = _Expression(json=json)
-    text = made.field(info, "value") or made.record(info, "value") or "False"
-    plain = eval(f"lambda value: {text}", made.names)  # noqa: S307 — every item passes it
-    return QuickCheck(plain, made.floats)
+    text = made.field(info, "value") or made.record(info, "value")
+    plain = eval(f"lambda value: {text or False}", made.names)  # noqa: S307 — every item passes it
+    return QuickCheck(plain, made.floats, possible=text is not None)
 
 
 class _Expression:

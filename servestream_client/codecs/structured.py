@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from types import UnionType
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, is_typeddict
@@ -74,31 +74,59 @@ class _StructuredCodec(Generic[In, Out]):
             described(_known(each))  # which removes what msgspec has noted in the classes
         return decoders
 
-    def _direct(self, name: str) -> Callable[[bytes], Any] | None:
-        """The decoder itself, unless a subclass decodes by itself."""
-        own = getattr(type(self), name) is getattr(_StructuredCodec, name)
-        places = {"decode_input": 0, "decode_output": 1}
-        return self._decoders[places[name]] if own and name in places else None
+    @cached_property
+    def _encoders(self) -> Sequence[Callable[[Any], bytes]]:
+        """Of inputs and of outputs."""
+        return [self._encoder(side) for side in (0, 1)]
+
+    def _encoder(self, side: int) -> Callable[[Any], bytes]:
+        """What encodes values of which it is plain that they come back, and asks `_checked` about
+        all others. Each item passes it: what it needs is found once.
+        """
+        encode, checked = self._encode, partial(self._checked, side)
+        quick = (self._quick_input, self._quick_output)[side]
+        plain, no_null = quick.plain, quick.no_null
+
+        def if_plain(value: object) -> bytes:
+            if plain(value):
+                payload = encode(value)
+                if not (no_null and b"n" in payload and b"null" in payload):
+                    return payload  # a single byte is found sooner
+            return checked(value)
+
+        if quick.possible:
+            return if_plain
+        decode, accepted = self._decoders[side], self._accepted[side]
+
+        def if_equal(value: Any) -> bytes:  # noqa: ANN401 — anything
+            if isinstance(value, accepted):
+                payload = encode(value)
+                try:
+                    if value == decode(payload):
+                        return payload
+                except Exception:  # noqa: S110 — told by what follows
+                    pass
+            return checked(value)
+
+        return if_equal
+
+    def _direct(self, name: str) -> Callable[[Any], Any] | None:
+        """What does the work of a method, unless a subclass does it by itself."""
+        if getattr(type(self), name) is not getattr(_StructuredCodec, name):
+            return None
+        if name.startswith("decode"):
+            return self._decoders[name == "decode_output"]
+        return self._encoders[name == "encode_output"]
 
     def encode_input(self, item: In, /) -> bytes:
-        quick = self._quick_input
-        if quick.plain(item):
-            payload = self._encode(item)
-            if not (quick.no_null and b"n" in payload and b"null" in payload):
-                return payload  # a single byte is found sooner
-        return self._checked(0, item)
+        return self._encoders[0](item)
 
     def decode_input(self, payload: bytes, /) -> In:
         decoded: In = self._decoders[0](payload)
         return decoded
 
     def encode_output(self, output: Out, /) -> bytes:
-        quick = self._quick_output
-        if quick.plain(output):
-            payload = self._encode(output)
-            if not (quick.no_null and b"n" in payload and b"null" in payload):
-                return payload
-        return self._checked(1, output)
+        return self._encoders[1](output)
 
     def decode_output(self, payload: bytes, /) -> Out:
         decoded: Out = self._decoders[1](payload)

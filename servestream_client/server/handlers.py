@@ -189,6 +189,7 @@ class _AsyncItems:
         self._predict: Callable[[Any], Awaitable[object]] = predict
         self._codec = codec
         self._decode = direct(codec.decode_input)
+        self._encode: Callable[[Any], bytes] = direct(codec.encode_output)
         self._waits = True  # as far as is known
         self._one_unmetered = False  # it may come to wait; all that do would go on together
         self._run = self._of_bytes if is_bytes_codec(codec) else self._of_any
@@ -252,7 +253,7 @@ class _AsyncItems:
         predict, clock = self._predict, stretch.turn.clock
         if not stretch.unmetered:
             predict = partial(_in_turns, stretch.turn, predict)
-        decode, encode = self._decode, self._codec.encode_output
+        decode, encode = self._decode, self._encode
         await stretch.begin()
         # After the first input's parts each, and then after every other one of those that follow
         # upon one another: no more than two keep the loop that are slow after quick ones.

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
-from servestream_client.codecs import encodes_bytes
+from servestream_client.codecs import direct, encodes_bytes
 from servestream_client.config import check_timeout
 from servestream_client.errors import (
     Delivered,
@@ -276,7 +276,7 @@ class Predictor:
         self.idle_seconds = idle_seconds
         self._open_stream = open_stream
         self._open_large = open_large or open_stream
-        self._encode = encode
+        self._encode = direct(encode)
         self._decode = decode
         self._turn: Turn | None = None
         self._quick_inputs = self._quick_outputs = 0  # the last ones in a row

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterat
 from itertools import islice
 from typing import NamedTuple, cast
 
-from servestream_client.codecs import encodes_bytes
+from servestream_client.codecs import direct, encodes_bytes
 from servestream_client.errors import ClientClosedError, ItemErrorKind
 from servestream_client.protocol.client import UNKNOWN_BYTES, ClientSession
 from servestream_client.session.feeder import InputFeeder
@@ -88,7 +88,7 @@ class InputPump:
         self._feeder = inputs if isinstance(inputs, InputFeeder) else None
         self._source = InputSource(() if isinstance(inputs, InputFeeder) else inputs)
         self._pulled = 0
-        self._encode = encode
+        self._encode = direct(encode)
         self._as_is = encodes_bytes(encode)  # what is bytes already
         self._max_item_bytes = max_item_bytes
         self._pushed = pushed
