@@ -1658,8 +1658,8 @@ BUGS = (
     Bug(
         "an input is begun and ended before anybody looks at the clock",
         "server/handlers.py",
-        "if (stretch.careful or not look) and clock() >= stretch.until:",
-        "if stretch.careful and clock() >= stretch.until:",
+        "if (stretch.careful or always or not look) and clock() >= stretch.until:",
+        "if (stretch.careful or always) and clock() >= stretch.until:",
         "server/test_stalls.py::test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_are_slow",
     ),
     Bug(
@@ -1672,9 +1672,23 @@ BUGS = (
     Bug(
         "handlers that wait for the first time go on together",
         "server/handlers.py",
-        "not (self._waits or self._one_unmetered)",
-        "not self._waits",
+        "if self._waits or turn.unmetered:",
+        "if self._waits:",
         "server/test_stalls.py::test_handlers_that_wait_for_the_first_time_do_not_go_on_together",
+    ),
+    Bug(
+        "what goes on unmetered after waiting is charged to nobody",
+        "server/handlers.py",
+        "                self.turn.spend(BUDGET_SECONDS)\n",
+        "                pass\n",
+        "server/test_stalls.py::test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_are_slow",
+    ),
+    Bug(
+        "beside code that goes on unmetered others call two pieces",
+        "server/handlers.py",
+        "partial(_in_turns, turn, self._predict), turn.unmetered",
+        "partial(_in_turns, turn, self._predict), False",
+        "server/test_stalls.py::test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_are_slow",
     ),
     Bug(
         "handlers whose awaited future failed go on together",

@@ -50,12 +50,15 @@ class Turn:
 
     Attributes:
         clock: that.
-        busy: whether whoever wants to enter has to wait.
+        busy: whether what wants to enter has to wait.
+        unmetered: whether code is called that may wait, and then goes on without entering. There is
+            one such call at a time, and meanwhile all others look at the clock after each piece.
     """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self.clock: Callable[[], float] = time.perf_counter if clock is None else clock
         self.busy: bool = False
+        self.unmetered: bool = False
         self._left = BUDGET_SECONDS
         self._since: float | None = None  # when somebody entered who has not left yet
         self._renewing = False

@@ -33,7 +33,7 @@ from servestream_client.server.workers import (
     Part,
     forsake,
 )
-from servestream_client.turns import Turn, turn_of_loop
+from servestream_client.turns import BUDGET_SECONDS, Turn, turn_of_loop
 from servestream_client.usercode import contained, describe, is_a, type_name
 
 __all__ = ["batch_handler", "item_handler"]
@@ -191,7 +191,6 @@ class _AsyncItems:
         self._decode = direct(codec.decode_input)
         self._encode: Callable[[Any], bytes] = direct(codec.encode_output)
         self._waits = True  # as far as is known
-        self._one_unmetered = False  # it may come to wait; all that do would go on together
         self._run = self._of_bytes if is_bytes_codec(codec) else self._of_any
 
     async def handle(self, call: Call, parts: Sequence[Part]) -> None:
@@ -203,8 +202,6 @@ class _AsyncItems:
         answers = _Answers(part.attempt, run.first, self._codec)
         made: list[object] = []
         stretch = _Stretch(call.turn)
-        stretch.unmetered = not (self._waits or self._one_unmetered)
-        self._one_unmetered |= stretch.unmetered
 
         def waits() -> None:
             stretch.waits()
@@ -223,20 +220,29 @@ class _AsyncItems:
             made.append(_Failure(ItemErrorKind.TIMEOUT, str(error)))
             begun = 0
         finally:
-            if stretch.unmetered:
-                self._one_unmetered = False
-            stretch.turn.leave()
+            stretch.end()
             _give_back(session, run, answers.next - run.first + len(made) + begun)
             answers.add(made)
+
+    def _predict_in(self, stretch: _Stretch) -> tuple[Callable[[Any], Awaitable[object]], bool]:
+        """What to call for each input, and whether to look at the clock after every one.
+
+        Where it seems that the handler does not wait, it is called as it is, if nobody else does
+        so at the moment.
+        """
+        turn = stretch.turn
+        if self._waits or turn.unmetered:
+            return partial(_in_turns, turn, self._predict), turn.unmetered
+        stretch.unmetered = turn.unmetered = True
+        return self._predict, False
 
     async def _of_bytes(
         self, stretch: _Stretch, inputs: Sequence[bytes], made: list[object]
     ) -> None:
         """Handle inputs as they are, until it is another's turn; they may grow fewer meanwhile."""
-        predict, clock = self._predict, stretch.turn.clock
-        if not stretch.unmetered:
-            predict = partial(_in_turns, stretch.turn, predict)
+        clock = stretch.turn.clock
         until, look = await stretch.begin(), True
+        predict, always = self._predict_in(stretch)
         for value in inputs:
             try:
                 made.append(await predict(value))
@@ -246,15 +252,13 @@ class _AsyncItems:
             # after quick ones, and slow ones that follow upon one another are single.
             if look and clock() >= until:
                 return
-            look = not look
+            look = always or not look
 
     async def _of_any(self, stretch: _Stretch, inputs: Sequence[bytes], made: list[object]) -> None:
         """The same, where the codec's code is others', too."""
-        predict, clock = self._predict, stretch.turn.clock
-        if not stretch.unmetered:
-            predict = partial(_in_turns, stretch.turn, predict)
-        decode, encode = self._decode, self._encode
+        clock, decode, encode = stretch.turn.clock, self._decode, self._encode
         await stretch.begin()
+        predict, always = self._predict_in(stretch)
         # After the first input's parts each, and then after every other one of those that follow
         # upon one another: no more than two keep the loop that are slow after quick ones.
         look = True
@@ -266,7 +270,7 @@ class _AsyncItems:
                     await stretch.begin()
                 step = _HANDLER
                 value = await predict(value)
-                if (stretch.careful or not look) and clock() >= stretch.until:
+                if (stretch.careful or always or not look) and clock() >= stretch.until:
                     await stretch.begin()
                 step = _ENCODE
                 output = encode(value)
@@ -278,7 +282,7 @@ class _AsyncItems:
                 if clock() >= stretch.until:
                     return
                 stretch.careful = False
-            look = not look
+            look = always or not look
 
 
 class _Stretch:
@@ -290,7 +294,7 @@ class _Stretch:
             may be slow in all its parts like those before it, and in one that has waited.
         task: in which all of them are awaited.
         waited: whether user code did.
-        unmetered: whether what user code does after waiting is charged to nobody.
+        unmetered: whether what user code does after waiting is charged when it is done only.
     """
 
     __slots__ = ("careful", "task", "turn", "unmetered", "until", "waited")
@@ -307,6 +311,14 @@ class _Stretch:
         """Returns `until`."""
         self.until = self.turn.enter() or await self.turn.wait()
         return self.until
+
+    def end(self) -> None:
+        """Nothing more is called."""
+        self.turn.leave()
+        if self.unmetered:
+            self.turn.unmetered = False
+            if self.waited:
+                self.turn.spend(BUDGET_SECONDS)
 
     def waits(self) -> None:
         """User code waits for something; what goes on afterwards begins anew."""

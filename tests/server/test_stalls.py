@@ -269,13 +269,11 @@ def ailments(rng: random.Random) -> str:
     return "".join(slow + rest) or "q"
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(12), 145, 150])  # the last two once came to a third piece
 @pytest.mark.parametrize("name", ["predict", "predict_batch", "predict_in_thread", "predict_later"])
 async def test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_are_slow(
     name, seed, clock
 ):
-    # A third piece is possible still (`predict` of seed 145): what a handler does after the first
-    # wait since quick runs is charged to nobody, so that another may have its two in that turn.
     rng = random.Random(seed)
     service, stalls = Ailing(clock), Stalls(clock)
     workers = service.workers(name, places=rng.choice([1, 4]))
