@@ -590,11 +590,6 @@ class ClientSession:
         return self._finished and not self._replay
 
     @property
-    def held_outputs(self) -> int:
-        """Outputs that wait to be taken."""
-        return self._held_outputs
-
-    @property
     def ready(self) -> bool:
         """Whether `take` may have something."""
         return bool(self._ready)

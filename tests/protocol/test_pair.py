@@ -734,7 +734,7 @@ class Pair(RuleBasedStateMachine):
         # An input that closed without an output of its own is done only once it is taken.
         assert open_places <= self.flow.window_items + self.closed_in_silence()
         assert size <= self.flow.window_bytes or len(payloads) == 1
-        assert len(self.held) == self.client.held_outputs <= self.flow.output_items
+        assert len(self.held) == self.client._held_outputs <= self.flow.output_items
         if len(self.held) > 1:
             assert sum(map(len, self.held)) < self.flow.output_bytes + LARGEST
 
@@ -821,7 +821,7 @@ class Pair(RuleBasedStateMachine):
         self.windows_and_budgets_hold()
         self.nothing_is_answered_twice_or_lost()
         assert all(known.enough for known in self.inputs.values())
-        assert self.client.unanswered == self.client.held_outputs == 0
+        assert self.client.unanswered == self.client._held_outputs == 0
         assert self.client.taken_through == len(self.inputs)
         assert self.client.has_place
         assert self.client.fits(self.flow.window_bytes)
