@@ -1511,6 +1511,48 @@ BUGS = (
         "return call()",
         "grpc/test_contexts.py",
     ),
+    Bug(
+        "an error keeps the inputs that were pulled with its own",
+        "session/pump.py",
+        'item, payload, checked = None, b"", b""\n            del payloads, items',
+        "pass",
+        "grpc/test_kept.py::test_an_error_that_is_kept_keeps_its_own_input_only",
+    ),
+    Bug(
+        "an error of the inputs keeps those before it",
+        "session/pump.py",
+        'item, payload, checked = None, b"", b""\n            del payloads, items',
+        "pass",
+        "grpc/test_kept.py::test_an_error_of_the_inputs_that_is_kept_keeps_none_of_them",
+    ),
+    Bug(
+        "a decoding error keeps its stream open",
+        "session/stream.py",
+        "del self  # or",
+        "pass  # or",
+        "grpc/test_kept.py::test_a_decoding_error_that_is_kept_does_not_keep_its_stream",
+    ),
+    Bug(
+        "a decoding error keeps its blocking stream open",
+        "sync.py",
+        "del self  # or",
+        "pass  # or",
+        "grpc/test_kept.py::test_nor_does_one_of_a_blocking_stream",
+    ),
+    Bug(
+        "a stream that is over keeps its inputs",
+        "session/driver.py",
+        "        self.session.drop_inputs()\n",
+        "",
+        "grpc/test_kept.py::test_a_stream_that_is_over_keeps_no_payloads",
+    ),
+    Bug(
+        "a stream that was closed keeps its outputs",
+        "session/driver.py",
+        "        self._dropped = True\n        self.session.drop_outputs()\n",
+        "",
+        "grpc/test_kept.py::test_a_stream_that_is_over_keeps_no_payloads",
+    ),
     # ------------------------------------------------------------------ what events cost, and whom
     # they reach
     Bug(

@@ -15,7 +15,7 @@ from servestream_client.session.base import ClientBase, ClientOptions
 from servestream_client.session.driver import StreamDriver
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.predictor import Predictor
-from servestream_client.session.stream import CLOSED, StreamBase
+from servestream_client.session.stream import StreamBase
 from servestream_client.usercode import contained
 
 __all__ = ["SyncPredictionStream", "SyncStreamClient"]
@@ -68,7 +68,10 @@ class SyncPredictionStream(StreamBase[T_co]):
                 try:
                     return self._decode(payload)
                 except BaseException as error:
-                    return self._portal.call(self._undecoded, contained(error, "the codec"))
+                    try:
+                        return self._portal.call(self._undecoded, contained(error, "the codec"))
+                    finally:
+                        del self  # or else who keeps the error would keep the stream open
             if self._single:
                 return self._single.popleft()
             if self._exhausted and self._failed is None:
@@ -86,16 +89,12 @@ class SyncPredictionStream(StreamBase[T_co]):
             self._exhausted = True
             if self._loop is not None:
                 with suppress(RuntimeError):  # it is closed, and so is the stream
-                    self._loop.call_soon_threadsafe(self._let_go)
+                    self._loop.call_soon_threadsafe(self._drop)
             return
         try:
             self._portal.call(self._aclose)
         except ClientClosedError:
             return  # and with the client its streams
-
-    def _let_go(self) -> None:
-        self._forget()
-        self._driver.abandon(ClientClosedError(CLOSED))
 
     def __enter__(self) -> Self:
         return self

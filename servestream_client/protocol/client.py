@@ -1394,6 +1394,18 @@ class ClientSession:
         self._places -= count
         self._taken.add_run(run.first_number, count)
 
+    def drop_outputs(self) -> None:
+        """The consumer takes nothing any more."""
+        self._ready.clear()
+        self._early.clear()
+
+    def drop_inputs(self) -> None:
+        """There will be no further attempt: of the inputs that lack an answer, only the numbers are
+        kept, for those who count them.
+        """
+        self._replay.strip_all()
+        self.control = None
+
     # ---------------------------------------------------------------- early answers
 
     def _fail_here(

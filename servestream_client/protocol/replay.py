@@ -43,6 +43,10 @@ class ReplaySet(abc.ABC):
         """
 
     @abc.abstractmethod
+    def strip_all(self) -> None:
+        """The same for all of them."""
+
+    @abc.abstractmethod
     def item(self, number: int) -> object:
         """What the caller gave for an unanswered input."""
 
@@ -103,6 +107,10 @@ class OrderedReplay(ReplaySet):
         self.size -= size
         return size
 
+    def strip_all(self) -> None:
+        count = len(self._payloads)
+        self._payloads, self._items, self.size = [b""] * count, [None] * count, 0
+
     def item(self, number: int) -> object:
         return self._items[number - self.head]
 
@@ -155,6 +163,10 @@ class UnorderedReplay(ReplaySet):
         self._payloads[number], self._items[number] = b"", None
         self.size -= size
         return size
+
+    def strip_all(self) -> None:
+        self._payloads = dict.fromkeys(self._payloads, b"")
+        self._items, self.size = dict.fromkeys(self._items), 0
 
     def item(self, number: int) -> object:
         return self._items[number]

@@ -224,6 +224,7 @@ class StreamDriver:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._pumping: asyncio.Task[None] | None = None
+        self._dropped = False
         self._alone = False  # the next open carries no inputs, since the last was not welcomed
         self._fruitless = False  # the last attempt made no progress
         self._telling: Verdict | None = None  # of this row of failures, the last that was not vague
@@ -296,6 +297,14 @@ class StreamDriver:
         self._settle(error)
         if self._task is not None:
             self._task.cancel()
+
+    def drop(self, error: BaseException | None = None) -> None:
+        """`abandon`, by a consumer that takes nothing any more. Who keeps its stream, or an event
+        of it, keeps what can be counted, and no payloads.
+        """
+        self._dropped = True
+        self.session.drop_outputs()
+        self.abandon(error)
 
     async def aclose(self, error: BaseException | None = None) -> None:
         """`abandon`, and wait until nothing is left of the stream."""
@@ -409,6 +418,9 @@ class StreamDriver:
         self._task = None
         if self._timer is not None:
             self._timer.cancel()
+        self.session.drop_inputs()
+        if self._dropped:
+            self.session.drop_outputs()  # what came in between
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if not self.finished:
             self._settle(_end_of_task(error or RuntimeError("it ended without an outcome")))

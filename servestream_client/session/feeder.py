@@ -127,8 +127,9 @@ class InputFeeder(Generic[Payload]):
         with self._turn:
             self._closing = True
             self._turn.notify()
+        self._fed.clear()
         if self._thread is None:
-            _close(self._inputs)
+            self._close_inputs()
             return
         loop = asyncio.get_running_loop()
         patience = loop.time() + BUSY_SECONDS
@@ -161,12 +162,19 @@ class InputFeeder(Generic[Payload]):
         except BaseException as error:  # whatever it is, it is the caller's
             self._error = contained(error, INPUTS)
         finally:
+            item = None  # the traceback of what was raised keeps this frame
             self._busy = False
             try:
-                _close(self._inputs)
+                self._close_inputs()
             finally:
+                if self._closing:
+                    self._fed.clear()  # nobody takes them
                 self._ended = True
                 self._tell()
+
+    def _close_inputs(self) -> None:
+        inputs, self._inputs = self._inputs, iter(())
+        _close(inputs)
 
     def _may_pull(self) -> bool:
         if not self._has_room():

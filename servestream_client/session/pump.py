@@ -286,6 +286,9 @@ class InputPump:
             self._pulled += len(items)
             if payloads:
                 self._session.push_all(payloads, items[: len(payloads)], size)
+            # They count where they were pushed. The traceback of what was raised keeps this frame.
+            item, payload, checked = None, b"", b""
+            del payloads, items
 
     def _push_bytes(
         self,
@@ -319,6 +322,8 @@ class InputPump:
             self._pulled += len(payloads)
             if payloads:
                 self._session.push_all(payloads, payloads, size)
+            item = None  # as in the other one
+            del payloads
 
     async def _push(self, payload: bytes | Refusal, item: object) -> None:
         while not self._session.fits(_size(payload)):

@@ -104,11 +104,13 @@ class InputSource(Generic[In]):
 
     async def aclose(self) -> None:
         """Let a generator run its `finally` blocks. Errors in there are logged."""
+        later, self._async = self._async, None
+        plain, self.plain = self.plain, None
         try:
-            if isinstance(self._async, AsyncGenerator):
-                await self._async.aclose()
-            if isinstance(self.plain, Generator):
-                self.plain.close()
+            if isinstance(later, AsyncGenerator):
+                await later.aclose()
+            if isinstance(plain, Generator):
+                plain.close()
         except BaseException as error:
-            failure = contained(error, INPUTS, awaited=self._async is not None)
+            failure = contained(error, INPUTS, awaited=later is not None)
             report(logger, logging.WARNING, "closing the inputs failed", failure)

@@ -29,12 +29,12 @@ from servestream_client.session.driver import StreamDriver
 from servestream_client.turns import Turn, turn_of_loop
 from servestream_client.usercode import as_value, contained, describe, is_a, unforeseen
 
-__all__ = ["CLOSED", "PredictionStream", "StreamBase"]
+__all__ = ["PredictionStream", "StreamBase"]
 
 _LONGEST_RUN = 256
 """Outputs that the consumer gets before others on the event loop have their turn."""
 
-CLOSED = "the stream was closed while it was iterated"
+_CLOSED = "the stream was closed while it was iterated"
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -223,16 +223,17 @@ class StreamBase(Generic[T_co]):
             raise ClientClosedError("the stream was closed while it was iterated")
         raise problem
 
-    def _forget(self) -> None:
-        """Drop what was not taken."""
+    def _drop(self) -> None:
+        """End the stream, and drop what was not taken."""
         self._exhausted = True
         self._release()
         self._run, self._rest = OutputRun(0, []), iter(())
         self._single.clear()
+        self._driver.drop(ClientClosedError(_CLOSED))
 
     async def _aclose(self) -> None:
-        self._forget()
-        await self._driver.aclose(ClientClosedError(CLOSED))
+        self._drop()
+        await self._driver.aclose()
 
     def __del__(self) -> None:
         # Nobody can iterate it any more. The driver does not know this object, so this runs as
@@ -241,7 +242,7 @@ class StreamBase(Generic[T_co]):
         if loop is None or loop.is_closed():
             return
         with suppress(RuntimeError):  # closed in between
-            loop.call_soon_threadsafe(self._driver.abandon)
+            loop.call_soon_threadsafe(self._driver.drop)
 
     def _statistics(self) -> StreamStatistics:
         self._release()
@@ -287,7 +288,10 @@ class PredictionStream(StreamBase[T_co]):
                     try:
                         return self._decode(payload)
                     except BaseException as error:
-                        return await self._undecoded(contained(error, "the codec"))
+                        try:
+                            return await self._undecoded(contained(error, "the codec"))
+                        finally:
+                            del self  # or else who keeps the error would keep the stream open
             if self._single:
                 return self._single.popleft()
             if self._until:
