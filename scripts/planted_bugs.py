@@ -1553,6 +1553,20 @@ BUGS = (
         "",
         "grpc/test_kept.py::test_a_stream_that_is_over_keeps_no_payloads",
     ),
+    Bug(
+        "a connection that is given up after its last call stays",
+        "transport/grpc_link.py",
+        "connection.avoided = True\n        self._close_unneeded(connection)",
+        "connection.avoided = True",
+        "transport/test_connections.py::test_a_connection_that_is_given_up_after_its_last_call_is_closed",
+    ),
+    Bug(
+        "the connection that is kept is one that takes no calls",
+        "transport/grpc_link.py",
+        "next((each for each in self._connections if not each.avoided), None)",
+        "self._connections[0] and not connection.avoided",
+        "transport/test_connections.py::test_a_connection_that_was_given_up_is_not_the_one_that_is_kept",
+    ),
     # ------------------------------------------------------------------ what events cost, and whom
     # they reach
     Bug(

@@ -12,6 +12,7 @@ import contextvars
 import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from typing import TypeAlias
 
 import anyio.lowlevel
@@ -251,9 +252,6 @@ class _Connection:
             self.intercepted = True
         return begin_intercepted(self.stub.Stream, metadata)
 
-    def avoid(self) -> None:
-        self.avoided = True
-
 
 class _Process:
     """Whether gRPC was used in this process, or in the one that it was forked from."""
@@ -337,7 +335,7 @@ class GrpcTransport:
         call.add_done_callback(lambda _: self._ended(connection, line, outgoing))
         return GrpcLink(
             call,
-            connection.avoid,
+            partial(self._avoid, connection),
             line,
             tls=self._credentials is not None,
             metadata_bytes=self._size_with(metadata),
@@ -401,10 +399,18 @@ class GrpcTransport:
         if outgoing is not None:
             outgoing.close()
         connection.calls -= 1
+        self._close_unneeded(connection)
+
+    def _avoid(self, connection: _Connection) -> None:
+        """Have it carry no further calls. Its last may be over by now."""
+        connection.avoided = True
+        self._close_unneeded(connection)
+
+    def _close_unneeded(self, connection: _Connection) -> None:
         if connection.calls or connection not in self._connections:
             return
-        if connection is self._connections[0] and not connection.avoided:
-            return  # one is kept
+        if connection is next((each for each in self._connections if not each.avoided), None):
+            return  # one is kept, of those that take calls
         self._connections.remove(connection)
         closing = asyncio.ensure_future(connection.channel.close(grace=None))
         self._closing.add(closing)

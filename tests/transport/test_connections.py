@@ -148,6 +148,32 @@ async def test_the_only_connection_is_given_up_as_well(channels):
     assert places(open_calls(connections, 1), channels) == [1]
 
 
+async def test_a_connection_that_is_given_up_after_its_last_call_is_closed(channels):
+    connections = transport(3)
+    for _ in range(10):
+        link = connections.open()
+        link._call.end()
+        link.avoid_connection()
+    await a_turn()
+    assert connections.connections == 0
+    assert [channel.closed for channel in channels] == [True] * 10
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_connection_that_was_given_up_is_not_the_one_that_is_kept(channels, ended):
+    connections = transport(3)
+    links = [connections.open() for _ in range(2)]
+    links[0]._call.end()
+    links[0].avoid_connection()
+    if ended:
+        links[1]._call.end()
+    for _ in range(10):  # calls one after the other, as those of a client that idles
+        (call,) = open_calls(connections, 1)
+        call.end()
+    assert len(channels) == 2
+    assert connections.connections == (1 if ended else 2)
+
+
 async def test_a_connection_that_is_closing_takes_no_call(channels):
     connections = transport(1)
     _, second = open_calls(connections, 2)
