@@ -1567,6 +1567,13 @@ BUGS = (
         "self._connections[0] and not connection.avoided",
         "transport/test_connections.py::test_a_connection_that_was_given_up_is_not_the_one_that_is_kept",
     ),
+    Bug(
+        "streams that leave stay in the gate's queue",
+        "session/gate.py",
+        "self._queue.pop(turn, None)",
+        "pass",
+        "session/test_gate.py::test_of_a_stream_that_leaves_the_queue_nothing_stays_there",
+    ),
     # ------------------------------------------------------------------ what events cost, and whom
     # they reach
     Bug(

@@ -15,7 +15,7 @@ import asyncio
 import enum
 import math
 import random
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Self
 
@@ -129,7 +129,7 @@ class Gate:
         self._waiting_to_probe: asyncio.Future[None] | None = None
         self._under_way = 0  # released attempts that have no answer yet
         self._most = 1  # of them
-        self._queue: deque[asyncio.Future[Verdict | None]] = deque()
+        self._queue: OrderedDict[asyncio.Future[Verdict | None], None] = OrderedDict()
         """Those who wait for their turn, or to hear what a probe has found."""
 
     async def enter(
@@ -267,10 +267,11 @@ class Gate:
     async def _wait_in_queue(self) -> Verdict | None:
         """Until it is this one's turn to look again; or what a probe has found."""
         turn: asyncio.Future[Verdict | None] = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
+        self._queue[turn] = None
         try:
             return await turn
         except BaseException:
+            self._queue.pop(turn, None)  # or else it would stay as long as the probe takes
             if turn.done() and not turn.cancelled() and turn.result() is None:
                 self._wake(1)  # it was this one's turn, and is the next one's now
             raise
@@ -284,7 +285,7 @@ class Gate:
 
     def _wake(self, count: int, verdict: Verdict | None = None) -> None:
         while count > 0 and self._queue:
-            turn = self._queue.popleft()
+            turn, _ = self._queue.popitem(last=False)
             if not turn.done():
                 turn.set_result(verdict)
                 count -= 1

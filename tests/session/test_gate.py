@@ -168,6 +168,21 @@ def test_a_stream_that_leaves_the_queue_takes_nobodys_turn():
     in_virtual_time(main())
 
 
+def test_of_a_stream_that_leaves_the_queue_nothing_stays_there():
+    async def run():
+        gate = Gate()
+        gate.broken(DOWN)
+        probe = await gate.enter(POLICY, fruitless=False)
+        now = asyncio.get_running_loop().time()
+        for _ in range(100):
+            with suppress(TimeoutError):
+                await gate.enter(POLICY, fruitless=False, deadline=now)
+        assert not gate._queue
+        probe.left()
+
+    in_virtual_time(run())
+
+
 def test_fruitless_attempts_take_tokens_that_time_gives_back():
     gate = Gate()
     passed: list[float] = []
