@@ -1574,6 +1574,13 @@ BUGS = (
         "pass",
         "session/test_gate.py::test_of_a_stream_that_leaves_the_queue_nothing_stays_there",
     ),
+    Bug(
+        "inputs that were given back and cancelled are kept",
+        "server/givenback.py",
+        "        self._runs.remove_each(dropped)\n",
+        "",
+        "server/test_given_back.py::test_what_was_dropped_is_gone_at_once",
+    ),
     # ------------------------------------------------------------------ what events cost, and whom
     # they reach
     Bug(

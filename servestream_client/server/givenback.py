@@ -6,10 +6,9 @@ each once, unless they are cancelled before.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
-from servestream_client.protocol.runs import Run
+from servestream_client.protocol.runs import Run, RunQueue
 
 __all__ = ["GivenBack"]
 
@@ -20,7 +19,7 @@ class GivenBack:
     __slots__ = ("_numbers", "_runs")
 
     def __init__(self) -> None:
-        self._runs: deque[Run] = deque()
+        self._runs = RunQueue()
         self._numbers: set[int] = set()  # of those that are still to be given out
 
     def __bool__(self) -> bool:
@@ -28,28 +27,20 @@ class GivenBack:
 
     def add(self, run: Run) -> None:
         """Take them in."""
-        self._runs.append(run)
+        self._runs.put_back(run)
         self._numbers.update(range(run.first, run.last + 1))
 
     def drop(self, numbers: Sequence[int]) -> Sequence[int]:
         """Forget inputs; returns those that were here."""
         dropped = [number for number in numbers if number in self._numbers]
         self._numbers.difference_update(dropped)
+        self._runs.remove_each(dropped)
         return dropped
 
     def take(self, limit: int) -> Run | None:
         """The next ones, consecutive and at most `limit`; None: there are no more."""
-        while self._runs:
-            run = self._runs.popleft()
-            wanted = [number in self._numbers for number in range(run.first, run.last + 1)]
-            if True not in wanted:
-                continue
-            if not wanted[0]:
-                skipped = wanted.index(True)
-                run, wanted = run.split(skipped), wanted[skipped:]
-            count = min(limit, wanted.index(False) if False in wanted else len(wanted))
-            if count < len(run.payloads):
-                self._runs.appendleft(run.split(count))
-            self._numbers.difference_update(range(run.first, run.last + 1))
-            return run
-        return None
+        if not self._runs:
+            return None
+        run = self._runs.take(min(limit, len(self._runs.head.payloads)))
+        self._numbers.difference_update(range(run.first, run.last + 1))
+        return run
