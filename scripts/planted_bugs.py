@@ -1681,6 +1681,27 @@ BUGS = (
         "            )\n",
         "server/test_eager_tasks.py::test_every_stream_is_served_again_and_again",
     ),
+    Bug(
+        "each of those that wait with a large frame looks at all calls",
+        "transport/traffic.py",
+        "if expected <= self._asked_for and self._lacks",
+        "if not expected and self._lacks",
+        "transport/test_traffic.py::test_an_acknowledgement_costs_each_that_waits_the_same",
+    ),
+    Bug(
+        "a call that takes back its word is not asked again",
+        "transport/traffic.py",
+        "self._asked_for = 0  # it",
+        "pass  # it",
+        "transport/test_traffic.py::test_whoever_keeps_a_large_frame_waiting_was_asked",
+    ),
+    Bug(
+        "a call that asked the others is not asked itself",
+        "transport/traffic.py",
+        "            self._lacks(self._asked_by, line, expected)\n",
+        "",
+        "transport/test_traffic.py::test_whoever_keeps_a_large_frame_waiting_was_asked",
+    ),
     # ------------------------------------------------------------------ turns of the event loop
     Bug(
         "a spent turn is not renewed for those who wait",

@@ -48,6 +48,9 @@ class Traffic:
         self.lines: dict[Line, None] = {}
         self.waiting: dict[Line, None] = {}
         self.passed: int = 0
+        self._asked_for = 0  # all lines were asked for so much, but for that on whose behalf
+        self._asked_by: Line | None = None
+        self._lacking: Line | None = None  # one of those that had not told so much
         self._peak = 0  # the most of both that there ever was
         self._level = 0  # the most of `up` lately, and of what waits to go
         self._used_at = 0.0  # when there was last any of that
@@ -106,6 +109,38 @@ class Traffic:
             self._used_at = now
         if up < 0:
             self.wake()
+
+    def may_go(self, line: Line, size: int) -> bool:
+        """Whether a large frame of so many bytes may go on a line, since all others have told their
+        servers so much; those that have not are asked.
+
+        Each acknowledgement wakes all that wait: they look at one line that keeps them, and only
+        the first of them at all.
+        """
+        expected = self.up + size
+        if expected <= self._asked_for and self._lacks(self._lacking, line, expected):
+            self._lacks(self._asked_by, line, expected)
+            return False
+        found = [each for each in self.lines if self._lacks(each, line, expected)]
+        if not found:
+            return True
+        self._asked_for, self._asked_by, self._lacking = expected, line, found[0]
+        return False
+
+    def _lacks(self, line: Line | None, asking: Line, expected: int) -> bool:
+        if line is None or line is asking or line.told >= expected or line not in self.lines:
+            return False
+        return line.ask()
+
+    def tells(self, size: int) -> None:
+        """A line's server is to expect so much, from now on."""
+        if size < self._asked_for:
+            self._asked_for = 0  # it is to be asked again
+
+    def forget(self, line: Line) -> None:
+        """It is over."""
+        if line in (self._asked_by, self._lacking):
+            self._asked_for, self._asked_by, self._lacking = 0, None, None
 
     def wake(self) -> None:
         """What waits may be able to go."""
@@ -196,6 +231,7 @@ class Line:
         if not self._left:
             self._crowd, self._wake = crowd, wake
             self._traffic.lines[self] = None
+            self._traffic.tells(self.told)
 
     def quit(self) -> None:
         """Its server does not understand announcements: it need not be asked."""
@@ -212,10 +248,7 @@ class Line:
         if self not in traffic.lines:
             return True
         traffic.raise_level(size)
-        expected = traffic.up + size
-        lacking = [line for line in traffic.lines if line.told < expected and line is not self]
-        asked = [line.ask() for line in lacking]
-        if not any(asked):
+        if traffic.may_go(self, size):
             return True
         traffic.waiting[self] = None
         if self._timer is None:
@@ -245,6 +278,7 @@ class Line:
         before, self._said, self._asked_at = self.told, size, None
         if not self._own or size > before:
             self.told = size  # or else what was said before its own large frame holds
+        self._traffic.tells(self.told)
         if self.told > before:
             self._traffic.wake()
 
@@ -254,6 +288,7 @@ class Line:
             change, self._own = size - self._own, size
             if not size:
                 self.told = self._said
+                self._traffic.tells(self.told)
             self._traffic.change(up=change)
 
     def heard(self, size: int) -> None:
@@ -272,6 +307,7 @@ class Line:
             if self._timer is not None:
                 self._timer.cancel()
             self.quit()
+            self._traffic.forget(self)
             self._crowd = self._wake = _nothing  # which know the call, and so would keep it
 
     def _look_again(self) -> None:

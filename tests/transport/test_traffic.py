@@ -2,12 +2,15 @@
 
 import asyncio
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 
 import pytest
 
 from servestream_client.protocol.coming import BESIDE_BYTES, LOWEST_RATE
+from servestream_client.transport import traffic as traffic_code
 from servestream_client.transport.traffic import Line, Traffic
 from simulation.loop import VirtualLoop, isolated
 
@@ -148,6 +151,79 @@ def test_every_server_expects_all_that_is_under_way(run, seed):
         assert starts > 20
 
     run(main())
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whoever_keeps_a_large_frame_waiting_was_asked(run, seed):
+    """However much is remembered of who was asked before."""
+    rng = random.Random(seed)
+
+    async def main():
+        traffic = Traffic()
+        calls = [Call(traffic) for _ in range(rng.randint(3, 6))]
+        kept = 0
+        for _ in range(400):
+            call = rng.choice(calls)
+            event = rng.random()
+            if event < 0.1:
+                call.line.leave()
+                calls[calls.index(call)] = Call(traffic)
+            elif event < 0.3:
+                call.line.under_way(0)
+            elif event < 0.4:
+                call.line.said(rng.choice([0, MB, 5 * MB]))
+            elif event < 0.5:
+                call.speak()
+            elif not call.line._own:
+                size = rng.choice([1000, MB, 3 * MB])
+                expected = traffic.up + size
+                lacking = [
+                    each.line for each in calls if each is not call and each.line.told < expected
+                ]
+                assert call.start(size) is not bool(lacking), f"seed {seed}"
+                kept += bool(lacking)
+                assert all(line._own or line._asked_at is not None for line in lacking)
+            await asyncio.sleep(0.0001)  # all are waited for
+        assert kept > 20
+
+    run(main())
+
+
+def test_an_acknowledgement_costs_each_that_waits_the_same(run):
+    def steps(event: Callable[[], object]) -> int:
+        count = 0
+
+        def trace(frame, kind, _):
+            nonlocal count
+            if frame.f_code.co_filename != traffic_code.__file__:
+                return None
+            count += kind == "line"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            event()
+        finally:
+            sys.settrace(before)
+        return count
+
+    async def counted(waiting: int) -> int:
+        traffic = Traffic()
+        lines = [Line(traffic) for _ in range(waiting)]
+        for line in lines:
+            line.join(lambda: None, partial(line.reserve, MB))
+        lines[0].under_way(MB)
+        for line in lines[1:]:
+            assert not line.reserve(MB)
+        found = steps(lambda: lines[0].under_way(0))
+        assert len(traffic.waiting) == waiting - 1
+        for line in lines:
+            line.leave()
+        return found
+
+    few, many = run(counted(50)), run(counted(400))
+    assert 0 < many <= 10 * few
 
 
 def test_who_cannot_even_speak_is_not_waited_for(run):
