@@ -1581,6 +1581,13 @@ BUGS = (
         "",
         "server/test_given_back.py::test_what_was_dropped_is_gone_at_once",
     ),
+    Bug(
+        "an input that does not fit the server is told in its turn",
+        "session/driver.py",
+        "if session.ready or session.failed:",
+        "if session.ready:",
+        "grpc/test_hooks.py::test_an_item_that_does_not_fit_the_server_is_told_at_once",
+    ),
     # ------------------------------------------------------------------ what events cost, and whom
     # they reach
     Bug(

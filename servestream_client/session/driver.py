@@ -1016,7 +1016,8 @@ class _Exchange:
         opening, alone = session.state is ClientState.OPENING, line.alone
         beside = line.before_welcome if opening else 0 if alone else line.beside
         frame = session.next_frame(hold=hold, beside=beside, alone=alone)
-        if session.ready:  # an input that turned out not to fit this server
+        # An input that turned out not to fit this server, be it its turn or not.
+        if session.ready or session.failed:
             self._notify()
         if frame is None:
             return False

@@ -11,11 +11,13 @@ from noting import Noting
 
 from servestream_client import (
     ConfigurationError,
+    FlowControl,
     Hooks,
     ItemError,
     RetryPolicy,
     StreamClient,
     UnreachableError,
+    Watchdog,
 )
 from servestream_client.errors import ItemErrorKind
 from servestream_client.events import (
@@ -28,6 +30,7 @@ from servestream_client.events import (
     StreamKind,
     StreamStarted,
 )
+from servestream_client.server import StreamService
 from servestream_client.testing.faults import Fault, FaultKind
 from servestream_client.transport.classify import Decision, Verdict
 
@@ -76,6 +79,34 @@ async def test_an_item_that_fails_is_told_once(connect, echo, plan, noting):
     (failed,) = noting.of(ItemFailed)
     assert (failed.number, failed.kind) == (3, ItemErrorKind.HANDLER)
     assert failed.text == outputs[2].text
+
+
+async def test_an_item_that_does_not_fit_the_server_is_told_at_once(serve, noting):
+    """Though others before it are not answered, and no frame comes."""
+
+    class Small(StreamService[bytes, bytes]):
+        flow = FlowControl(max_item_bytes=100)
+
+        async def predict(self, item: bytes) -> bytes:
+            await done.wait()
+            return item
+
+    done = asyncio.Event()
+
+    async def inputs():
+        yield b"1"
+        await until(lambda: noting.of(AttemptWelcomed))
+        yield bytes(101)
+        await done.wait()
+
+    quiet = Watchdog(heartbeat_interval=None)
+    async with StreamClient(await serve(Small()), hooks=[noting], watchdog=quiet) as client:
+        stream = client.stream(inputs(), return_exceptions=True)
+        first = asyncio.ensure_future(anext(stream))
+        await until(lambda: noting.of(ItemFailed))
+        done.set()
+        assert await first == b"1"
+        assert [error.number async for error in stream] == [2]
 
 
 async def test_an_attempt_that_moves_for_its_age_is_no_failure(echo, noting):

@@ -8,11 +8,11 @@ from types import FrameType, FunctionType, ModuleType
 import pytest
 from faces import in_thread, only_async
 from helpers import collect, until
+from noting import Noting
 
 from servestream_client import (
     BytesCodec,
     FlowControl,
-    Hooks,
     ItemError,
     StreamTimeoutError,
     SyncStreamClient,
@@ -154,14 +154,6 @@ def payloads_in(*roots):
     return size
 
 
-class Noting(Hooks):
-    def __init__(self):
-        self.events = []
-
-    def on_event(self, event):
-        self.events.append(event)
-
-
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("how", ["closed", "dropped", "failed"])
 async def test_a_stream_that_is_over_keeps_no_payloads(serve, connect, how, ordered):
@@ -188,7 +180,7 @@ async def test_a_stream_that_is_over_keeps_no_payloads(serve, connect, how, orde
             assert caught.value.delivered.accepted > 200
             caught.value.with_traceback(None)
         del inputs
-        await until(lambda: type(hooks.events[-1]).__name__ == "StreamEnded")
+        await until(lambda: hooks.ended)
         await until(lambda: not payloads_in(hooks.events))
         if how != "dropped":
             assert not payloads_in(stream)
