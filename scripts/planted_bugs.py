@@ -1588,6 +1588,20 @@ BUGS = (
         "if session.ready:",
         "grpc/test_hooks.py::test_an_item_that_does_not_fit_the_server_is_told_at_once",
     ),
+    Bug(
+        "a client that is dropped keeps its lanes",
+        "session/predictor.py",
+        "            if not lane.calls:\n                lane.retire()\n",
+        "            pass\n",
+        "grpc/test_predict.py::test_a_client_that_is_dropped_leaves_no_stream_behind",
+    ),
+    Bug(
+        "a client that is dropped after a timeout keeps its lane",
+        "session/predictor.py",
+        "self.idle_seconds = 0.0",
+        "pass",
+        "grpc/test_predict.py::test_a_client_that_is_dropped_leaves_no_stream_behind",
+    ),
     # ------------------------------------------------------------------ what events cost, and whom
     # they reach
     Bug(

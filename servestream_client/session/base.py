@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import os
+import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, Self, TypedDict, TypeVar
@@ -168,6 +171,9 @@ class ClientBase(Generic[In, Out]):
         """What carries the calls of `predict`."""
         if self._predictor is None:
             self._predictor = self._streams.predictor(self._predict_streams)
+            # One that `with_options` made for a single call leaves no stream behind.
+            loop = asyncio.get_running_loop()
+            weakref.finalize(self, _orphan, loop, self._predictor).atexit = False
         return self._predictor
 
     def __repr__(self) -> str:
@@ -178,3 +184,9 @@ class ClientBase(Generic[In, Out]):
             f"{type(self).__name__}({self._connection.target.name!r}{application},"
             f" codec={streams.codec!r}{state})"
         )
+
+
+def _orphan(loop: asyncio.AbstractEventLoop, predictor: Predictor) -> None:
+    """A client was dropped, in whatever thread."""
+    with suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(predictor.orphaned)

@@ -422,6 +422,13 @@ class Predictor:
 
     # ---------------------------------------------------------------- lanes
 
+    def orphaned(self) -> None:
+        """No further calls will come: no lane is kept for them."""
+        self.idle_seconds = 0.0
+        for lane in list(self._lanes):
+            if not lane.calls:
+                lane.retire()
+
     def has_room(self) -> None:
         """Hand out the calls that wait, as far as there is room. What goes wrong with one of them
         is that call's, whoever asked.

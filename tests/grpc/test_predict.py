@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 
 import pytest
 from faces import only_async
@@ -353,3 +354,25 @@ async def test_calls_from_other_options_have_streams_of_their_own(connected, ser
     assert await connected.predict(b"a") == b"A"
     assert await other.predict(b"b") == b"B"
     assert len(service.streams) == 2
+
+
+async def test_a_client_that_is_dropped_leaves_no_stream_behind(
+    serve, service, monkeypatch, connect
+):
+    def served() -> int:
+        return sum(task.get_name() == "servestream reader" for task in streams_running())
+
+    monkeypatch.setattr("servestream_client.session.factory.PREDICT_IDLE_SECONDS", 3600)
+    async with connect(await serve(service)) as client:
+        assert await client.predict(b"own") == b"OWN"
+        for _ in range(20):  # as in a handler that makes one for each of its requests
+            other = client.with_options(retry=QUICK)
+            assert await other.predict(b"a") == b"A"
+            del other
+            await until(lambda: served() == 1)
+        with pytest.raises(StreamTimeoutError):  # its lane ends once the server has let go
+            await client.with_options(retry=QUICK).predict(b"slow", timeout=0.1)
+        # The error is in a cycle with the frames that it came through, and keeps the client.
+        await until(lambda: gc.collect() >= 0 and served() == 1)
+        assert await client.predict(b"own") == b"OWN"
+        assert len(service.streams) == 22
