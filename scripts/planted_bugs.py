@@ -1002,7 +1002,7 @@ BUGS = (
     Bug(
         "a generator is not closed with its stream",
         "session/feeder.py",
-        "                _close(self._inputs)\n            finally:",
+        "                self._close_inputs()\n            finally:",
         "                pass\n            finally:",
         "session/test_feeder.py::test_closing_runs_a_generators_end_in_its_own_thread",
     ),
@@ -1398,7 +1398,7 @@ BUGS = (
     Bug(
         "large frame: neighbours are not asked",
         "transport/traffic.py",
-        "        if not any(asked):\n",
+        "        if not found:\n",
         "        if True:\n",
         "transport/test_traffic.py::test_every_server_expects_all_that_is_under_way",
     ),
