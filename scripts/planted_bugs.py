@@ -326,6 +326,20 @@ BUGS = (
         "session/test_driver.py::test_progress_carries_a_stream_through_any_number_of_breaks[OK]",
     ),
     Bug(
+        "the end of patience is told as too many attempts",
+        "session/driver.py",
+        "        if outage.passed(now):\n            return f",
+        "        if outage.passed(-now):\n            return f",
+        "session/test_deadlines.py::test_where_patience_has_run_out_the_error_says_so[1-away]",
+    ),
+    Bug(
+        "attempts of other streams are told although progress has come since",
+        "session/driver.py",
+        "            self._shared = 0\n",
+        "            pass\n",
+        "session/test_deadlines.py::test_attempts_of_others_before_progress_are_past",
+    ),
+    Bug(
         "a connect counts as progress",
         "session/driver.py",
         "progressed = (session.progressed or calm) and",

@@ -227,6 +227,7 @@ class StreamDriver:
         self._dropped = False
         self._alone = False  # the next open carries no inputs, since the last was not welcomed
         self._fruitless = False  # the last attempt made no progress
+        self._shared = 0  # of this row of failures, those of attempts that other streams made
         self._telling: Verdict | None = None  # of this row of failures, the last that was not vague
         self._welcomes = 0  # of the session's, as last looked at
         self._received = 0
@@ -505,18 +506,27 @@ class StreamDriver:
             return verdict.error(f"{self.target.name}: {verdict.reason}")
         if verdict.vague and self._telling is not None and not failed.progressed:
             verdict = self._telling
-        busy = verdict.decision is Decision.WAIT
-        patience = (
-            "the retry policy allows no more"
-            if self.target.known or busy
-            else "it has never completed a handshake with this client"
-        )
         attempts = self.session.counters.attempts
         after = f"after attempt {attempts}" if attempts else "while another stream tried for it"
+        if attempts and self._shared:
+            after += f" and {self._shared} that other streams made for it"
+        if self.target.known or verdict.decision is Decision.WAIT:
+            patience = self._why_no_more(failed.verdict.retry_after)
+        else:
+            patience = "it has never completed a handshake with this client"
         reason = verdict.reason
         if self.target.proxy is not None and (verdict.unreachable or not self.target.known):
             reason = f"{reason}; {self.target.proxy}"
         return verdict.error(f"{self.target.name}: gave up {after} ({patience}): {reason}")
+
+    def _why_no_more(self, told: float | None) -> str:
+        """Which limit of the retry policy has ended it."""
+        now, outage = _now(), self.outage
+        if outage.passed(now):
+            return f"{outage.patience:g} s without a server have passed, RetryPolicy.give_up_after"
+        if told is not None and now + told > outage.deadline:
+            return f"the server asks for {told:g} s, more than RetryPolicy.give_up_after leaves"
+        return f"{self._retry.attempts} in a row brought nothing new, RetryPolicy.attempts"
 
     async def _attempt(self) -> None:
         """One call. Returns if the stream is complete.
@@ -540,6 +550,7 @@ class StreamDriver:
             raise self._out_of_patience() from None
         except SharedFailure as shared:
             outage.failed(_now(), shared.verdict)
+            self._shared += 1
             raise AttemptFailed(shared.verdict, progressed=False) from None
         with passage:
             broken, breach = await self._call(passage)
@@ -553,6 +564,8 @@ class StreamDriver:
         if self._nothing_open and (not breach or self._on_break is not None):
             return
         self._fruitless = not broken.progressed
+        if broken.progressed:
+            self._shared = 0
         raise AttemptFailed(broken.verdict, progressed=broken.progressed)
 
     def _last_look(self) -> float:

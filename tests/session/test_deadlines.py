@@ -222,6 +222,71 @@ def test_a_server_that_only_welcomes_and_dies_is_given_up():
     in_virtual_time(main())
 
 
+def last_words(server: Callable, retry: RetryPolicy, streams: int = 1) -> list[str]:
+    """What streams say that give up, to a target that has answered the client before."""
+
+    async def main():
+        client = Client(server, retry)
+        client.factory.connection.target.known = True
+        ends = [rest(client.stream()) for _ in range(streams)]
+        return [str(error) for error in await asyncio.gather(*ends, return_exceptions=True)]
+
+    return in_virtual_time(main())
+
+
+FOR_EVER = RetryPolicy(give_up_after=2, attempts=10**6, open_timeout=0.5)
+
+
+@pytest.mark.parametrize("how", ["away", "busy", "mute", "breaks"])
+@pytest.mark.parametrize("streams", [1, 30])
+def test_where_patience_has_run_out_the_error_says_so(how, streams):
+    for said in last_words(Server(how=how), FOR_EVER, streams):
+        assert "(2 s without a server have passed, RetryPolicy.give_up_after): " in said
+    retry = RetryPolicy(give_up_after=100, attempts=3)
+    for said in last_words(Server(how=how), retry, streams):
+        assert "(3 in a row brought nothing new, RetryPolicy.attempts): " in said
+
+
+def test_attempts_that_others_made_for_a_stream_are_not_told_as_its_own():
+    said = last_words(Server(), RetryPolicy(attempts=4), streams=3)
+    own = [each.partition(" gave up after attempt ")[2].partition(" (")[0] for each in said]
+    assert {text.partition(" ")[0] for text in own} == {"2", "3"}
+    for text in own:
+        first, _, shared = text.partition(" and ")
+        made, _, whose = shared.partition(" ")
+        assert whose == "that other streams made for it"
+        assert int(first) + int(made) == 4
+
+
+def test_attempts_of_others_before_progress_are_past():
+    calls, served = itertools.count(1), set()
+
+    async def server(requests):
+        if next(calls) < 12:
+            raise CallFailed("UNAVAILABLE", "connection refused")
+        frame = await anext(requests)
+        if frame.open.stream_id not in served:
+            served.add(frame.open.stream_id)
+            yield ServerFrame(welcome=Welcome())
+            while not frame.inputs:
+                frame = await anext(requests)
+            yield ServerFrame(outputs=[OutputRun(1, [b"1"])])
+        raise CallFailed("INTERNAL", "as it happens")
+
+    for said in last_words(server, RetryPolicy(attempts=20), streams=3):
+        assert "(20 in a row brought nothing new" in said
+        assert "other streams" not in said
+
+
+def test_a_server_that_asks_for_more_time_than_there_is_is_told():
+    async def server(requests):
+        yield ServerFrame(refused=Refused(RefusalKind.OVERLOADED, "busy", 60_000))
+
+    (said,) = last_words(server, FOR_EVER)
+    assert "gave up after attempt 1 (the server asks for 60 s, more than" in said
+    assert "RetryPolicy.give_up_after leaves): " in said
+
+
 @pytest.mark.parametrize("lanes", [1, 3])
 @pytest.mark.parametrize("window", [1, 5])
 def test_calls_wait_once_and_not_once_for_each_lane(lanes, window):
