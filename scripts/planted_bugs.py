@@ -1875,6 +1875,13 @@ BUGS = (
     ),
     # ------------------------------------------------------------------ user code at the client
     Bug(
+        "what other people's code raised is kept in a cycle where it passes",
+        "usercode.py",
+        "            del error  # its traceback refers to this frame, and to those",
+        "            pass  # its traceback refers to this frame, and to those",
+        "test_usercode.py::test_what_passes_keeps_nothing_of_where_it_came_from",
+    ),
+    Bug(
         "control flow out of plain inputs ends the stream quietly",
         "usercode.py",
         "if not is_a(error, _CONTROL_FLOW):",
@@ -1983,6 +1990,13 @@ BUGS = (
         "session/test_retry.py::test_a_stranger_is_tried_for_a_time_too_and_once_more_at_its_end",
     ),
     # ---- the surroundings of the process
+    Bug(
+        "whether there are interceptors shows in a call made in vain",
+        "transport/grpc_link.py",
+        "self.intercepted = has_interceptors(self.stub.Stream)",
+        "self.intercepted = False",
+        "grpc/test_interceptors.py::test_no_call_is_made_in_vain_where_tasks_begin_at_once",
+    ),
     Bug(
         "a call with interceptors is written by gRPC itself, which hides refusals",
         "transport/intercepted.py",

@@ -64,13 +64,13 @@ def contained(error: BaseException, source: str, *, awaited: bool = False) -> Ba
     Raises:
         BaseException: `error` itself, if it concerns the caller.
     """
-    if _is_ctrl_c(error):
-        raise error
     # What is only called cannot hear of a cancellation: it made its CancelledError itself.
-    if awaited and is_a(error, asyncio.CancelledError) and being_cancelled():
-        raise error
-    if awaited and is_a(error, GeneratorExit):
-        raise error
+    cancelled = awaited and is_a(error, asyncio.CancelledError) and being_cancelled()
+    if cancelled or _is_ctrl_c(error) or (awaited and is_a(error, GeneratorExit)):
+        try:
+            raise error
+        finally:
+            del error  # its traceback refers to this frame, and to those that the error came from
     return as_value(error, source)
 
 

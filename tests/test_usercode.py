@@ -1,7 +1,10 @@
 """What other people's code raises, and what becomes of it."""
 
 import asyncio
+import gc
 import threading
+import weakref
+from contextlib import suppress
 
 import pytest
 
@@ -51,6 +54,29 @@ def test_ctrl_c_passes_in_the_main_thread_and_nowhere_else():
 def test_a_coroutine_that_is_closed_may_close():
     with pytest.raises(GeneratorExit):
         contained(GeneratorExit(), "the handler", awaited=True)
+
+
+@pytest.mark.parametrize("error", [GeneratorExit, KeyboardInterrupt])
+def test_what_passes_keeps_nothing_of_where_it_came_from(error):
+    class Held:
+        pass
+
+    def calls():
+        held = Held()
+        try:
+            refs.append(weakref.ref(held))
+            raise error
+        except BaseException as raised:
+            contained(raised, "the hook", awaited=True)
+
+    refs: list[weakref.ref] = []
+    gc.disable()
+    try:
+        with suppress(error):
+            calls()
+        assert refs[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_task_that_is_cancelled_is_cancelled():

@@ -247,7 +247,10 @@ class Call:
         stopped, why = self._stopped, self._why()
         self._end()
         if stopped and isinstance(exc, asyncio.CancelledError):
-            raise why from None
+            try:
+                raise why from None
+            finally:
+                del why  # its traceback refers to this frame
 
     def _end(self) -> None:
         held, self._held = self._held, ()

@@ -146,9 +146,12 @@ class StreamService(Generic[In, Out]):
         except BaseException as error:
             # A subclass of this one, or of `Interceptor`, may raise what would end the event loop.
             failure = contained(error, "the service", awaited=True)
-            if is_a(failure, Exception):
-                raise failure from failure.__cause__
-            raise RuntimeError(f"the service raised {describe(failure)}") from failure
+            try:
+                if is_a(failure, Exception):
+                    raise failure from failure.__cause__
+                raise RuntimeError(f"the service raised {describe(failure)}") from failure
+            finally:
+                del failure  # its traceback refers to this frame, which holds the call
         finally:
             if frames is not None:
                 await frames.aclose()

@@ -926,8 +926,12 @@ class _Exchange:
                 timer.cancel()
             writing.cancel()
             await asyncio.wait({writing}, timeout=self._close_timeout)
-        if self._failure is not None:
-            raise self._failure
+        failure, self._failure = self._failure, None
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # its traceback refers to this frame
 
     def _end_reading(self) -> None:
         """Let the reader end now. May be called anywhere, at any time."""

@@ -34,6 +34,7 @@ from servestream_client.transport.intercepted import (
     InterceptorFailedError,
     Outgoing,
     begin_intercepted,
+    has_interceptors,
     watched,
 )
 from servestream_client.transport.proxies import is_local_target
@@ -240,7 +241,7 @@ class _Connection:
         self.apart = False  # whether its calls carry small items only
         self.calls = 0
         self.avoided = False
-        self.intercepted = False  # as its first call shows
+        self.intercepted = has_interceptors(self.stub.Stream)  # or as its first call shows
 
     def call(self, metadata: Metadata) -> tuple[_Call, Outgoing[pb.ClientFrame] | None]:
         """Begin a call; with what it sends, where interceptors stand between."""

@@ -19,7 +19,7 @@ from servestream_client.transport.writing import WRITE_FAILURES, AnyCall, writab
 from servestream_client.usercode import contained, describe
 from servestream_client.wire import stream_pb2 as pb
 
-__all__ = ["InterceptorFailedError", "Outgoing", "begin_intercepted", "watched"]
+__all__ = ["InterceptorFailedError", "Outgoing", "begin_intercepted", "has_interceptors", "watched"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -85,6 +85,13 @@ class Outgoing(Generic[T]):
                 raise StopAsyncIteration
             await self._offered.wait()
         return self._waiting.pop()
+
+
+def has_interceptors(method: object) -> bool:
+    """Whether a method's calls pass interceptors, as far as grpc.aio lets one see. A call that is
+    begun only to find out reaches them where tasks run as soon as they are made.
+    """
+    return bool(getattr(method, _INTERCEPTORS, None))
 
 
 def begin_intercepted(

@@ -7,9 +7,11 @@ import gc
 import logging
 from collections import Counter
 
+import grpc.aio
 import pytest
 from faulty import streams_running
 from helpers import numbered, until
+from surroundings import intercepting
 
 from servestream_client import RetryPolicy, StreamClient, SyncStreamClient
 from servestream_client.testing import Echo, Fault, FaultKind, StreamServer
@@ -71,6 +73,14 @@ async def test_a_resume_leaves_no_call(server, kind, monkeypatch):
             assert seen == 6000
         assert attempts > TIMES
         await none_left(before)
+
+
+@pytest.mark.parametrize("iterates", [False, True], ids=["call", "iterator"])
+async def test_nor_under_an_interceptor(server, iterates, monkeypatch):
+    monkeypatch.setattr(grpc.aio, "insecure_channel", grpc.aio.insecure_channel)
+    monkeypatch.setattr(grpc.aio, "secure_channel", grpc.aio.secure_channel)
+    intercepting.install(intercepting.Interceptor(iterates=iterates))
+    await test_a_resume_leaves_no_call(server, None, monkeypatch)
 
 
 async def test_moving_on_leaves_no_call(server):

@@ -10,6 +10,7 @@ import sys
 import grpc
 import grpc.aio
 import pytest
+from eager import eager_task_factory
 from faces import only_async
 from faulty import streams_running
 from helpers import collect, numbered, until
@@ -61,6 +62,19 @@ async def test_all_that_is_sent_and_received_passes(counting, echo, connect):
         assert await client.predict(b"x") == b"x"
     assert Interceptor.calls == 2, "no call was made in vain"
     assert Interceptor.requests > 2
+
+
+@only_async
+async def test_no_call_is_made_in_vain_where_tasks_begin_at_once(counting, echo, connect):
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(eager_task_factory)
+    try:
+        async with connect(echo) as client:
+            assert await collect(client.stream(numbered(3000))) == numbered(3000)
+            assert await client.predict(b"x") == b"x"
+    finally:
+        loop.set_task_factory(None)
+    assert Interceptor.calls == 2
 
 
 async def test_a_stream_resumes(counting, echo, plan, connect):

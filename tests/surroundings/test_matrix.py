@@ -17,6 +17,8 @@ PROXIES = dict.fromkeys(
     ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy", "HTTPS_PROXY"), "http://127.0.0.1:1"
 )
 
+AS_OF_3_12 = pytest.mark.skipif(sys.version_info < (3, 12), reason="as of Python 3.12")
+
 
 @pytest.mark.parametrize(
     ("python", "options", "environment"),
@@ -31,12 +33,11 @@ PROXIES = dict.fromkeys(
         pytest.param(["-X", "dev"], [], {}, id="dev-mode"),
         pytest.param(["-O"], [], {}, id="optimised"),
         pytest.param([], ["--threads=3"], {}, id="loops-in-threads"),
+        pytest.param([], ["--eager"], {}, id="eager-tasks", marks=AS_OF_3_12),
         pytest.param(
-            [],
-            ["--eager"],
-            {},
-            id="eager-tasks",
-            marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="as of Python 3.12"),
+            *([], ["--eager", "--interceptor=call"], {}),
+            id="eager-tasks-interceptor",
+            marks=AS_OF_3_12,
         ),
     ],
 )
