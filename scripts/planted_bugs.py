@@ -1991,6 +1991,13 @@ BUGS = (
     ),
     # ---- the surroundings of the process
     Bug(
+        "gRPC's own iterator of an intercepted call is not closed",
+        "transport/intercepted.py",
+        "(call, outgoing.innermost)",
+        "(call, None)",
+        "grpc/test_garbage.py::test_nor_under_an_interceptor[call-garbage]",
+    ),
+    Bug(
         "whether there are interceptors shows in a call made in vain",
         "transport/grpc_link.py",
         "self.intercepted = has_interceptors(self.stub.Stream)",

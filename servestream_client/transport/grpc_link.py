@@ -153,7 +153,8 @@ class GrpcLink:
             logger.debug("half-close refused: %r", error)
 
     async def frames(self) -> AsyncGenerator[ServerFrame, None]:
-        messages = aiter(self._call) if self._outgoing is None else watched(self._call)
+        outgoing = self._outgoing
+        messages = aiter(self._call) if outgoing is None else watched(self._call, outgoing)
         try:
             async for message in messages:
                 if message is None:  # grpc.aio's word for a message that does not parse

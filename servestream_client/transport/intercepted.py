@@ -42,6 +42,8 @@ class Outgoing(Generic[T]):
     def __init__(self) -> None:
         self.failure: str = ""
         """What an interceptor raised on the way out, if one did."""
+        self.innermost: AnyCall | None = None
+        """gRPC's own call, behind the interceptors, where we know it."""
         self._waiting: list[T] = []
         self._offered = Signal()
         self._asked = Signal()
@@ -125,7 +127,7 @@ class _Innermost(grpc.aio.StreamStreamClientInterceptor):
         client_call_details: grpc.aio.ClientCallDetails,
         request_iterator: AsyncIterable[pb.ClientFrame],
     ) -> AnyCall:
-        call = await continuation(client_call_details, None)
+        call = self._outgoing.innermost = await continuation(client_call_details, None)
         writing = asyncio.ensure_future(self._write(call, request_iterator))
 
         def stop(_: object) -> None:
@@ -151,7 +153,9 @@ class _Innermost(grpc.aio.StreamStreamClientInterceptor):
             self._outgoing.close()
 
 
-async def watched(call: AnyCall) -> AsyncGenerator[pb.ServerFrame, None]:
+async def watched(
+    call: AnyCall, outgoing: Outgoing[pb.ClientFrame]
+) -> AsyncGenerator[pb.ServerFrame, None]:
     """The responses of a call, whose interceptors may raise anything, or end them.
 
     Raises:
@@ -161,6 +165,7 @@ async def watched(call: AnyCall) -> AsyncGenerator[pb.ServerFrame, None]:
     try:
         async for response in call:
             yield response
+            del response
     except (grpc.aio.AioRpcError, GeneratorExit):
         raise
     except BaseException as error:
@@ -168,5 +173,18 @@ async def watched(call: AnyCall) -> AsyncGenerator[pb.ServerFrame, None]:
             raise
         failure = contained(error, _SOURCE, awaited=True)
         raise InterceptorFailedError(describe(failure)) from failure
+    finally:
+        # A call and its unfinished iterator refer to each other, with interceptors and without.
+        for each in filter(None, (call, outgoing.innermost)):
+            await _close_responses(each)
     if not call.done():
         raise InterceptorFailedError("it ended the responses while the call went on")
+
+
+async def _close_responses(call: AnyCall) -> None:
+    try:
+        close = getattr(aiter(call), "aclose", None)
+        if close is not None:
+            await close()
+    except BaseException as error:  # an interceptor's may still run, or be anything
+        logger.debug("closing: %s", describe(contained(error, _SOURCE, awaited=True)))

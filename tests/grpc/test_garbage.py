@@ -75,12 +75,13 @@ async def test_a_resume_leaves_no_call(server, kind, monkeypatch):
         await none_left(before)
 
 
+@pytest.mark.parametrize("kind", [None, FaultKind.GARBAGE], ids=["cut", "garbage"])
 @pytest.mark.parametrize("iterates", [False, True], ids=["call", "iterator"])
-async def test_nor_under_an_interceptor(server, iterates, monkeypatch):
+async def test_nor_under_an_interceptor(server, iterates, kind, monkeypatch):
     monkeypatch.setattr(grpc.aio, "insecure_channel", grpc.aio.insecure_channel)
     monkeypatch.setattr(grpc.aio, "secure_channel", grpc.aio.secure_channel)
     intercepting.install(intercepting.Interceptor(iterates=iterates))
-    await test_a_resume_leaves_no_call(server, None, monkeypatch)
+    await test_a_resume_leaves_no_call(server, kind, monkeypatch)
 
 
 async def test_moving_on_leaves_no_call(server):
