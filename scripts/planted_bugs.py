@@ -1998,6 +1998,27 @@ BUGS = (
         "grpc/test_garbage.py::test_nor_under_an_interceptor[call-garbage]",
     ),
     Bug(
+        "an interceptor that raises GeneratorExit on the way out is heard of by nobody",
+        "transport/intercepted.py",
+        "describe(_raised(error, task))\n            call.cancel()",
+        "describe(contained(error, _SOURCE, awaited=True))\n            call.cancel()",
+        "grpc/test_interceptors.py::test_one_that_closes_itself_is_named[request]",
+    ),
+    Bug(
+        "metadata that interceptors add are not counted",
+        "transport/grpc_link.py",
+        "        return outgoing.metadata_bytes\n",
+        "        return self._metadata_bytes\n",
+        "grpc/test_interceptors.py::test_metadata_that_one_adds_count[20000]",
+    ),
+    Bug(
+        "what an interceptor returns is cancelled, whatever it is",
+        "transport/intercepted.py",
+        '        logger.debug("cancelling: %s"',
+        '        raise\n        logger.debug("cancelling: %s"',
+        "grpc/test_interceptors.py::test_what_cannot_be_cancelled_harms_nothing",
+    ),
+    Bug(
         "whether there are interceptors shows in a call made in vain",
         "transport/grpc_link.py",
         "self.intercepted = has_interceptors(self.stub.Stream)",

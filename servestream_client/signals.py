@@ -40,12 +40,17 @@ class Signal:
         self._raised = False
 
 
+def running_task() -> asyncio.Task[Any] | None:
+    """The running task; None also where there is no event loop."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # in a thread without one, or it was closed
+        return None
+
+
 def being_cancelled() -> bool:
     """Whether the running task itself is being cancelled, and not something that it awaits."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # in a thread without an event loop
-        return False
+    task = running_task()
     return task is not None and task.cancelling() > 0
 
 

@@ -33,6 +33,7 @@ from servestream_client.server.workers import (
     Part,
     forsake,
 )
+from servestream_client.signals import running_task
 from servestream_client.turns import BUDGET_SECONDS, Turn, turn_of_loop
 from servestream_client.usercode import contained, describe, is_a, type_name
 
@@ -64,7 +65,7 @@ def _failed(
     """
     awaited = task is not None
     if is_a(error, GeneratorExit):
-        awaited = awaited and asyncio.current_task() is not task
+        awaited = awaited and running_task() is not task
     failure = contained(error, _SOURCES[kind], awaited=awaited)
     if is_a(failure, SystemExit):
         return _Failure(kind, f"{_SOURCES[kind]} called sys.exit(): {describe(failure)}")

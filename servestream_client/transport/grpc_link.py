@@ -34,12 +34,14 @@ from servestream_client.transport.intercepted import (
     InterceptorFailedError,
     Outgoing,
     begin_intercepted,
+    cancel_intercepted,
     has_interceptors,
     watched,
 )
 from servestream_client.transport.proxies import is_local_target
 from servestream_client.transport.traffic import Line, Traffic
 from servestream_client.transport.writing import WRITE_FAILURES, writable, writer
+from servestream_client.usercode import describe
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire import stream_pb2_grpc as pb_grpc
 from servestream_client.wire.convert import client_frame_to_wire, server_frame_from_wire
@@ -196,14 +198,23 @@ class GrpcLink:
             code.name,
             printable(details or "", _MAX_DETAILS),
             tls=self._tls,
-            metadata_bytes=self._metadata_bytes,
+            metadata_bytes=self._sent_metadata_bytes,
         )
+
+    @property
+    def _sent_metadata_bytes(self) -> int:
+        outgoing = self._outgoing
+        if outgoing is None or outgoing.metadata_bytes is None:
+            return self._metadata_bytes
+        return outgoing.metadata_bytes
 
     def cancel(self) -> None:
         self._cancelled = True
-        self._call.cancel()
-        if self._outgoing is not None:
-            self._outgoing.close()
+        if self._outgoing is None:
+            self._call.cancel()
+            return
+        self._outgoing.close()
+        cancel_intercepted(self._call)
 
 
 async def _settle() -> None:
@@ -358,7 +369,13 @@ class GrpcTransport:
     async def aclose(self) -> None:
         connections, self._connections = self._connections, []
         for connection in connections:
-            await connection.channel.close(grace=None)
+            try:
+                await connection.channel.close(grace=None)
+            except Exception as error:
+                if not connection.intercepted:
+                    raise
+                # gRPC cancels what interceptors gave it for a call, whatever that is.
+                logger.debug("closing a channel: %s", describe(error))
         if self._closing:
             await asyncio.wait(self._closing)
         await _settle()

@@ -9,17 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from contextlib import suppress
 from typing import Generic, Self, TypeVar
 
 import grpc.aio
 
-from servestream_client.metadata import Metadata
-from servestream_client.signals import Signal
+from servestream_client.metadata import Metadata, metadata_size
+from servestream_client.signals import Signal, running_task
 from servestream_client.transport.writing import WRITE_FAILURES, AnyCall, writable, writer
-from servestream_client.usercode import contained, describe
+from servestream_client.usercode import contained, describe, is_a
 from servestream_client.wire import stream_pb2 as pb
 
-__all__ = ["InterceptorFailedError", "Outgoing", "begin_intercepted", "has_interceptors", "watched"]
+__all__ = [
+    "InterceptorFailedError",
+    "Outgoing",
+    "begin_intercepted",
+    "cancel_intercepted",
+    "has_interceptors",
+    "watched",
+]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -44,6 +52,8 @@ class Outgoing(Generic[T]):
         """What an interceptor raised on the way out, if one did."""
         self.innermost: AnyCall | None = None
         """gRPC's own call, behind the interceptors, where we know it."""
+        self.metadata_bytes: int | None = None
+        """What its metadata take, with what interceptors made of them, where we know it."""
         self._waiting: list[T] = []
         self._offered = Signal()
         self._asked = Signal()
@@ -128,6 +138,8 @@ class _Innermost(grpc.aio.StreamStreamClientInterceptor):
         request_iterator: AsyncIterable[pb.ClientFrame],
     ) -> AnyCall:
         call = self._outgoing.innermost = await continuation(client_call_details, None)
+        with suppress(TypeError, ValueError):  # gRPC judges what it takes
+            self._outgoing.metadata_bytes = metadata_size([*(client_call_details.metadata or ())])
         writing = asyncio.ensure_future(self._write(call, request_iterator))
 
         def stop(_: object) -> None:
@@ -137,6 +149,7 @@ class _Innermost(grpc.aio.StreamStreamClientInterceptor):
         return call
 
     async def _write(self, call: AnyCall, messages: AsyncIterable[pb.ClientFrame]) -> None:
+        task = running_task()
         try:
             async for message in messages:
                 if writable(call):
@@ -147,10 +160,18 @@ class _Innermost(grpc.aio.StreamStreamClientInterceptor):
         except WRITE_FAILURES as error:
             logger.debug("write refused: %r", error)
         except BaseException as error:
-            self._outgoing.failure = describe(contained(error, _SOURCE, awaited=True))
+            self._outgoing.failure = describe(_raised(error, task))
             call.cancel()
         finally:
             self._outgoing.close()
+
+
+def cancel_intercepted(call: AnyCall) -> None:
+    """Cancel a call, whatever its interceptors have made of it."""
+    try:
+        call.cancel()
+    except BaseException as error:
+        logger.debug("cancelling: %s", describe(contained(error, _SOURCE)))
 
 
 async def watched(
@@ -162,16 +183,19 @@ async def watched(
         InterceptorFailedError: one did.
         AioRpcError, CancelledError: as any call.
     """
+    task, given = running_task(), False
     try:
         async for response in call:
+            given = True
             yield response
+            given = False
             del response
-    except (grpc.aio.AioRpcError, GeneratorExit):
+    except grpc.aio.AioRpcError:
         raise
     except BaseException as error:
-        if isinstance(error, asyncio.CancelledError) and call.done():
+        if given or (isinstance(error, asyncio.CancelledError) and call.done()):
             raise
-        failure = contained(error, _SOURCE, awaited=True)
+        failure = _raised(error, task)
         raise InterceptorFailedError(describe(failure)) from failure
     finally:
         # A call and its unfinished iterator refer to each other, with interceptors and without.
@@ -181,10 +205,19 @@ async def watched(
         raise InterceptorFailedError("it ended the responses while the call went on")
 
 
+def _raised(error: BaseException, task: asyncio.Task[object] | None) -> BaseException:
+    """What an interceptor raised that was awaited in a task. A coroutine that is closed is not
+    closed from within.
+    """
+    within = is_a(error, GeneratorExit) and task is not None and running_task() is task
+    return contained(error, _SOURCE, awaited=not within)
+
+
 async def _close_responses(call: AnyCall) -> None:
+    task = running_task()
     try:
         close = getattr(aiter(call), "aclose", None)
         if close is not None:
             await close()
     except BaseException as error:  # an interceptor's may still run, or be anything
-        logger.debug("closing: %s", describe(contained(error, _SOURCE, awaited=True)))
+        logger.debug("closing: %s", describe(_raised(error, task)))

@@ -19,16 +19,19 @@ from test_scripts import REFUSING
 
 from servestream_client import (
     AccessDeniedError,
+    MessageTooLargeError,
     RetriesExhaustedError,
     RetryPolicy,
     StreamClient,
     SyncStreamClient,
     WrongApplicationError,
 )
+from servestream_client.server import add_to_server
+from servestream_client.testing import Echo
 from servestream_client.testing.faults import Fault, FaultKind
 from servestream_client.transport import intercepted
 
-QUICK = RetryPolicy(connect_attempts=2, initial=0.001, maximum=0.001)
+QUICK = RetryPolicy(connect_attempts=2, connect_timeout=0, initial=0.001, maximum=0.001)
 
 
 @pytest.fixture
@@ -208,6 +211,47 @@ async def test_one_that_raises_is_named(intercept, echo, where, error, said):
         with pytest.raises(RetriesExhaustedError, match=said):
             await collect(client.stream(numbered(3)))
     gc.collect()  # a task's exception that nobody has seen would be reported
+
+
+@pytest.mark.parametrize("where", ["request", "response"])
+async def test_one_that_closes_itself_is_named(intercept, echo, where):
+    intercept(Failing(where, GeneratorExit()))
+    async with StreamClient(echo, retry=QUICK) as client:
+        with pytest.raises(RetriesExhaustedError, match=r"interceptor.*raised GeneratorExit"):
+            await collect(client.stream(numbered(3)))
+
+
+@pytest.mark.parametrize("error", [AttributeError(), SystemExit(), asyncio.CancelledError()])
+def test_what_cannot_be_cancelled_harms_nothing(error):
+    """Of what an interceptor returned that is no call, gRPC's own `cancel` raises."""
+
+    class Call:
+        def cancel(self):
+            raise error
+
+    intercepted.cancel_intercepted(Call())
+
+
+@pytest.mark.parametrize("size", [20_000, 70_000])
+async def test_metadata_that_one_adds_count(intercept, size):
+    class Adding(grpc.aio.StreamStreamClientInterceptor):
+        async def intercept_stream_stream(self, continuation, details, requests):
+            metadata = grpc.aio.Metadata(*(details.metadata or ()), ("x-added", "x" * size))
+            return await continuation(details._replace(metadata=metadata), requests)
+
+    intercept(Adding())
+    server = grpc.aio.server()
+    add_to_server(Echo(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with StreamClient(f"127.0.0.1:{port}", retry=QUICK) as client:
+            with pytest.raises(
+                MessageTooLargeError, match=rf"the call, {size // 1000}\d\d\d bytes"
+            ):
+                await collect(client.stream(numbered(3)))
+    finally:
+        await server.stop(None)
 
 
 @pytest.mark.parametrize("how", ["end", "status"])
