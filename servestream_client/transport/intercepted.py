@@ -149,7 +149,7 @@ class _Innermost(grpc.aio.StreamStreamClientInterceptor):
         return call
 
     async def _write(self, call: AnyCall, messages: AsyncIterable[pb.ClientFrame]) -> None:
-        task = running_task()
+        task = id(running_task())
         try:
             async for message in messages:
                 if writable(call):
@@ -183,7 +183,7 @@ async def watched(
         InterceptorFailedError: one did.
         AioRpcError, CancelledError: as any call.
     """
-    task, given = running_task(), False
+    task, given = id(running_task()), False
     try:
         async for response in call:
             given = True
@@ -205,16 +205,19 @@ async def watched(
         raise InterceptorFailedError("it ended the responses while the call went on")
 
 
-def _raised(error: BaseException, task: asyncio.Task[object] | None) -> BaseException:
+def _raised(error: BaseException, task: int) -> BaseException:
     """What an interceptor raised that was awaited in a task. A coroutine that is closed is not
     closed from within.
     """
-    within = is_a(error, GeneratorExit) and task is not None and running_task() is task
-    return contained(error, _SOURCE, awaited=not within)
+    within = is_a(error, GeneratorExit) and id(running_task()) == task
+    try:
+        return contained(error, _SOURCE, awaited=not within)
+    finally:
+        del error  # its traceback refers to this frame, and must not refer to a task
 
 
 async def _close_responses(call: AnyCall) -> None:
-    task = running_task()
+    task = id(running_task())
     try:
         close = getattr(aiter(call), "aclose", None)
         if close is not None:
