@@ -1891,8 +1891,8 @@ BUGS = (
     Bug(
         "what is only called hears of its task's cancellation",
         "usercode.py",
-        "if awaited and is_a(error, asyncio.CancelledError)",
-        "if is_a(error, asyncio.CancelledError)",
+        "cancelled = awaited and is_a(error",
+        "cancelled = is_a(error",
         "grpc/test_user_code.py::test_a_codecs_cancelled_error_is_not_the_tasks_own",
     ),
     Bug(
