@@ -273,7 +273,7 @@ class Predictor:
         lanes: int,
         idle_seconds: float,
     ) -> None:
-        self.idle_seconds = idle_seconds
+        self.idle_seconds: float = idle_seconds
         self._open_stream = open_stream
         self._open_large = open_large or open_stream
         self._encode = direct(encode)
