@@ -11,8 +11,6 @@ from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 
-from planted_bugs import as_markdown
-
 from servestream_client import FlowControl, RetryPolicy, Watchdog, environment
 from servestream_client.protocol.states import CLIENT, SERVER
 from servestream_client.transport.classify import STATUS_TABLE
@@ -81,7 +79,6 @@ TABLES = {
         "flow": settings(FlowControl),
         "watchdog": settings(Watchdog),
     },
-    DOCS / "testing.md": {"planted bugs": as_markdown()},
 }
 
 

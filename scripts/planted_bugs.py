@@ -2153,7 +2153,7 @@ def run_tests(tests: Iterable[str], bug: Bug | None = None) -> Outcome:
 
 
 def as_markdown() -> str:
-    """The table of bugs in docs/testing.md."""
+    """The table of bugs, for people."""
     rows = ["| what is broken | in | a test that fails |", "|---|---|---|"]
     for bug in BUGS:
         module, _, test = bug.test.partition("::")
@@ -2180,8 +2180,14 @@ def main() -> int:
     parser.add_argument(
         "--check", action="store_true", help="only see that each still has its place, and its test"
     )
+    parser.add_argument(
+        "--markdown", action="store_true", help="only print what is broken, where, and the test"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="test runs at a time")
     options = parser.parse_args()
+    if options.markdown:
+        print(as_markdown())
+        return 0
     console = Console(highlight=False, soft_wrap=True)
     bugs = [bug for bug in BUGS if options.only in bug.name]
     if not bugs:
