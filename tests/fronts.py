@@ -1,4 +1,4 @@
-"""The reverse proxies of docs/how-to/behind-a-front.md, as the page has them; and HAProxy.
+"""The reverse proxies of docs/how-to/behind-a-reverse-proxy.md, as the page has them; and HAProxy.
 
 HAProxy comes with Ray Serve, and is configured here as Serve does it as far as limits go.
 """
@@ -19,7 +19,7 @@ from typing import Self
 import grpc
 import trustme
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "how-to" / "behind-a-front.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "how-to" / "behind-a-reverse-proxy.md"
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 

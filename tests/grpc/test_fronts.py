@@ -1,4 +1,4 @@
-"""Through nginx and Envoy with TLS, by the configurations of docs/how-to/behind-a-front.md."""
+"""Through nginx and Envoy with TLS, as docs/how-to/behind-a-reverse-proxy.md configures them."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""nginx and Envoy with TLS before Ray Serve, by docs/how-to/behind-a-front.md."""
+"""nginx and Envoy with TLS before Ray Serve, by docs/how-to/behind-a-reverse-proxy.md."""
 
 from __future__ import annotations
 
