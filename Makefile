@@ -78,19 +78,37 @@ test-neighbours: $(READY)  ## The basic suite beside packages that people have b
 	@$(UV) run --quiet --no-project --isolated --python $(BIN)/python --with-editable . \
 		$(addprefix --with ,$(NEIGHBOURS)) python scripts/beside_neighbours.py
 
-check: $(READY)  ## Format, lint, types, layering, and whether what is generated is current
-	@echo "Checking format, lint, types, layers, protos and tables ..."
+# What `make check` runs, and pre-commit before each commit (.pre-commit-config.yaml).
+CHECKS = check-format check-lint check-types check-layers check-protos check-tables check-bugs
+.PHONY: $(CHECKS)
+
+check: $(CHECKS)  ## Format, lint, types, layering, and whether what is generated is current
+	@echo "All checks passed."
+
+check-format: $(READY)
+	@echo "Checking format, lint, types, layers, protos, tables and planted bugs ..."
 	@$(BIN)/ruff format --check --quiet . || (echo 'not formatted: run `make format`'; exit 1)
+
+check-lint: $(READY)
 	@$(BIN)/ruff check --quiet .
+
+check-types: $(READY)
 	@$(BIN)/mypy --no-error-summary
+
+check-layers: $(READY)
 	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log || (cat $(VENV)/lint-imports.log; exit 1)
+
+check-protos: $(READY)
 	@set -e; for protos in protos benchmarks/protos; do \
 		$(BIN)/buf lint $$protos; $(BIN)/buf format --diff --exit-code $$protos; \
 	done
 	@$(BIN)/python scripts/protos.py --check
+
+check-tables: $(READY)
 	@$(BIN)/python scripts/doc_tables.py --check
+
+check-bugs: $(READY)
 	@$(BIN)/python scripts/planted_bugs.py --check
-	@echo "All checks passed."
 
 format: $(READY)  ## Format the code
 	@$(BIN)/ruff format --quiet .
@@ -101,7 +119,7 @@ format: $(READY)  ## Format the code
 protos: $(READY)  ## Regenerate the protobuf code
 	@$(BIN)/python scripts/protos.py
 
-docs: $(READY)  ## Bring the tables in docs/ up to date with the code
+docs: $(READY)  ## Bring what is generated in docs/ and CONTRIBUTING up to date with the code
 	@$(BIN)/python scripts/doc_tables.py
 
 site: $(READY)  ## Build the documentation site into build/site

@@ -1,0 +1,35 @@
+"""What a contributor is given says the same in every place."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+GROUPS = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+
+
+def test_pre_commit_runs_what_make_check_runs():
+    (checks,) = re.findall(r"^CHECKS = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    hooks = re.findall(
+        r"- id: (\S+)\n.*\n +entry: make -s (\S+)", (ROOT / ".pre-commit-config.yaml").read_text()
+    )
+    assert hooks == [(check, check) for check in checks.split()]
+
+
+def requirements(group: str) -> Iterator[str]:
+    for each in GROUPS[group]:
+        if isinstance(each, dict):
+            yield from requirements(each["include-group"])
+        else:
+            yield re.split(r"[\[><=]", each)[0]
+
+
+def test_the_group_dev_has_all_that_the_others_have_and_the_lock_has_it():
+    everything = set(requirements("dev"))
+    assert everything == {each for group in GROUPS for each in requirements(group)}
+    own = [each for group in GROUPS.values() for each in group if isinstance(each, str)]
+    assert len(own) == len(set(own))  # each stands in one group
+    locked = (ROOT / "requirements" / "dev.txt").read_text()
+    pinned = set(re.findall(r"^([A-Za-z0-9._-]+)==", locked, re.MULTILINE))
+    assert everything - pinned == set()
