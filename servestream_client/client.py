@@ -1,4 +1,4 @@
-"""Floor 3: the asynchronous face."""
+"""The asynchronous face."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 3: the blocking face, for scripts and notebooks."""
+"""The blocking face, for scripts and notebooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 0: the protocol as pure state machines. No IO, no clock, no randomness, no Ray.
+"""The protocol as pure state machines. No IO, no clock, no randomness, no Ray.
 
 `frames` is the vocabulary, `states` the tables of what may follow what, `pacing`, `credit` and
 `numbers` the counters, and `client` and `server` the two roles. docs/protocol.md is the

@@ -67,7 +67,7 @@ STUCK_SECONDS = 30.0
 """How long inputs must have kept every place beyond their time. That time is a client's to choose,
 and an impatient one should not take the replica from the others."""
 
-STUCK = "every handler of this process is kept by an input that does not end"
+STUCK = "all handler slots are blocked by inputs that exceeded their item timeout"
 
 _LONGEST_RUN = 1024
 _RUN_SECONDS = 0.001

@@ -5,6 +5,9 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import servestream_client
+from servestream_client.errors import ServeStreamError
+
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
 
@@ -33,3 +36,25 @@ def test_the_group_dev_has_all_that_the_others_have_and_the_lock_has_it():
     locked = (ROOT / "requirements" / "dev.txt").read_text()
     pinned = set(re.findall(r"^([A-Za-z0-9._-]+)==", locked, re.MULTILINE))
     assert everything - pinned == set()
+
+
+def test_readme_is_short_and_has_the_words_that_people_search_for():
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) <= 150
+    words = ("backoff", "backpressure", "idempotent", "at-least-once", "sequence number")
+    assert [word for word in words if word not in readme] == []
+    everything = readme + "".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+    words = ("reverse proxy", "circuit breaker", "head-of-line blocking", "full jitter")
+    assert [word for word in words if word not in everything] == []
+
+
+def test_each_public_exception_can_be_looked_up():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    public = [
+        name
+        for name, value in vars(servestream_client).items()
+        if isinstance(value, type) and issubclass(value, ServeStreamError)
+    ]
+    assert len(public) > 15
+    for name in set(public) - {"ServeStreamError"}:
+        assert f"\n### {name}\n" in page

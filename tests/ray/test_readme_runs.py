@@ -1,4 +1,4 @@
-"""What README and the tutorial show of Ray Serve, run as a reader would run it."""
+"""What README and the pages show of Ray Serve, run as a reader would run it."""
 
 from __future__ import annotations
 
@@ -64,14 +64,12 @@ def test_the_tutorial(tmp_path: Path) -> None:
 
 
 def test_deployments_that_were_there_before(tmp_path: Path) -> None:
-    """README's, by its own config file, and beside it those of the page that it leads to."""
+    """The page's, all of them by the config file that it has for the first."""
     page = "docs/how-to/existing-cluster.md"
-    (sentiment,) = [block for block in blocks("README.md") if "Sentiment.bind" in block]
-    (config,) = map(yaml.safe_load, blocks("README.md", "yaml"))
-    (shell,) = [block for block in blocks("README.md", "console") if "serve run" in block]
-    modules = {"sentiment": sentiment}
+    config = yaml.safe_load(blocks(page, "yaml")[0])
+    (shell,) = [block for block in blocks(page, "console") if "serve run" in block]
     shown = [block for block in blocks(page) if "bind(" in block]
-    modules |= dict(zip(("plain", "fastapi_ingress", "composed"), shown, strict=True))
+    modules = dict(zip(("sentiment", "plain", "fastapi_ingress", "composed"), shown, strict=True))
     for name, block in modules.items():
         (tmp_path / f"{name}.py").write_text(block)
     (http,) = free_ports(1)
