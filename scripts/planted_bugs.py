@@ -639,7 +639,8 @@ BUGS = (
         "a place that is kept is looked at again and again",
         "server/limits.py",
         "                elif due < math.inf:\n",
-        "                if call.lost or due < math.inf:\n                    due = now + 0.001\n",
+        "                if call.abandoned or due < math.inf:\n"
+        "                    due = now + 0.001\n",
         "server/test_handlers.py::test_a_place_that_is_kept_for_long_costs_no_time",
     ),
     Bug(
@@ -659,7 +660,7 @@ BUGS = (
     Bug(
         "a handler that will not be cancelled keeps its input",
         "server/calls.py",
-        "(self._answer_without or self._forsake_held)(text)",
+        "(self._answer_without or self._abandon_held)(text)",
         "pass",
         "grpc/test_watchdog.py::"
         "test_a_handler_that_will_not_be_cancelled_costs_its_place_and_no_more",
@@ -667,7 +668,7 @@ BUGS = (
     Bug(
         "inputs behind one that hangs in a thread are lost",
         "server/handlers.py",
-        "call.again(Part(attempt, run.split(reached + 1)))",
+        "call.requeue(Part(attempt, run.split(reached + 1)))",
         "run.split(reached + 1)",
         "server/test_handlers.py::test_of_a_run_in_a_thread_only_the_input_that_hangs_fails",
     ),

@@ -27,11 +27,11 @@ __all__ = [
     "Expired",
     "Handler",
     "Held",
+    "NonCancellable",
     "Part",
     "Places",
-    "Uninterruptible",
+    "abandon",
     "fail",
-    "forsake",
 ]
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Attempt(Protocol):
     context: contextvars.Context
     """In which user code runs for it: Ray Serve keeps the request's there."""
 
-    def answered(self) -> None:
+    def wake_writer(self) -> None:
         """There may be something to send."""
         ...
 
@@ -83,7 +83,7 @@ class Expired(Exception):  # noqa: N818 — likewise
     """The call was cancelled, since it took longer than an input may."""
 
 
-class Uninterruptible(Protocol):
+class NonCancellable(Protocol):
     """User code that cannot be cancelled: a thread's."""
 
     @property
@@ -101,7 +101,7 @@ class Uninterruptible(Protocol):
         """Whether all of them are."""
         ...
 
-    def forsake(self, text: str, since: float) -> bool:
+    def abandon(self, text: str, since: float) -> bool:
         """Answer its inputs without it, as far as that can be said; give the others back.
 
         Returns:
@@ -117,7 +117,7 @@ class Places(Protocol):
     def unwatch(self, call: Call, attempt: Attempt) -> None: ...
     def suspended(self, call: Call, held: Sequence[Held]) -> None: ...
     def resumed(self, call: Call, held: Sequence[Held]) -> None: ...
-    def again(self, part: Part) -> None: ...
+    def requeue(self, part: Part) -> None: ...
 
 
 class Call:
@@ -131,10 +131,10 @@ class Call:
         self._held: Sequence[Held] = ()
         self._began = 0.0
         self._until = math.inf  # by its caller's word, besides what an input may take
-        self._code: Uninterruptible | None = None
+        self._code: NonCancellable | None = None
         self._answer_without: Callable[[str], None] | None = None
         self._expired = ""
-        self.lost: bool = False
+        self.abandoned: bool = False
         """Whether its inputs were answered without it."""
 
         # Of those held: how many are wanted, and which are not. None: all are.
@@ -142,7 +142,7 @@ class Call:
         self._unwanted: dict[Attempt, set[int]] = {}
         self._stopped = False  # its task was cancelled
         self._stopped_at = 0.0
-        self._watched: tuple[Part, Callable[[], None]] | None = None
+        self._inline: tuple[Part, Callable[[], None]] | None = None
         self._looking: asyncio.Handle
 
     def bind(self) -> None:
@@ -154,7 +154,7 @@ class Call:
         code: Awaitable[T],
         parts: Sequence[Part],
         *,
-        uninterruptible: Uninterruptible | None = None,
+        non_cancellable: NonCancellable | None = None,
         until: float = math.inf,
         answer_without: Callable[[str], None] | None = None,
     ) -> T:
@@ -163,7 +163,7 @@ class Call:
         Args:
             code: what to wait for.
             parts: the inputs that it is about.
-            uninterruptible: what it is, if it cannot be cancelled.
+            non_cancellable: what it is, if it cannot be cancelled.
             until: when it must end, in the event loop's time, if that is before an input's time is
                 over.
             answer_without: answers all of `parts` if the code will not be cancelled; gets the
@@ -174,7 +174,7 @@ class Call:
                 streams are over.
             Expired: it took longer than it may.
         """
-        self._code = uninterruptible
+        self._code = non_cancellable
         self._until = until
         self._answer_without = answer_without
         self._suspend([Held(attempt, run.first, run.last) for attempt, run in parts])
@@ -185,11 +185,11 @@ class Call:
                 raise
             raise self._why() from None
         except BaseException:
-            if self.lost:
+            if self.abandoned:
                 raise Cancelled from None
             raise
         else:
-            if self.lost:
+            if self.abandoned:
                 raise Cancelled
             return result
         finally:
@@ -201,37 +201,37 @@ class Call:
         self._places.suspended(self, held)
 
     def _why(self) -> Cancelled | Expired:
-        return Expired(self._expired) if self._expired and not self.lost else Cancelled()
+        return Expired(self._expired) if self._expired and not self.abandoned else Cancelled()
 
-    def watched(self, part: Part, waits: Callable[[], None]) -> Call:
+    def run_inline(self, part: Part, on_suspend: Callable[[], None]) -> Call:
         """A context in which user code runs for one input after the other, and may come to wait
         for something.
 
         Args:
             part: the inputs.
-            waits: called if it does, once; it leaves in `part` what has been started, and has
+            on_suspend: called if it does, once; it leaves in `part` what has been started, and has
                 answered all of that but the last.
 
         Raises:
             Cancelled: the input at hand was cancelled, or its stream is over.
             Expired: it took longer than it may.
         """
-        self._watched = part, waits
+        self._inline = part, on_suspend
         self._places.watch(self, part.attempt)
         # Nobody else runs before the code waits: so this does, then, and is called off otherwise.
-        self._looking = asyncio.get_running_loop().call_soon(self.notice)
+        self._looking = asyncio.get_running_loop().call_soon(self.check_suspended)
         return self
 
-    def notice(self) -> None:
-        """Look whether watched code waits, which it does if somebody else can call this."""
-        if self._watched is not None:
-            (part, waits), self._watched = self._watched, None
-            waits()
+    def check_suspended(self) -> None:
+        """Look whether inline code waits, which it does if somebody else can call this."""
+        if self._inline is not None:
+            (part, on_suspend), self._inline = self._inline, None
+            on_suspend()
             self._places.unwatch(self, part.attempt)
             self._suspend([Held(part.attempt, part.run.last, part.run.last)])
 
     def __enter__(self) -> None:
-        """See `watched`."""
+        """See `run_inline`."""
 
     def __exit__(
         self,
@@ -240,8 +240,8 @@ class Call:
         traceback: TracebackType | None,
     ) -> None:
         self._looking.cancel()
-        if self._watched is not None:
-            (part, _), self._watched = self._watched, None
+        if self._inline is not None:
+            (part, _), self._inline = self._inline, None
             self._places.unwatch(self, part.attempt)
             return
         stopped, why = self._stopped, self._why()
@@ -264,11 +264,11 @@ class Call:
         self._answer_without = None
         self._expired = ""
         self._wanted = None
-        self.lost = False
+        self.abandoned = False
 
-    def again(self, part: Part) -> None:
+    def requeue(self, part: Part) -> None:
         """Have others compute inputs of this call that were not begun."""
-        self._places.again(part)
+        self._places.requeue(part)
 
     # ---------------------------------------------------------------- how long it takes
 
@@ -298,7 +298,7 @@ class Call:
     @property
     def due(self) -> float:
         """When `expire` is to be called next; infinity: never."""
-        if self.lost:
+        if self.abandoned:
             return math.inf
         limit = min((each.attempt.session.item_timeout for each in self._held), default=math.inf)
         over = min((self._began if self._code is None else self._code.began) + limit, self._until)
@@ -321,17 +321,17 @@ class Call:
             self._expired = text
             self._stop(now)
             return now + GRACE_SECONDS
-        if code is not None and not code.forsake(text, since):
+        if code is not None and not code.abandon(text, since):
             return now + GRACE_SECONDS  # it has just ended, or gone on to the next input
-        self.lost = True
+        self.abandoned = True
         if code is None:
-            (self._answer_without or self._forsake_held)(text)
+            (self._answer_without or self._abandon_held)(text)
         for attempt in dict.fromkeys(each.attempt for each in self._held):
-            attempt.answered()
+            attempt.wake_writer()
         return math.inf
 
-    def _forsake_held(self, text: str) -> None:
-        forsake(self._held, text)
+    def _abandon_held(self, text: str) -> None:
+        abandon(self._held, text)
 
     def unwanted(self, attempt: Attempt, numbers: Sequence[int] | None = None) -> None:
         """Nobody wants these of its inputs any more, or none of the attempt's: cancel what computes
@@ -370,7 +370,7 @@ class Handler(Protocol):
         ...
 
 
-def forsake(held: Sequence[Held] | Sequence[Part], text: str) -> None:
+def abandon(held: Sequence[Held] | Sequence[Part], text: str) -> None:
     """Answer inputs without the code that computes them and does not end.
 
     Of several it cannot be said which one it is that keeps it, so that their attempts end.

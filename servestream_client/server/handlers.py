@@ -31,7 +31,7 @@ from servestream_client.server.workers import (
     Expired,
     Handler,
     Part,
-    forsake,
+    abandon,
 )
 from servestream_client.signals import running_task
 from servestream_client.turns import BUDGET_SECONDS, Turn, turn_of_loop
@@ -132,7 +132,7 @@ class _Answers:
             if turn.clock() >= until:
                 turn.leave()
                 self.add(payloads)
-                self._attempt.answered()
+                self._attempt.wake_writer()
                 payloads.clear()
                 until = turn.enter() or await turn.wait()
                 if not self._session.awaits(self.next):  # or the next ones, most probably
@@ -204,7 +204,7 @@ class _AsyncItems:
         made: list[object] = []
         stretch = _Stretch(call.turn)
 
-        def waits() -> None:
+        def on_suspend() -> None:
             stretch.waits()
             self._waits = stretch.waited = True
             _give_back(session, run, len(made) + 1)
@@ -213,7 +213,7 @@ class _AsyncItems:
 
         begun = 1  # and not answered, if an exception passes
         try:
-            with call.watched(part, waits):
+            with call.run_inline(part, on_suspend):
                 await self._run(stretch, run.payloads, made)
             begun = 0
             self._waits = stretch.waited
@@ -346,23 +346,23 @@ class _Progress:
     Args:
         total: how many arguments there are.
         clock: the event loop's.
-        on_forsaken: called in the event loop once nobody waits for it any more, with the results so
-            far and why.
+        on_abandoned: called in the event loop once nobody waits for it any more, with the results
+            so far and why.
     """
 
     def __init__(
         self,
         total: int,
         clock: Callable[[], float],
-        on_forsaken: Callable[[Sequence[object], str], None],
+        on_abandoned: Callable[[Sequence[object], str], None],
     ) -> None:
         self._total = total
         self._lock = threading.Lock()
         self.results: list[object] = []
         self.began: float = clock()
         self._clock = clock
-        self._on_forsaken = on_forsaken
-        self.forsaken: bool = False
+        self._on_abandoned = on_abandoned
+        self.abandoned: bool = False
 
     @property
     def done(self) -> int:
@@ -376,7 +376,7 @@ class _Progress:
         """In the thread."""
         for argument in arguments:
             with self._lock:
-                if self.forsaken:
+                if self.abandoned:
                     break
                 self.began = self._clock()
             result = function(argument)
@@ -384,13 +384,13 @@ class _Progress:
                 self.results.append(result)
         return self.results
 
-    def forsake(self, text: str, since: float) -> bool:
+    def abandon(self, text: str, since: float) -> bool:
         with self._lock:
             if self.began != since or self.finished:
                 return False
-            self.forsaken = True
+            self.abandoned = True
             results = list(self.results)  # the thread may add another one at any moment
-        self._on_forsaken(results, text)
+        self._on_abandoned(results, text)
         return True
 
 
@@ -409,26 +409,26 @@ class _InThread:
         call: Call,
         parts: Sequence[Part],
         arguments: Sequence[object],
-        on_forsaken: Callable[[Sequence[object], str], None],
+        on_abandoned: Callable[[Sequence[object], str], None],
         *,
         until: float = math.inf,
     ) -> list[object]:
         """What the function returned for each argument, or a `_Failure`.
 
-        Should it not end, by `until` if that is before an input's time is over: `on_forsaken` is
+        Should it not end, by `until` if that is before an input's time is over: `on_abandoned` is
         told, with the results so far and why; what comes afterwards is nobody's.
         """
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(self._places)  # whoever has a place has a thread
         clock = asyncio.get_running_loop().time
-        progress = _Progress(len(arguments), clock, on_forsaken)
+        progress = _Progress(len(arguments), clock, on_abandoned)
         outcomes = await call.run(
             anyio.to_thread.run_sync(progress.run, self._one, arguments, limiter=self._threads),
             parts,
-            uninterruptible=progress,
+            non_cancellable=progress,
             until=until,
         )
-        if progress.forsaken:
+        if progress.abandoned:
             raise Cancelled  # its inputs are answered
         if _all_of(_NEVER_AWAITED, outcomes):
             return outcomes
@@ -441,7 +441,7 @@ class _InThread:
                         parts,
                         partial(_itself, outcome),
                         until=until,
-                        answer_without=partial(on_forsaken, outcomes[:position]),
+                        answer_without=partial(on_abandoned, outcomes[:position]),
                     )
         except Cancelled:
             for outcome in outcomes:
@@ -535,29 +535,29 @@ class _ThreadedItems:
         attempt, run = part
         if self._predict.returns_awaitables and len(run.payloads) > 1:
             # What they wait for may take an input's whole time, for which no other should wait.
-            call.again(Part(attempt, run.split(1)))
+            call.requeue(Part(attempt, run.split(1)))
         values = self._values(run.payloads)
         _give_back(attempt.session, run, len(values))
         sound = [place for place, value in enumerate(values) if type(value) is not _Failure]
         answers = _Answers(attempt, run.first, self._codec)
         encoding: list[asyncio.Task[None]] = []
 
-        def on_forsaken(results: Sequence[object], text: str) -> None:
+        def on_abandoned(results: Sequence[object], text: str) -> None:
             reached = sound[len(results)]
             if reached + 1 < len(values):
-                call.again(Part(attempt, run.split(reached + 1)))
+                call.requeue(Part(attempt, run.split(reached + 1)))
             attempt.session.fail(run.first + reached, ItemErrorKind.TIMEOUT, text)
             task = asyncio.get_running_loop().create_task(
                 answers.encode(_merged(values[:reached], results)),
                 name="servestream encoder",
                 context=attempt.context.copy(),
             )
-            task.add_done_callback(lambda _: attempt.answered())
+            task.add_done_callback(lambda _: attempt.wake_writer())
             encoding.append(task)
 
         arguments = [values[place] for place in sound]
         try:
-            results = await self._predict(call, [part], arguments, on_forsaken) if sound else ()
+            results = await self._predict(call, [part], arguments, on_abandoned) if sound else ()
         except Cancelled:
             if encoding:
                 await asyncio.wait(encoding)
@@ -617,7 +617,7 @@ class _Batches:
             for attempt, run in parts:
                 begin, end = end, end + len(run.payloads)
                 await _Answers(attempt, run.first, self._codec).encode(merged[begin:end])
-                attempt.answered()
+                attempt.wake_writer()
 
         def answer_without(results: Sequence[object]) -> None:
             """Of code that does not end, and with which this may never go on."""
@@ -721,13 +721,13 @@ class _Batches:
             )
         else:
 
-            def on_forsaken(_: Sequence[object], text: str) -> None:
+            def on_abandoned(_: Sequence[object], text: str) -> None:
                 if answer_without is not None:
                     answer_without(text)
                 else:
-                    forsake(parts, text)
+                    abandon(parts, text)
 
-            (outputs,) = await self._in_thread(call, parts, [batch], on_forsaken, until=until)
+            (outputs,) = await self._in_thread(call, parts, [batch], on_abandoned, until=until)
         if type(outputs) is _Failure:
             return outputs
         return await _listed(outputs, len(values), parts)

@@ -20,11 +20,11 @@ class TimeLimits:
     """See the module.
 
     Args:
-        abandoned: told each call whose inputs were answered without it.
+        on_abandoned: told each call whose inputs were answered without it.
     """
 
-    def __init__(self, abandoned: Callable[[Call], None]) -> None:
-        self._abandoned = abandoned
+    def __init__(self, on_abandoned: Callable[[Call], None]) -> None:
+        self._on_abandoned = on_abandoned
         self._agenda: Agenda[Call] = Agenda()
         self._alarm = Alarm(self._look)
 
@@ -49,8 +49,8 @@ class TimeLimits:
         try:
             for call in self._agenda.take(now):
                 due = call.expire(now)
-                if call.lost:
-                    self._abandoned(call)
+                if call.abandoned:
+                    self._on_abandoned(call)
                 elif due < math.inf:
                     self._agenda.set(call, due)
         finally:  # the time of the others is not over if one of them fails here

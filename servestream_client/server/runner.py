@@ -191,7 +191,7 @@ class AttemptRunner:
             return False
         return True
 
-    def answered(self) -> None:
+    def wake_writer(self) -> None:
         """There may be something to send."""
         self._outbound.set()
 

@@ -33,10 +33,10 @@ from servestream_client.server.calls import (
     Expired,
     Handler,
     Held,
+    NonCancellable,
     Part,
-    Uninterruptible,
+    abandon,
     fail,
-    forsake,
 )
 from servestream_client.server.fair_queue import FairQueue
 from servestream_client.server.givenback import GivenBack
@@ -55,10 +55,10 @@ __all__ = [
     "Expired",
     "Handler",
     "ItemWorkers",
+    "NonCancellable",
     "Part",
-    "Uninterruptible",
     "Workers",
-    "forsake",
+    "abandon",
 ]
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -91,8 +91,8 @@ class Workers(abc.ABC):
         self._waiting = FairQueue()  # those with something to start
         self._given_back: dict[Attempt, GivenBack] = {}  # nothing is ever empty here
         self._in_flight: dict[Attempt, InFlight] = {}
-        self._limits = TimeLimits(self._abandoned)
-        self._lost: OrderedDict[Call, float] = OrderedDict()  # abandoned calls, and since when
+        self._limits = TimeLimits(self._on_abandoned)
+        self._abandoned: OrderedDict[Call, float] = OrderedDict()  # and since when
         self._stuck_alarm = Alarm(self._look_whether_stuck)
         self._starting: Call | None = None
         self._turn: Turn | None = None  # of the event loop
@@ -120,7 +120,7 @@ class Workers(abc.ABC):
         if in_flight is None:
             return
         for call in list(in_flight.inline):
-            call.notice()
+            call.check_suspended()
         if numbers is not None:
             for call, own in in_flight.holding(numbers).items():
                 call.unwanted(attempt, own)
@@ -173,21 +173,21 @@ class Workers(abc.ABC):
         told = None
         for attempt, _, _ in held:
             if attempt is not told:
-                attempt.answered()
+                attempt.wake_writer()
                 self.offer(attempt)
                 told = attempt
-        self._hire()
+        self._start_workers()
 
     def resumed(self, call: Call, held: Sequence[Held]) -> None:
         """It goes on."""
         self._limits.end(call)
-        if call.lost:
-            self._lost.pop(call, None)
+        if call.abandoned:
+            self._abandoned.pop(call, None)
             self.stuck = False
             return
         self._remove(call, held)
 
-    def again(self, part: Part) -> None:
+    def requeue(self, part: Part) -> None:
         """Have inputs computed that were taken with others, and not begun."""
         attempt = part.attempt
         if attempt.session.over:
@@ -210,16 +210,16 @@ class Workers(abc.ABC):
 
     # ---------------------------------------------------------------- places that do not come back
 
-    def _abandoned(self, call: Call) -> None:
+    def _on_abandoned(self, call: Call) -> None:
         """A call takes too long: its inputs were answered, and its place is lost."""
         self._remove(call, call.held)
-        self._lost[call] = asyncio.get_running_loop().time()
+        self._abandoned[call] = asyncio.get_running_loop().time()
         self._look_whether_stuck()
 
     def _look_whether_stuck(self) -> None:
-        if not self._lost or len(self._lost) < self._places:
+        if not self._abandoned or len(self._abandoned) < self._places:
             return
-        due = self._lost[next(reversed(self._lost))] + STUCK_SECONDS
+        due = self._abandoned[next(reversed(self._abandoned))] + STUCK_SECONDS
         if due > asyncio.get_running_loop().time():
             self._stuck_alarm.set(due)
             return
@@ -232,14 +232,14 @@ class Workers(abc.ABC):
     def _want(self, attempt: Attempt) -> None:
         """There is something to start: see that a worker comes to it."""
         self._queue(attempt)
-        self._hire()
+        self._start_workers()
 
     @abc.abstractmethod
     def _queue(self, attempt: Attempt) -> None:
         """Have it wait for its turn, unless a worker comes back to it anyway."""
 
     @abc.abstractmethod
-    def _hire(self) -> None:
+    def _start_workers(self) -> None:
         """Start workers for what is waiting, as far as there are places and it takes more."""
 
     @abc.abstractmethod
@@ -257,7 +257,7 @@ class Workers(abc.ABC):
         """A worker will not come back by itself to what it was hired for."""
 
     @abc.abstractmethod
-    def _note(self, parts: Sequence[Part], seconds: float) -> None:
+    def _adapt_run_length(self, parts: Sequence[Part], seconds: float) -> None:
         """A worker has done that, and took so long."""
 
     def _has_work(self, attempt: Attempt) -> bool:
@@ -298,9 +298,9 @@ class Workers(abc.ABC):
         finally:
             self._starting = None
         self._tasks.add(task)
-        task.add_done_callback(functools.partial(self._left, call, attempt))
+        task.add_done_callback(functools.partial(self._on_worker_done, call, attempt))
 
-    def _left(self, call: Call, attempt: Attempt, task: asyncio.Task[None]) -> None:
+    def _on_worker_done(self, call: Call, attempt: Attempt, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._free += 1
         # Cancelled: by its handler, or by an event loop that is about to close and ends the
@@ -309,7 +309,7 @@ class Workers(abc.ABC):
             self._leave(call, attempt)  # one that was cancelled at once did not
         elif (error := task.exception()) is not None:
             logger.error("a worker failed", exc_info=error)
-        self._hire()
+        self._start_workers()
 
     def _leave(self, call: Call, attempt: Attempt) -> None:
         self._turn_over(call)
@@ -330,11 +330,11 @@ class Workers(abc.ABC):
                     await self._handle(call, parts)
                 finally:
                     for other, _ in parts:
-                        other.answered()
+                        other.wake_writer()
                         # Its turn may have come to start more, though it has no credit to send.
                         if other is not attempt and self._has_work(other):
                             self._queue(other)
-                self._note(parts, time.perf_counter() - began)
+                self._adapt_run_length(parts, time.perf_counter() - began)
                 if not self._goes_on(call, attempt):
                     return
                 await turn.passes()  # what is answered can be sent, and others have their turn
@@ -372,17 +372,17 @@ class ItemWorkers(Workers):
         if attempt in self._served:
             return
         if self._free and not self._waiting:
-            self._hire_for(attempt)
+            self._start_worker_for(attempt)
         else:
             super()._want(attempt)
 
-    def _hire(self) -> None:
+    def _start_workers(self) -> None:
         while self._free and self._waiting:
             attempt = self._waiting.first()
             self._waiting.discard(attempt)
-            self._hire_for(attempt)
+            self._start_worker_for(attempt)
 
-    def _hire_for(self, attempt: Attempt) -> None:
+    def _start_worker_for(self, attempt: Attempt) -> None:
         call = self._new_call()
         self._serve(call, attempt)
         self._start_worker(call, attempt)
@@ -418,7 +418,7 @@ class ItemWorkers(Workers):
             self._serve(call, attempt)
         return True
 
-    def _note(self, parts: Sequence[Part], seconds: float) -> None:
+    def _adapt_run_length(self, parts: Sequence[Part], seconds: float) -> None:
         if seconds > _RUN_SECONDS:
             self._run_length = max(1, self._run_length // 2)
         elif seconds < _RUN_SECONDS / 2:
@@ -468,7 +468,7 @@ class BatchWorkers(Workers):
     def _queue(self, attempt: Attempt) -> None:
         self._waiting.add(attempt)
 
-    def _hire(self) -> None:
+    def _start_workers(self) -> None:
         if self._free and self._waiting and self._gatherer is None:
             call = self._gatherer = self._new_call()
             self._start_worker(call, self._waiting.first())
@@ -492,7 +492,7 @@ class BatchWorkers(Workers):
         self._gatherer = call
         return True
 
-    def _note(self, parts: Sequence[Part], seconds: float) -> None:
+    def _adapt_run_length(self, parts: Sequence[Part], seconds: float) -> None:
         pass
 
     def _gather(self) -> Iterator[Part]:

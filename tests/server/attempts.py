@@ -86,7 +86,7 @@ class FakeAttempt:
         if numbers:
             self._workers.cancel(self, numbers)
         self._workers.offer(self)
-        self.answered()
+        self.wake_writer()
 
     def go(self) -> None:
         self.session.half_close()
@@ -106,7 +106,7 @@ class FakeAttempt:
         self.left.append(text)
         self.session.give_up(kind, text)
 
-    def answered(self) -> None:
+    def wake_writer(self) -> None:
         asyncio.get_running_loop().call_soon(self._speak)
 
     def _speak(self) -> None:

@@ -242,7 +242,7 @@ async def test_the_next_turn_costs_the_same_however_many_wait():
         call = next(iter(workers._tasks))
         found.append(steps(lambda: workers._goes_on(call, streams[0])))  # noqa: B023
         workers._free += 1
-        found[-1] += steps(workers._hire)
+        found[-1] += steps(workers._start_workers)
         for stream in streams:
             stream.go()
         await ended(handler)

@@ -34,7 +34,7 @@ class Whimsical:
         elif whim > 0.3:
             for part in parts:
                 if whim > 0.5 and len(part.run.payloads) > 1:
-                    call.again(Part(part.attempt, part.run.split(1)))
+                    call.requeue(Part(part.attempt, part.run.split(1)))
             for _ in range(self.rng.randrange(1, 3)):
                 gate = asyncio.Event()
                 self.gates.append(gate)
@@ -150,7 +150,7 @@ async def test_inputs_that_a_hung_call_gave_back_leave_no_other_stream_unserved(
         async def handle(self, call: Call, parts: Sequence[Part]) -> None:
             (part,) = parts
             if payloads_in(parts)[0] == b"a1":
-                call.again(Part(part.attempt, part.run.split(1)))
+                call.requeue(Part(part.attempt, part.run.split(1)))
                 await call.run(go.wait(), parts)
             else:
                 await call.run(asyncio.sleep(0), parts)
@@ -177,7 +177,7 @@ async def test_an_input_that_was_given_back_and_is_cancelled_is_not_computed(kin
     class GivesBack:
         async def handle(self, call: Call, parts: Sequence[Part]) -> None:
             if payloads_in(parts)[0] == b"a1":
-                call.again(Part(parts[0].attempt, parts[0].run.split(1)))
+                call.requeue(Part(parts[0].attempt, parts[0].run.split(1)))
                 await call.run(go.wait(), parts)
             computed.extend(payloads_in(parts))
             echo(parts)

@@ -123,7 +123,7 @@ async def answers_of(handler: Handler, *payloads: bytes, longest: int = 99) -> F
         if run is None:
             break
         await handler.handle(call, [Part(attempt, run)])
-    attempt.answered()
+    attempt.wake_writer()
     await until(lambda: attempt.done)
     return attempt
 
@@ -266,7 +266,7 @@ async def test_what_stands_behind_an_input_that_waits_goes_back():
     assert attempt.session.next_input().number == 4
     release.set()
     await handling
-    attempt.answered()
+    attempt.wake_writer()
     await until(lambda: len(attempt.answers) == 2)
     assert attempt.outputs == [b"1", b"2"]
 
@@ -508,7 +508,7 @@ async def test_a_bad_input_of_one_stream_is_blamed_in_that_stream_only():
         parts.append(Part(attempt, attempt.session.next_run(9)))
     await handler.handle(Call(bystander), parts)
     for part in parts:
-        part.attempt.answered()
+        part.attempt.wake_writer()
     await until(lambda: all(part.attempt.done for part in parts))
     assert [part.attempt.outputs for part in parts] == [
         [b"1", DECODE],

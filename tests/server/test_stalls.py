@@ -176,7 +176,7 @@ async def test_a_client_that_leaves_between_two_turns_costs_no_more(name, clock)
     assert len(service.computed) <= 20
 
 
-async def test_what_a_forsaken_thread_has_computed_is_encoded_in_turns(clock):
+async def test_what_a_abandoned_thread_has_computed_is_encoded_in_turns(clock):
     import threading
 
     go = threading.Event()
@@ -277,7 +277,9 @@ async def test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_a
     rng = random.Random(seed)
     service, stalls = Ailing(clock), Stalls(clock)
     workers = service.workers(name, places=rng.choice([1, 4]))
-    workers._note = lambda *_: None  # it would learn how long runs are from the real clock
+    workers._adapt_run_length = lambda *_: (
+        None
+    )  # it would learn how long runs are from the real clock
     attempts = [FakeAttempt(workers, str(number)) for number in range(rng.choice([1, 1, 3]))]
     with stalls.watched():
         for _ in range(rng.randrange(1, 4)):
@@ -295,7 +297,7 @@ async def test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_a
 async def test_handlers_that_wait_for_the_first_time_do_not_go_on_together(history, clock):
     service, stalls = Ailing(clock), Stalls(clock)
     workers = service.workers("predict", places=8)
-    workers._note = lambda *_: None
+    workers._adapt_run_length = lambda *_: None
     workers._run_length = 64
     attempts = [FakeAttempt(workers, str(number)) for number in range(8)]
     with stalls.watched():

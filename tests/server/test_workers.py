@@ -18,7 +18,7 @@ from attempts import (
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import Credit
 from servestream_client.server import workers as workers_module
-from servestream_client.server.workers import BatchWorkers, Call, ItemWorkers, Part, Uninterruptible
+from servestream_client.server.workers import BatchWorkers, Call, ItemWorkers, NonCancellable, Part
 
 CANCELLED = ItemErrorKind.CANCELLED
 LONG = 3600.0  # seconds that no test lasts
@@ -71,14 +71,14 @@ class Thread:
     done = 0
     finished = False
 
-    def forsake(self, text: str, since: float) -> bool:
+    def abandon(self, text: str, since: float) -> bool:
         raise AssertionError(text)
 
 
 class Held:
     """Holds each call until it is let go; then it echoes."""
 
-    def __init__(self, thread: Uninterruptible | None = None) -> None:
+    def __init__(self, thread: NonCancellable | None = None) -> None:
         self.thread = thread
         self.calls: list[list[bytes]] = []
         self.running = 0
@@ -93,7 +93,7 @@ class Held:
         self.running += 1
         self.most = max(self.most, self.running)
         try:
-            await call.run(self.code(), parts, uninterruptible=self.thread)
+            await call.run(self.code(), parts, non_cancellable=self.thread)
         finally:
             self.running -= 1
         echo(parts)
