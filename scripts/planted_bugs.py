@@ -641,7 +641,7 @@ BUGS = (
         "                elif due < math.inf:\n",
         "                if call.abandoned or due < math.inf:\n"
         "                    due = now + 0.001\n",
-        "server/test_handlers.py::test_a_place_that_is_kept_for_long_costs_no_time",
+        "server/test_handler_threads.py::test_a_place_that_is_kept_for_long_costs_no_time",
     ),
     Bug(
         "what waits for credit is reported as a busy handler",
@@ -667,10 +667,10 @@ BUGS = (
     ),
     Bug(
         "inputs behind one that hangs in a thread are lost",
-        "server/handlers.py",
+        "server/handlers/threads.py",
         "call.requeue(Part(attempt, run.split(reached + 1)))",
         "run.split(reached + 1)",
-        "server/test_handlers.py::test_of_a_run_in_a_thread_only_the_input_that_hangs_fails",
+        "server/test_handler_threads.py::test_of_a_run_in_a_thread_only_the_input_that_hangs_fails",
     ),
     Bug(
         "a replica all of whose places are kept says that it is well",
@@ -847,14 +847,14 @@ BUGS = (
         "server/workers.py",
         "        self._turn_over(call)\n        if self._has_work(attempt):",
         "        if self._has_work(attempt):",
-        "server/test_handlers.py::test_a_handler_that_cancels_its_own_task_fails_its_inputs_only",
+        "server/test_handler_answers.py::test_a_handler_that_cancels_its_own_task_fails_its_inputs_only",
     ),
     Bug(
         "a batch handler gets the very list that its answers are counted by",
-        "server/handlers.py",
+        "server/handlers/batches.py",
         "batch = [*values]",
         "batch = values",
-        "server/test_handlers.py::test_a_batch_handler_may_change_the_list_that_it_gets",
+        "server/test_handler_batches.py::test_a_batch_handler_may_change_the_list_that_it_gets",
     ),
     Bug(
         "a stream that may not start anything blocks the batches of the others",
@@ -873,17 +873,17 @@ BUGS = (
     ),
     Bug(
         "a batch that fails is not tried singly",
-        "server/handlers.py",
+        "server/handlers/batches.py",
         "if len(values) == 1:\n            return [results]",
         "if values:\n            return [results] * len(values)",
-        "server/test_handlers.py::test_a_batch_that_fails_is_tried_singly",
+        "server/test_handler_batches.py::test_a_batch_that_fails_is_tried_singly",
     ),
     Bug(
         "what stands behind an input that waits must wait, too",
-        "server/handlers.py",
+        "server/handlers/answers.py",
         "if done < len(run.payloads):",
         "if False:",
-        "server/test_handlers.py::test_what_stands_behind_an_input_that_waits_goes_back",
+        "server/test_handler_items.py::test_what_stands_behind_an_input_that_waits_goes_back",
     ),
     Bug(
         "the server does not linger",
@@ -1373,10 +1373,10 @@ BUGS = (
     ),
     Bug(
         "a text is a batch",
-        "server/handlers.py",
+        "server/handlers/batches.py",
         "if isinstance(value, str | bytes | bytearray | memoryview):",
         "if isinstance(value, bytearray | memoryview):",
-        "server/test_handlers.py::test_a_batch_that_answers_wrongly_fails_each_of_its_inputs",
+        "server/test_handler_batches.py::test_a_batch_that_answers_wrongly_fails_each_of_its_inputs",
     ),
     # ------------------------------------------------ large frames on slow links
     Bug(
@@ -1654,7 +1654,7 @@ BUGS = (
     ),
     Bug(
         "inputs of a batch have each a time of their own to be tried alone",
-        "server/handlers.py",
+        "server/handlers/batches.py",
         "until = min(clock(), began + limit) + limit",
         "until = math.inf",
         "server/test_tries.py::test_none_ends_and_each_is_told_why",
@@ -1769,14 +1769,14 @@ BUGS = (
     ),
     Bug(
         "a handler that never waits keeps the loop for a whole run",
-        "server/handlers.py",
+        "server/handlers/items.py",
         "if look and clock() >= until:",
         "if False:",
         "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
     ),
     Bug(
         "a handler's inputs are decoded and encoded for a whole run",
-        "server/handlers.py",
+        "server/handlers/items.py",
         "                if clock() >= stretch.until:\n                    return\n"
         "                stretch.careful",
         "                stretch.careful",
@@ -1784,35 +1784,35 @@ BUGS = (
     ),
     Bug(
         "an input is begun and ended before anybody looks at the clock",
-        "server/handlers.py",
+        "server/handlers/items.py",
         "if (stretch.careful or always or not look) and clock() >= stretch.until:",
         "if (stretch.careful or always) and clock() >= stretch.until:",
         "server/test_stalls.py::test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_are_slow",
     ),
     Bug(
         "an input that fails passes the place where one looks at the clock",
-        "server/handlers.py",
+        "server/handlers/items.py",
         "                look = True  # what failed passed a place where one looks\n",
         "",
         "server/test_stalls.py::test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_are_slow",
     ),
     Bug(
         "handlers that wait for the first time go on together",
-        "server/handlers.py",
+        "server/handlers/items.py",
         "if self._waits or turn.unmetered:",
         "if self._waits:",
         "server/test_stalls.py::test_handlers_that_wait_for_the_first_time_do_not_go_on_together",
     ),
     Bug(
         "what goes on unmetered after waiting is charged to nobody",
-        "server/handlers.py",
+        "server/handlers/items.py",
         "                self.turn.spend(BUDGET_SECONDS)\n",
         "                pass\n",
         "server/test_stalls.py::test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_are_slow",
     ),
     Bug(
         "beside code that goes on unmetered others call two pieces",
-        "server/handlers.py",
+        "server/handlers/items.py",
         "partial(_in_turns, turn, self._predict), turn.unmetered",
         "partial(_in_turns, turn, self._predict), False",
         "server/test_stalls.py::test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_are_slow",
@@ -1826,22 +1826,22 @@ BUGS = (
     ),
     Bug(
         "handlers that waited go on together",
-        "server/handlers.py",
+        "server/handlers/items.py",
         "        self._waits = True  # as far as is known",
         "        self._waits = False\n        self.__class__._waits = property(lambda _: False)",
         "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
     ),
     Bug(
         "a batch is decoded in one go",
-        "server/handlers.py",
-        "            if turn.clock() >= until:\n                until = await _turn_for(parts)\n"
+        "server/handlers/batches.py",
+        "            if turn.clock() >= until:\n                until = await turn_for(parts)\n"
         "            values.append(",
         "            values.append(",
         "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
     ),
     Bug(
         "answers are encoded in one go",
-        "server/handlers.py",
+        "server/handlers/answers.py",
         "            if turn.clock() >= until:\n                turn.leave()",
         "            if False:\n                turn.leave()",
         "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",
@@ -1869,7 +1869,7 @@ BUGS = (
     ),
     Bug(
         "what a result says of its length is believed",
-        "server/handlers.py",
+        "server/handlers/batches.py",
         "    if len(listed) != wanted:",
         "    if False:",
         "grpc/test_user_code.py::test_a_batch_result_that_lies_fails_its_own_inputs",
@@ -2078,7 +2078,7 @@ BUGS = (
     # What user code returns or raises is not asked for its class.
     Bug(
         "a lying exception out of a handler fails its neighbours",
-        "server/handlers.py",
+        "server/handlers/answers.py",
         "    if is_a(failure, SystemExit):\n",
         "    if isinstance(failure, SystemExit):\n",
         "grpc/test_user_code.py::test_a_handlers_exception_that_lies_is_its_items_error",
@@ -2092,7 +2092,7 @@ BUGS = (
     ),
     Bug(
         "an output whose class has no hash fails its neighbours",
-        "server/handlers.py",
+        "server/handlers/answers.py",
         "(kinds)\n    except BaseException as error:\n",
         "(kinds)\n    except ValueError as error:\n",
         "grpc/test_user_code.py::test_an_output_whose_class_has_no_hash_is_its_items_error",

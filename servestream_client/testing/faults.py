@@ -22,8 +22,8 @@ from weakref import WeakKeyDictionary
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.server import ServerSession
 from servestream_client.server import Refuse, StreamRequest, StreamService
+from servestream_client.server.calls import Call, Cancelled, Expired, Handler, Part
 from servestream_client.server.kit import Frames, Interceptor, Requests
-from servestream_client.server.workers import Call, Cancelled, Expired, Handler, Part
 from servestream_client.usercode import describe
 from servestream_client.wire import stream_pb2 as pb
 
