@@ -815,7 +815,7 @@ BUGS = (
     ),
     Bug(
         "a stream that had its turn is forgotten",
-        "server/workers.py",
+        "server/item_workers.py",
         "if self._has_work(attempt):\n                self._waiting.add(attempt)\n\n    def _leave",
         "if False:\n                self._waiting.add(attempt)\n\n    def _leave",
         "server/test_workers.py::test_inputs_are_handled_although_nothing_can_be_sent_yet[items]",
@@ -825,22 +825,21 @@ BUGS = (
         "server/calls.py",
         "if not self._wanted:",
         "if False:",
-        "server/test_workers.py::test_a_call_none_of_whose_inputs_is_wanted_is_cancelled",
+        "server/test_calls.py::test_a_call_none_of_whose_inputs_is_wanted_is_cancelled",
     ),
     Bug(
         "a call ends although one of its streams wants it",
         "server/calls.py",
         "if not self._wanted:",
         "if not all(self._wanted.get(each.attempt) for each in self._held):",
-        "server/test_workers.py::"
-        "test_a_call_for_several_streams_goes_on_while_one_of_them_wants_it",
+        "server/test_calls.py::test_a_call_for_several_streams_goes_on_while_one_of_them_wants_it",
     ),
     Bug(
         "the call after a cancelled one is cancelled as well",
         "server/calls.py",
         "while self._task.uncancel():",
         "while False:",
-        "server/test_workers.py::test_the_call_after_a_cancelled_one_is_not_cancelled",
+        "server/test_calls.py::test_the_call_after_a_cancelled_one_is_not_cancelled",
     ),
     Bug(
         "a handler that cancels its own task ends the service of its stream",
@@ -858,18 +857,18 @@ BUGS = (
     ),
     Bug(
         "a stream that may not start anything blocks the batches of the others",
-        "server/workers.py",
+        "server/batch_workers.py",
         "            self._waiting.discard(attempt)\n            if self._has_work(attempt):\n",
         "            if part is None:\n                return\n"
         "            self._waiting.discard(attempt)\n            if self._has_work(attempt):\n",
-        "server/test_workers.py::test_a_stream_that_fills_up_while_it_waits_is_passed_over",
+        "server/test_batch_workers.py::test_a_stream_that_fills_up_while_it_waits_is_passed_over",
     ),
     Bug(
         "an incomplete batch does not wait for more",
-        "server/workers.py",
+        "server/batch_workers.py",
         "if self._batch_wait and 0 < self._gathered < self._max_batch:",
         "if False:",
-        "server/test_workers.py::test_an_incomplete_batch_waits_for_more",
+        "server/test_batch_workers.py::test_an_incomplete_batch_waits_for_more",
     ),
     Bug(
         "a batch that fails is not tried singly",
@@ -1706,7 +1705,7 @@ BUGS = (
     ),
     Bug(
         "the one who gathers is noted after the task was made",
-        "server/workers.py",
+        "server/batch_workers.py",
         "            call = self._gatherer = self._new_call()\n"
         "            self._start_worker(call, self._waiting.first())\n",
         "            call = self._new_call()\n"

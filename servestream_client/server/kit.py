@@ -14,9 +14,12 @@ from servestream_client.config import FlowControl
 from servestream_client.protocol.frames import CodecId, HandlerKind, Limits, Open, RefusalKind
 from servestream_client.protocol.server import ServerOffer
 from servestream_client.server.admission import Refuse, StreamRequest
+from servestream_client.server.batch_workers import BatchWorkers
+from servestream_client.server.calls import Handler
 from servestream_client.server.handlers import batch_handler, item_handler
+from servestream_client.server.item_workers import ItemWorkers
 from servestream_client.server.runner import AttemptRunner, Residents
-from servestream_client.server.workers import BatchWorkers, Handler, ItemWorkers, Workers
+from servestream_client.server.workers import Workers
 from servestream_client.wire import stream_pb2 as pb
 
 __all__ = ["Frames", "Interceptor", "Kit", "Requests", "Served"]

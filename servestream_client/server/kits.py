@@ -16,7 +16,7 @@ from collections.abc import Callable
 from servestream_client.server.agenda import Alarm
 from servestream_client.server.departure import HealthChecks
 from servestream_client.server.kit import Kit
-from servestream_client.server.workers import STUCK
+from servestream_client.server.stuck import STUCK
 
 __all__ = ["Kits"]
 

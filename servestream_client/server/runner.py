@@ -24,7 +24,8 @@ from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.protocol.states import ServerState
 from servestream_client.server.admission import Refuse
-from servestream_client.server.workers import STUCK, Workers
+from servestream_client.server.stuck import STUCK
+from servestream_client.server.workers import Workers
 from servestream_client.signals import Signal, being_cancelled
 from servestream_client.usercode import contained, describe, is_a, report
 from servestream_client.wire import stream_pb2 as pb

@@ -116,8 +116,9 @@ class StreamService(Generic[In, Out]):
         ``await super().check_health()``.
 
         It is how a replica learns that it is being stopped (the calls cease), upon which its
-        streams move elsewhere before they are cut; and how Serve learns that all handler slots
-        are blocked by inputs that exceeded their item timeout, upon which it replaces the replica.
+        streams move elsewhere before they are cut; and how Serve learns that all handler
+        slots here are blocked by inputs that exceeded their item timeout, upon which it replaces
+        the replica.
 
         Raises:
             RuntimeError: that is the case.

@@ -18,14 +18,10 @@ import functools
 import logging
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-
-import anyio
+from collections.abc import Sequence
 
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import Running
-from servestream_client.server.agenda import Alarm
 from servestream_client.server.calls import (
     Attempt,
     Call,
@@ -33,45 +29,20 @@ from servestream_client.server.calls import (
     Expired,
     Handler,
     Held,
-    NonCancellable,
     Part,
-    abandon,
     fail,
 )
 from servestream_client.server.fair_queue import FairQueue
 from servestream_client.server.givenback import GivenBack
 from servestream_client.server.inflight import InFlight
 from servestream_client.server.limits import TimeLimits
-from servestream_client.signals import Signal
+from servestream_client.server.stuck import STUCK, StuckPlaces
 from servestream_client.turns import Turn, turn_of_loop
 from servestream_client.usercode import contained, describe, report
 
-__all__ = [
-    "STUCK",
-    "Attempt",
-    "BatchWorkers",
-    "Call",
-    "Cancelled",
-    "Expired",
-    "Handler",
-    "ItemWorkers",
-    "NonCancellable",
-    "Part",
-    "Workers",
-    "abandon",
-]
+__all__ = ["Workers"]
 
 logger: logging.Logger = logging.getLogger(__name__)
-
-STUCK_SECONDS = 30.0
-"""How long inputs must have kept every place beyond their time. That time is a client's to choose,
-and an impatient one should not take the replica from the others."""
-
-STUCK = "all handler slots are blocked by inputs that exceeded their item timeout"
-
-_LONGEST_RUN = 1024
-_RUN_SECONDS = 0.001
-"""How long a worker may keep the event loop, or the first results of a run wait for its last."""
 
 _NOTHING = Running()
 
@@ -92,20 +63,22 @@ class Workers(abc.ABC):
         self._given_back: dict[Attempt, GivenBack] = {}  # nothing is ever empty here
         self._in_flight: dict[Attempt, InFlight] = {}
         self._limits = TimeLimits(self._on_abandoned)
-        self._abandoned: OrderedDict[Call, float] = OrderedDict()  # and since when
-        self._stuck_alarm = Alarm(self._look_whether_stuck)
+        self._kept = StuckPlaces(places, self._on_stuck)
         self._starting: Call | None = None
         self._turn: Turn | None = None  # of the event loop
         self._tasks: set[asyncio.Task[None]] = set()
-        self.stuck: bool = False
+
+    @property
+    def stuck(self) -> bool:
         """Whether every place has been held for some time by code that does not end."""
+        return self._kept.stuck
 
     # ---------------------------------------------------------------- from the attempts
 
     def offer(self, attempt: Attempt) -> None:
         """The attempt may have inputs to start."""
         if attempt.session.startable or attempt in self._given_back:
-            if self.stuck:
+            if self._kept.stuck:
                 attempt.leave(STUCK)
             self._want(attempt)
 
@@ -182,8 +155,7 @@ class Workers(abc.ABC):
         """It goes on."""
         self._limits.end(call)
         if call.abandoned:
-            self._abandoned.pop(call, None)
-            self.stuck = False
+            self._kept.remove(call)
             return
         self._remove(call, held)
 
@@ -208,22 +180,12 @@ class Workers(abc.ABC):
             if not in_flight and attempt.session.over:  # or else the attempt goes on
                 del self._in_flight[attempt]
 
-    # ---------------------------------------------------------------- places that do not come back
-
     def _on_abandoned(self, call: Call) -> None:
-        """A call takes too long: its inputs were answered, and its place is lost."""
+        """A call takes too long: its inputs were answered, and it keeps its place."""
         self._remove(call, call.held)
-        self._abandoned[call] = asyncio.get_running_loop().time()
-        self._look_whether_stuck()
+        self._kept.add(call)
 
-    def _look_whether_stuck(self) -> None:
-        if not self._abandoned or len(self._abandoned) < self._places:
-            return
-        due = self._abandoned[next(reversed(self._abandoned))] + STUCK_SECONDS
-        if due > asyncio.get_running_loop().time():
-            self._stuck_alarm.set(due)
-            return
-        self.stuck = True
+    def _on_stuck(self) -> None:
         for attempt in self._waiting.all():
             attempt.leave(STUCK)
 
@@ -352,166 +314,3 @@ class Workers(abc.ABC):
             fail(parts, ItemErrorKind.HANDLER, describe(error))
             failure = contained(error, "the handler", awaited=True)
             report(logger, logging.ERROR, "the kit failed around a handler", failure)
-
-
-class ItemWorkers(Workers):
-    """Each takes inputs of one stream, several at once while they go fast."""
-
-    def __init__(self, handler: Handler, *, places: int) -> None:
-        super().__init__(handler, places=places)
-        # By a worker that is not suspended, and so comes back to them. None of these waits.
-        self._served: dict[Attempt, Call] = {}
-        self._serves: dict[Call, Attempt] = {}
-        self._run_length = 1
-
-    def _queue(self, attempt: Attempt) -> None:
-        if attempt not in self._served:
-            self._waiting.add(attempt)
-
-    def _want(self, attempt: Attempt) -> None:
-        if attempt in self._served:
-            return
-        if self._free and not self._waiting:
-            self._start_worker_for(attempt)
-        else:
-            super()._want(attempt)
-
-    def _start_workers(self) -> None:
-        while self._free and self._waiting:
-            attempt = self._waiting.first()
-            self._waiting.discard(attempt)
-            self._start_worker_for(attempt)
-
-    def _start_worker_for(self, attempt: Attempt) -> None:
-        call = self._new_call()
-        self._serve(call, attempt)
-        self._start_worker(call, attempt)
-
-    def _serve(self, call: Call, attempt: Attempt) -> None:
-        self._served[attempt] = call
-        self._serves[call] = attempt
-
-    def _turn_over(self, call: Call) -> None:
-        attempt = self._serves.pop(call, None)
-        if attempt is not None:
-            del self._served[attempt]
-            if self._has_work(attempt):
-                self._waiting.add(attempt)
-
-    def _leave(self, call: Call, attempt: Attempt) -> None:
-        if call in self._serves:
-            self._turn_over(call)
-        else:
-            super()._leave(call, attempt)
-
-    async def _next(self, attempt: Attempt) -> Sequence[Part]:
-        part = self._take(attempt, self._run_length)
-        return [part] if part is not None else []
-
-    def _goes_on(self, call: Call, attempt: Attempt) -> bool:
-        if not self._has_work(attempt):
-            return False
-        if not self._free and len(self._waiting) > (attempt in self._waiting):
-            return False
-        if attempt not in self._served:  # by now, since it was suspended in between
-            self._waiting.discard(attempt)
-            self._serve(call, attempt)
-        return True
-
-    def _adapt_run_length(self, parts: Sequence[Part], seconds: float) -> None:
-        if seconds > _RUN_SECONDS:
-            self._run_length = max(1, self._run_length // 2)
-        elif seconds < _RUN_SECONDS / 2:
-            (part,) = parts
-            if len(part.run.payloads) >= self._run_length:
-                self._run_length = min(_LONGEST_RUN, self._run_length * 2)
-
-
-class BatchWorkers(Workers):
-    """Each gathers a batch from all streams.
-
-    Args:
-        handler: what to call.
-        places: calls at a time.
-        max_batch: inputs in a call.
-        batch_wait: seconds that an incomplete batch waits for more.
-    """
-
-    def __init__(self, handler: Handler, *, places: int, max_batch: int, batch_wait: float) -> None:
-        super().__init__(handler, places=places)
-        self._max_batch = max_batch
-        self._batch_wait = batch_wait
-        self._gatherer: Call | None = None  # one at a time
-        self._full = Signal()
-        # With a batch_wait: what those that wait have, as of their last word, and all together.
-        self._counts: dict[Attempt, int] = {}
-        self._gathered = 0
-
-    def offer(self, attempt: Attempt) -> None:
-        super().offer(attempt)
-        if self._batch_wait:
-            self._count(attempt)
-            if self._gathered >= self._max_batch:
-                self._full.set()
-
-    def cancel(self, attempt: Attempt, numbers: Sequence[int] | None = None) -> None:
-        super().cancel(attempt, numbers)
-        if self._batch_wait:
-            self._count(attempt)
-
-    def _count(self, attempt: Attempt) -> None:
-        count = attempt.session.startable_inputs if attempt in self._waiting else 0
-        self._gathered += count - self._counts.pop(attempt, 0)
-        if count:
-            self._counts[attempt] = count
-
-    def _queue(self, attempt: Attempt) -> None:
-        self._waiting.add(attempt)
-
-    def _start_workers(self) -> None:
-        if self._free and self._waiting and self._gatherer is None:
-            call = self._gatherer = self._new_call()
-            self._start_worker(call, self._waiting.first())
-
-    def _turn_over(self, call: Call) -> None:
-        if self._gatherer is call:
-            self._gatherer = None
-
-    async def _next(self, attempt: Attempt) -> Sequence[Part]:  # noqa: ARG002 — it asks everybody
-        if self._batch_wait and 0 < self._gathered < self._max_batch:
-            self._full = Signal()
-            with anyio.move_on_after(self._batch_wait):
-                await self._full.wait()
-        return list(self._gather())
-
-    def _goes_on(self, call: Call, attempt: Attempt) -> bool:
-        if self._has_work(attempt):
-            self._queue(attempt)
-        if not self._waiting or self._gatherer not in (None, call):
-            return False
-        self._gatherer = call
-        return True
-
-    def _adapt_run_length(self, parts: Sequence[Part], seconds: float) -> None:
-        pass
-
-    def _gather(self) -> Iterator[Part]:
-        """What has arrived on whatever stream; who gave last is asked last the next time. A batch
-        has one time limit, which is that of all its inputs.
-        """
-        room = self._max_batch
-        attempt = self._waiting.first() if self._waiting else None
-        while room and attempt is not None:
-            part = self._take(attempt, room)
-            self._waiting.discard(attempt)
-            if self._has_work(attempt):
-                self._waiting.add(attempt)
-            if self._batch_wait:
-                self._count(attempt)
-            if part is not None:
-                room -= len(part.run.payloads)
-                yield part
-            if room == self._max_batch:  # nobody has given anything yet
-                attempt = self._waiting.first() if self._waiting else None
-            else:
-                attempt = self._waiting.first_like(attempt)

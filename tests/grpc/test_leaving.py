@@ -8,7 +8,7 @@ from faulty import FaultyEcho
 from helpers import collect, numbered, until
 
 from servestream_client import ConfigurationError, RetryPolicy, Watchdog
-from servestream_client.server import StreamService, add_to_server, workers
+from servestream_client.server import StreamService, add_to_server, stuck
 from servestream_client.testing import FaultProxy
 from servestream_client.testing.faults import Fault, FaultKind, LocalPlan
 
@@ -160,7 +160,7 @@ class Kept(StreamService[bytes, bytes]):
 
 
 async def test_a_replica_whose_places_are_all_kept_is_not_well(serve, connect, monkeypatch):
-    monkeypatch.setattr(workers, "STUCK_SECONDS", 0.1)
+    monkeypatch.setattr(stuck, "STUCK_SECONDS", 0.1)
     service = Kept()
     watchdog = Watchdog(item_timeout=0.05)
     async with connect(await serve(service), watchdog=watchdog) as client:
@@ -168,7 +168,7 @@ async def test_a_replica_whose_places_are_all_kept_is_not_well(serve, connect, m
         results = await collect(client.stream([b"x"], return_exceptions=True))
         assert "longer than" in str(results[0])
         await until(lambda: service._kit().workers.stuck)
-        with pytest.raises(RuntimeError, match="every handler"):
+        with pytest.raises(RuntimeError, match="all handler slots"):
             await service.check_health()
         service.go.set()
         await until(lambda: not service._kit().workers.stuck)

@@ -18,7 +18,8 @@ from servestream_client.protocol.frames import (
     StreamErrorKind,
 )
 from servestream_client.protocol.server import ServerOffer, ServerSession
-from servestream_client.server.workers import Part, Workers
+from servestream_client.server.calls import Part
+from servestream_client.server.workers import Workers
 
 CODEC = CodecId("bytes")
 PLENTY = Credit(1_000_000, 1_000_000_000)

@@ -9,7 +9,7 @@ from servestream_client import BytesCodec
 from servestream_client.errors import ItemErrorKind
 from servestream_client.server.calls import Call, Handler, Part
 from servestream_client.server.handlers import batch_handler, item_handler
-from servestream_client.server.workers import ItemWorkers
+from servestream_client.server.item_workers import ItemWorkers
 
 DECODE, ENCODE, HANDLER = ItemErrorKind.DECODE, ItemErrorKind.ENCODE, ItemErrorKind.HANDLER
 PLACES = 4

@@ -12,8 +12,10 @@ import pytest
 from attempts import FakeAttempt, echo, for_a_while, until
 
 import servestream_client
+from servestream_client.server.batch_workers import BatchWorkers
 from servestream_client.server.calls import Call, Part
-from servestream_client.server.workers import BatchWorkers, ItemWorkers, Workers
+from servestream_client.server.item_workers import ItemWorkers
+from servestream_client.server.workers import Workers
 
 PACKAGE = str(Path(servestream_client.__file__).parent)
 FEW, MANY, MORE = 10, 1000, 10_000

@@ -7,8 +7,9 @@ from attempts import FakeAttempt, until, workers_running
 from eager import eager_task_factory
 
 from servestream_client import BytesCodec
+from servestream_client.server.batch_workers import BatchWorkers
 from servestream_client.server.handlers import batch_handler, item_handler
-from servestream_client.server.workers import BatchWorkers, ItemWorkers
+from servestream_client.server.item_workers import ItemWorkers
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,10 @@ from attempts import FakeAttempt, echo, payloads_in, until, workers_running
 
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import Credit, StreamErrorKind
+from servestream_client.server.batch_workers import BatchWorkers
 from servestream_client.server.calls import Call, Part
-from servestream_client.server.workers import BatchWorkers, ItemWorkers, Workers
+from servestream_client.server.item_workers import ItemWorkers
+from servestream_client.server.workers import Workers
 
 
 class Whimsical:

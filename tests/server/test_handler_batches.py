@@ -22,10 +22,10 @@ from handling import (
 
 from servestream_client import BytesCodec
 from servestream_client.errors import ItemErrorKind
-from servestream_client.server import workers as workers_module
+from servestream_client.server import stuck
+from servestream_client.server.batch_workers import BatchWorkers
 from servestream_client.server.calls import Call, Part
 from servestream_client.server.handlers import batch_handler
-from servestream_client.server.workers import BatchWorkers
 
 
 @pytest.fixture(autouse=True)
@@ -268,7 +268,7 @@ async def test_a_large_batch_of_inputs_that_came_one_by_one_is_answered():
 
 
 async def test_a_batch_in_a_thread_that_hangs_costs_the_attempts_that_gave_to_it(monkeypatch):
-    monkeypatch.setattr(workers_module, "STUCK_SECONDS", 0.0)
+    monkeypatch.setattr(stuck, "STUCK_SECONDS", 0.0)
     go = threading.Event()
 
     def predict_batch(items):
@@ -287,7 +287,7 @@ async def test_a_batch_in_a_thread_that_hangs_costs_the_attempts_that_gave_to_it
     assert workers.stuck
     other.send_many(1)  # has nowhere to go
     await until(lambda: bool(other.left))
-    assert "every handler" in other.left[0]
+    assert "all handler slots" in other.left[0]
     go.set()
     await until(lambda: not workers.stuck)
 

@@ -19,7 +19,7 @@ from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import Credit, StreamErrorKind
 from servestream_client.server.calls import Call, Part
 from servestream_client.server.handlers import item_handler
-from servestream_client.server.workers import ItemWorkers
+from servestream_client.server.item_workers import ItemWorkers
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,9 @@ from handling import (
 
 from servestream_client import BytesCodec
 from servestream_client.errors import ItemErrorKind
-from servestream_client.server import workers as workers_module
+from servestream_client.server import stuck
 from servestream_client.server.handlers import batch_handler, item_handler
-from servestream_client.server.workers import ItemWorkers
+from servestream_client.server.item_workers import ItemWorkers
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +147,7 @@ async def test_what_was_given_back_for_a_client_that_is_gone_is_not_computed():
 
 
 async def test_a_place_that_is_kept_for_long_costs_no_time(monkeypatch):
-    monkeypatch.setattr(workers_module, "STUCK_SECONDS", 0.0)
+    monkeypatch.setattr(stuck, "STUCK_SECONDS", 0.0)
     go = threading.Event()
     workers = ItemWorkers(item_handler(lambda _: go.wait(60), BytesCodec(), PLACES), places=PLACES)
     stream = FakeAttempt(workers)

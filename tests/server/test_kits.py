@@ -214,10 +214,10 @@ async def test_a_health_check_speaks_for_every_event_loop():
         client = await in_loop(loop, made(service))
         await service.check_health()
         kit = service._kits()._kits[loop]
-        kit.workers.stuck = True
-        with pytest.raises(RuntimeError, match="every handler"):
+        kit.workers._kept.stuck = True
+        with pytest.raises(RuntimeError, match="all handler slots"):
             await service.check_health()
-        with pytest.raises(RuntimeError, match="every handler"):
+        with pytest.raises(RuntimeError, match="all handler slots"):
             await in_loop(loop, service.check_health())
         await in_loop(loop, client.go())
     await service.check_health()  # that event loop is no more

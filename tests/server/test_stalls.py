@@ -10,8 +10,10 @@ from turns_clock import SLACK, SLOW, Clock, Stalls, clock
 
 from servestream_client import BytesCodec
 from servestream_client.errors import ItemErrorKind
+from servestream_client.server.batch_workers import BatchWorkers
 from servestream_client.server.handlers import batch_handler, item_handler
-from servestream_client.server.workers import BatchWorkers, ItemWorkers, Workers
+from servestream_client.server.item_workers import ItemWorkers
+from servestream_client.server.workers import Workers
 
 __all__ = ["clock"]
 

@@ -8,10 +8,10 @@ from attempts import FakeAttempt
 
 from servestream_client import BytesCodec
 from servestream_client.errors import ItemErrorKind
+from servestream_client.server.batch_workers import BatchWorkers
 from servestream_client.server.calls import GRACE_SECONDS
 from servestream_client.server.handlers import batch_handler
 from servestream_client.server.tries import Tries
-from servestream_client.server.workers import BatchWorkers
 from simulation.loop import VirtualLoop
 
 TIMEOUT, HANDLER = ItemErrorKind.TIMEOUT, ItemErrorKind.HANDLER

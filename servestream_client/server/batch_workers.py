@@ -1,0 +1,106 @@
+"""Workers that gather a batch from all streams.
+
+Invariant: one worker gathers at a time, and while a place is free, whoever waits is gathered for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import anyio
+
+from servestream_client.server.calls import Attempt, Call, Handler, Part
+from servestream_client.server.workers import Workers
+from servestream_client.signals import Signal
+
+__all__ = ["BatchWorkers"]
+
+
+class BatchWorkers(Workers):
+    """Each gathers a batch from all streams.
+
+    Args:
+        handler: what to call.
+        places: calls at a time.
+        max_batch: inputs in a call.
+        batch_wait: seconds that an incomplete batch waits for more.
+    """
+
+    def __init__(self, handler: Handler, *, places: int, max_batch: int, batch_wait: float) -> None:
+        super().__init__(handler, places=places)
+        self._max_batch = max_batch
+        self._batch_wait = batch_wait
+        self._gatherer: Call | None = None  # one at a time
+        self._full = Signal()
+        # With a batch_wait: what those that wait have, as of their last word, and all together.
+        self._counts: dict[Attempt, int] = {}
+        self._gathered = 0
+
+    def offer(self, attempt: Attempt) -> None:
+        super().offer(attempt)
+        if self._batch_wait:
+            self._count(attempt)
+            if self._gathered >= self._max_batch:
+                self._full.set()
+
+    def cancel(self, attempt: Attempt, numbers: Sequence[int] | None = None) -> None:
+        super().cancel(attempt, numbers)
+        if self._batch_wait:
+            self._count(attempt)
+
+    def _count(self, attempt: Attempt) -> None:
+        count = attempt.session.startable_inputs if attempt in self._waiting else 0
+        self._gathered += count - self._counts.pop(attempt, 0)
+        if count:
+            self._counts[attempt] = count
+
+    def _queue(self, attempt: Attempt) -> None:
+        self._waiting.add(attempt)
+
+    def _start_workers(self) -> None:
+        if self._free and self._waiting and self._gatherer is None:
+            call = self._gatherer = self._new_call()
+            self._start_worker(call, self._waiting.first())
+
+    def _turn_over(self, call: Call) -> None:
+        if self._gatherer is call:
+            self._gatherer = None
+
+    async def _next(self, attempt: Attempt) -> Sequence[Part]:  # noqa: ARG002 — it asks everybody
+        if self._batch_wait and 0 < self._gathered < self._max_batch:
+            self._full = Signal()
+            with anyio.move_on_after(self._batch_wait):
+                await self._full.wait()
+        return list(self._gather())
+
+    def _goes_on(self, call: Call, attempt: Attempt) -> bool:
+        if self._has_work(attempt):
+            self._queue(attempt)
+        if not self._waiting or self._gatherer not in (None, call):
+            return False
+        self._gatherer = call
+        return True
+
+    def _adapt_run_length(self, parts: Sequence[Part], seconds: float) -> None:
+        pass
+
+    def _gather(self) -> Iterator[Part]:
+        """What has arrived on whatever stream; who gave last is asked last the next time. A batch
+        has one time limit, which is that of all its inputs.
+        """
+        room = self._max_batch
+        attempt = self._waiting.first() if self._waiting else None
+        while room and attempt is not None:
+            part = self._take(attempt, room)
+            self._waiting.discard(attempt)
+            if self._has_work(attempt):
+                self._waiting.add(attempt)
+            if self._batch_wait:
+                self._count(attempt)
+            if part is not None:
+                room -= len(part.run.payloads)
+                yield part
+            if room == self._max_batch:  # nobody has given anything yet
+                attempt = self._waiting.first() if self._waiting else None
+            else:
+                attempt = self._waiting.first_like(attempt)

@@ -1,0 +1,82 @@
+"""Workers for the inputs of one stream: how long their runs are."""
+
+import pytest
+from attempts import (
+    payloads_in,
+    until,
+    workers_running,
+)
+from stand_ins import Clock, Echo, attempts
+
+from servestream_client.server import workers as workers_module
+from servestream_client.server.item_workers import ItemWorkers
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(workers_module, "time", clock)
+    return clock
+
+
+@pytest.fixture(autouse=True)
+async def no_worker_stays():
+    """Once there is nothing to do, every worker ends."""
+    yield
+    await until(lambda: not workers_running())
+
+
+class Timed(Echo):
+    """Takes so many seconds an input, on the workers' clock."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        super().__init__()
+        self.clock = clock
+        clock.step = 0.0
+        self.seconds = seconds
+
+    async def handle(self, call, parts):
+        self.clock.now += len(payloads_in(parts)) * self.seconds
+        await super().handle(call, parts)
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(payloads) for payloads in self.calls]
+
+
+async def test_runs_grow_while_inputs_are_fast(clock):
+    handler = Timed(clock, 0.0)
+    (stream,) = attempts(ItemWorkers(handler, places=1), "a")
+    stream.send_many(2100)
+    await until(lambda: stream.done)
+    assert handler.lengths == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 53]
+
+
+async def test_runs_grow_only_as_long_as_they_take_well_below_a_millisecond(clock):
+    handler = Timed(clock, 0.0001)
+    (stream,) = attempts(ItemWorkers(handler, places=1), "a")
+    stream.send_many(30)
+    await until(lambda: stream.done)
+    assert handler.lengths == [1, 2, 4, 8, 8, 7]
+
+
+async def test_runs_shrink_where_inputs_are_slow(clock):
+    handler = Timed(clock, 0.0001)
+    (stream,) = attempts(ItemWorkers(handler, places=1), "a")
+    stream.send_many(15)
+    await until(lambda: stream.done)
+    handler.seconds = 0.001
+    stream.send_many(18)
+    await until(lambda: stream.done)
+    assert handler.lengths == [1, 2, 4, 8, *[8, 4, 2, 1, 1, 1, 1]]
+
+
+async def test_inputs_that_come_alone_let_no_run_grow(clock):
+    handler = Timed(clock, 0.0)
+    (stream,) = attempts(ItemWorkers(handler, places=1), "a")
+    for _ in range(5):
+        stream.send_many(1)
+        await until(lambda: stream.done)
+    stream.send_many(10)
+    await until(lambda: stream.done)
+    assert handler.lengths[5:7] == [2, 4]
