@@ -893,8 +893,8 @@ BUGS = (
     ),
     Bug(
         "two attempts of one stream are served side by side",
-        "server/runner.py",
-        "            resident.supersede()\n",
+        "server/residents.py",
+        "            before.supersede()\n",
         "",
         "grpc/test_hostile_clients.py::test_a_higher_attempt_ends_a_lower_one",
     ),
@@ -1691,8 +1691,9 @@ BUGS = (
     Bug(
         "who is asked to leave before the welcome stays",
         "server/runner.py",
-        "                self._tick_later()\n                self._ask_to_leave()\n",
-        "                self._tick_later()\n",
+        "                        self._tick_later()\n"
+        "                        self._ask_to_leave()\n",
+        "                        self._tick_later()\n",
         "server/test_kits.py::"
         "test_a_stream_that_is_asked_to_leave_before_its_welcome_is_drained_right_after_it",
     ),
@@ -1861,9 +1862,9 @@ BUGS = (
     ),
     Bug(
         "an admit() that raises no Exception is met with silence",
-        "server/runner.py",
-        "        except BaseException as error:\n            self._not_admitted(error)",
-        "        except Exception as error:\n            self._not_admitted(error)",
+        "server/admission.py",
+        "        except BaseException as error:\n            self._not_admitted(",
+        "        except Exception as error:\n            self._not_admitted(",
         "grpc/test_user_code.py::test_whatever_admit_raises_is_said_at_once",
     ),
     Bug(
@@ -2084,7 +2085,7 @@ BUGS = (
     ),
     Bug(
         "a lying exception out of admit hides what it was",
-        "server/runner.py",
+        "server/admission.py",
         "        if is_a(error, Refuse):\n",
         "        if isinstance(error, Refuse):\n",
         "grpc/test_user_code.py::test_an_admits_exception_that_lies_is_said",

@@ -13,12 +13,13 @@ from servestream_client.codecs import Codec
 from servestream_client.config import FlowControl
 from servestream_client.protocol.frames import CodecId, HandlerKind, Limits, Open, RefusalKind
 from servestream_client.protocol.server import ServerOffer
-from servestream_client.server.admission import Refuse, StreamRequest
+from servestream_client.server.admission import Admission, Refuse, StreamRequest
 from servestream_client.server.batch_workers import BatchWorkers
 from servestream_client.server.calls import Handler
 from servestream_client.server.handlers import batch_handler, item_handler
 from servestream_client.server.item_workers import ItemWorkers
-from servestream_client.server.runner import AttemptRunner, Residents
+from servestream_client.server.residents import ActiveAttempts
+from servestream_client.server.runner import AttemptRunner
 from servestream_client.server.workers import Workers
 from servestream_client.wire import stream_pb2 as pb
 
@@ -89,7 +90,7 @@ class Kit:
     ) -> None:
         self._service = service
         self._interceptor = interceptor
-        self._residents = Residents()
+        self._active = ActiveAttempts()
         self.leaving: bool = False
         """Whether it takes no further streams."""
         self._offer = ServerOffer(
@@ -125,8 +126,9 @@ class Kit:
             self._check_leaving()  # it may have begun to, meanwhile
 
         def serve(requests: Requests) -> Frames:
+            admission = Admission(admit, self.workers, self._active)
             return AttemptRunner(
-                self._offer, self.workers, requests, admit=admit, residents=self._residents
+                self._offer, self.workers, requests, admission=admission, active=self._active
             ).frames()
 
         return self._interceptor.frames(serve, requests)
@@ -146,7 +148,7 @@ class Kit:
 
     def ask_to_leave(self, grace: float) -> None:
         """Ask the streams that are here to go elsewhere; see `drain`."""
-        self._residents.drain(grace)
+        self._active.drain(grace)
 
 
 def _workers(service: Served, kind: HandlerKind, interceptor: Interceptor) -> Workers:

@@ -13,25 +13,24 @@ import contextvars
 import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
-from typing import cast
 
 from google.protobuf.message import DecodeError
 
-from servestream_client.errors import FrameLostError, RemoteProtocolError, printable
+from servestream_client.errors import FrameLostError, RemoteProtocolError
 from servestream_client.protocol.coming import seconds_for, too_slow
-from servestream_client.protocol.frames import Open, RefusalKind, StreamErrorKind
+from servestream_client.protocol.frames import StreamErrorKind
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.protocol.states import ServerState
-from servestream_client.server.admission import Refuse
-from servestream_client.server.stuck import STUCK
+from servestream_client.server.admission import Admission
+from servestream_client.server.residents import ActiveAttempts
 from servestream_client.server.workers import Workers
 from servestream_client.signals import Signal, being_cancelled
-from servestream_client.usercode import contained, describe, is_a, report
+from servestream_client.usercode import contained, describe, report
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.convert import client_frame_from_wire, server_frame_to_wire
 
-__all__ = ["LINGER_SECONDS", "OPEN_SECONDS", "AttemptRunner", "Residents"]
+__all__ = ["LINGER_SECONDS", "OPEN_SECONDS", "AttemptRunner"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -43,52 +42,10 @@ while the client still writes loses what was sent (docs/decisions/0003)."""
 OPEN_SECONDS = 30.0
 """How long a call may say nothing at all before it is ended: it occupies a place."""
 
-_LONGEST_MS = 2**53
-"""More than anybody waits, and less than the wire can carry."""
-
 _LEAVING_SECONDS = 1.0
 """For the way of answers that are there already."""
 
 _DRAINABLE = frozenset({ServerState.SERVING, ServerState.FINISHING, ServerState.DRAINING})
-
-
-class Residents:
-    """The attempts that run in this event loop, from their first moment to their last. Of those
-    that were let in there is one a stream: a higher one ends a lower one.
-    """
-
-    def __init__(self) -> None:
-        self._here: dict[AttemptRunner, None] = {}
-        self._runners: dict[bytes, AttemptRunner] = {}  # those that were let in
-
-    def arrive(self, runner: AttemptRunner) -> None:
-        """An attempt begins; what it wants is not known yet."""
-        self._here[runner] = None
-
-    def enter(self, runner: AttemptRunner, opened: Open) -> bool:
-        """Let an attempt in.
-
-        Returns:
-            False if a higher attempt of the same stream is here already.
-        """
-        resident = self._runners.get(opened.stream_id)
-        if resident is not None and resident is not runner:
-            if resident.attempt > opened.attempt:
-                return False
-            resident.supersede()
-        self._runners[opened.stream_id] = runner
-        return True
-
-    def drain(self, grace: float) -> None:
-        """Ask all of them to go elsewhere."""
-        for runner in list(self._here):
-            runner.drain(grace)
-
-    def leave(self, runner: AttemptRunner, stream_id: bytes | None) -> None:
-        """An attempt is over."""
-        self._here.pop(runner, None)
-        if stream_id is not None and self._runners.get(stream_id) is runner:
-            del self._runners[stream_id]
 
 
 class AttemptRunner:
@@ -98,8 +55,8 @@ class AttemptRunner:
         offer: what the service says of itself.
         workers: answer the inputs.
         requests: the client's messages.
-        admit: raises `Refuse` for a stream that is not to be served.
-        residents: the process's other attempts.
+        admission: decides whether it is served.
+        active: the event loop's other attempts.
     """
 
     def __init__(
@@ -108,15 +65,15 @@ class AttemptRunner:
         workers: Workers,
         requests: AsyncIterable[pb.ClientFrame],
         *,
-        admit: Callable[[Open], Awaitable[None]],
-        residents: Residents,
+        admission: Admission,
+        active: ActiveAttempts,
     ) -> None:
         self.session: ServerSession = ServerSession(offer)
         self.context: contextvars.Context = contextvars.copy_context()
         self._workers = workers
         self._requests = requests
-        self._admit = admit
-        self._residents = residents
+        self._admission = admission
+        self._active = active
         self._outbound = Signal()  # there may be a frame to send
         self._linger_until: float | None = None
         self._ticking: asyncio.TimerHandle | None = None
@@ -137,7 +94,7 @@ class AttemptRunner:
         session = self.session
         loop = asyncio.get_running_loop()
         reader: asyncio.Task[None] | None = None
-        self._residents.arrive(self)
+        self._active.arrive(self)
         try:
             # What died before its open came would never be missed otherwise: it promised no
             # heartbeats.
@@ -155,7 +112,7 @@ class AttemptRunner:
             if not session.over:
                 session.half_close()  # whoever closes this, the client has gone
             self._workers.cancel(self)
-            self._residents.leave(self, session.opened.stream_id if session.opened else None)
+            self._active.unregister(self, session.opened.stream_id if session.opened else None)
             for timer in (self._ticking, self._opening, self._leaving):
                 if timer is not None:
                     timer.cancel()
@@ -291,8 +248,13 @@ class AttemptRunner:
                     continue
                 try:
                     session.receive(client_frame_from_wire(message))
-                    if session.state is ServerState.DECIDING and session.opened is not None:
-                        await self._decide(session.opened)
+                    if (
+                        session.state is ServerState.DECIDING
+                        and session.opened is not None
+                        and await self._admission.decide(self, session.opened)
+                    ):
+                        self._tick_later()
+                        self._ask_to_leave()
                 except FrameLostError as error:
                     self.give_up(StreamErrorKind.INTERNAL, str(error))
                 except RemoteProtocolError as error:
@@ -330,44 +292,3 @@ class AttemptRunner:
     def _blame(self, text: str) -> None:
         logger.warning("the client broke the protocol: %s", text)
         self.give_up(StreamErrorKind.PROTOCOL, text)
-
-    async def _decide(self, opened: Open) -> None:
-        session = self.session
-        try:
-            await self._admit(opened)
-        except BaseException as error:
-            self._not_admitted(error)
-        else:
-            if session.state is not ServerState.DECIDING:
-                return  # it ended meanwhile
-            if self._workers.stuck:
-                session.refuse(RefusalKind.OVERLOADED, STUCK)
-            elif self._residents.enter(self, opened):
-                session.welcome()
-                self._tick_later()
-                self._ask_to_leave()
-            else:
-                session.refuse(
-                    RefusalKind.BAD_OPEN,
-                    f"attempt {opened.attempt} of this stream is overtaken",
-                )
-
-    def _not_admitted(self, error: BaseException) -> None:
-        """The service turns the stream away, or cannot even say."""
-        session = self.session
-        waiting = session.state is ServerState.DECIDING  # or else it ended meanwhile
-        if is_a(error, Refuse):
-            if not waiting:
-                return
-            refuse = cast("Refuse", error)
-            try:
-                after = refuse.retry_after
-                after_ms = None if after is None else min(int(after * 1000), _LONGEST_MS)
-                session.refuse(RefusalKind(refuse.kind), printable(refuse.text), after_ms)
-            except BaseException as problem:  # a subclass of the user's
-                error = problem
-            else:
-                return
-        if waiting:
-            self.give_up(StreamErrorKind.INTERNAL, f"admit() raised {describe(error)}")
-        report(logger, logging.ERROR, "admit() failed", contained(error, "admit()", awaited=True))

@@ -207,7 +207,7 @@ async def test_a_stream_is_asked_to_leave_once(serve, connect, caplog):
     async with connect(await serve(service)) as client:
         stream = client.stream([b"1", b"2", b"3"])
         assert await anext(stream) == b"1"
-        (runner,) = service._kit()._residents._runners.values()
+        (runner,) = service._kit()._active._streams.values()
         for _ in range(5):
             runner.leave("every place is kept")
         assert [record.message for record in caplog.records].count("every place is kept") == 1

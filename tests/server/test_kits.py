@@ -278,7 +278,7 @@ async def test_a_stream_that_is_being_admitted_when_its_server_drains_is_refused
 async def test_a_stream_whose_open_has_not_come_when_its_server_drains_is_refused():
     service = Upper()
     client = Client(service, b"x", open_later=True)
-    while not service._kit()._residents._here:
+    while not service._kit()._active._here:
         await asyncio.sleep(0)
     service.drain(60)
     client.may_open.set()
@@ -295,7 +295,7 @@ async def test_a_stream_that_is_asked_to_leave_before_its_welcome_is_drained_rig
     if state == "being admitted":
         await service.inside.wait()
     else:
-        while not service._kit()._residents._here:
+        while not service._kit()._active._here:
             await asyncio.sleep(0)
     service._kit().ask_to_leave(60)
     client.may_open.set()
@@ -338,4 +338,4 @@ async def test_of_two_drains_the_shorter_grace_holds():
         [3599, 59],
     )
     await client.go()
-    assert not kit._residents._here
+    assert not kit._active._here
