@@ -363,8 +363,8 @@ BUGS = (
     Bug(
         "another application is final where no welcome came before",
         "session/driver.py",
-        "classify_refusal(session.refusal, stranger=stranger)",
-        "classify_refusal(session.refusal, stranger=session.welcome is None)",
+        "classify_refusal(session.refusal, never_welcomed=never_welcomed)",
+        "classify_refusal(session.refusal, never_welcomed=session.welcome is None)",
         "session/test_driver.py"
         "::test_after_a_refusal_that_passes_another_application_is_no_wrong_address",
     ),
@@ -413,8 +413,8 @@ BUGS = (
     Bug(
         "a restart is taken for a wrong address",
         "transport/statuses.py",
-        "            case Where.STRANGER:\n                return stranger\n",
-        "            case Where.STRANGER:\n                return True\n",
+        "            case Where.NEVER_WELCOMED:\n                return never_welcomed\n",
+        "            case Where.NEVER_WELCOMED:\n                return True\n",
         "transport/test_classify.py::test_a_wrong_address_is_told_from_a_restart",
     ),
     Bug(
@@ -1147,7 +1147,7 @@ BUGS = (
         "transport/statuses.py",
         'missing = self.code == "UNAVAILABLE" or self.error is UnreachableError',
         'missing = self.code == "UNAVAILABLE"',
-        "transport/test_classify.py::test_what_keeps_a_stranger_from_getting_through_is_named",
+        "transport/test_classify.py::test_what_keeps_a_target_never_welcomed_from_getting_through_is_named",
     ),
     Bug(
         "a service's wrong attribute is not noticed with its class",
@@ -1223,8 +1223,8 @@ BUGS = (
     Bug(
         "a busy target that never served this client is given up as a wrong address",
         "session/retry.py",
-        "return self._stranger() and _failure(state).verdict.decision is not Decision.WAIT",
-        "return self._stranger()",
+        "return self._never_welcomed() and _failure(state).verdict.decision is not Decision.WAIT",
+        "return self._never_welcomed()",
         "session/test_retry.py::test_a_target_that_says_that_it_is_busy_is_no_wrong_address",
     ),
     Bug(
@@ -1290,7 +1290,7 @@ BUGS = (
         "a lost welcome is final at a new target",
         "transport/classify.py",
         "    if perhaps_lost:\n",
-        "    if perhaps_lost and not stranger:\n",
+        "    if perhaps_lost and not never_welcomed:\n",
         "grpc/test_hostile_servers.py::test_a_single_frame_that_is_lost_is_never_final",
     ),
     Bug(
@@ -1988,7 +1988,7 @@ BUGS = (
         "session/retry.py",
         "if now < look:",
         "if False:",
-        "session/test_retry.py::test_a_stranger_is_tried_for_a_time_too_and_once_more_at_its_end",
+        "session/test_retry.py::test_a_target_never_welcomed_is_tried_for_a_time_too_and_once_more_at_its_end",
     ),
     # ---- the surroundings of the process
     Bug(

@@ -463,7 +463,7 @@ class StreamDriver:
             self._retry,
             outage=self.outage,
             clock=_now,
-            stranger=lambda: not self.target.known,
+            never_welcomed=lambda: not self.target.known,
             sleep=asyncio.sleep,
             before_sleep=self._log_retry,
         )
@@ -732,22 +732,26 @@ class StreamDriver:
 
     async def _verdict(self, exchange: _Exchange, link: Link) -> Verdict | None:
         """What an exchange came to; None: the stream is complete."""
-        session, stranger = self.session, not self.target.known
+        session, never_welcomed = self.session, not self.target.known
         if exchange.violation is not None:
             return classify_violation(
-                exchange.violation, stranger=stranger, perhaps_lost=exchange.perhaps_lost
+                exchange.violation,
+                never_welcomed=never_welcomed,
+                perhaps_lost=exchange.perhaps_lost,
             )
         if self._nothing_open:
             return None
         if session.state is ClientState.REFUSED and session.refusal is not None:
-            verdict = classify_refusal(session.refusal, stranger=stranger)
+            verdict = classify_refusal(session.refusal, never_welcomed=never_welcomed)
             self.target.known |= verdict.decision is not Decision.FAIL
             return verdict
         if session.state is ClientState.FAILED and session.failure is not None:
             return classify_failure(session.failure)
         if session.state is ClientState.LEFT:
             return Verdict(Decision.RESUME, _OLD if exchange.moved else _LEAVING)
-        return self._given_up(exchange) or classify_status(await link.status(), stranger=stranger)
+        return self._given_up(exchange) or classify_status(
+            await link.status(), never_welcomed=never_welcomed
+        )
 
     @property
     def _nothing_open(self) -> bool:

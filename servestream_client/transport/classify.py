@@ -63,14 +63,14 @@ class Verdict:
     vague: bool = False
 
 
-def classify_status(status: LinkStatus, *, stranger: bool) -> Verdict:
+def classify_status(status: LinkStatus, *, never_welcomed: bool) -> Verdict:
     """What an attempt means that ended with `status` before its stream was complete.
 
     Args:
         status: as the link saw it.
-        stranger: whether the target has never spoken the protocol with this client.
+        never_welcomed: whether the target has never spoken the protocol with this client.
     """
-    row = matching_row(status, stranger=stranger)
+    row = matching_row(status, never_welcomed=never_welcomed)
     meaning = row.said(status.metadata_bytes)
     return Verdict(
         row.decision,
@@ -92,7 +92,7 @@ _FINAL_REFUSALS: dict[RefusalKind, type[StreamError]] = {
 }
 
 
-def classify_refusal(refused: Refused, *, stranger: bool) -> Verdict:
+def classify_refusal(refused: Refused, *, never_welcomed: bool) -> Verdict:
     """What a refused frame means, or a welcome that does not fit this client.
 
     Another application at a target that was right before is one that got the port of a replica
@@ -101,7 +101,7 @@ def classify_refusal(refused: Refused, *, stranger: bool) -> Verdict:
     reason = f"the stream is not served there ({refused.kind.name.lower()}): {refused.text}"
     final = _FINAL_REFUSALS.get(refused.kind)
     after = _seconds(refused.retry_after_ms)
-    if refused.kind is RefusalKind.APPLICATION and not stranger:
+    if refused.kind is RefusalKind.APPLICATION and not never_welcomed:
         return Verdict(Decision.RESUME, reason, WrongApplicationError, retry_after=after)
     if final is not None:
         return Verdict(Decision.FAIL, reason, final)
@@ -127,11 +127,12 @@ def classify_failure(failure: StreamFailure) -> Verdict:
     return Verdict(Decision.RESUME, reason)
 
 
-def classify_violation(text: str, *, stranger: bool, perhaps_lost: bool = False) -> Verdict:
+def classify_violation(text: str, *, never_welcomed: bool, perhaps_lost: bool = False) -> Verdict:
     """What it means that the peer broke the protocol.
 
-    A stranger that does so most likely speaks another one; a server that was welcome before may
-    have failed this once. Where a frame lost on the way would look the same, nobody is to blame.
+    A target that never welcomed this client most likely speaks another one; a server that was
+    welcome before may have failed this once. Where a frame lost on the way would look the same,
+    nobody is to blame.
     """
     if perhaps_lost:
         return Verdict(
@@ -139,7 +140,7 @@ def classify_violation(text: str, *, stranger: bool, perhaps_lost: bool = False)
             f"frames were lost on the way, or the server broke the protocol: {text}",
             PeerProtocolError,
         )
-    if stranger:
+    if never_welcomed:
         return Verdict(
             Decision.FAIL, f"the server does not speak this protocol: {text}", NotAServerError
         )

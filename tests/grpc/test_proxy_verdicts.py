@@ -95,7 +95,7 @@ class Held:
 # ---------------------------------------------------------------- servers that are gone
 
 
-@pytest.mark.row("nobody-behind-stranger")
+@pytest.mark.row("nobody-behind-never-welcomed")
 @pytest.mark.parametrize("kind", ["nginx", "envoy", "haproxy"])
 async def test_nobody_is_behind_it(start, servers, kind):
     with start(kind) as reach:
@@ -343,7 +343,7 @@ async def test_a_limit_on_the_length_of_a_call_that_was_not_answered(certificate
             "503",
             UnreachableError,
             "reaches no server behind it",
-            marks=pytest.mark.row("nobody-behind-stranger"),
+            marks=pytest.mark.row("nobody-behind-never-welcomed"),
         ),
     ],
 )

@@ -170,7 +170,7 @@ async def soft_limit_met(target: str, metadata) -> StreamError:
     raise AssertionError("never refused")
 
 
-@pytest.mark.row("metadata-soft-limit-stranger")
+@pytest.mark.row("metadata-soft-limit-never-welcomed")
 async def test_metadata_above_the_soft_limit_of_others_are_told_from_overload():
     async with echo_server() as target:
         with pytest.warns(UserWarning, match=r"take 12641 bytes, .* by chance"):
