@@ -342,8 +342,8 @@ BUGS = (
     Bug(
         "a connect counts as progress",
         "session/driver.py",
-        "progressed = (session.progressed or calm) and",
-        "progressed = (session.welcome is not None or calm) and",
+        "progressed = (session.progressed or stable) and",
+        "progressed = (session.welcome is not None or stable) and",
         "session/test_driver.py::test_connecting_is_not_progress",
     ),
     Bug(
@@ -749,32 +749,32 @@ BUGS = (
     # ------------------------------------------------------------------ storms
     Bug(
         "every stream probes for itself",
-        "session/gate.py",
-        "if self._state is _State.CLOSED and not self._probing:",
-        "if self._state is _State.CLOSED:",
-        "session/test_gate.py::"
+        "session/breaker.py",
+        "if self._state is _State.OPEN and not self._probing:",
+        "if self._state is _State.OPEN:",
+        "session/test_breaker.py::"
         "test_an_outage_costs_one_probe_now_and_then_and_each_stream_comes_back_once",
     ),
     Bug(
         "after an outage all streams come at once",
-        "session/gate.py",
-        "_State.OPENING, 0, 1",
-        "_State.OPENING, 0, 1000",
-        "session/test_gate.py::test_after_an_outage_streams_come_back_in_growing_numbers",
+        "session/breaker.py",
+        "_State.RECOVERING, 0, 1",
+        "_State.RECOVERING, 0, 1000",
+        "session/test_breaker.py::test_after_an_outage_streams_come_back_in_growing_numbers",
     ),
     Bug(
         "a probe that is called off is nobody's any more",
-        "session/gate.py",
+        "session/breaker.py",
         "self._wake(1)  # who goes on with it",
         "pass",
-        "session/test_gate.py::test_a_stream_that_leaves_hands_on_what_it_was_doing",
+        "session/test_breaker.py::test_a_stream_that_leaves_hands_on_what_it_was_doing",
     ),
     Bug(
-        "fruitless attempts take no tokens",
-        "session/gate.py",
+        "attempts without progress take no tokens",
+        "session/breaker.py",
         "self.tokens -= 1",
         "pass",
-        "session/test_gate.py::test_fruitless_attempts_take_tokens_that_time_gives_back",
+        "session/test_breaker.py::test_attempts_without_progress_take_tokens_that_time_gives_back",
     ),
     # ------------------------------------------------------------------ leaving
     Bug(
@@ -1324,8 +1324,8 @@ BUGS = (
     Bug(
         "twins drive each other away for ever",
         "session/driver.py",
-        "progressed = (session.progressed or calm) and not session.superseded",
-        "progressed = session.progressed or calm",
+        "progressed = (session.progressed or stable) and not session.superseded",
+        "progressed = session.progressed or stable",
         "session/test_driver.py::test_two_that_have_one_id_do_not_drive_each_other_away_for_ever",
     ),
     Bug(
@@ -1582,11 +1582,11 @@ BUGS = (
         "transport/test_connections.py::test_a_connection_that_was_given_up_is_not_the_one_that_is_kept",
     ),
     Bug(
-        "streams that leave stay in the gate's queue",
-        "session/gate.py",
+        "streams that leave stay in the breaker's queue",
+        "session/breaker.py",
         "self._queue.pop(turn, None)",
         "pass",
-        "session/test_gate.py::test_of_a_stream_that_leaves_the_queue_nothing_stays_there",
+        "session/test_breaker.py::test_of_a_stream_that_leaves_the_queue_nothing_stays_there",
     ),
     Bug(
         "inputs that were given back and cancelled are kept",
@@ -1905,18 +1905,18 @@ BUGS = (
         "test_a_hook_that_raises_at_the_attempt_that_probes_for_all_stops_nobody",
     ),
     Bug(
-        "a passage is kept by what is interrupted",
-        "session/gate.py",
+        "an admission is kept by what is interrupted",
+        "session/breaker.py",
         "def __exit__(self, *_: object) -> None:\n        self.left()",
         "def __exit__(self, *_: object) -> None:\n        pass",
-        "session/test_gate.py::test_a_passage_is_given_back_once_whatever_happens",
+        "session/test_breaker.py::test_an_admission_is_given_back_once_whatever_happens",
     ),
     Bug(
-        "a passage is given back twice",
-        "session/gate.py",
-        "return was_open",
+        "an admission is given back twice",
+        "session/breaker.py",
+        "return was_pending",
         "return True",
-        "session/test_gate.py::test_a_passage_is_given_back_once_whatever_happens",
+        "session/test_breaker.py::test_an_admission_is_given_back_once_whatever_happens",
     ),
     Bug(
         "what nobody foresaw reaches users bare",
@@ -1956,10 +1956,10 @@ BUGS = (
     ),
     Bug(
         "the bucket knows no deadline",
-        "session/gate.py",
+        "session/breaker.py",
         "late = now + delay > deadline",
         "late = False",
-        "session/test_gate.py::"
+        "session/test_breaker.py::"
         "test_what_waits_for_a_token_ends_at_its_deadline_and_leaves_the_token_to_others",
     ),
     Bug(

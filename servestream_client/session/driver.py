@@ -47,11 +47,11 @@ from servestream_client.protocol.pulse import SILENT_INTERVALS, TICKS_PER_INTERV
 from servestream_client.protocol.states import ClientState
 from servestream_client.session.absence import Absences
 from servestream_client.session.announcer import Announcer
-from servestream_client.session.gate import Gate, Passage, SharedFailure, Way
+from servestream_client.session.breaker import Admission, AdmissionKind, CircuitBreaker
 from servestream_client.session.outage import Outage
 from servestream_client.session.patience import Patience
 from servestream_client.session.pump import InputPump
-from servestream_client.session.retry import CALM_SECONDS, AttemptFailed, last_look, retrying
+from servestream_client.session.retry import STABLE_SECONDS, AttemptFailed, last_look, retrying
 from servestream_client.signals import Signal, start_task
 from servestream_client.transport.base import Link, Transport
 from servestream_client.transport.classify import (
@@ -92,7 +92,7 @@ class Target:
             that will pass.
         limits: what it allowed when it last did; None: the next open travels alone.
         answered: how many inputs it has answered.
-        gate: what all attempts pass.
+        breaker: what all attempts pass.
         proxy: what the environment puts before it.
     """
 
@@ -100,7 +100,7 @@ class Target:
     known: bool = False
     limits: Limits | None = None
     answered: int = 0
-    gate: Gate = field(default_factory=Gate)
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     proxy: Proxy | None = None
 
 
@@ -226,7 +226,7 @@ class StreamDriver:
         self._pumping: asyncio.Task[None] | None = None
         self._dropped = False
         self._alone = False  # the next open carries no inputs, since the last was not welcomed
-        self._fruitless = False  # the last attempt made no progress
+        self._no_progress = False  # the last attempt made no progress
         self._shared = 0  # of this row of failures, those of attempts that other streams made
         self._telling: Verdict | None = None  # of this row of failures, the last that was not vague
         self._welcomes = 0  # of the session's, as last looked at
@@ -534,26 +534,28 @@ class StreamDriver:
         Raises:
             AttemptFailed: it is not.
         """
-        outage, closed_by = self.outage, self.target.gate.closed_by
+        outage, open_because = self.outage, self.target.breaker.open_because
         if outage.passed(_now()):
             raise self._out_of_patience()
-        if closed_by is not None and outage.began == math.inf:
-            outage.failed(_now(), closed_by)  # to wait for others who try is to be without a server
+        if open_because is not None and outage.began == math.inf:
+            outage.failed(
+                _now(), open_because
+            )  # to wait for others who try is to be without a server
         try:
-            passage = await self.target.gate.enter(
+            admission = await self.target.breaker.admit(
                 self._retry,
-                fruitless=self._fruitless,
+                no_progress=self._no_progress,
                 deadline=outage.deadline,
                 last_look=self._last_look(),
             )
         except TimeoutError:
             raise self._out_of_patience() from None
-        except SharedFailure as shared:
-            outage.failed(_now(), shared.verdict)
+        if not isinstance(admission, Admission):
+            outage.failed(_now(), admission)
             self._shared += 1
-            raise AttemptFailed(shared.verdict, progressed=False) from None
-        with passage:
-            broken, breach = await self._call(passage)
+            raise AttemptFailed(admission, progressed=False)
+        with admission:
+            broken, breach = await self._call(admission)
         if broken is None:
             return
         if self.companion is not None:
@@ -563,7 +565,7 @@ class StreamDriver:
         # After a breach another attempt is to confirm the end, unless nobody waits for it.
         if self._nothing_open and (not breach or self._on_break is not None):
             return
-        self._fruitless = not broken.progressed
+        self._no_progress = not broken.progressed
         if broken.progressed:
             self._shared = 0
         raise AttemptFailed(broken.verdict, progressed=broken.progressed)
@@ -584,7 +586,7 @@ class StreamDriver:
             raise RuntimeError("an outage without a failure")
         return AttemptFailed(verdict, progressed=False)
 
-    async def _call(self, passage: Passage) -> tuple[Break | None, bool]:
+    async def _call(self, admission: Admission) -> tuple[Break | None, bool]:
         """The call of one attempt, from its opening to its end.
 
         Returns:
@@ -608,14 +610,14 @@ class StreamDriver:
                 link=link,
                 outbound=self._outbound,
                 notify=self.notify,
-                answered=passage.answered,
+                answered=admission.answered,
                 changed=self._changed,
                 open_timeout=min(self._retry.open_timeout, self.outage.deadline - _now()),
                 max_age=self._age(),
                 close_timeout=self._close_timeout,
                 heartbeat_interval=session.watchdog.heartbeat_interval,
             )
-            broken = await self._run_exchange(exchange, link, passage)
+            broken = await self._run_exchange(exchange, link, admission)
             outcome, reason = self._outcome(broken), broken.verdict.reason if broken else ""
             untold = broken is not None and broken.verdict.vague and not self.target.known
         except AttemptFailed as failed:
@@ -626,7 +628,7 @@ class StreamDriver:
             raise
         finally:
             ended, self._exchange = self._exchange, None
-            passage.left()  # unless it is known how it went
+            admission.left()  # unless it is known how it went
             if link is not None:
                 # gRPC hears least of what a reverse proxy says on a connection that is used again;
                 # and behind what is on its way the next attempt would wait.
@@ -640,7 +642,7 @@ class StreamDriver:
         return broken, exchange.violation is not None
 
     async def _run_exchange(
-        self, exchange: _Exchange, link: Link, passage: Passage
+        self, exchange: _Exchange, link: Link, admission: Admission
     ) -> Break | None:
         """The traffic of one call, and what came of it; None: the stream is complete.
 
@@ -655,7 +657,7 @@ class StreamDriver:
         verdict = await self._verdict(exchange, link)
         if verdict is not None and exchange.away:
             verdict = replace(verdict, reason=f"{verdict.reason}; {exchange.away}")
-        self._tell_gate(passage, verdict, unanswered=exchange.unanswered)
+        self._tell_breaker(admission, verdict, unanswered=exchange.unanswered)
         welcomed = session.counters.welcomes > welcomes
         # Whether a server that broke had got the inputs is known only if it had said welcome.
         self._alone |= not welcomed
@@ -664,9 +666,9 @@ class StreamDriver:
         now = _now()
         # To owe nothing, or to leave in order, is no failure of an attempt that had its time.
         in_order = session.idle or session.state is ClientState.LEFT
-        calm = in_order and now - begun >= min(CALM_SECONDS, exchange.age)
+        stable = in_order and now - begun >= min(STABLE_SECONDS, exchange.age)
         # Two that have one stream's id would drive each other away for ever.
-        progressed = (session.progressed or calm) and not session.superseded
+        progressed = (session.progressed or stable) and not session.superseded
         silence = SILENT_INTERVALS * (session.watchdog.heartbeat_interval or 0.0)
         self.outage.failed(
             now, verdict, progressed=progressed, silent_for=silence if exchange.silent else 0.0
@@ -682,16 +684,20 @@ class StreamDriver:
             suspects=session.suspects if counted else (),
         )
 
-    def _tell_gate(self, passage: Passage, verdict: Verdict | None, *, unanswered: bool) -> None:
+    def _tell_breaker(
+        self, admission: Admission, verdict: Verdict | None, *, unanswered: bool
+    ) -> None:
         """What the end of an attempt says of the target."""
         unreachable = verdict is not None and verdict.unreachable
-        if not passage.open:  # the attempt was answered
+        if not admission.pending:  # the attempt was answered
             if verdict is not None and verdict.unreachable:
-                self.target.gate.broken(verdict)
-        elif verdict is not None and (unreachable or (unanswered and passage.way is not Way.FREE)):
-            passage.failed(verdict)
+                self.target.breaker.trip(verdict)
+        elif verdict is not None and (
+            unreachable or (unanswered and admission.kind is not AdmissionKind.NORMAL)
+        ):
+            admission.failed(verdict)
         elif not unanswered:
-            passage.answered()
+            admission.answered()
         # Else the target may only be busy.
 
     def _changed(self) -> None:

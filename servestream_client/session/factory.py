@@ -20,7 +20,7 @@ from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.isolation import Isolation
 from servestream_client.session.outage import Outage
 from servestream_client.session.predictor import Predictor
-from servestream_client.session.pump import InputPump, Refusal
+from servestream_client.session.pump import InputPump, UnsendableInput
 
 __all__ = ["StreamFactory"]
 
@@ -47,7 +47,7 @@ class StreamFactory:
 
     def stream(
         self,
-        inputs: Iterable[object] | AsyncIterable[object] | InputFeeder[bytes | Refusal],
+        inputs: Iterable[object] | AsyncIterable[object] | InputFeeder[bytes | UnsendableInput],
         *,
         ordered: bool,
         timeout: float | None,

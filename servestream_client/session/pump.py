@@ -24,12 +24,12 @@ from servestream_client.usercode import (
     unforeseen,
 )
 
-__all__ = ["InputPump", "Refusal"]
+__all__ = ["InputPump", "UnsendableInput"]
 
 _LONGEST_RUN = 1024
 
 
-class Refusal(NamedTuple):
+class UnsendableInput(NamedTuple):
     """Why an input is not sent.
 
     Attributes:
@@ -72,7 +72,7 @@ class InputPump:
         self,
         *,
         session: ClientSession,
-        inputs: Iterable[object] | AsyncIterable[object] | InputFeeder[bytes | Refusal],
+        inputs: Iterable[object] | AsyncIterable[object] | InputFeeder[bytes | UnsendableInput],
         encode: Callable[[object], bytes],
         max_item_bytes: int,
         pushed: Callable[[], None],
@@ -192,7 +192,7 @@ class InputPump:
                 return
             await turn.passes()  # what was pushed can be sent, and others have their turn
 
-    async def _pump_fed(self, feeder: InputFeeder[bytes | Refusal]) -> None:
+    async def _pump_fed(self, feeder: InputFeeder[bytes | UnsendableInput]) -> None:
         feeder.start(self._payload, _size)
         while True:
             await self._place()
@@ -208,7 +208,7 @@ class InputPump:
             else:
                 self._pushed()
 
-    async def _push_fed(self, fed: list[tuple[object, bytes | Refusal]]) -> None:
+    async def _push_fed(self, fed: list[tuple[object, bytes | UnsendableInput]]) -> None:
         """Push what has a place already, as far as it fits in runs."""
         items: list[object] = []
         payloads: list[bytes] = []
@@ -235,7 +235,7 @@ class InputPump:
 
     def _push_run(  # noqa: C901 — one loop, whose speed counts
         self, inputs: Iterator[object], clock: Callable[[], float], until: float
-    ) -> tuple[bool, tuple[bytes | Refusal, object] | None]:
+    ) -> tuple[bool, tuple[bytes | UnsendableInput, object] | None]:
         """Pull and push as many as there is room and time for, at most a run.
 
         Args:
@@ -266,7 +266,7 @@ class InputPump:
                 length = len(payload) if type(payload) is bytes else bound
                 if size + length >= bound:  # or else there is nothing special about it
                     checked = self._checked(payload, item)
-                    if isinstance(checked, Refusal) or size + len(checked) > room:
+                    if isinstance(checked, UnsendableInput) or size + len(checked) > room:
                         return True, (checked, item)
                     payload, length = checked, len(checked)
                     if size + length == room:
@@ -297,7 +297,7 @@ class InputPump:
         bound: int,
         clock: Callable[[], float],
         until: float,
-    ) -> tuple[bool, tuple[bytes | Refusal, object] | None]:
+    ) -> tuple[bool, tuple[bytes | UnsendableInput, object] | None]:
         """The same of bytes, which are their own payloads. What is special in any way goes the
         other one's way, by itself.
         """
@@ -325,17 +325,17 @@ class InputPump:
             item = None  # as in the other one
             del payloads
 
-    async def _push(self, payload: bytes | Refusal, item: object) -> None:
+    async def _push(self, payload: bytes | UnsendableInput, item: object) -> None:
         while not self._session.fits(_size(payload)):
             await self.room.wait()
-        if isinstance(payload, Refusal):
+        if isinstance(payload, UnsendableInput):
             kind, text, size, cause = payload
             self._session.push_failure(kind, text, item, cause, size=size)
             self._refused()
         else:
             self._session.push(payload, item)
 
-    def _payload(self, item: object) -> bytes | Refusal:
+    def _payload(self, item: object) -> bytes | UnsendableInput:
         """An item encoded, or why it cannot be sent."""
         try:
             payload = self._encode(item)
@@ -343,7 +343,7 @@ class InputPump:
             return self._why_not(error, item)
         return self._checked(payload, item)
 
-    def _checked(self, payload: object, item: object) -> bytes | Refusal:
+    def _checked(self, payload: object, item: object) -> bytes | UnsendableInput:
         try:
             if not isinstance(payload, bytes):
                 raise TypeError(f"the codec made a {type_name(payload)}, not bytes")
@@ -351,19 +351,21 @@ class InputPump:
         except BaseException as error:  # the object itself may raise anything
             return self._why_not(error, item)
         if size > self._max_item_bytes:
-            return Refusal(
+            return UnsendableInput(
                 ItemErrorKind.INPUT_TOO_LARGE,
                 f"{size} bytes encoded, and FlowControl.max_item_bytes is {self._max_item_bytes}",
                 size,
             )
         return payload
 
-    def _why_not(self, error: BaseException, item: object) -> Refusal:
+    def _why_not(self, error: BaseException, item: object) -> UnsendableInput:
         failure = contained(error, "the codec")
-        return Refusal(ItemErrorKind.INPUT_ENCODE, describe(failure), _item_size(item), failure)
+        return UnsendableInput(
+            ItemErrorKind.INPUT_ENCODE, describe(failure), _item_size(item), failure
+        )
 
 
-def _size(payload: bytes | Refusal) -> int:
+def _size(payload: bytes | UnsendableInput) -> int:
     return len(payload) if isinstance(payload, bytes) else payload.size
 
 

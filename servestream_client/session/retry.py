@@ -21,9 +21,9 @@ from servestream_client.config import RetryPolicy
 from servestream_client.session.outage import Outage
 from servestream_client.transport.classify import Decision, Verdict
 
-__all__ = ["CALM_SECONDS", "AttemptFailed", "last_look", "retrying"]
+__all__ = ["STABLE_SECONDS", "AttemptFailed", "last_look", "retrying"]
 
-CALM_SECONDS = 10.0
+STABLE_SECONDS = 10.0
 """An attempt that lasted so long and owed nothing when it broke counts as one with progress: a
 stream may wait long for its inputs or for its consumer, and be cut again and again by a timeout of
 the server's, without anything being wrong."""

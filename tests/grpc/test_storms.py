@@ -57,9 +57,9 @@ async def test_500_streams_come_back_after_one_outage(plan, connect):
         await outage.end()
         gate.set()
         rests = [asyncio.ensure_future(anext(stream)) for stream in streams]
-        gate_state = streams[0]._driver.target.gate
+        breaker = streams[0]._driver.target.breaker
         async with asyncio.timeout(60):
-            while gate_state._failures < 6:
+            while breaker._failures < 6:
                 await asyncio.sleep(0)
         await outage.begin()
         assert await asyncio.gather(*rests) == [b"after"] * STREAMS

@@ -98,9 +98,9 @@ async def test_attempts_without_progress_are_limited():
 
 
 async def test_progress_starts_the_count_afresh():
-    fruitless = [broke()] * 3
+    no_progress = [broke()] * 3
     waits, failed, *_ = await run(
-        RetryPolicy(attempts=4), [*fruitless, broke(progressed=True), *fruitless, None]
+        RetryPolicy(attempts=4), [*no_progress, broke(progressed=True), *no_progress, None]
     )
     assert failed is None
     assert len(waits) == 7

@@ -21,9 +21,9 @@ from servestream_client.protocol.client import ClientSession
 from servestream_client.server import StreamService
 from servestream_client.session import driver as driver_module
 from servestream_client.session.announcer import Announcer
+from servestream_client.session.breaker import CircuitBreaker
 from servestream_client.session.driver import StreamDriver, _Exchange
 from servestream_client.session.feeder import InputFeeder
-from servestream_client.session.gate import Gate
 from servestream_client.session.predictor import Predictor, _Lane
 from servestream_client.session.pump import InputPump
 from servestream_client.testing import StreamServer
@@ -64,8 +64,8 @@ COMMON = [
     (ClientSession, "receive", fails),
     (ClientSession, "next_frame", fails),
     (ClientSession, "tick", fails),
-    (Gate, "enter", fails_later),
-    (Gate, "_answered", fails),
+    (CircuitBreaker, "admit", fails_later),
+    (CircuitBreaker, "_answered", fails),
     (GrpcTransport, "open", fails),
     (GrpcLink, "send", fails_later),
     (GrpcLink, "frames", frames_fail),

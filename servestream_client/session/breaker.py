@@ -1,12 +1,12 @@
-"""What keeps the streams of a client from storming a target that is down or busy.
+"""A circuit breaker: keeps the streams of a client from storming a target that is down or busy.
 
 While nobody answers at the target, one stream probes for all, and what it finds out holds for all:
 whoever waits shares its failure as if it had been an attempt of its own. Once it is answered, the
 others follow in growing numbers. Besides, attempts that follow upon one without progress take a
 token of a bucket that all streams share and that time refills. Rule: docs/protocol.md, section 14.
 
-Invariant: each passage is given back exactly once, whatever happens to the stream that holds it; so
-there is always somebody who probes, or nobody who waits.
+Invariant: each admission is given back exactly once, whatever happens to the stream that holds it;
+so there is always somebody who probes, or nobody who waits.
 """
 
 from __future__ import annotations
@@ -22,74 +22,62 @@ from typing import Self
 from servestream_client.config import RetryPolicy
 from servestream_client.transport.classify import Verdict
 
-__all__ = ["Gate", "Passage", "SharedFailure", "Way"]
+__all__ = ["Admission", "AdmissionKind", "CircuitBreaker"]
 
 _TOKENS = 50.0
 _TOKENS_PER_SECOND = 10.0
-"""An outage of T seconds costs all streams together no more fruitless attempts than 50 + 10 T."""
-
-
-class SharedFailure(Exception):  # noqa: N818 — an event between two functions
-    """Another stream tried for this one, in vain.
-
-    Attributes:
-        verdict: what it found.
-    """
-
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.reason)
-        self.verdict = verdict
+"""An outage of T seconds costs all streams together at most 50 + 10 T attempts without progress."""
 
 
 class _State(enum.Enum):
-    OPEN = "nothing speaks against the target"
-    CLOSED = "nobody answers there"
-    OPENING = "it has answered again, and streams are let through a few at a time"
+    CLOSED = "nothing speaks against the target"
+    OPEN = "nobody answers there"
+    RECOVERING = "it has answered again, and streams are let through a few at a time"
 
 
-class Way(enum.Enum):
+class AdmissionKind(enum.Enum):
     """How an attempt came through."""
 
-    FREE = "like any"
+    NORMAL = "like any"
     PROBE = "for all others"
-    RELEASED = "as one of a growing number"
+    RAMP_UP = "as one of a growing number"
 
 
-class Passage:
+class Admission:
     """Leave to make one attempt. Enter it with ``with``: if nothing else is said until the block is
     left, in whatever way, the attempt counts as called off. Only the first word counts.
     """
 
-    __slots__ = ("_gate", "_open", "way")
+    __slots__ = ("_breaker", "_pending", "kind")
 
-    def __init__(self, gate: Gate, way: Way) -> None:
-        self.way: Way = way
-        self._gate = gate
-        self._open = True
+    def __init__(self, breaker: CircuitBreaker, kind: AdmissionKind) -> None:
+        self.kind: AdmissionKind = kind
+        self._breaker = breaker
+        self._pending = True
 
     @property
-    def open(self) -> bool:
+    def pending(self) -> bool:
         """Whether nothing was said of the attempt so far."""
-        return self._open
+        return self._pending
 
     def answered(self) -> None:
         """Somebody answered at the target, whatever they said."""
         if self._close():
-            self._gate._answered(self.way)  # noqa: SLF001 — one thing with it
+            self._breaker._answered(self.kind)  # noqa: SLF001 — one thing with it
 
     def failed(self, verdict: Verdict) -> None:
         """Nobody answered."""
         if self._close():
-            self._gate._failed(self.way, verdict)  # noqa: SLF001
+            self._breaker._failed(self.kind, verdict)  # noqa: SLF001
 
     def left(self) -> None:
         """The attempt was called off before it was known whether anybody answers."""
         if self._close():
-            self._gate._left(self.way)  # noqa: SLF001
+            self._breaker._left(self.kind)  # noqa: SLF001
 
     def _close(self) -> bool:
-        was_open, self._open = self._open, False
-        return was_open
+        was_pending, self._pending = self._pending, False
+        return was_pending
 
     def __enter__(self) -> Self:
         return self
@@ -115,93 +103,97 @@ class _Bucket:
         self.tokens = min(_TOKENS, self.tokens + 1)
 
 
-class Gate:
-    """Before one target. All its streams run on one event loop."""
+class CircuitBreaker:
+    """Of one target, for all its streams, which run on one event loop."""
 
     def __init__(self) -> None:
-        self._state = _State.OPEN
+        self._state = _State.CLOSED
         self._bucket = _Bucket()
         self._probing = False
-        self._verdict: Verdict | None = None  # what closed it
+        self._verdict: Verdict | None = None  # what opened it
         self._failures = 0  # probes in a row
         self._failed_at = 0.0  # the last of them
         self._next_probe = 0.0
         self._waiting_to_probe: asyncio.Future[None] | None = None
-        self._under_way = 0  # released attempts that have no answer yet
+        self._under_way = 0  # attempts of the ramp-up that have no answer yet
         self._most = 1  # of them
         self._queue: OrderedDict[asyncio.Future[Verdict | None], None] = OrderedDict()
         """Those who wait for their turn, or to hear what a probe has found."""
 
-    async def enter(
+    async def admit(
         self,
         policy: RetryPolicy,
         *,
-        fruitless: bool,
+        no_progress: bool,
         deadline: float = math.inf,
         last_look: float = math.inf,
-    ) -> Passage:
+    ) -> Admission | Verdict:
         """Wait until an attempt may be made.
 
         Args:
             policy: of the stream.
-            fruitless: its last attempt made no progress.
+            no_progress: its last attempt made no progress.
             deadline: when its patience ends, by the event loop's clock.
             last_look: a probe is not to begin later than this, so that the stream can tell by then
                 whether anybody is there.
 
+        Returns:
+            Leave to make it; or what another stream found that made it for this one, in vain.
+
         Raises:
-            SharedFailure: it was made by another stream, in vain.
             TimeoutError: the deadline passed.
         """
-        if fruitless:
+        if no_progress:
             await self._token(deadline)
+        token_used = False
         try:
             async with asyncio.timeout_at(None if deadline == math.inf else deadline):
-                return await self._pass(policy, last_look)
-        except BaseException:
-            if fruitless:
-                self._bucket.give_back()  # it was not used
-            raise
+                admission = await self._pass(policy, last_look)
+                token_used = isinstance(admission, Admission)
+                return admission
+        finally:
+            if no_progress and not token_used:
+                self._bucket.give_back()
 
     @property
-    def closed_by(self) -> Verdict | None:
+    def open_because(self) -> Verdict | None:
         """What was found by whoever tried last, while nobody answers; else None."""
-        return self._verdict if self._state is _State.CLOSED else None
+        return self._verdict if self._state is _State.OPEN else None
 
-    def broken(self, verdict: Verdict) -> None:
+    def trip(self, verdict: Verdict) -> None:
         """The target's connection broke, under a stream that had been answered."""
         self._verdict = verdict
-        if self._state is not _State.CLOSED:
-            self._state, self._failures = _State.CLOSED, 0
+        if self._state is not _State.OPEN:
+            self._state, self._failures = _State.OPEN, 0
             self._next_probe = _now()
             self._wake(len(self._queue))
 
-    # ---------------------------------------------------------------- from the passages
+    # ---------------------------------------------------------------- from the admissions
 
-    def _answered(self, way: Way) -> None:
-        if way is Way.PROBE:
-            self._state, self._failures, self._most = _State.OPENING, 0, 1
+    def _answered(self, kind: AdmissionKind) -> None:
+        if kind is AdmissionKind.PROBE:
+            self._state, self._failures, self._most = _State.RECOVERING, 0, 1
             self._probing = False
-        elif way is Way.RELEASED:
+        elif kind is AdmissionKind.RAMP_UP:
             self._under_way -= 1
             self._most += 1
         self._let_through()
 
-    def _failed(self, way: Way, verdict: Verdict) -> None:
-        if way is Way.PROBE:
+    def _failed(self, kind: AdmissionKind, verdict: Verdict) -> None:
+        if kind is AdmissionKind.PROBE:
             self._failures += 1
             self._failed_at = _now()
             self._probing = False
             self._wake(len(self._queue), verdict)
-        elif way is Way.RELEASED:
+        elif kind is AdmissionKind.RAMP_UP:
             self._under_way -= 1
-        self.broken(verdict)
+        self.trip(verdict)
 
-    def _left(self, way: Way) -> None:
-        if way is Way.PROBE:
+    def _left(self, kind: AdmissionKind) -> None:
+        if kind is AdmissionKind.PROBE:
             self._probing = False
             self._wake(1)  # who goes on with it
-        elif way is Way.RELEASED:
+        elif kind is AdmissionKind.RAMP_UP:
             self._under_way -= 1
             self._let_through()
 
@@ -223,22 +215,22 @@ class Gate:
         if late:
             raise TimeoutError
 
-    async def _pass(self, policy: RetryPolicy, last_look: float) -> Passage:
-        while self._state is not _State.OPEN:
-            if self._state is _State.OPENING and self._under_way < self._most:
+    async def _pass(self, policy: RetryPolicy, last_look: float) -> Admission | Verdict:
+        while self._state is not _State.CLOSED:
+            if self._state is _State.RECOVERING and self._under_way < self._most:
                 self._under_way += 1
-                return Passage(self, Way.RELEASED)
-            if self._state is _State.CLOSED and not self._probing:
+                return Admission(self, AdmissionKind.RAMP_UP)
+            if self._state is _State.OPEN and not self._probing:
                 return await self._begin_probe(policy, last_look)
             self._probe_by(last_look)
             verdict = await self._wait_in_queue()
             if verdict is not None:
-                raise SharedFailure(verdict)
-        return Passage(self, Way.FREE)
+                return verdict
+        return Admission(self, AdmissionKind.NORMAL)
 
-    async def _begin_probe(self, policy: RetryPolicy, last_look: float) -> Passage:
+    async def _begin_probe(self, policy: RetryPolicy, last_look: float) -> Admission:
         self._probing = True
-        passage = Passage(self, Way.PROBE)
+        admission = Admission(self, AdmissionKind.PROBE)
         try:
             widest = min(policy.maximum, policy.initial * 2 ** min(self._failures, 20))
             if self._failures:
@@ -250,11 +242,11 @@ class Gate:
                 self._waiting_to_probe = asyncio.get_running_loop().create_future()
                 await asyncio.wait({self._waiting_to_probe}, timeout=left)
         except BaseException:
-            passage.left()
+            admission.left()
             raise
         finally:
             self._waiting_to_probe = None
-        return passage
+        return admission
 
     def _probe_by(self, last_look: float) -> None:
         """See that the next probe does not begin later than that."""
@@ -277,11 +269,11 @@ class Gate:
             raise
 
     def _let_through(self) -> None:
-        if self._state is not _State.OPENING:
+        if self._state is not _State.RECOVERING:
             return
         self._wake(self._most - self._under_way)
         if not self._queue and not self._under_way:
-            self._state = _State.OPEN
+            self._state = _State.CLOSED
 
     def _wake(self, count: int, verdict: Verdict | None = None) -> None:
         while count > 0 and self._queue:

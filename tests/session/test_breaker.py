@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from servestream_client import RetryPolicy
-from servestream_client.session.gate import Gate, SharedFailure, Way
+from servestream_client.session.breaker import Admission, AdmissionKind, CircuitBreaker
 from servestream_client.transport.classify import Decision, Verdict
 from simulation.loop import VirtualLoop, isolated
 
@@ -19,39 +19,39 @@ STREAMS = 500
 
 
 class Target:
-    """Answers, or does not. Streams come to it through a gate, until they are answered."""
+    """Answers, or does not. Streams come to it through a breaker, until they are answered."""
 
     def __init__(self, *, down_for: float) -> None:
-        self.gate = Gate()
+        self.breaker = CircuitBreaker()
         self.down_for = down_for
-        self.calls: list[tuple[float, Way]] = []
+        self.calls: list[tuple[float, AdmissionKind]] = []
         self.under_way = 0
         self.most_under_way: list[int] = []
         self.shared: Counter[Verdict] = Counter()
 
-    async def attempt(self, *, fruitless: bool) -> bool:
-        passage = await self.gate.enter(POLICY, fruitless=fruitless)
+    async def attempt(self, *, no_progress: bool) -> bool:
+        admission = await self.breaker.admit(POLICY, no_progress=no_progress)
+        if not isinstance(admission, Admission):
+            self.shared[admission] += 1
+            return False
         now = asyncio.get_running_loop().time()
-        self.calls.append((now, passage.way))
+        self.calls.append((now, admission.kind))
         self.under_way += 1
         self.most_under_way.append(self.under_way)
         await asyncio.sleep(0.01)
         self.under_way -= 1
         if now < self.down_for:
-            passage.failed(DOWN)
+            admission.failed(DOWN)
             return False
-        passage.answered()
+        admission.answered()
         return True
 
     async def stream(self) -> None:
-        fruitless = False
+        no_progress = False
         while True:
-            try:
-                if await self.attempt(fruitless=fruitless):
-                    return
-            except SharedFailure as shared:
-                self.shared[shared.verdict] += 1
-            fruitless = True
+            if await self.attempt(no_progress=no_progress):
+                return
+            no_progress = True
             await asyncio.sleep(random.random() * 5)
 
 
@@ -72,7 +72,7 @@ def test_streams_pass_freely_where_nothing_speaks_against_it():
         await asyncio.gather(*(target.stream() for _ in range(STREAMS)))
 
     in_virtual_time(main())
-    assert Counter(passage for _, passage in target.calls) == {Way.FREE: STREAMS}
+    assert Counter(kind for _, kind in target.calls) == {AdmissionKind.NORMAL: STREAMS}
     assert {when for when, _ in target.calls} == {0.0}
 
 
@@ -81,14 +81,14 @@ def test_an_outage_costs_one_probe_now_and_then_and_each_stream_comes_back_once(
     target = Target(down_for=seconds)
 
     async def main():
-        target.gate.broken(DOWN)
+        target.breaker.trip(DOWN)
         await asyncio.gather(*(target.stream() for _ in range(STREAMS)))
 
     in_virtual_time(main())
-    passages = Counter(passage for _, passage in target.calls)
-    assert passages[Way.RELEASED] + passages[Way.FREE] == STREAMS - 1
+    kinds = Counter(kind for _, kind in target.calls)
+    assert kinds[AdmissionKind.RAMP_UP] + kinds[AdmissionKind.NORMAL] == STREAMS - 1
     # Waits between probes are drawn from 0 to 0.1, 0.2, 0.4, ... 5 s.
-    assert 1 <= passages[Way.PROBE] <= 12 + seconds
+    assert 1 <= kinds[AdmissionKind.PROBE] <= 12 + seconds
     assert target.under_way == 0
     assert set(target.shared) == {DOWN}
 
@@ -97,7 +97,7 @@ def test_after_an_outage_streams_come_back_in_growing_numbers():
     target = Target(down_for=0)
 
     async def main():
-        target.gate.broken(DOWN)
+        target.breaker.trip(DOWN)
         await asyncio.gather(*(target.stream() for _ in range(64)))
 
     in_virtual_time(main())
@@ -107,14 +107,16 @@ def test_after_an_outage_streams_come_back_in_growing_numbers():
     assert max(released) > 8
 
 
-def test_a_target_that_goes_again_while_streams_come_back_closes_the_gate():
+def test_a_target_that_goes_again_while_streams_come_back_opens_the_breaker():
     target = Target(down_for=0)
-    gate = target.gate
+    breaker = target.breaker
 
     async def main():
-        gate.broken(DOWN)
-        probe = await gate.enter(POLICY, fruitless=False)
-        waiting = [asyncio.ensure_future(gate.enter(POLICY, fruitless=False)) for _ in range(9)]
+        breaker.trip(DOWN)
+        probe = await breaker.admit(POLICY, no_progress=False)
+        waiting = [
+            asyncio.ensure_future(breaker.admit(POLICY, no_progress=False)) for _ in range(9)
+        ]
         await asyncio.sleep(0)
         probe.answered()
         await asyncio.sleep(0.001)
@@ -122,8 +124,8 @@ def test_a_target_that_goes_again_while_streams_come_back_closes_the_gate():
         waiting.remove(first)
         first.result().failed(DOWN)
         await asyncio.sleep(0.001)
-        passages = [each.result().way for each in waiting if each.done()]
-        assert passages == [Way.PROBE]
+        kinds = [each.result().kind for each in waiting if each.done()]
+        assert kinds == [AdmissionKind.PROBE]
         for each in waiting:
             each.cancel()
 
@@ -132,31 +134,33 @@ def test_a_target_that_goes_again_while_streams_come_back_closes_the_gate():
 
 @pytest.mark.parametrize("when", ["while it waits to probe", "while it probes"])
 def test_a_stream_that_leaves_hands_on_what_it_was_doing(when):
-    gate = Gate()
+    breaker = CircuitBreaker()
 
     async def main():
-        gate.broken(DOWN)
-        first = asyncio.ensure_future(gate.enter(POLICY, fruitless=False))
+        breaker.trip(DOWN)
+        first = asyncio.ensure_future(breaker.admit(POLICY, no_progress=False))
         await asyncio.sleep(0 if when == "while it waits to probe" else 0.001)
-        second = asyncio.ensure_future(gate.enter(POLICY, fruitless=False))
+        second = asyncio.ensure_future(breaker.admit(POLICY, no_progress=False))
         await asyncio.sleep(0.001)
         if first.done():
-            assert first.result().way is Way.PROBE
+            assert first.result().kind is AdmissionKind.PROBE
             first.result().left()
         else:
             first.cancel()
-        assert (await second).way is Way.PROBE
+        assert (await second).kind is AdmissionKind.PROBE
 
     in_virtual_time(main())
 
 
 def test_a_stream_that_leaves_the_queue_takes_nobodys_turn():
-    gate = Gate()
+    breaker = CircuitBreaker()
 
     async def main():
-        gate.broken(DOWN)
-        probe = await gate.enter(POLICY, fruitless=False)
-        waiting = [asyncio.ensure_future(gate.enter(POLICY, fruitless=False)) for _ in range(5)]
+        breaker.trip(DOWN)
+        probe = await breaker.admit(POLICY, no_progress=False)
+        waiting = [
+            asyncio.ensure_future(breaker.admit(POLICY, no_progress=False)) for _ in range(5)
+        ]
         await asyncio.sleep(0)
         probe.answered()
         await asyncio.sleep(0)
@@ -170,25 +174,25 @@ def test_a_stream_that_leaves_the_queue_takes_nobodys_turn():
 
 def test_of_a_stream_that_leaves_the_queue_nothing_stays_there():
     async def run():
-        gate = Gate()
-        gate.broken(DOWN)
-        probe = await gate.enter(POLICY, fruitless=False)
+        breaker = CircuitBreaker()
+        breaker.trip(DOWN)
+        probe = await breaker.admit(POLICY, no_progress=False)
         now = asyncio.get_running_loop().time()
         for _ in range(100):
             with suppress(TimeoutError):
-                await gate.enter(POLICY, fruitless=False, deadline=now)
-        assert not gate._queue
+                await breaker.admit(POLICY, no_progress=False, deadline=now)
+        assert not breaker._queue
         probe.left()
 
     in_virtual_time(run())
 
 
-def test_fruitless_attempts_take_tokens_that_time_gives_back():
-    gate = Gate()
+def test_attempts_without_progress_take_tokens_that_time_gives_back():
+    breaker = CircuitBreaker()
     passed: list[float] = []
 
     async def one():
-        (await gate.enter(POLICY, fruitless=True)).answered()
+        (await breaker.admit(POLICY, no_progress=True)).answered()
         passed.append(asyncio.get_running_loop().time())
 
     async def main():
@@ -201,78 +205,81 @@ def test_fruitless_attempts_take_tokens_that_time_gives_back():
 
 
 def test_whoever_leaves_gives_his_token_back():
-    gate = Gate()
+    breaker = CircuitBreaker()
 
     async def main():
-        waiting = [asyncio.ensure_future(gate.enter(POLICY, fruitless=True)) for _ in range(1000)]
+        waiting = [
+            asyncio.ensure_future(breaker.admit(POLICY, no_progress=True)) for _ in range(1000)
+        ]
         await asyncio.sleep(0.001)
         for each in waiting:
             each.cancel()
         await asyncio.wait(waiting)
         began = asyncio.get_running_loop().time()
-        (await gate.enter(POLICY, fruitless=True)).answered()
+        (await breaker.admit(POLICY, no_progress=True)).answered()
         assert asyncio.get_running_loop().time() - began < 1
 
     in_virtual_time(main())
 
 
 ENDS = {
-    "answered": lambda passage: passage.answered(),
-    "failed": lambda passage: passage.failed(DOWN),
-    "left": lambda passage: passage.left(),
-    "nothing": lambda passage: None,
+    "answered": lambda admission: admission.answered(),
+    "failed": lambda admission: admission.failed(DOWN),
+    "left": lambda admission: admission.left(),
+    "nothing": lambda admission: None,
 }
 
 
 @pytest.mark.parametrize("error", [None, ValueError(), SystemExit(), asyncio.CancelledError()])
 @pytest.mark.parametrize("said", ENDS)
-@pytest.mark.parametrize("way", [Way.PROBE, Way.RELEASED])
-def test_a_passage_is_given_back_once_whatever_happens(way, said, error):
-    gate = Gate()
+@pytest.mark.parametrize("kind", [AdmissionKind.PROBE, AdmissionKind.RAMP_UP])
+def test_an_admission_is_given_back_once_whatever_happens(kind, said, error):
+    breaker = CircuitBreaker()
 
     async def other():
-        try:
-            with await gate.enter(POLICY, fruitless=False) as passage:
-                passage.answered()
-        except SharedFailure:
+        admission = await breaker.admit(POLICY, no_progress=False)
+        if not isinstance(admission, Admission):
             await other()
+            return
+        with admission:
+            admission.answered()
 
     async def main():
-        gate.broken(DOWN)
-        passage = await gate.enter(POLICY, fruitless=False)
-        second = asyncio.ensure_future(gate.enter(POLICY, fruitless=False))
+        breaker.trip(DOWN)
+        admission = await breaker.admit(POLICY, no_progress=False)
+        second = asyncio.ensure_future(breaker.admit(POLICY, no_progress=False))
         await asyncio.sleep(0.001)
         others = [asyncio.ensure_future(other()) for _ in range(3)]
         await asyncio.sleep(0.001)
-        if way is Way.RELEASED:
-            passage.answered()
-            passage = await second
+        if kind is AdmissionKind.RAMP_UP:
+            admission.answered()
+            admission = await second
         else:
             second.cancel()
-        assert passage.way is way
-        with suppress(*([type(error)] if error is not None else [])), passage:
-            assert passage.open
-            ENDS[said](passage)
+        assert admission.kind is kind
+        with suppress(*([type(error)] if error is not None else [])), admission:
+            assert admission.pending
+            ENDS[said](admission)
             if error is not None:
                 raise error
-        assert not passage.open
+        assert not admission.pending
         for end in ENDS.values():  # which come too late
-            end(passage)
+            end(admission)
         await asyncio.gather(*others)  # who waited have had their turns
-        assert gate._under_way == 0
-        assert not gate._probing
-        assert (await gate.enter(POLICY, fruitless=False)).way is Way.FREE
+        assert breaker._under_way == 0
+        assert not breaker._probing
+        assert (await breaker.admit(POLICY, no_progress=False)).kind is AdmissionKind.NORMAL
 
     in_virtual_time(main())
 
 
 def test_what_waits_for_a_token_ends_at_its_deadline_and_leaves_the_token_to_others():
-    gate = Gate()
+    breaker = CircuitBreaker()
     ended: list[float] = []
 
     async def one(deadline):
         try:
-            (await gate.enter(POLICY, fruitless=True, deadline=deadline)).answered()
+            (await breaker.admit(POLICY, no_progress=True, deadline=deadline)).answered()
         except TimeoutError:
             ended.append(asyncio.get_running_loop().time())
 
@@ -289,25 +296,25 @@ def test_what_waits_for_a_token_ends_at_its_deadline_and_leaves_the_token_to_oth
 
 
 @pytest.mark.parametrize("where", ["a probe's wait", "the queue"])
-def test_what_waits_at_a_closed_gate_ends_at_its_deadline(where):
-    gate = Gate()
+def test_what_waits_at_an_open_breaker_ends_at_its_deadline(where):
+    breaker = CircuitBreaker()
 
     async def main():
-        gate.broken(DOWN)
-        probe = await gate.enter(POLICY, fruitless=False)
+        breaker.trip(DOWN)
+        probe = await breaker.admit(POLICY, no_progress=False)
         if where == "a probe's wait":
             for _ in range(20):
                 probe.failed(DOWN)
-                probe = await gate.enter(POLICY, fruitless=False)
+                probe = await breaker.admit(POLICY, no_progress=False)
             probe.failed(DOWN)
         now = asyncio.get_running_loop().time()
         deadline = now + 0.000001 if where == "a probe's wait" else now + 1
         with pytest.raises(TimeoutError):
-            await gate.enter(POLICY, fruitless=False, deadline=deadline)
+            await breaker.admit(POLICY, no_progress=False, deadline=deadline)
         assert asyncio.get_running_loop().time() == pytest.approx(deadline)
         if where == "the queue":
             probe.failed(DOWN)
-        with await gate.enter(POLICY, fruitless=False) as another:
-            assert another.way is Way.PROBE
+        with await breaker.admit(POLICY, no_progress=False) as another:
+            assert another.kind is AdmissionKind.PROBE
 
     in_virtual_time(main())
