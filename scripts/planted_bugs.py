@@ -320,49 +320,51 @@ BUGS = (
     # ------------------------------------------------------------------ the driver and its retries
     Bug(
         "status OK is taken for complete",
-        "session/driver.py",
-        "        if self._nothing_open:\n",
-        "        if self._nothing_open or (await link.status()).code == 'OK':\n",
+        "session/attempt.py",
+        "        if not self.broke_protocol and settings.nothing_open():\n",
+        "        if (await exchange.link.status()).code == 'OK' or (\n"
+        "            not self.broke_protocol and settings.nothing_open()\n"
+        "        ):\n",
         "session/test_driver.py::test_progress_carries_a_stream_through_any_number_of_breaks[OK]",
     ),
     Bug(
         "the end of patience is told as too many attempts",
-        "session/driver.py",
-        "        if outage.passed(now):\n            return f",
-        "        if outage.passed(-now):\n            return f",
+        "session/outcome.py",
+        "    if outage.passed(now):\n        return f",
+        "    if outage.passed(-now):\n        return f",
         "session/test_deadlines.py::test_where_patience_has_run_out_the_error_says_so[1-away]",
     ),
     Bug(
         "attempts of other streams are told although progress has come since",
-        "session/driver.py",
-        "            self._shared = 0\n",
+        "session/attempts.py",
+        "            self._row.progress()\n",
         "            pass\n",
         "session/test_deadlines.py::test_attempts_of_others_before_progress_are_past",
     ),
     Bug(
         "a connect counts as progress",
-        "session/driver.py",
+        "session/outcome.py",
         "progressed = (session.progressed or stable) and",
         "progressed = (session.welcome is not None or stable) and",
         "session/test_driver.py::test_connecting_is_not_progress",
     ),
     Bug(
         "inputs travel to a server that did not welcome the attempt before",
-        "session/driver.py",
-        "self._alone |= not welcomed",
-        "pass",
+        "session/attempts.py",
+        "alone=last is not None and not last.welcomed,",
+        "alone=False,",
         "session/test_driver.py::test_inputs_travel_with_the_open_only_to_who_welcomed_before",
     ),
     Bug(
         "after one attempt without a welcome every open travels alone",
-        "session/driver.py",
-        "self._welcomes = session.counters.welcomes\n            self._alone = False",
-        "self._welcomes = session.counters.welcomes",
+        "session/attempts.py",
+        "alone=last is not None and not last.welcomed,",
+        "alone=last is not None and (last._alone or not last.welcomed),",
         "session/test_driver.py::test_inputs_travel_with_the_open_only_to_who_welcomed_before",
     ),
     Bug(
         "another application is final where no welcome came before",
-        "session/driver.py",
+        "session/outcome.py",
         "classify_refusal(session.refusal, never_welcomed=never_welcomed)",
         "classify_refusal(session.refusal, never_welcomed=session.welcome is None)",
         "session/test_driver.py"
@@ -377,15 +379,15 @@ BUGS = (
     ),
     Bug(
         "a server that only fails is called silent",
-        "session/driver.py",
+        "session/outcome.py",
         "it has never completed a handshake with this client",
         "it has never answered this client",
         "session/test_driver.py::test_a_server_that_only_fails_is_not_said_to_have_been_silent",
     ),
     Bug(
         "a busy server still counts as never reached",
-        "session/driver.py",
-        "self.target.known |= verdict.decision is not Decision.FAIL",
+        "session/endpoints.py",
+        "self.known |= verdict.decision is not Decision.FAIL",
         "pass",
         "session/test_driver.py::test_a_refusal_that_passes_makes_the_server_known",
     ),
@@ -456,7 +458,7 @@ BUGS = (
     Bug(
         "inputs are pushed whether they fit or not",
         "session/pump.py",
-        "while not self._session.fits(_size(payload)):",
+        "while not self._inlet.fits(_size(payload)):",
         "while False:",
         "session/test_pump.py::test_an_input_larger_than_the_window_waits_for_those_before_it",
     ),
@@ -484,10 +486,10 @@ BUGS = (
     Bug(
         "a failure overtakes outputs that had arrived",
         "session/stream.py",
-        "            run = driver.session.take_run(self._longest_run)\n",
+        "            found = driver.outlet.next(self._longest_run)\n",
         "            if driver.error is not None:\n"
         "                self._conclude(driver.error)\n"
-        "            run = driver.session.take_run(self._longest_run)\n",
+        "            found = driver.outlet.next(self._longest_run)\n",
         "session/test_driver.py::test_what_had_arrived_comes_before_the_failure",
     ),
     Bug(
@@ -515,15 +517,15 @@ BUGS = (
     ),
     Bug(
         "calls that found no room wait for ever",
-        "session/predictor.py",
-        "self._predictor.has_room()",
+        "session/predict_lane.py",
+        "self._owner.has_room()",
         "pass",
         "grpc/test_predict.py::test_more_calls_than_fit_wait_for_their_turn",
     ),
     Bug(
         "an idle stream is never given back",
-        "session/predictor.py",
-        "self._predictor.idle_seconds, self.retire, context",
+        "session/predict_lane.py",
+        "self._owner.idle_seconds, self.retire, context",
         "3600.0, self.retire, context",
         "grpc/test_predict.py::"
         "test_an_idle_stream_is_given_back_and_a_new_one_is_opened_when_needed",
@@ -551,7 +553,7 @@ BUGS = (
     ),
     Bug(
         "an item error of one call ends its stream for all",
-        "session/predictor.py",
+        "session/predict_lane.py",
         "        failure = delivery.failure\n",
         "        failure = delivery.failure\n        self._end(StreamError(failure.text))\n",
         "grpc/test_predict.py::test_a_failing_item_leaves_calls_that_wait_alone",
@@ -580,7 +582,7 @@ BUGS = (
     ),
     Bug(
         "a half-open link is not left",
-        "session/driver.py",
+        "session/exchange.py",
         "if session.silent and not session.over:",
         "if False:",
         "grpc/test_watchdog.py::test_a_half_open_link_is_left",
@@ -691,8 +693,8 @@ BUGS = (
     Bug(
         "a server that leaves clears a suspicion",
         "session/isolation.py",
-        "if not (broken.counted and session.may_set_aside):",
-        "if not session.may_set_aside:",
+        "if not (failed.counted and quarantine.allowed):",
+        "if not quarantine.allowed:",
         "session/test_predictor.py::test_a_server_that_leaves_clears_no_suspicion",
     ),
     Bug(
@@ -720,8 +722,8 @@ BUGS = (
     Bug(
         "what is tried alone loses its number",
         "session/isolation.py",
-        "lane.session.push_at(suspect.number, payload)",
-        "lane.session.push(payload)",
+        "lane.inlet.push_at(suspect.number, payload)",
+        "lane.inlet.push(payload)",
         "grpc/test_poison.py::test_one_is_found_wherever_it_stands",
     ),
     Bug(
@@ -742,7 +744,7 @@ BUGS = (
     Bug(
         "a stream that is left goes on trying its suspects",
         "session/driver.py",
-        "self.companion.end()",
+        "self.observer.end()",
         "pass",
         "grpc/test_poison.py::test_a_stream_that_is_dropped_ends_what_is_tried_alone",
     ),
@@ -800,7 +802,7 @@ BUGS = (
     ),
     Bug(
         "old attempts stay",
-        "session/driver.py",
+        "session/exchange.py",
         "self._session.move()",
         "False",
         "grpc/test_leaving.py::test_old_attempts_move_by_themselves",
@@ -1116,7 +1118,7 @@ BUGS = (
     ),
     Bug(
         "an attempt never moves for its age",
-        "session/driver.py",
+        "session/exchange.py",
         "                    self._move_later()\n",
         "",
         "session/test_driver.py::test_an_attempt_that_was_welcomed_late_still_moves_for_its_age",
@@ -1251,7 +1253,7 @@ BUGS = (
     ),
     Bug(
         "the last failure counts, however little it says",
-        "session/driver.py",
+        "session/outcome.py",
         "if verdict.vague and self._telling is not None and not failed.progressed:",
         "if False:",
         "session/test_last_words.py::test_a_failure_that_says_nothing_does_not_have_the_last_word",
@@ -1323,7 +1325,7 @@ BUGS = (
     ),
     Bug(
         "twins drive each other away for ever",
-        "session/driver.py",
+        "session/outcome.py",
         "progressed = (session.progressed or stable) and not session.superseded",
         "progressed = session.progressed or stable",
         "session/test_driver.py::test_two_that_have_one_id_do_not_drive_each_other_away_for_ever",
@@ -1597,7 +1599,7 @@ BUGS = (
     ),
     Bug(
         "an input that does not fit the server is told in its turn",
-        "session/driver.py",
+        "session/exchange.py",
         "if session.ready or session.failed:",
         "if session.ready:",
         "grpc/test_hooks.py::test_an_item_that_does_not_fit_the_server_is_told_at_once",
@@ -1927,8 +1929,8 @@ BUGS = (
     ),
     Bug(
         "nobody misses a writer that ended",
-        "session/driver.py",
-        "self._fail(_end_of_task(error))",
+        "session/exchange.py",
+        "self._fail(end_of_task(error))",
         "pass",
         "session/test_unforeseen.py::test_a_writer_that_is_cancelled_from_outside_is_no_silence",
     ),
@@ -1971,7 +1973,7 @@ BUGS = (
     ),
     Bug(
         "a later call shares an outage that began before it",
-        "session/predictor.py",
+        "session/predict_lane.py",
         "(self._inherits and call.made > self._opened)",
         "False",
         "session/test_deadlines.py::test_a_call_made_later_has_its_patience_whole",

@@ -160,7 +160,7 @@ class SyncStreamClient(ClientBase[In, Out]):
         **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__(target, codec, **options)
-        self._portal = PortalLease(self._connection.target.name, self._connection.aclose)
+        self._portal = PortalLease(self._connection.endpoint.name, self._connection.aclose)
 
     # ---------------------------------------------------------------- streams
 

@@ -155,7 +155,7 @@ class SimulatedNetwork:
         """Let a client reach this network, and nothing else."""
         self.client = client
         connection = client._connection
-        connection.make_transport = self.transport
+        connection.endpoint.make_transport = self.transport
 
     def transport(self) -> Transport:
         """What opens calls."""
@@ -174,7 +174,7 @@ class SimulatedNetwork:
 
     @property
     def _stranger(self) -> bool:
-        return self.client is None or not self.client._connection.target.known
+        return self.client is None or not self.client._connection.endpoint.known
 
     def _arrive(self, call: SimulatedCall) -> None:
         """A call comes to the ingress."""
@@ -304,8 +304,8 @@ class SimulatedNetwork:
     def _driver(self, call: SimulatedCall) -> StreamDriver | None:
         drivers: Iterable[StreamDriver] = self.client._connection.drivers if self.client else ()
         for driver in drivers:
-            exchange = driver._exchange
-            if exchange is not None and exchange._link is call:
+            exchange = driver.exchange
+            if exchange is not None and exchange.link is call:
                 return driver
         return None
 

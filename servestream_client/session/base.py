@@ -181,7 +181,7 @@ class ClientBase(Generic[In, Out]):
         application = f", application={streams.application!r}" if streams.application else ""
         state = ", closed" if self._connection.closed else ""
         return (
-            f"{type(self).__name__}({self._connection.target.name!r}{application},"
+            f"{type(self).__name__}({self._connection.endpoint.name!r}{application},"
             f" codec={streams.codec!r}{state})"
         )
 

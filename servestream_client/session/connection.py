@@ -8,27 +8,12 @@ from collections.abc import Callable
 
 from servestream_client.errors import ClientClosedError, WrongEventLoopError
 from servestream_client.greenlets import check_threads
-from servestream_client.metadata import Metadata
-from servestream_client.session.driver import StreamDriver, Target
-from servestream_client.transport.base import Link, Transport
+from servestream_client.session.driver import StreamDriver
+from servestream_client.session.endpoints import Endpoint
+from servestream_client.transport.base import Transport
 from servestream_client.transport.grpc_link import check_process
-from servestream_client.transport.proxies import proxy_of
 
-__all__ = ["Apart", "Connection"]
-
-
-class Apart:
-    """Opens a connection's calls apart from those that may carry large items."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def open(self, metadata: Metadata = (), *, apart: bool = True) -> Link:
-        return self._connection.open(metadata, apart=apart)
-
-    async def aclose(self) -> None:
-        await self._connection.aclose()
-
+__all__ = ["Connection"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -42,12 +27,10 @@ class Connection:
     """
 
     def __init__(self, target: str, make_transport: Callable[[], Transport]) -> None:
-        self.target: Target = Target(target)
+        self.endpoint: Endpoint = Endpoint(target, make_transport)
         self.closed: bool = False
         self.drivers: dict[StreamDriver, None] = {}  # whose order is that of the streams
-        self.make_transport: Callable[[], Transport] = make_transport
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._transport: Transport | None = None
         self._closing: asyncio.Task[None] | None = None
 
     def check_open(self) -> None:
@@ -56,7 +39,7 @@ class Connection:
             ClientClosedError: too late.
         """
         if self.closed:
-            raise ClientClosedError(f"the client of {self.target.name} is closed; make a new one")
+            raise ClientClosedError(f"the client of {self.endpoint.name} is closed; make a new one")
 
     def check(self) -> asyncio.AbstractEventLoop:
         """
@@ -79,16 +62,10 @@ class Connection:
             self._loop = loop
         elif self._loop is not loop:
             raise WrongEventLoopError(
-                f"the client of {self.target.name} was first used in another event loop; make"
+                f"the client of {self.endpoint.name} was first used in another event loop; make"
                 " one client for each"
             )
         return loop
-
-    def open(self, metadata: Metadata = (), *, apart: bool = False) -> Link:
-        if self._transport is None:
-            self._transport = self.make_transport()
-            self.target.proxy = proxy_of(self.target.name)
-        return self._transport.open(metadata, apart=apart)
 
     def start(self, driver: StreamDriver) -> None:
         self.check()
@@ -106,11 +83,9 @@ class Connection:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        error = ClientClosedError(f"the client of {self.target.name} was closed")
+        error = ClientClosedError(f"the client of {self.endpoint.name} was closed")
         closing = [driver.aclose(error) for driver in list(self.drivers)]
         for problem in await asyncio.gather(*closing, return_exceptions=True):
             if problem is not None:
                 logger.error("closing a stream failed", exc_info=problem)
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            await transport.aclose()
+        await self.endpoint.aclose()

@@ -14,11 +14,12 @@ from servestream_client.events import Hooks, StreamKind
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
 from servestream_client.session.arguments import check_parameters
-from servestream_client.session.connection import Apart, Connection
-from servestream_client.session.driver import Break, StreamDriver
+from servestream_client.session.connection import Connection
+from servestream_client.session.driver import StreamDriver
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.isolation import Isolation
 from servestream_client.session.outage import Outage
+from servestream_client.session.outcome import AttemptFailed
 from servestream_client.session.predictor import Predictor
 from servestream_client.session.pump import InputPump, UnsendableInput
 
@@ -66,23 +67,20 @@ class StreamFactory:
         session = self._session(ordered=ordered, parameters=parameters)
         driver = StreamDriver(
             session=session,
-            transport=self.connection,
-            target=self.connection.target,
+            endpoint=self.connection.endpoint,
             retry=self.retry,
             timeout=timeout,
             close_timeout=self.close_timeout,
             hooks=self.hooks,
         )
         driver.pump = InputPump(
-            session=session,
+            inlet=driver.inlet,
             inputs=inputs,
             encode=self.codec.encode_input,
             max_item_bytes=self.flow.max_item_bytes,
-            pushed=driver.pushed,
-            speak=driver.speak,
-            refused=driver.notify,
+            notify=driver.notify,
         )
-        driver.companion = Isolation(driver, partial(self._open_suspects, parameters))
+        driver.observer = Isolation(driver, partial(self._open_suspects, parameters))
         return driver
 
     def predictor(self, lanes: int) -> Predictor:
@@ -101,7 +99,7 @@ class StreamFactory:
         self,
         *,
         on_arrival: Callable[[], None],
-        on_break: Callable[[Break], None],
+        on_break: Callable[[AttemptFailed], None],
         outage: Outage | None,
         apart: bool = False,
     ) -> StreamDriver:
@@ -110,7 +108,7 @@ class StreamFactory:
         driver = self._hand_fed(
             session, on_arrival, on_break, outage, kind=StreamKind.PREDICT, apart=apart
         )
-        driver.companion = Isolation(driver, partial(self._open_suspects, None))
+        driver.observer = Isolation(driver, partial(self._open_suspects, None))
         self.connection.start(driver)
         return driver
 
@@ -119,7 +117,7 @@ class StreamFactory:
         parameters: Mapping[str, str] | None,
         *,
         on_arrival: Callable[[], None],
-        on_break: Callable[[Break], None],
+        on_break: Callable[[AttemptFailed], None],
         outage: Outage | None,
     ) -> StreamDriver:
         """A stream for inputs that may break their servers, started."""
@@ -132,7 +130,7 @@ class StreamFactory:
         self,
         session: ClientSession,
         on_arrival: Callable[[], None],
-        on_break: Callable[[Break], None],
+        on_break: Callable[[AttemptFailed], None],
         outage: Outage | None,
         *,
         kind: StreamKind,
@@ -140,8 +138,8 @@ class StreamFactory:
     ) -> StreamDriver:
         return StreamDriver(
             session=session,
-            transport=Apart(self.connection) if apart else self.connection,
-            target=self.connection.target,
+            endpoint=self.connection.endpoint,
+            apart=apart,
             retry=self.retry,
             timeout=None,
             close_timeout=self.close_timeout,

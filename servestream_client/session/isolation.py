@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from servestream_client.errors import ItemErrorKind, StreamError
 from servestream_client.protocol.client import Delivery
 from servestream_client.protocol.frames import ItemFailure
-from servestream_client.session.driver import Break, StreamDriver
+from servestream_client.session.driver import OpenLane, StreamDriver
 from servestream_client.session.outage import Outage
+from servestream_client.session.outcome import AttemptFailed
 from servestream_client.usercode import unforeseen
 
-__all__ = ["Isolation", "OpenLane"]
+__all__ = ["Isolation"]
 
 MANY = 1 << 20
 
@@ -35,18 +34,6 @@ inputs in their order, so what broke it is most likely among the first."""
 
 _ASIDE_FOR = 4
 """An input that broke its server alone lets so many others go first before it is tried again."""
-
-
-class OpenLane(Protocol):
-    """Starts an unordered, isolated stream whose inputs are pushed by hand."""
-
-    def __call__(
-        self,
-        *,
-        on_arrival: Callable[[], None],
-        on_break: Callable[[Break], None],
-        outage: Outage | None,
-    ) -> StreamDriver: ...
 
 
 class _Suspect:
@@ -78,7 +65,7 @@ class Isolation:
         self._suspected: frozenset[int] = frozenset()  # by the last break
         self._waiting: deque[_Suspect] = deque()
         self._trying: dict[int, _Suspect] = {}  # by number, on the lane as in the stream
-        self._control: tuple[int, bytes] | None = None  # one that was answered
+        self._known_good: tuple[int, bytes] | None = None  # one that was answered
         self._width = 1  # how many are tried at once
         self._answered = 0  # since something broke
         self._lane: StreamDriver | None = None
@@ -95,20 +82,20 @@ class Isolation:
 
     # ---------------------------------------------------------------- from the stream
 
-    def broke(self, broken: Break) -> None:
+    def on_attempt_failed(self, failed: AttemptFailed) -> None:
         """An attempt of the stream broke."""
-        session = self._stream.session
-        if not (broken.counted and session.may_set_aside):
+        quarantine = self._stream.quarantine
+        if not (failed.counted and quarantine.allowed):
             return
-        suspects = frozenset(broken.suspects)
-        common = session.set_aside(sorted(suspects & self._suspected))
+        suspects = frozenset(failed.suspects)
+        common = quarantine.enter(sorted(suspects & self._suspected))
         self._suspected = suspects.difference(common)
         if common:
             self._waiting.extend(_Suspect(number) for number in common)
             self._narrow()
             self._go_on()
 
-    def taken(self) -> None:
+    def capacity_changed(self) -> None:
         """The consumer took something."""
         self._go_on()
 
@@ -134,38 +121,37 @@ class Isolation:
 
     def _go_on(self) -> None:
         """Send what may be tried next, or let the lane end."""
-        session = self._stream.session
+        quarantine = self._stream.quarantine
         self.stalled = False
         while not self._ended and self._waiting and len(self._trying) < self._width:
             suspect = self._next()
             if suspect is None:
                 self.stalled = not self._trying
                 return
-            if session.is_cancelled(suspect.number):
+            if quarantine.is_cancelled(suspect.number):
                 self._waiting.remove(suspect)
                 self._fail(suspect, ItemErrorKind.CANCELLED, "cancelled")
                 continue
             payload = (
-                session.payload(suspect.number) if suspect.control is None else suspect.control
+                quarantine.payload(suspect.number) if suspect.control is None else suspect.control
             )
             lane = self._lane_for(suspect.number, len(payload))
             if lane is None:
                 break
             self._waiting.remove(suspect)
             self._trying[suspect.number] = suspect
-            lane.session.push_at(suspect.number, payload)
-            lane.pushed()
+            lane.inlet.push_at(suspect.number, payload)
         if not self._waiting and not self._trying:
             self._finish_lane()
 
     def _next(self) -> _Suspect | None:
         """Which to try next: the first whose answer has room, or for which the consumer waits."""
-        spares, under_way = self._stream.session.spares, len(self._trying)
+        can_buffer, under_way = self._stream.quarantine.can_buffer, len(self._trying)
         return next(
             (
                 each
                 for each in self._waiting
-                if each.control is not None or spares(each.number, under_way)
+                if each.control is not None or can_buffer(each.number, under_way)
             ),
             None,
         )
@@ -175,7 +161,7 @@ class Isolation:
         that has come too far ends, and another begins.
         """
         lane = self._lane
-        if lane is not None and not lane.session.may_push_at(number):
+        if lane is not None and not lane.inlet.may_push_at(number):
             if self._trying:
                 return None
             self._finish_lane()
@@ -186,18 +172,17 @@ class Isolation:
             outage = self._last_outage or self._stream.outage
             lane = self._lane = self._open_lane(
                 on_arrival=partial(self._arrived, self._lanes),
-                on_break=self._lane_broke,
+                on_break=self._lane_failed,
                 outage=outage.heir(asyncio.get_running_loop().time()),
             )
             self._last_outage = lane.outage
-        return lane if lane.session.fits(size) else None
+        return lane if lane.inlet.fits(size) else None
 
     def _finish_lane(self) -> None:
         lane = self._lane
         if lane is not None:
-            lane.session.finish()
+            lane.inlet.finish()
             self._forget_lane()
-            lane.pushed()
 
     def _forget_lane(self) -> None:
         """It has nothing to do any more, and ends by itself."""
@@ -214,21 +199,20 @@ class Isolation:
         lane = self._lane
         if lane is None or lane_number != self._lanes:
             return
-        arrived = False
-        while (delivery := lane.session.take()) is not None:
-            arrived = True
-            suspect = self._trying.pop(delivery.number, None)
-            if suspect is not None:
-                self._settle(suspect, delivery)
-                self._answered += 1
+        arrived = lane.outlet.deliver(self._answer)
         if lane.finished:
             self._forget_lane()
             self._stream.abandon(_copy(lane.error))
         elif arrived:
-            lane.taken()
             if not self._trying and self._answered >= _SINGLY:
                 self._width *= 2
             self._go_on()
+
+    def _answer(self, delivery: Delivery) -> None:
+        suspect = self._trying.pop(delivery.number, None)
+        if suspect is not None:
+            self._settle(suspect, delivery)
+            self._answered += 1
 
     def _settle(self, suspect: _Suspect, delivery: Delivery) -> None:
         if not delivery.last or (delivery.payload is None and delivery.failure is None):
@@ -236,26 +220,20 @@ class Isolation:
                 self._lane.session.cancel(suspect.number)  # what else comes is of no use
             self._fail(suspect, ItemErrorKind.HANDLER, "it has not exactly one output")
         elif suspect.control is None:
-            session = self._stream.session
-            if self._control is None and not session.is_cancelled(suspect.number):
-                self._control = suspect.number, session.payload(suspect.number)
-            self._stream.session.settle(suspect.number, delivery.payload, delivery.failure)
-            self._tell_stream()
+            quarantine = self._stream.quarantine
+            if self._known_good is None and not quarantine.is_cancelled(suspect.number):
+                self._known_good = suspect.number, quarantine.payload(suspect.number)
+            quarantine.resolve(suspect.number, delivery.payload, delivery.failure)
 
     def _fail(self, suspect: _Suspect, kind: ItemErrorKind, text: str) -> None:
         failure = ItemFailure(suspect.number, kind, text)
-        self._stream.session.settle(suspect.number, None, failure)
-        self._tell_stream()
-
-    def _tell_stream(self) -> None:
-        self._stream.pushed()  # its end may be due
-        self._stream.notify()
+        self._stream.quarantine.resolve(suspect.number, None, failure)
 
     # ---------------------------------------------------------------- blame
 
-    def _lane_broke(self, broken: Break) -> None:
+    def _lane_failed(self, failed: AttemptFailed) -> None:
         lane = self._lane
-        if lane is None or not (broken.counted and broken.suspects):
+        if lane is None or not (failed.counted and failed.suspects):
             return
         tried = dict(self._trying)
         if not tried:
@@ -264,16 +242,16 @@ class Isolation:
             self._take_back(lane)
             self._waiting.extendleft(reversed(tried.values()))
             self._narrow()
-        elif not self._judge(lane, next(iter(tried.values())), broken):
+        elif not self._judge(lane, next(iter(tried.values())), failed):
             return
         self._go_on()
 
     def _narrow(self) -> None:
         self._width, self._answered = 1, 0
 
-    def _judge(self, lane: StreamDriver, suspect: _Suspect, broken: Break) -> bool:
+    def _judge(self, lane: StreamDriver, suspect: _Suspect, failed: AttemptFailed) -> bool:
         """An input broke its server alone; whether something else is to be tried next."""
-        answered = self._stream.target.answered
+        answered = self._stream.endpoint.answered
         if suspect.control is not None:  # the server is broken, whatever it gets
             self._take_back(lane)
             return True
@@ -288,13 +266,13 @@ class Isolation:
                 suspect,
                 ItemErrorKind.POISON,
                 f"its server broke {suspect.lone_breaks} times in a row on this input alone, and"
-                f" answered others meanwhile; last: {broken.verdict.reason}",
+                f" answered others meanwhile; last: {failed.verdict.reason}",
             )
             return True
-        control = self._stream.session.control or self._control
+        known_good = self._stream.quarantine.known_good or self._known_good
         lonely = answered == suspect.answered_before and self._needs_control(suspect)
-        if control is not None and lonely:
-            self._waiting.appendleft(_Suspect(*control))
+        if known_good is not None and lonely:
+            self._waiting.appendleft(_Suspect(*known_good))
         if not self._waiting:
             return False  # it is tried again, as often as the retry policy allows
         self._take_back(lane)
@@ -311,7 +289,7 @@ class Isolation:
 
     def _take_back(self, lane: StreamDriver) -> None:
         for number in self._trying:
-            lane.session.withdraw(number)
+            lane.inlet.withdraw(number)
         self._trying.clear()
 
 

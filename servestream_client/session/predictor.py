@@ -8,11 +8,9 @@ survives its replicas, and inputs that break them, like any stream.
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Protocol
 
 from servestream_client.codecs import direct, encodes_bytes
 from servestream_client.config import check_timeout
@@ -20,18 +18,21 @@ from servestream_client.errors import (
     Delivered,
     InputEncodeError,
     InputTooLargeError,
-    ItemError,
     ItemErrorKind,
     OutputDecodeError,
-    StreamError,
     StreamTimeoutError,
 )
-from servestream_client.protocol.client import Delivery
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES
-from servestream_client.session.driver import Break, StreamDriver
+from servestream_client.session.driver import OpenLane
 from servestream_client.session.outage import Outage
+from servestream_client.session.predict_lane import (
+    THE_ONLY_INPUT,
+    Call,
+    PredictLane,
+    own_failure,
+)
 from servestream_client.turns import Turn, turn_of_loop
-from servestream_client.usercode import as_value, contained, describe, type_name, unforeseen
+from servestream_client.usercode import contained, describe, type_name, unforeseen
 
 __all__ = ["Predictor"]
 
@@ -42,211 +43,12 @@ replicas one by one, so more of them spread the load, and fewer share their mess
 _LAST = 1 << 40
 """Above any number of calls."""
 
-_RUN = 1024
-
 _FREE_SECONDS = 1e-5
 """What a call's codec may take without counting: less than what else is done for a call."""
 
 _QUICK = 2048
 """After so many in a row that took no longer, the next ones are let pass though the loop's turn is
 spent: fewer callers than that wake up together, so one of them may turn out slow, and not more."""
-
-_THE_ONLY_INPUT = 1
-
-
-class _Call:
-    """One prediction that somebody waits for."""
-
-    __slots__ = ("future", "item", "lane", "made", "number", "payload")
-
-    def __init__(self, item: object, payload: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        self.item: object = item
-        self.payload: bytes = payload
-        self.future: asyncio.Future[bytes] = loop.create_future()
-        self.made: float = loop.time()
-        self.lane: _Lane | None = None  # the one that carries it
-        self.number: int = 0
-
-    def let_go(self) -> None:
-        """Keep nothing of what was to be sent."""
-        self.item, self.payload = None, b""
-
-    def fail(self, error: BaseException) -> None:
-        if not self.future.done():
-            self.future.set_exception(as_value(error, "the stream"))
-
-    @property
-    def sent(self) -> bool:
-        """Whether a server may have got the input."""
-        return self.lane is not None and self.number <= self.lane.driver.session.sent_through
-
-    def delivered(self) -> Delivered:
-        """What became of the input, as far as it is known."""
-        session = self.lane.driver.session if self.lane is not None else None
-        return Delivered(
-            accepted=1,
-            unsent=0 if self.sent else 1,
-            stream_id=session.stream_id.hex() if session is not None else "",
-            attempts=self.lane.driver.attempts if self.lane is not None else 0,
-        )
-
-
-class OpenStream(Protocol):
-    """Starts an unordered stream whose inputs are pushed by hand."""
-
-    def __call__(
-        self,
-        *,
-        on_arrival: Callable[[], None],
-        on_break: Callable[[Break], None],
-        outage: Outage | None,
-    ) -> StreamDriver: ...
-
-
-class _Lane:
-    """A stream that carries calls.
-
-    Invariant: however its stream ends, each of its calls is settled.
-
-    Args:
-        predictor: whose.
-        open_stream: starts it.
-        outage: that of a lane which failed while its first call waited.
-        large: it is for large inputs.
-    """
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        open_stream: OpenStream,
-        outage: Outage | None,
-        *,
-        large: bool,
-    ) -> None:
-        self.large: bool = large
-        self.calls: dict[int, _Call] = {}
-        self.ended: bool = False
-        self.retiring: bool = False
-        self._predictor = predictor
-        self._idle: asyncio.TimerHandle | None = None
-        self._opened = asyncio.get_running_loop().time()
-        self.driver: StreamDriver = open_stream(
-            on_arrival=self._arrived, on_break=self._broke, outage=outage
-        )
-        self._session = self.driver.session
-        self._inherits = self.driver.outage.inherited
-
-    def takes(self, call: _Call, size: int) -> bool:
-        """Whether it has room for a call, whose payload has so many bytes. One that was made since
-        it went on with another lane's outage has more patience than is left to it.
-        """
-        if self.retiring or (self._inherits and call.made > self._opened):
-            return False
-        return self._session.fits(size)
-
-    def submit(self, call: _Call) -> None:
-        """Send a call's input; see `takes`."""
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
-        call.lane = self
-        call.number = self.driver.session.push(call.payload, call.item)
-        call.payload = b""  # the session keeps it as long as it may have to be sent again
-        self.calls[call.number] = call
-        self.driver.pushed()
-
-    def cancel(self, call: _Call) -> None:
-        """Nobody waits for it any more. Its number is free once any answer came."""
-        if self.calls.get(call.number) is call:
-            self.driver.cancel(call.number)
-
-    def retire(self) -> None:
-        """Take no further calls, and end once those under way are answered."""
-        if not self.retiring:
-            self.retiring = True
-            self.driver.session.finish()
-            self.driver.pushed()
-
-    # ---------------------------------------------------------------- from the driver
-
-    def _arrived(self) -> None:
-        try:
-            self._deliver()
-        except Exception as bug:  # which would leave calls waiting
-            self._end(unforeseen(bug))
-            self.driver.abandon(unforeseen(bug))
-
-    def _deliver(self) -> None:
-        session = self.driver.session
-        took = False
-        while True:
-            run = session.take_run(_RUN)
-            if run is not None:
-                for number, payload in enumerate(run.payloads, run.first_number):
-                    self._answer(self.calls.pop(number), payload)
-                session.release(run)
-                took = True
-                continue
-            delivery = session.take()
-            if delivery is None:
-                break
-            self._take(delivery)
-            took = True
-        if self.driver.finished:
-            self._end(self.driver.error)
-        elif took:
-            self.driver.taken()
-            self._predictor.has_room()
-            if not self.calls and not self.retiring and self._idle is None:
-                loop = asyncio.get_running_loop()
-                # Not in the context of whoever's call happened to be the last.
-                self._idle = loop.call_later(
-                    self._predictor.idle_seconds, self.retire, context=self.driver.context
-                )
-
-    @staticmethod
-    def _answer(call: _Call, payload: bytes) -> None:
-        if not call.future.done():
-            call.future.set_result(payload)
-
-    def _take(self, delivery: Delivery) -> None:
-        """An item error, or an input that has not exactly one output."""
-        call = self.calls[delivery.number]
-        if delivery.last:
-            del self.calls[delivery.number]
-        if delivery.failure is None:
-            outputs = "no output" if delivery.payload is None else "several outputs"
-            text = f"the handler gives {outputs} for an input: use stream(), not predict()"
-            call.fail(StreamError(text, call.delivered()))
-            return
-        failure = delivery.failure
-        kind = InputTooLargeError if failure.kind is ItemErrorKind.INPUT_TOO_LARGE else ItemError
-        problem = kind(
-            _THE_ONLY_INPUT,
-            failure.kind,
-            failure.text,
-            index=failure.index,
-            retryable=failure.retryable,
-            input=call.item,
-        )
-        call.fail(problem)
-
-    def _end(self, error: BaseException | None) -> None:
-        if self.ended:
-            return
-        self.ended = True
-        self.retiring = True
-        if self._idle is not None:
-            self._idle.cancel()
-        for call in self.calls.values():
-            call.fail(_own(error, call))
-        self.calls.clear()
-        self._predictor.left(self, error)
-
-    def _broke(self, _: Break) -> None:
-        if not self.calls:
-            self.retire()  # there is nothing to come back for
 
 
 class Predictor:
@@ -264,8 +66,8 @@ class Predictor:
 
     def __init__(
         self,
-        open_stream: OpenStream,
-        open_large: OpenStream | None = None,
+        open_stream: OpenLane,
+        open_large: OpenLane | None = None,
         *,
         encode: Callable[[object], bytes],
         decode: Callable[[bytes], object],
@@ -283,8 +85,8 @@ class Predictor:
         self._as_is = encodes_bytes(encode) and encodes_bytes(decode)
         self._max_item_bytes = max_item_bytes
         self._most_lanes = lanes
-        self._lanes: list[_Lane] = []
-        self._waiting: OrderedDict[_Call, None] = OrderedDict()  # nobody's who has gone
+        self._lanes: list[PredictLane] = []
+        self._waiting: OrderedDict[Call, None] = OrderedDict()  # nobody's who has gone
         self._last_outage: Outage | None = None  # of the last lane that gave up
         self._last_failure = math.inf  # when that was
 
@@ -357,7 +159,7 @@ class Predictor:
             ConfigurationError: the timeout cannot work.
         """
         check_timeout(timeout)
-        call = _Call(item, payload)
+        call = Call(item, payload)
         try:
             self._waiting[call] = None
             self.has_room()
@@ -386,11 +188,11 @@ class Predictor:
         except BaseException as error:
             failure = contained(error, "the codec")
             raise InputEncodeError(
-                _THE_ONLY_INPUT, ItemErrorKind.INPUT_ENCODE, describe(failure), input=item
+                THE_ONLY_INPUT, ItemErrorKind.INPUT_ENCODE, describe(failure), input=item
             ) from failure
         if size > self._max_item_bytes:
             raise InputTooLargeError(
-                _THE_ONLY_INPUT,
+                THE_ONLY_INPUT,
                 ItemErrorKind.INPUT_TOO_LARGE,
                 f"{size} bytes encoded, and FlowControl.max_item_bytes is {self._max_item_bytes}",
                 input=item,
@@ -407,10 +209,10 @@ class Predictor:
         except BaseException as error:
             failure = contained(error, "the codec")
             raise OutputDecodeError(
-                _THE_ONLY_INPUT, ItemErrorKind.OUTPUT_DECODE, describe(failure), input=item
+                THE_ONLY_INPUT, ItemErrorKind.OUTPUT_DECODE, describe(failure), input=item
             ) from failure
 
-    def _forget(self, call: _Call) -> None:
+    def _forget(self, call: Call) -> None:
         """Whoever made the call has gone, and with it goes what was to be sent."""
         call.future.cancel()
         call.let_go()
@@ -444,10 +246,10 @@ class Predictor:
                 call.fail(unforeseen(error))
             self._waiting.pop(call, None)
 
-    def _lane_for(self, call: _Call) -> _Lane | None:
+    def _lane_for(self, call: Call) -> PredictLane | None:
         size = len(call.payload)
         large = size > FRAME_TARGET_BYTES
-        best: _Lane | None = None
+        best: PredictLane | None = None
         least = open_lanes = 0
         for lane in self._lanes:
             if lane.retiring:
@@ -467,18 +269,18 @@ class Predictor:
             slow = best.driver.slow
         if open_lanes < self._most_lanes and (best is None or least >= _ENOUGH_CALLS or slow):
             open_stream = self._open_large if large else self._open_stream
-            best = _Lane(self, open_stream, self._outage_for(call), large=large)
+            best = PredictLane(self, open_stream, self._outage_for(call), large=large)
             self._lanes.append(best)
         return best
 
-    def _outage_for(self, call: _Call) -> Outage | None:
+    def _outage_for(self, call: Call) -> Outage | None:
         """What a call has suffered of the last outage while it waited for a place."""
         if self._last_outage is None or call.made >= self._last_failure:
             return None
         now = asyncio.get_running_loop().time()
         return self._last_outage.heir(now, at_most=now - call.made)
 
-    def left(self, lane: _Lane, error: BaseException | None) -> None:
+    def left(self, lane: PredictLane, error: BaseException | None) -> None:
         """A lane has ended."""
         if lane in self._lanes:
             self._lanes.remove(lane)
@@ -492,19 +294,8 @@ class Predictor:
         """A lane gave up: so does each call that waited for a place as long as the lane tried."""
         for call in [each for each in self._waiting if each.made <= when]:
             del self._waiting[call]
-            call.fail(_own(error, call))
+            call.fail(own_failure(error, call))
 
 
 def _no_answer(timeout: float | None) -> str:
     return f"no answer within the timeout of {timeout:g} s"
-
-
-def _own(error: BaseException | None, call: _Call) -> BaseException:
-    """A stream's failure as one call's: an exception has one traceback, and one caller."""
-    if error is None:
-        error = StreamError("the stream ended")
-    if not isinstance(error, StreamError):
-        return copy.copy(error)
-    own = type(error)(error.reason, call.delivered())
-    own.__cause__ = error.__cause__
-    return own

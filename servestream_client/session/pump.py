@@ -9,10 +9,11 @@ from typing import NamedTuple, cast
 
 from servestream_client.codecs import direct, encodes_bytes
 from servestream_client.errors import ClientClosedError, ItemErrorKind
-from servestream_client.protocol.client import UNKNOWN_BYTES, ClientSession
+from servestream_client.protocol.client import UNKNOWN_BYTES
 from servestream_client.session.feeder import InputFeeder
+from servestream_client.session.lanes import Inlet
 from servestream_client.session.source import INPUTS, InputsFailed, InputSource
-from servestream_client.signals import Signal, being_cancelled
+from servestream_client.signals import Signal, being_cancelled, start_task
 from servestream_client.turns import turn_of_loop
 from servestream_client.usercode import (
     annotate,
@@ -55,14 +56,11 @@ class InputPump:
     its time to clean up, where a cancel scope would interrupt it again and again.
 
     Args:
-        session: where the inputs go.
+        inlet: where the inputs go.
         inputs: the caller's. From a feeder they come encoded.
         encode: item to payload; whatever it raises becomes that item's error.
         max_item_bytes: the largest payload to send.
-        pushed: called when there may be something to send.
-        speak: the same, and the frame is sent in the pump's own task: a turn of the event loop
-            sooner.
-        refused: called when there may be something to take: an input that failed here, or the end.
+        notify: called when the inputs are finished: the stream's end may be due.
 
     Raises:
         InputsError: the inputs are no iterable.
@@ -71,35 +69,57 @@ class InputPump:
     def __init__(
         self,
         *,
-        session: ClientSession,
+        inlet: Inlet,
         inputs: Iterable[object] | AsyncIterable[object] | InputFeeder[bytes | UnsendableInput],
         encode: Callable[[object], bytes],
         max_item_bytes: int,
-        pushed: Callable[[], None],
-        speak: Callable[[], Awaitable[None]],
-        refused: Callable[[], None],
+        notify: Callable[[], None],
     ) -> None:
         self.error: BaseException | None = None
         """What the iterator raised, or why nobody pulls it any more."""
         self.room: Signal = Signal()
         """To be raised when there may be room for inputs."""
 
-        self._session = session
+        self._inlet = inlet
         self._feeder = inputs if isinstance(inputs, InputFeeder) else None
         self._source = InputSource(() if isinstance(inputs, InputFeeder) else inputs)
         self._pulled = 0
         self._encode = direct(encode)
         self._as_is = encodes_bytes(encode)  # what is bytes already
         self._max_item_bytes = max_item_bytes
-        self._pushed = pushed
-        self._speak = speak
-        self._refused = refused
+        self._notify = notify
+        self._task: asyncio.Task[None] | None = None
         self._finished = False
 
     @property
     def pulled(self) -> int:
         """How many inputs came out of the caller's iterator."""
         return self._pulled if self._feeder is None else self._feeder.pulled
+
+    def start(self, name: str) -> None:
+        """Begin, in a task of this name."""
+        self._task = start_task(self.run(), name)
+        self._task.add_done_callback(self.ended)
+
+    async def stop(self, timeout: float) -> None:
+        """Pull no further, and close the caller's iterator, if it lets go within so many seconds.
+        Each of the two steps may last so long.
+        """
+        pumping = self._task
+        if pumping is None:
+            return
+        pumping.cancel()
+        await asyncio.wait({pumping}, timeout=timeout)
+        if not pumping.done():
+            return  # the caller's iterator is still running, and cannot be closed
+        closing = start_task(self.aclose(), f"{pumping.get_name()}, closing")
+        await asyncio.wait({closing}, timeout=timeout)
+        closing.cancel()
+
+    async def at_rest(self, timeout: float) -> None:
+        """Wait until nothing is pulled from the caller any more, for so many seconds at most."""
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=timeout)
 
     async def run(self) -> None:
         """Until the inputs are exhausted, or fail. They are finished in any case."""
@@ -130,9 +150,8 @@ class InputPump:
         if not self._finished and self.error is None:
             self.error = ClientClosedError("the task that pulls the stream's inputs was cancelled")
         self._finished = True
-        self._session.finish()
-        self._pushed()
-        self._refused()
+        self._inlet.finish()
+        self._notify()
 
     def _raised(self, error: BaseException, *, awaited: bool = False) -> InputsFailed:
         """What the inputs raised, to be told from what anything else raises.
@@ -167,12 +186,12 @@ class InputPump:
                 payload = self._payload(item)
             finally:
                 turn.leave()
-            await self._push(payload, item)
+            if not self._inlet.fits(_size(payload)):
+                await self._room_for(payload)
+            sending = self._push_eagerly(payload, item)
             del item, payload  # they count where they were pushed, and are not held while waiting
-            if self._session.unanswered == 1:
-                await self._speak()  # nothing else is under way: somebody waits for this one
-            else:
-                self._pushed()
+            if sending is not None:
+                await sending
 
     async def _pump_plain(self, inputs: Iterator[object]) -> None:
         turn = turn_of_loop()
@@ -183,11 +202,9 @@ class InputPump:
                 more, unfitting = self._push_run(inputs, turn.clock, until)
             finally:
                 turn.leave()
-            self._pushed()
             if unfitting is not None:
                 await self._push(*unfitting)
                 del unfitting  # it counts where it was pushed
-                self._pushed()
             if not more:
                 return
             await turn.passes()  # what was pushed can be sent, and others have their turn
@@ -196,24 +213,26 @@ class InputPump:
         feeder.start(self._payload, _size)
         while True:
             await self._place()
-            places, room = self._session.room
+            places, room = self._inlet.room
             feeder.allow(min(places, _LONGEST_RUN), room)
             fed = await feeder.fed()
             if not fed:
                 return
-            await self._push_fed(fed)
+            sending = await self._push_fed(fed)
             del fed  # it counts where it was pushed
-            if self._session.unanswered == 1:
-                await self._speak()
-            else:
-                self._pushed()
+            if sending is not None:
+                await sending
 
-    async def _push_fed(self, fed: list[tuple[object, bytes | UnsendableInput]]) -> None:
-        """Push what has a place already, as far as it fits in runs."""
+    async def _push_fed(
+        self, fed: list[tuple[object, bytes | UnsendableInput]]
+    ) -> Awaitable[None] | None:
+        """Push what has a place already, as far as it fits in runs. What it returns is to be
+        awaited, if anything: see `Inlet.push_eagerly`.
+        """
         items: list[object] = []
         payloads: list[bytes] = []
         size = 0
-        _, room = self._session.room
+        _, room = self._inlet.room
         for item, payload in fed:
             if isinstance(payload, bytes) and size + len(payload) <= room:
                 items.append(item)
@@ -221,16 +240,14 @@ class InputPump:
                 size += len(payload)
                 continue
             if payloads:
-                self._session.push_all(payloads, items, size)
-                self._pushed()
+                self._inlet.push_all(payloads, items, size)
             await self._push(payload, item)
             items, payloads, size = [], [], 0
-            _, room = self._session.room
-        if payloads:
-            self._session.push_all(payloads, items, size)
+            _, room = self._inlet.room
+        return self._inlet.push_eagerly(payloads, items, size) if payloads else None
 
     async def _place(self) -> None:
-        while not self._session.has_place:
+        while not self._inlet.has_place:
             await self.room.wait()
 
     def _push_run(  # noqa: C901 — one loop, whose speed counts
@@ -247,7 +264,7 @@ class InputPump:
             Whether there may be more inputs; and one that was pulled but not pushed, if it is
             not to be sent or does not fit now.
         """
-        places, room = self._session.room
+        places, room = self._inlet.room
         longest = min(_LONGEST_RUN, places)
         bound = min(room, self._max_item_bytes)
         if self._as_is:
@@ -285,7 +302,7 @@ class InputPump:
         finally:
             self._pulled += len(items)
             if payloads:
-                self._session.push_all(payloads, items[: len(payloads)], size)
+                self._inlet.push_all(payloads, items[: len(payloads)], size)
             # They count where they were pushed. The traceback of what was raised keeps this frame.
             item, payload, checked = None, b"", b""
             del payloads, items
@@ -321,19 +338,33 @@ class InputPump:
         finally:
             self._pulled += len(payloads)
             if payloads:
-                self._session.push_all(payloads, payloads, size)
+                self._inlet.push_all(payloads, payloads, size)
             item = None  # as in the other one
             del payloads
 
-    async def _push(self, payload: bytes | UnsendableInput, item: object) -> None:
-        while not self._session.fits(_size(payload)):
+    async def _room_for(self, payload: bytes | UnsendableInput) -> None:
+        while not self._inlet.fits(_size(payload)):
             await self.room.wait()
+
+    async def _push(self, payload: bytes | UnsendableInput, item: object) -> None:
+        await self._room_for(payload)
         if isinstance(payload, UnsendableInput):
-            kind, text, size, cause = payload
-            self._session.push_failure(kind, text, item, cause, size=size)
-            self._refused()
+            self._push_failure(payload, item)
         else:
-            self._session.push(payload, item)
+            self._inlet.push(payload, item)
+
+    def _push_eagerly(
+        self, payload: bytes | UnsendableInput, item: object
+    ) -> Awaitable[None] | None:
+        """Push what fits; see `Inlet.push_eagerly`."""
+        if isinstance(payload, bytes):
+            return self._inlet.push_eagerly((payload,), (item,), len(payload))
+        self._push_failure(payload, item)
+        return None
+
+    def _push_failure(self, unsendable: UnsendableInput, item: object) -> None:
+        kind, text, size, cause = unsendable
+        self._inlet.push_failure(kind, text, item, cause, size=size)
 
     def _payload(self, item: object) -> bytes | UnsendableInput:
         """An item encoded, or why it cannot be sent."""

@@ -19,30 +19,12 @@ from tenacity import (
 
 from servestream_client.config import RetryPolicy
 from servestream_client.session.outage import Outage
-from servestream_client.transport.classify import Decision, Verdict
+from servestream_client.session.outcome import AttemptFailed
+from servestream_client.transport.classify import Decision
 
-__all__ = ["STABLE_SECONDS", "AttemptFailed", "last_look", "retrying"]
-
-STABLE_SECONDS = 10.0
-"""An attempt that lasted so long and owed nothing when it broke counts as one with progress: a
-stream may wait long for its inputs or for its consumer, and be cut again and again by a timeout of
-the server's, without anything being wrong."""
+__all__ = ["last_look", "retrying"]
 
 _TOLD_JITTER = 0.1  # a server's delay is stretched by up to this share, so that clients spread
-
-
-class AttemptFailed(Exception):  # noqa: N818 — an event between two functions, not an error to users
-    """One attempt ended before the stream was complete.
-
-    Attributes:
-        verdict: what that means.
-        progressed: whether the attempt had brought anything new.
-    """
-
-    def __init__(self, verdict: Verdict, *, progressed: bool) -> None:
-        super().__init__(verdict.reason)
-        self.verdict = verdict
-        self.progressed = progressed
 
 
 def last_look(policy: RetryPolicy, outage: Outage) -> float:

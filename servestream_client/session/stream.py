@@ -131,9 +131,8 @@ class StreamBase(Generic[T_co]):
         if not self._started:
             self._begin()
         elif self._run.payloads:
-            self._release()
+            driver.outlet.release(self._unreleased())
             self._run, self._released, self._rest = OutputRun(0, []), 0, iter(())
-            driver.taken()
             # A consumer that never waits for anything itself would let nobody else run.
             await asyncio.sleep(0)
         if self._turn is None:
@@ -142,28 +141,23 @@ class StreamBase(Generic[T_co]):
         while True:
             # Before anything is taken: it would be lost with a consumer that is cancelled.
             await turn.ready()
-            run = driver.session.take_run(self._longest_run)
-            if run is not None:
-                self._run, self._released, self._rest = run, 0, iter(run.payloads)
+            found = driver.outlet.next(self._longest_run)
+            if isinstance(found, OutputRun):
+                self._run, self._released, self._rest = found, 0, iter(found.payloads)
                 return True
-            delivery = driver.session.take()
-            if delivery is not None:
-                driver.taken()
-                if delivery.payload is None and delivery.failure is None:
+            if found is not None:
+                if found.payload is None and found.failure is None:
                     continue  # the input has no further output
-                return delivery
+                return found
             if driver.finished:
                 return False
             await driver.arrived.wait()
 
-    def _release(self) -> None:
-        """Tell the session how much of the run was taken."""
-        run = self._run
-        taken = len(run.payloads) - operator.length_hint(self._rest)
-        if taken > self._released:
-            payloads = run.payloads[self._released : taken]
-            self._driver.session.release(OutputRun(run.first_number + self._released, payloads))
-            self._released = taken
+    def _unreleased(self) -> OutputRun:
+        """What was taken of the run, and not yet given to the outlet; it is to be given there."""
+        first = self._released
+        self._released = len(self._run.payloads) - operator.length_hint(self._rest)
+        return OutputRun(self._run.first_number + first, self._run.payloads[first : self._released])
 
     def _begin(self) -> None:
         if self._pid != os.getpid():  # two processes would give one stream the same id
@@ -226,7 +220,7 @@ class StreamBase(Generic[T_co]):
     def _drop(self) -> None:
         """End the stream, and drop what was not taken."""
         self._exhausted = True
-        self._release()
+        self._driver.outlet.count(self._unreleased())
         self._run, self._rest = OutputRun(0, []), iter(())
         self._single.clear()
         self._driver.drop(ClientClosedError(_CLOSED))
@@ -245,7 +239,7 @@ class StreamBase(Generic[T_co]):
             loop.call_soon_threadsafe(self._driver.drop)
 
     def _statistics(self) -> StreamStatistics:
-        self._release()
+        self._driver.outlet.count(self._unreleased())
         return self._driver.statistics()
 
 

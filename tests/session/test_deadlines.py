@@ -200,7 +200,7 @@ def test_healthy_attempts_of_minutes_between_breaks_are_no_outage():
 
     async def main():
         client = Client(server, RetryPolicy(give_up_after=120, attempts=30))
-        client.factory.connection.target.known = True
+        client.factory.connection.endpoint.known = True
         stream = client.stream([b"1"])
         assert await anext(stream) == b"1"
         assert now() > 3 * 180
@@ -227,7 +227,7 @@ def last_words(server: Callable, retry: RetryPolicy, streams: int = 1) -> list[s
 
     async def main():
         client = Client(server, retry)
-        client.factory.connection.target.known = True
+        client.factory.connection.endpoint.known = True
         ends = [rest(client.stream()) for _ in range(streams)]
         return [str(error) for error in await asyncio.gather(*ends, return_exceptions=True)]
 

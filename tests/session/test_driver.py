@@ -48,7 +48,8 @@ from servestream_client.protocol.frames import (
     StreamFailure,
     Welcome,
 )
-from servestream_client.session.driver import StreamDriver, Target
+from servestream_client.session.driver import StreamDriver
+from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.pump import InputPump
 from servestream_client.session.stream import PredictionStream
 from servestream_client.transport.memory import CallFailed, MemoryLink, MemoryTransport
@@ -66,21 +67,18 @@ def drive(
     flow = FlowControl()
     driver = StreamDriver(
         session=ClientSession(stream_id=bytes(16), codec=CodecId("bytes"), flow=flow),
-        transport=MemoryTransport(server),
-        target=Target("memory"),
+        endpoint=Endpoint("memory", lambda: MemoryTransport(server)),
         retry=retry,
         timeout=None,
         close_timeout=0.01,
         hooks=hooks,
     )
     driver.pump = InputPump(
-        session=driver.session,
+        inlet=driver.inlet,
         inputs=items,
         encode=lambda item: item,
         max_item_bytes=flow.max_item_bytes,
-        pushed=driver.pushed,
-        speak=driver.speak,
-        refused=driver.notify,
+        notify=driver.notify,
     )
     return driver
 
@@ -90,9 +88,7 @@ async def run(driver: StreamDriver) -> list[bytes]:
     driver.start()
     taken = []
     while True:
-        while delivery := driver.session.take():
-            taken.append(delivery.payload)
-            driver.taken()
+        driver.outlet.deliver(lambda delivery: taken.append(delivery.payload))
         if driver.finished:
             await driver.aclose()
             if driver.error is not None:
@@ -324,7 +320,7 @@ async def test_only_a_call_without_any_answer_speaks_against_its_connection(gree
             avoided.append(self)
 
     class Transport(MemoryTransport):
-        def open(self, metadata=()) -> MemoryLink:
+        def open(self, metadata=(), *, apart=False) -> MemoryLink:
             links.append(Noting(self._server))
             return links[-1]
 
@@ -339,18 +335,18 @@ async def test_only_a_call_without_any_answer_speaks_against_its_connection(gree
 
     policy = RetryPolicy(open_timeout=0.01, initial=0.0001, maximum=0.0001)
     driver = drive(server, retry=policy)
-    driver._transport = Transport(server)
+    driver.endpoint.transport = Transport(server)
     assert await run(driver) == ITEMS
     assert avoided == ([] if greets else links[:1])
 
 
 async def test_a_bug_in_the_transport_surfaces_and_does_not_hang():
     class Broken(MemoryTransport):
-        def open(self, metadata=()):
+        def open(self, metadata=(), *, apart=False):
             raise ZeroDivisionError("a bug")
 
     driver = drive(lambda requests: None)
-    driver._transport = Broken(lambda requests: None)
+    driver.endpoint.transport = Broken(lambda requests: None)
     with pytest.raises(StreamError, match="did not foresee") as caught:
         await run(driver)
     assert type(caught.value.__cause__) is ZeroDivisionError

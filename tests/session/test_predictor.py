@@ -28,7 +28,8 @@ from servestream_client.protocol.frames import (
     ServerFrame,
     Welcome,
 )
-from servestream_client.session.driver import StreamDriver, Target
+from servestream_client.session.driver import StreamDriver
+from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.isolation import Isolation
 from servestream_client.session.predictor import Predictor
 from servestream_client.transport.memory import CallFailed, MemoryTransport
@@ -51,8 +52,7 @@ class Harness:
     ) -> None:
         self._flow = flow or FlowControl()
         self.drivers: list[StreamDriver] = []
-        self._transport = MemoryTransport(server)
-        self._target = Target("memory")
+        self._endpoint = Endpoint("memory", lambda: MemoryTransport(server))
         self._retry = retry
         self.predictor = Predictor(
             self._open_stream,
@@ -65,7 +65,7 @@ class Harness:
 
     def _open_stream(self, **hooks) -> StreamDriver:
         driver = self._open(isolated=False, **hooks)
-        driver.companion = Isolation(driver, partial(self._open, isolated=True))
+        driver.observer = Isolation(driver, partial(self._open, isolated=True))
         return driver
 
     def _open(self, *, isolated, on_arrival, on_break, outage) -> StreamDriver:
@@ -77,8 +77,7 @@ class Harness:
                 ordered=False,
                 isolated=isolated,
             ),
-            transport=self._transport,
-            target=self._target,
+            endpoint=self._endpoint,
             retry=self._retry,
             timeout=None,
             close_timeout=0.1,
@@ -259,7 +258,7 @@ async def test_an_answer_that_comes_with_the_timeout_is_the_answer(predict_with)
     (lane,) = harness.predictor._lanes
     now, real = loop.time(), loop.time
     # Both are due in the same turn of the event loop, the answer first.
-    loop.call_at(now + 40, lane._answer, lane.calls[1], b"answer")
+    loop.call_at(now + 40, lane.calls[1].future.set_result, b"answer")
     loop.time = lambda: real() + 100
     try:
         assert await call == b"answer"

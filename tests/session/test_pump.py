@@ -14,6 +14,7 @@ from servestream_client.config import FlowControl
 from servestream_client.errors import ClientClosedError, ItemErrorKind, LocalProtocolError
 from servestream_client.protocol.client import ClientSession, Delivery
 from servestream_client.protocol.frames import CodecId, OutputRun, ServerFrame, Welcome
+from servestream_client.session.lanes import Inlet
 from servestream_client.session.pump import InputPump
 
 ENCODE, TOO_LARGE = ItemErrorKind.INPUT_ENCODE, ItemErrorKind.INPUT_TOO_LARGE
@@ -99,13 +100,11 @@ class Harness:
         self.refusals = 0
         self.delivered: list[Delivery] = []
         self.pump = InputPump(
-            session=self.session,
+            inlet=Inlet(self.session, self),
             inputs=inputs,
             encode=encode,
             max_item_bytes=self.flow.max_item_bytes,
-            pushed=lambda: self.pushes.append(self.session.accepted),
-            speak=self._heard,
-            refused=self._refused,
+            notify=self.notify,
         )
         self.attempt = self.session.begin()
         self.session.next_frame()
@@ -114,11 +113,19 @@ class Harness:
         self._sent: list[int] = []  # inputs that lack an answer
         self.task = asyncio.ensure_future(self.pump.run())
 
-    async def _heard(self) -> None:
+    finished = False
+
+    def wake_writer(self) -> None:
         self.pushes.append(self.session.accepted)
 
-    def _refused(self) -> None:
+    async def flush(self) -> None:
+        self.pushes.append(self.session.accepted)
+
+    def notify(self) -> None:
         self.refusals += 1
+
+    def capacity_changed(self) -> None:
+        self.pump.room.set()
 
     async def rest(self) -> tuple[int, int]:
         """Let the pump do what it can; how many inputs it has pulled, and pushed."""

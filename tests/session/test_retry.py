@@ -9,7 +9,8 @@ import pytest
 
 from servestream_client import RetryPolicy, UnreachableError
 from servestream_client.session.outage import Outage
-from servestream_client.session.retry import AttemptFailed, retrying
+from servestream_client.session.outcome import AttemptFailed
+from servestream_client.session.retry import retrying
 from servestream_client.transport.classify import Decision, Verdict
 
 

@@ -19,12 +19,15 @@ from servestream_client import (
 )
 from servestream_client.protocol.client import ClientSession
 from servestream_client.server import StreamService
-from servestream_client.session import driver as driver_module
+from servestream_client.session import attempts as attempts_module
 from servestream_client.session.announcer import Announcer
+from servestream_client.session.attempt import Attempt
 from servestream_client.session.breaker import CircuitBreaker
-from servestream_client.session.driver import StreamDriver, _Exchange
+from servestream_client.session.driver import StreamDriver
+from servestream_client.session.exchange import Exchange
 from servestream_client.session.feeder import InputFeeder
-from servestream_client.session.predictor import Predictor, _Lane
+from servestream_client.session.predict_lane import PredictLane
+from servestream_client.session.predictor import Predictor
 from servestream_client.session.pump import InputPump
 from servestream_client.testing import StreamServer
 from servestream_client.transport.grpc_link import GrpcLink, GrpcTransport
@@ -69,15 +72,16 @@ COMMON = [
     (GrpcTransport, "open", fails),
     (GrpcLink, "send", fails_later),
     (GrpcLink, "frames", frames_fail),
-    (_Exchange, "_limit_the_rest", fails),
-    (_Exchange, "_move", fails),
+    (Exchange, "_limit_the_rest", fails),
+    (Exchange, "_move", fails),
     (StreamDriver, "_changed", fails),
-    (StreamDriver, "_attempts", fails_later),
-    (StreamDriver, "_time_left_ms", fails),
+    (Attempt, "_changed", fails),
+    (StreamDriver, "_make_attempts", fails_later),
+    (Attempt, "_time_left_ms", fails),
     (Announcer, "stream_started", fails),
     (Announcer, "attempt_started", fails),
     (Announcer, "attempt_welcomed", fails),
-    (driver_module, "retrying", fails),
+    (attempts_module, "retrying", fails),
 ]
 OF_STREAMS = [
     *COMMON,
@@ -96,7 +100,7 @@ OF_CALLS = [
     (ClientSession, "push", fails),
     (ClientSession, "take_run", fails),
     (Predictor, "_lane_for", fails),
-    (_Lane, "submit", fails),
+    (PredictLane, "submit", fails),
 ]
 
 

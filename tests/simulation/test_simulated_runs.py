@@ -10,7 +10,7 @@ import pytest
 
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.credit import CreditGrant
-from servestream_client.session import driver, pump, retry
+from servestream_client.session import driver, exchange, pump, retry
 from servestream_client.session.stream import StreamBase
 from simulation.__main__ import main
 from simulation.run import Outcome, simulate
@@ -130,14 +130,14 @@ def test_credit_beyond_the_budget_is_found(monkeypatch):
 
 @broken
 def test_attempts_without_a_reason_are_found(monkeypatch):
-    honest = driver._Exchange._limit_the_rest
+    honest = exchange.Exchange._limit_the_rest
 
     def hasty(self):
         honest(self)
         if self._session.counters.attempts == 1 and self._session.counters.received > 3:
             self._end_reading()
 
-    monkeypatch.setattr(driver._Exchange, "_limit_the_rest", hasty)
+    monkeypatch.setattr(exchange.Exchange, "_limit_the_rest", hasty)
     assert any("none of them broken" in text for text in first_violation().violations)
 
 
@@ -158,7 +158,7 @@ def test_inputs_that_are_not_closed_are_found(monkeypatch):
 
 @broken
 def test_a_lost_wakeup_is_found(monkeypatch):
-    monkeypatch.setattr(driver.StreamDriver, "taken", lambda _: None)
+    monkeypatch.setattr(driver.StreamDriver, "capacity_changed", lambda _: None)
     assert any("Deadlock" in text for text in first_violation().violations)
 
 
@@ -188,7 +188,7 @@ def test_the_command_replays_a_seed(capsys):
 
 @broken
 def test_the_command_says_how_to_replay_what_failed(monkeypatch, capsys):
-    monkeypatch.setattr(driver.StreamDriver, "taken", lambda _: None)
+    monkeypatch.setattr(driver.StreamDriver, "capacity_changed", lambda _: None)
     assert main(["--seeds", "50", "--jobs", "1"]) == 1
     shown = capsys.readouterr().out
     assert "Deadlock" in shown

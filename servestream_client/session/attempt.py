@@ -1,0 +1,246 @@
+"""One attempt of a stream: one call at its endpoint, and what comes of it.
+
+Invariant: what belongs to one call dies with it. However `Attempt.run` ends, by then the call is
+cancelled, the session has let go of the attempt, its admission is given back, the hooks have heard
+its end, and nothing keeps the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from servestream_client.config import RetryPolicy
+from servestream_client.events import AttemptOutcome
+from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.states import ClientState
+from servestream_client.session.announcer import Announcer
+from servestream_client.session.breaker import Admission
+from servestream_client.session.endpoints import Endpoint
+from servestream_client.session.exchange import Exchange
+from servestream_client.session.outage import Outage
+from servestream_client.session.outcome import (
+    AttemptFailed,
+    Ending,
+    attempt_failed,
+    attempt_outcome,
+    explained,
+    out_of_patience,
+    silent_for,
+)
+from servestream_client.signals import Signal
+from servestream_client.transport.base import Link
+from servestream_client.transport.classify import Verdict, classify_status
+from servestream_client.usercode import describe
+
+__all__ = ["Attempt", "AttemptSettings"]
+
+_LONGEST = 86_400.0 * 365 * 100
+"""Seconds: no server need hear of a deadline that is further away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptSettings:
+    """What all attempts of one stream have in common.
+
+    Attributes:
+        session: the stream's state.
+        endpoint: where they go.
+        apart: their calls carry small items that somebody waits for; see `Transport.open`.
+        eager: whether an open frame may carry inputs, where the endpoint is known.
+        retry: the stream's policy.
+        outage: how long the stream has been without a server.
+        announcer: tells the hooks.
+        outbound: raised when there may be something to send.
+        notify: called when there may be something to take.
+        changed: called when a frame came in.
+        nothing_open: whether the stream is complete, and nothing more is to be learnt.
+        close_timeout: seconds that any leave-taking may last.
+    """
+
+    session: ClientSession
+    endpoint: Endpoint
+    apart: bool
+    eager: bool
+    retry: RetryPolicy
+    outage: Outage
+    announcer: Announcer
+    outbound: Signal
+    notify: Callable[[], None]
+    changed: Callable[[], None]
+    nothing_open: Callable[[], bool]
+    close_timeout: float
+
+
+class Attempt:
+    """See the module.
+
+    Args:
+        settings: the stream's.
+        admission: by which it is made.
+        alone: its open carries no inputs, since the attempt before was not welcomed.
+        deadline: of the stream, by the event loop's clock; infinity: it has none.
+    """
+
+    def __init__(
+        self, settings: AttemptSettings, admission: Admission, *, alone: bool, deadline: float
+    ) -> None:
+        self.exchange: Exchange | None = None
+        """Its traffic, while there is any."""
+        self.welcomed: bool = False
+        """Whether its server has said welcome."""
+        self.progressed: bool = False
+        """Whether it has ended, and had brought anything new or had its time."""
+        self.broke_protocol: bool = False
+        """Whether its server did so."""
+        self._settings = settings
+        self._admission = admission
+        self._alone = alone
+        self._deadline = deadline
+        self._received = settings.session.counters.received  # as last looked at
+        self._welcomes = settings.session.counters.welcomes  # before it
+
+    async def run(self) -> AttemptFailed | None:
+        """The call, from its opening to its end.
+
+        Returns:
+            How the stream was interrupted; None: it is complete.
+
+        Raises:
+            AttemptFailed: the outage's deadline passed before anything came.
+        """
+        settings, link, number = self._settings, None, 0
+        session, endpoint, announcer = settings.session, settings.endpoint, settings.announcer
+        outcome, reason, cut_short = AttemptOutcome.CLOSED, "", False
+        untold = False
+        try:
+            # Announced in here: what is told to begin is told to end.
+            metadata = announcer.attempt_started(session.counters.attempts + 1)
+            link = endpoint.open(metadata, apart=settings.apart)
+            number = session.begin(
+                known=endpoint.limits if settings.eager and not self._alone else None,
+                deadline_ms=self._time_left_ms(),
+            )
+            self.exchange = self._exchange(number, link)
+            ended = await self._traffic(self.exchange)
+            outcome = attempt_outcome(session.state, ended)
+            reason = ended.verdict.reason if ended else ""
+            untold = ended is not None and ended.verdict.vague and endpoint.never_welcomed
+        except AttemptFailed as failed:
+            outcome, reason, cut_short = AttemptOutcome.BROKEN, failed.verdict.reason, True
+            raise
+        except Exception as bug:
+            outcome, reason = AttemptOutcome.BROKEN, describe(bug)
+            raise
+        finally:
+            exchange, self.exchange = self.exchange, None
+            self._admission.left()  # unless it is known how it went
+            if link is not None:
+                # gRPC hears least of what a reverse proxy says on a connection that is used again;
+                # and behind what is on its way the next attempt would wait.
+                ending = exchange.ending if exchange is not None and not cut_short else Ending()
+                if ending.unanswered or ending.silent or untold or session.large_under_way:
+                    link.avoid_connection()
+                link.cancel()
+            if number:
+                session.lost(number)
+            announcer.attempt_ended(outcome, reason)
+        return ended
+
+    def _exchange(self, number: int, link: Link) -> Exchange:
+        settings = self._settings
+        longest = settings.retry.max_attempt_age
+        return Exchange(
+            session=settings.session,
+            attempt=number,
+            link=link,
+            outbound=settings.outbound,
+            notify=settings.notify,
+            answered=self._admission.answered,
+            changed=self._changed,
+            open_timeout=min(settings.retry.open_timeout, settings.outage.deadline - _now()),
+            max_age=None if longest is None else longest * random.uniform(0.8, 1.2),  # noqa: S311 — hides nothing
+            close_timeout=settings.close_timeout,
+        )
+
+    async def _traffic(self, exchange: Exchange) -> AttemptFailed | None:
+        """The traffic of the call, and what came of it; None: the stream is complete.
+
+        Raises:
+            AttemptFailed: the outage's deadline passed before anything came.
+        """
+        settings, ending = self._settings, exchange.ending
+        session, outage, begun = settings.session, settings.outage, _now()
+        await exchange.run()
+        if ending.unanswered and outage.passed(_now()):
+            raise out_of_patience(outage)
+        self.broke_protocol = ending.violation is not None
+        verdict = await self._verdict(exchange)
+        if verdict is not None and exchange.away:
+            verdict = replace(verdict, reason=f"{verdict.reason}; {exchange.away}")
+        settings.endpoint.attempt_ended(self._admission, verdict, unanswered=ending.unanswered)
+        if verdict is None:
+            return None
+        now = _now()
+        # Whether a server that broke had got the inputs is known only if it had said welcome.
+        failed = attempt_failed(
+            session,
+            ending,
+            verdict,
+            welcomed=self.welcomed,
+            lasted=now - begun,
+            age=exchange.age,
+        )
+        self.progressed = failed.progressed
+        outage.failed(
+            now, verdict, progressed=failed.progressed, silent_for=silent_for(session, ending)
+        )
+        return failed
+
+    async def _verdict(self, exchange: Exchange) -> Verdict | None:
+        """What the traffic came to; None: the stream is complete."""
+        settings, session = self._settings, self._settings.session
+        never_welcomed = settings.endpoint.never_welcomed
+        if not self.broke_protocol and settings.nothing_open():
+            return None
+        verdict = explained(
+            session,
+            exchange.ending,
+            never_welcomed=never_welcomed,
+            open_timeout=settings.retry.open_timeout,
+        )
+        if verdict is None:
+            status = await exchange.link.status()
+            return classify_status(status, never_welcomed=never_welcomed)
+        if session.state is ClientState.REFUSED and not self.broke_protocol:
+            settings.endpoint.refused(verdict)
+        return verdict
+
+    def _changed(self) -> None:
+        """A frame came in, or the exchange is about to wait for the end only."""
+        settings, session = self._settings, self._settings.session
+        outage, counters = settings.outage, session.counters
+        if outage.began < math.inf and session.progressed:
+            outage.over()
+        settings.endpoint.answered += counters.received - self._received
+        self._received = counters.received
+        if not self.welcomed and counters.welcomes > self._welcomes and session.welcome is not None:
+            self.welcomed = True
+            settings.endpoint.welcomed(session.welcome.limits)
+            outage.welcomed(_now())
+            settings.announcer.attempt_welcomed(session.welcome)
+        if session.grace_ms is not None and session.state is ClientState.DRAINING:
+            settings.announcer.attempt_drains(session.grace_ms)
+        settings.changed()
+
+    def _time_left_ms(self) -> int:
+        if self._deadline == math.inf:
+            return 0
+        return max(1, int(min(self._deadline - _now(), _LONGEST) * 1000))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

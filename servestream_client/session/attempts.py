@@ -1,0 +1,163 @@
+"""Attempts in turn, until the stream is complete or the retry policy allows no more.
+
+Invariant: there is one attempt at a time, and each knows of the one before whether that was
+welcomed, or else no inputs travel with its open, and whether it made progress, or else it takes a
+token of the circuit breaker's bucket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+
+from servestream_client.errors import StreamError
+from servestream_client.session.attempt import Attempt, AttemptSettings
+from servestream_client.session.breaker import Admission
+from servestream_client.session.exchange import Exchange
+from servestream_client.session.outcome import AttemptFailed, FailureRow, out_of_patience
+from servestream_client.session.retry import last_look, retrying
+from servestream_client.transport.classify import Decision
+
+__all__ = ["Attempts"]
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+
+class Attempts:
+    """See the module.
+
+    Args:
+        settings: what the attempts have in common.
+        on_failed: called between two attempts, before it is known whether there will be a second.
+        nobody_waits: for what the stream may still learn of its target.
+    """
+
+    def __init__(
+        self,
+        settings: AttemptSettings,
+        *,
+        on_failed: Callable[[AttemptFailed], None],
+        nobody_waits: bool,
+    ) -> None:
+        self.last: Attempt | None = None
+        """The present attempt, or the one before the next."""
+        self.gave_up: bool = False
+        """Whether they ended since the retry policy allows no more."""
+        self.deadline: float = math.inf
+        """The stream's, by the event loop's clock."""
+        self._settings = settings
+        self._on_failed = on_failed
+        self._nobody_waits = nobody_waits
+        self._row = FailureRow()
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """The traffic of the present attempt, while there is any."""
+        return self.last.exchange if self.last is not None else None
+
+    async def run(self) -> StreamError | None:
+        """All of them. Returns what to raise, or None when the stream is complete."""
+        settings = self._settings
+        loop = retrying(
+            settings.retry,
+            outage=settings.outage,
+            clock=_now,
+            never_welcomed=lambda: settings.endpoint.never_welcomed,
+            sleep=asyncio.sleep,
+            before_sleep=self._log_retry,
+        )
+        try:
+            await loop(self._attempt)
+        except AttemptFailed as failed:
+            self.gave_up = failed.verdict.decision is not Decision.FAIL
+            error = self._row.error(
+                failed,
+                endpoint=settings.endpoint,
+                policy=settings.retry,
+                outage=settings.outage,
+                attempts=settings.session.counters.attempts,
+                now=_now(),
+            )
+            error.__cause__ = failed
+            return error
+        return None
+
+    def _log_retry(self, failed: AttemptFailed, wait: float) -> None:
+        self._row.add(failed)
+        logger.info(
+            "stream %s: attempt %d failed, the next in %.2f s: %s",
+            self._settings.session.stream_id.hex(),
+            self._settings.session.counters.attempts,
+            wait,
+            failed.verdict.reason,
+        )
+
+    async def _attempt(self) -> None:
+        """One call. Returns if the stream is complete.
+
+        Raises:
+            AttemptFailed: it is not.
+        """
+        admission, last = await self._admission(), self.last
+        attempt = self.last = Attempt(
+            self._settings,
+            admission,
+            alone=last is not None and not last.welcomed,
+            deadline=self.deadline,
+        )
+        with admission:
+            failed = await attempt.run()
+        if failed is None:
+            return
+        self._on_failed(failed)
+        # After a breach another attempt is to confirm the end, unless nobody waits for it.
+        if self._settings.nothing_open() and (self._nobody_waits or not attempt.broke_protocol):
+            return
+        if failed.progressed:
+            self._row.progress()
+        raise failed
+
+    async def _admission(self) -> Admission:
+        """Wait until an attempt may be made.
+
+        Raises:
+            AttemptFailed: another stream made it for this one, in vain; or it is too late for it.
+        """
+        settings, last = self._settings, self.last
+        outage, endpoint = settings.outage, settings.endpoint
+        open_because = endpoint.breaker.open_because
+        if outage.passed(_now()):
+            raise out_of_patience(outage)
+        if open_because is not None and outage.began == math.inf:
+            # To wait for others who try is to be without a server.
+            outage.failed(_now(), open_because)
+        try:
+            admission = await endpoint.breaker.admit(
+                settings.retry,
+                no_progress=last is not None and not last.progressed,
+                deadline=outage.deadline,
+                last_look=self._last_look(),
+            )
+        except TimeoutError:
+            raise out_of_patience(outage) from None
+        if isinstance(admission, Admission):
+            return admission
+        outage.failed(_now(), admission)
+        self._row.share()
+        raise AttemptFailed(admission, progressed=False)
+
+    def _last_look(self) -> float:
+        """When somebody is to see whether the target is there, since this stream's patience is
+        shorter than the pauses between probes may be.
+        """
+        outage = self._settings.outage
+        if self._settings.endpoint.never_welcomed:
+            return last_look(self._settings.retry, outage)
+        half = outage.began + outage.patience / 2
+        return half if half > _now() else math.inf
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,268 @@
+"""The doors of a running stream: what goes into its session or comes out of it does so here.
+
+Invariant: pushing wakes the writer, taking offers the room again, and answering tells the consumer,
+each in the same call; so none of these can be forgotten. Who only looks may look at the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol
+
+from servestream_client.errors import ItemErrorKind
+from servestream_client.protocol.client import ClientSession, Delivery
+from servestream_client.protocol.frames import ItemFailure, OutputRun
+from servestream_client.session.outcome import AttemptFailed
+
+__all__ = ["BreakObserver", "Inlet", "Outlet", "Quarantine", "Wakes"]
+
+_RUN = 1024
+
+
+class Wakes(Protocol):
+    """A stream that is told what was done to its session."""
+
+    finished: bool
+
+    def wake_writer(self) -> None:
+        """There may be something to send."""
+        ...
+
+    async def flush(self) -> None:
+        """The same; it is sent in the calling task, if nobody else is sending."""
+        ...
+
+    def notify(self) -> None:
+        """There may be something to take, or the end."""
+        ...
+
+    def capacity_changed(self) -> None:
+        """There may be room for inputs, and credit to give."""
+        ...
+
+
+class BreakObserver(Protocol):
+    """Stands by a stream whose attempts break."""
+
+    @property
+    def attempts(self) -> int:
+        """How many calls it made for the stream."""
+        ...
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it waits for the consumer to take something."""
+        ...
+
+    def on_attempt_failed(self, failed: AttemptFailed) -> None:
+        """Called between two attempts, when the first is over and before it is known whether there
+        will be a second.
+        """
+        ...
+
+    def capacity_changed(self) -> None:
+        """The consumer took something."""
+        ...
+
+    def cancelled(self, number: int) -> None:
+        """Nobody wants the outputs of this input any more."""
+        ...
+
+    def end(self) -> None:
+        """The stream's outcome is settled."""
+        ...
+
+    async def aclose(self) -> None:
+        """Wait until nothing is left."""
+        ...
+
+
+class Inlet:
+    """Where a stream's inputs go in."""
+
+    __slots__ = ("_session", "_stream")
+
+    def __init__(self, session: ClientSession, stream: Wakes) -> None:
+        self._session = session
+        self._stream = stream
+
+    @property
+    def has_place(self) -> bool:
+        """See `ClientSession.has_place`."""
+        return self._session.has_place
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """See `ClientSession.room`."""
+        return self._session.room
+
+    def fits(self, size: int) -> bool:
+        """See `ClientSession.fits`."""
+        return self._session.fits(size)
+
+    def push(self, payload: bytes, item: object = None) -> int:
+        """Accept the next input, and return its number. See `fits`."""
+        number = self._session.push(payload, item)
+        self._stream.wake_writer()
+        return number
+
+    def push_all(self, payloads: Sequence[bytes], items: Sequence[object], size: int) -> None:
+        """Accept inputs, at least one, of so many bytes together. See `room`."""
+        self._session.push_all(payloads, items, size)
+        self._stream.wake_writer()
+
+    def push_eagerly(
+        self, payloads: Sequence[bytes], items: Sequence[object], size: int
+    ) -> Awaitable[None] | None:
+        """The same. What it returns is to be awaited, if anything: nothing else is under way, so
+        somebody waits for this one, and it is sent in the calling task: a turn of the event loop
+        sooner.
+        """
+        self._session.push_all(payloads, items, size)
+        if self._session.unanswered == 1:
+            return self._stream.flush()
+        self._stream.wake_writer()
+        return None
+
+    def push_failure(
+        self,
+        kind: ItemErrorKind,
+        text: str,
+        item: object,
+        cause: BaseException | None,
+        *,
+        size: int,
+    ) -> None:
+        """Accept an input that cannot be sent; see `ClientSession.push_failure`."""
+        self._session.push_failure(kind, text, item, cause, size=size)
+        self._stream.notify()
+        self._stream.wake_writer()
+
+    def may_push_at(self, number: int) -> bool:
+        """See `ClientSession.may_push_at`."""
+        return self._session.may_push_at(number)
+
+    def push_at(self, number: int, payload: bytes) -> None:
+        """Accept an input under a number of the caller's. See `may_push_at`."""
+        self._session.push_at(number, payload)
+        self._stream.wake_writer()
+
+    def withdraw(self, number: int) -> None:
+        """Between two attempts, which has the next one begin without it: forget an input."""
+        self._session.withdraw(number)
+
+    def finish(self) -> None:
+        """No further inputs will come."""
+        self._session.finish()
+        self._stream.wake_writer()
+
+
+class Outlet:
+    """Where a stream's outputs come out."""
+
+    __slots__ = ("_session", "_stream")
+
+    def __init__(self, session: ClientSession, stream: Wakes) -> None:
+        self._session = session
+        self._stream = stream
+
+    def next(self, limit: int) -> OutputRun | Delivery | None:
+        """What comes next; None while nothing is there.
+
+        Returns:
+            A run of at most `limit` outputs, which counts as held until it is given to `release`;
+            or what else there is, which is taken.
+        """
+        run = self._session.take_run(limit)
+        if run is not None:
+            return run
+        delivery = self._session.take()
+        if delivery is not None:
+            self._stream.capacity_changed()
+        return delivery
+
+    def release(self, run: OutputRun) -> None:
+        """The consumer has taken these outputs, of which there may be none, and goes on."""
+        self.count(run)
+        self._stream.capacity_changed()
+
+    def count(self, run: OutputRun) -> None:
+        """The consumer has taken these outputs, but does not go on: what that gives room for waits
+        for the next `release`.
+        """
+        if run.payloads:
+            self._session.release(run)
+
+    def deliver(
+        self,
+        on_delivery: Callable[[Delivery], None],
+        on_run: Callable[[OutputRun], None] | None = None,
+    ) -> bool:
+        """Take all there is, and hand it on.
+
+        Args:
+            on_delivery: takes what comes by itself.
+            on_run: takes outputs at once; None: these, too, are handed on one by one.
+
+        Returns:
+            Whether there was anything.
+        """
+        session, took = self._session, False
+        while True:
+            run = session.take_run(_RUN) if on_run is not None else None
+            if run is not None and on_run is not None:
+                on_run(run)
+                session.release(run)
+            else:
+                delivery = session.take()
+                if delivery is None:
+                    break
+                on_delivery(delivery)
+            took = True
+        if took and not self._stream.finished:
+            self._stream.capacity_changed()
+        return took
+
+
+class Quarantine:
+    """Where inputs leave a stream to be answered on another one, and their answers come back."""
+
+    __slots__ = ("_session", "_stream")
+
+    def __init__(self, session: ClientSession, stream: Wakes) -> None:
+        self._session = session
+        self._stream = stream
+
+    @property
+    def allowed(self) -> bool:
+        """Whether inputs can be answered on another stream."""
+        return self._session.may_set_aside
+
+    @property
+    def known_good(self) -> tuple[int, bytes] | None:
+        """The control when suspects are isolated: an input that was answered; None: none was."""
+        return self._session.control
+
+    def enter(self, numbers: Iterable[int]) -> list[int]:
+        """Between two attempts, which has the next one begin without them: have inputs answered
+        elsewhere. Returns which of them it concerns.
+        """
+        return self._session.set_aside(numbers)
+
+    def can_buffer(self, number: int, under_way: int) -> bool:
+        """Whether an answer may come now, with so many others under way."""
+        return self._session.spares(number, under_way)
+
+    def is_cancelled(self, number: int) -> bool:
+        """Whether nobody wants the outputs of this input any more."""
+        return self._session.is_cancelled(number)
+
+    def payload(self, number: int) -> bytes:
+        """Of an input; empty if it was cancelled."""
+        return self._session.payload(number)
+
+    def resolve(self, number: int, payload: bytes | None, failure: ItemFailure | None) -> None:
+        """The only answer to an input: its output, or why there is none."""
+        self._session.settle(number, payload, failure)
+        self._stream.wake_writer()  # the stream's end may be due
+        self._stream.notify()
