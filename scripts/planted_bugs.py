@@ -75,75 +75,77 @@ BUGS = (
     # ------------------------------------------------------------------ the client's session
     Bug(
         "an input is lost at replay",
-        "protocol/client.py",
-        "for number, payload in self._replay:",
-        "for number, payload in list(self._replay)[1:]:",
+        "protocol/client/ledger.py",
+        "for number, payload in self.replay:",
+        "for number, payload in list(self.replay)[1:]:",
         "protocol/test_client.py::test_a_resume_sends_exactly_the_unanswered_under_their_old_numbers",
     ),
     Bug(
         "a duplicate is taken for a breach",
-        "protocol/client.py",
-        "if not 1 <= number <= self._last_number:",
-        "if True:",
+        "protocol/client/answers.py",
+        "if number not in ledger.replay or ledger.decided.get(number, False):\n"
+        "        return False",
+        "if number not in ledger.replay or ledger.decided.get(number, False):\n"
+        "        raise RemoteProtocolError",
         "protocol/test_client.py::test_duplicates_are_dropped_and_counted",
     ),
     Bug(
         "gaps are not noticed",
-        "protocol/client.py",
-        "if self._in_order and number != self._turn(attempt):",
+        "protocol/client/answers.py",
+        "if ledger.ordered and number != attempt.turn():",
         "if False:",
         "protocol/test_client.py::"
         "test_a_gap_between_inputs_is_the_servers_error_and_what_came_before_is_kept",
     ),
     Bug(
         "the end is not checked",
-        "protocol/client.py",
-        "if said != known or attempt.in_flight_items:",
+        "protocol/client/attempt.py",
+        "if said != (accepted, sent, sent) or self.in_flight_items:",
         "if False:",
         "protocol/test_client.py::test_an_end_that_does_not_add_up_is_the_servers_error",
     ),
     Bug(
         "frames of an older attempt are believed",
-        "protocol/client.py",
+        "protocol/client/session.py",
         "if current is None or current.number != attempt:",
         "if current is None:",
         "protocol/test_client.py::test_a_late_frame_of_an_older_attempt_changes_nothing",
     ),
     Bug(
         "a wrong application's welcome is accepted",
-        "protocol/client.py",
-        'if self.application and welcome.application not in ("", self.application):',
+        "protocol/client/opening.py",
+        'if offer.application and welcome.application not in ("", offer.application):',
         "if False:",
         "protocol/test_client.py::test_a_server_that_does_not_fit_is_left",
     ),
     Bug(
         "progress goes unnoticed",
-        "protocol/client.py",
-        "self.counters.received += len(payloads)\n        attempt.progressed = True",
-        "self.counters.received += len(payloads)",
+        "protocol/client/answers.py",
+        "self._counters.received += count\n        attempt.progressed = True",
+        "self._counters.received += count",
         "session/test_driver.py::"
         "test_progress_carries_a_stream_through_any_number_of_breaks[INTERNAL]",
     ),
     Bug(
         "halves of different answers are spliced",
-        "protocol/client.py",
-        "if self.welcome is not None and self.welcome.restartable:",
-        "if self.welcome is not None:",
+        "protocol/client/attempt.py",
+        "if not welcome.restartable:",
+        "if False:",
         "protocol/test_client.py::"
         "test_halves_are_not_spliced_when_the_next_server_turns_out_unable_to_go_on",
     ),
     Bug(
         "inputs that were never sent are suspected",
-        "protocol/client.py",
-        "if number <= attempt.sent_through and not self._elsewhere(number)",
-        "if not self._elsewhere(number)",
+        "protocol/client/attempt.py",
+        "if number <= self.sent_through and not ledger.elsewhere(number)",
+        "if not ledger.elsewhere(number)",
         "protocol/test_client.py::test_suspects_are_what_this_server_has_got_and_not_answered",
     ),
     Bug(
         "outputs count as taken before they are",
-        "protocol/client.py",
+        "protocol/client/delivery.py",
         "return OutputRun(head.first, head.payloads)",
-        "self._held_outputs -= len(head.payloads)\n"
+        "self.held_outputs -= len(head.payloads)\n"
         "        return OutputRun(head.first, head.payloads)",
         "protocol/test_client.py::test_a_run_holds_its_credit_until_it_is_released",
     ),
@@ -596,21 +598,21 @@ BUGS = (
     ),
     Bug(
         "the loss of a last frame is not noticed",
-        "protocol/client.py",
+        "protocol/client/attempt.py",
         "if beat.outputs > received:",
         "if False:",
         "protocol/test_heartbeats.py::test_a_server_that_sent_what_never_came_is_left",
     ),
     Bug(
         "duplicates are taken for a gap",
-        "protocol/client.py",
+        "protocol/client/attempt.py",
         "if beat.outputs > received:",
         "if beat.outputs != received:",
         "protocol/test_heartbeats.py::test_duplicates_make_no_gap",
     ),
     Bug(
         "a server that thinks all is answered is believed",
-        "protocol/client.py",
+        "protocol/client/attempt.py",
         "if running.blocked_on is BlockedOn.INPUT:",
         "if False:",
         "protocol/test_heartbeats.py::"
@@ -618,8 +620,8 @@ BUGS = (
     ),
     Bug(
         "a server that waits for what was lost is waited for",
-        "protocol/client.py",
-        "if attempt.stalls(beat, running) >= STALLED_BEATS:",
+        "protocol/client/attempt.py",
+        "if self._standstill.lasts(beat, running, self.sent_through):",
         "if False:",
         "protocol/test_heartbeats.py::test_a_server_that_waits_for_what_was_lost_is_left",
     ),
@@ -728,17 +730,16 @@ BUGS = (
     ),
     Bug(
         "answers overtake an input that is tried alone",
-        "protocol/client.py",
-        "if not self._replay.may_answer(number):\n            self._answered_early(attempt, number,"
-        " _Early(payload, None, None, sent=True), last=last)\n            return\n",
-        "pass\n",
+        "protocol/client/answers.py",
+        "            self._answered_early(attempt, number, payload, None)\n            return\n",
+        "            pass\n",
         "protocol/test_client.py::test_answers_behind_an_input_that_was_set_aside_wait_for_it",
     ),
     Bug(
         "the end is sent while inputs are tried alone",
-        "protocol/client.py",
-        "if not self._aside and self._all_sent(attempt):",
-        "if self._all_sent(attempt):",
+        "protocol/client/attempt.py",
+        "ledger.finished and not ledger.quarantined and not self.unsent",
+        "ledger.finished and not self.unsent",
         "protocol/test_client.py::test_an_input_that_was_set_aside_goes_on_no_attempt",
     ),
     Bug(
@@ -952,9 +953,9 @@ BUGS = (
     ),
     Bug(
         "what crosses the client's leaving is taken in",
-        "protocol/client.py",
-        "if self.state in _OVER:",
-        "if self.state in _OVER - {ClientState.LEFT}:",
+        "protocol/client/session.py",
+        "if self.state in _OVER:  # what comes after",
+        "if self.state in _OVER - {ClientState.LEFT}:  # what comes after",
         "protocol/test_client.py::test_what_crosses_the_clients_leaving_is_dropped",
     ),
     Bug(
@@ -1231,8 +1232,8 @@ BUGS = (
     ),
     Bug(
         "heartbeats that gathered while the client was stopped speak of a loss",
-        "protocol/client.py",
-        "elif self.free_ticks > self.stood_at:",
+        "protocol/client/standstill.py",
+        "elif self._free_ticks > self._counted_at:",
         "else:",
         "protocol/test_heartbeats.py::test_heartbeats_that_gathered_while_the_client_was_stopped_count_once",
     ),
@@ -1283,7 +1284,7 @@ BUGS = (
     ),
     Bug(
         "a handler of unknown kind is taken for one-to-one",
-        "protocol/client.py",
+        "protocol/client/opening.py",
         "if welcome.handler_kind is HandlerKind.UNSPECIFIED:",
         "if False:",
         "grpc/test_hostile_servers.py::test_a_handler_of_a_kind_that_the_client_cannot_resume_is_left",
@@ -1304,9 +1305,9 @@ BUGS = (
     ),
     Bug(
         "what a server waited for before an input came is held against it",
-        "protocol/client.py",
-        "self._check_positions(current, frame.heartbeat, frame.running)",
-        "self._check_positions(current, frame.heartbeat, current.running)",
+        "protocol/client/session.py",
+        "current.check_positions(frame.heartbeat, frame.running)",
+        "current.check_positions(frame.heartbeat, current.running)",
         "protocol/test_conformance.py::test_what_a_server_waits_for_is_judged_by_the_frame_that_says_it",
     ),
     Bug(
@@ -1332,9 +1333,9 @@ BUGS = (
     ),
     Bug(
         "what comes after a grace that has ended is a breach",
-        "protocol/client.py",
-        "if self.state in _OVER:",
-        "if False:",
+        "protocol/client/session.py",
+        "if self.state in _OVER:  # what comes after",
+        "if False:  # what comes after",
         "protocol/test_conformance.py::test_what_comes_after_the_last_word_is_dropped",
     ),
     Bug(
@@ -1406,7 +1407,7 @@ BUGS = (
     ),
     Bug(
         "large frame: one rides with the open",
-        "protocol/client.py",
+        "protocol/client/attempt.py",
         "                or len(head.payloads[0]) > frame_room\n",
         "",
         "protocol/test_coming.py::test_no_large_input_rides_with_the_open",
@@ -1443,15 +1444,15 @@ BUGS = (
     # ------------------------------------------------------------------ what is kept, and for long
     Bug(
         "a kept failure counts for nothing",
-        "protocol/client.py",
-        "return self._replay.size + self._failed_bytes",
-        "return self._replay.size",
+        "protocol/client/ledger.py",
+        "return self.replay.size + self._failed_bytes",
+        "return self.replay.size",
         "protocol/test_memory.py::test_failed_inputs_fill_the_window_until_the_consumer_takes_them",
     ),
     Bug(
         "a kept failure counts for ever",
-        "protocol/client.py",
-        "self._failed_bytes -= head.size",
+        "protocol/client/ledger.py",
+        "self._failed_bytes -= failed_bytes",
         "pass",
         "protocol/test_memory.py::test_one_input_is_always_allowed_when_nothing_is_kept",
     ),
@@ -1464,22 +1465,22 @@ BUGS = (
     ),
     Bug(
         "a kept run holds what was taken of it",
-        "protocol/client.py",
+        "protocol/client/delivery.py",
         "del self._own[:limit]",
         "self.payloads = self.payloads[limit:]",
         "protocol/test_memory.py::test_outputs_are_kept_until_they_are_taken_and_no_longer",
     ),
     Bug(
         "a cancelled input is kept with its payload",
-        "protocol/client.py",
-        "self._stripped[number] = self._replay.strip(number)",
+        "protocol/client/ledger.py",
+        "self._stripped[number] = self.replay.strip(number)",
         "pass",
         "protocol/test_memory.py::"
         "test_a_cancelled_input_leaves_at_once_and_the_servers_window_does_not",
     ),
     Bug(
         "what was cancelled is kept in the server's window",
-        "protocol/client.py",
+        "protocol/client/ledger.py",
         "size += self._stripped.pop(number, 0)",
         "self._stripped.pop(number, None)",
         "protocol/test_memory.py::"

@@ -343,17 +343,19 @@ class SimulatedNetwork:
         driver = self._driver(call)
         if driver is None:
             return
-        session, flow = driver.session, driver.session._flow
+        session, flow = driver.session, driver.session.flow
         # What was tried on another stream comes beside the credit that was given on this one.
         times = 2 if session.counters.isolated else 1
         outputs = flow.output_items * times
         size = (flow.output_bytes + flow.max_item_bytes) * times
-        if session._held_outputs > outputs:
-            self.violate(f"{call}: {session._held_outputs} outputs held of {outputs}")
-        if session._held_bytes > size:
-            self.violate(f"{call}: {session._held_bytes} bytes held of {size}")
-        if session._replay.size > max(flow.window_bytes, flow.max_item_bytes):
-            self.violate(f"{call}: {session._replay.size} bytes to replay of {flow.window_bytes}")
+        if session.delivery.held_outputs > outputs:
+            self.violate(f"{call}: {session.delivery.held_outputs} outputs held of {outputs}")
+        if session.delivery.held_bytes > size:
+            self.violate(f"{call}: {session.delivery.held_bytes} bytes held of {size}")
+        if session.ledger.replay.size > max(flow.window_bytes, flow.max_item_bytes):
+            self.violate(
+                f"{call}: {session.ledger.replay.size} bytes to replay of {flow.window_bytes}"
+            )
 
     def call_ended(self, call: SimulatedCall) -> None:
         """It is over for its client."""

@@ -74,14 +74,14 @@ class CreditGrant:
             ),
         )
 
-    def due(self, held: Credit, *, drip: bool = False) -> bool:
+    def due(self, held: Credit, *, grant_one: bool = False) -> bool:
         """Whether a frame for credit alone is worth its cost: half the budget became free.
 
         Args:
             held: outputs and bytes that wait for the consumer.
-            drip: credit for a single output is worth it, where there is none.
+            grant_one: credit for a single output is worth it, where there is none.
         """
-        if drip and (
+        if grant_one and (
             self._granted.outputs <= self._received_outputs
             or self._granted.bytes <= self._received_bytes
         ):

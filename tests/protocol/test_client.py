@@ -8,6 +8,7 @@ import pytest
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemErrorKind, LocalProtocolError, RemoteProtocolError
 from servestream_client.protocol.client import ClientSession, Delivery
+from servestream_client.protocol.client.answers import Answers
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
     ClientEnd,
@@ -727,7 +728,7 @@ def test_duplicates_are_dropped_and_counted(ordered):
     session.receive(1, error(2))
     assert take_all(session) == [output(1, b"X"), output(2, b"Y"), output(3, b"Z")]
     assert (session.counters.received, session.counters.duplicates) == (3, 3)
-    assert session._held_outputs == 0
+    assert session.delivery.held_outputs == 0
 
 
 def test_duplicate_parts_are_dropped_and_counted():
@@ -1059,11 +1060,11 @@ def test_held_outputs_are_those_not_taken():
     session = streaming(b"1", b"2", b"3")
     session.receive(1, answers(1, b"A", b"B"))
     session.receive(1, error(3))
-    assert session._held_outputs == 2
+    assert session.delivery.held_outputs == 2
     session.take()
-    assert session._held_outputs == 1
+    assert session.delivery.held_outputs == 1
     take_all(session)
-    assert session._held_outputs == 0
+    assert session.delivery.held_outputs == 0
 
 
 # ------------------------------------------------------------------ end
@@ -1582,18 +1583,18 @@ def test_a_run_holds_its_credit_until_it_is_released():
     session = streaming(b"1", b"2", b"3", output_items=4, output_bytes=100)
     session.receive(1, answers(1, bytes(10), bytes(20), bytes(30)))
     run = session.take_run(3)
-    assert session._held_outputs == 3
+    assert session.delivery.held_outputs == 3
     assert session.next_frame() is None
     session.push(b"4")
     assert session.next_frame().credit == Credit(4, 100)
     session.release(OutputRun(1, run.payloads[:2]))
-    assert session._held_outputs == 1
+    assert session.delivery.held_outputs == 1
     assert session.next_frame().credit == Credit(3 + 4 - 1, 60 + 100 - 30)
     session.release(OutputRun(3, run.payloads[2:]))
     session.receive(1, ServerFrame(frames_read=2))
     session.push(b"5")
     assert session.next_frame().credit == Credit(3 + 4, 60 + 100)
-    assert session._held_outputs == 0
+    assert session.delivery.held_outputs == 0
 
 
 def test_what_is_not_released_is_not_granted_again_on_a_resume():
@@ -1652,7 +1653,7 @@ def test_a_special_run_is_taken_as_far_as_its_outputs_may_be(ordered, case):
     assert take_all(session) == [output(number, payloads[number - first]) for number in taken]
     assert session.counters.received == 2 + len(taken)
     assert session.unanswered == 6 - len(taken)
-    assert session._held_outputs == 0
+    assert session.delivery.held_outputs == 0
 
 
 def half_answered(*, ordered: bool) -> ClientSession:
@@ -1719,6 +1720,13 @@ def test_a_cancelled_input_may_be_answered_within_a_run():
     assert session.take() is None
 
 
+class OneByOne(Answers):
+    """Takes no run in as a whole."""
+
+    def _all_new(self, *_: object) -> bool:
+        return False
+
+
 class Twins:
     """Two clients that see and do the same: one may take runs in as a whole, the other must not."""
 
@@ -1734,7 +1742,7 @@ class Twins:
             ClientSession(stream_id=STREAM_ID, codec=CODEC, flow=flow, ordered=ordered)
             for _ in range(2)
         )
-        self.twin._all_new = lambda *_: False
+        self.twin._answers = OneByOne(self.twin.delivery, self.twin.counters, flow.max_item_bytes)
         self.attempt = 0
         self.paced = 0  # frames that both have sent on this attempt
 
@@ -1754,9 +1762,10 @@ class Twins:
         return found[0]
 
     def same(self) -> None:
-        names = ("counters", "state", "room", "_held_outputs", "unanswered", "unsent", "progressed")
+        names = ("counters", "state", "room", "unanswered", "unsent", "progressed")
         for name in (*names, "taken_through", "sent_through", "suspects", "idle", "complete"):
             assert getattr(self.client, name) == getattr(self.twin, name), name
+        assert self.client.delivery.held_outputs == self.twin.delivery.held_outputs
 
     def step(self) -> None:
         match self.random.choice(["push", "push", "answer", "answer", "take", "cancel", "break"]):
@@ -1879,14 +1888,14 @@ def test_answers_behind_an_input_that_was_set_aside_wait_for_it():
     session.receive(2, answers(2, b"B"))
     session.receive(2, error(4))
     assert take_all(session) == []
-    assert session._held_outputs == 1
+    assert session.delivery.held_outputs == 1
     assert session.unanswered == 4
     settled(session, 3, b"C")
     assert take_all(session) == []
     settled(session, 1, b"A")
     taken = take_all(session)
     assert [(d.number, d.payload) for d in taken] == [(1, b"A"), (2, b"B"), (3, b"C"), (4, None)]
-    assert session._held_outputs == 0
+    assert session.delivery.held_outputs == 0
     assert session.taken_through == 4
     assert session.counters.isolated == 2
 

@@ -331,13 +331,18 @@ def test_what_comes_after_the_last_word_is_dropped(last, late):
         session.finish()
         session.next_frame()
     session.receive(1, last)
-    before = session.state, session.failure, session._held_outputs, session.counters.duplicates
+    before = (
+        session.state,
+        session.failure,
+        session.delivery.held_outputs,
+        session.counters.duplicates,
+    )
     session.receive(1, late)
     assert session.over
     assert before == (
         session.state,
         session.failure,
-        session._held_outputs,
+        session.delivery.held_outputs,
         session.counters.duplicates,
     )
 

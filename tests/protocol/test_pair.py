@@ -97,7 +97,7 @@ def outputs_in(frame: ServerFrame) -> list[bytes]:
 def ready_in(client: ClientSession) -> list[tuple[int, bytes | None]]:
     """What waits for the consumer, as numbers and payloads."""
     found = []
-    for ready in client._ready:
+    for ready in client.delivery.ready:
         if isinstance(ready, Delivery):
             found.append((ready.number, ready.payload))
         else:
@@ -725,7 +725,7 @@ class Pair(RuleBasedStateMachine):
     def windows_and_budgets_hold(self):
         if not hasattr(self, "client"):
             return
-        payloads = [payload for _, payload in self.client._replay]
+        payloads = [payload for _, payload in self.client.ledger.replay]
         out = self.numbers_out()
         open_places = len(out) + sum(not known.enough for known in self.inputs.values())
         size = sum(map(len, payloads))
@@ -734,7 +734,7 @@ class Pair(RuleBasedStateMachine):
         # An input that closed without an output of its own is done only once it is taken.
         assert open_places <= self.flow.window_items + self.closed_in_silence()
         assert size <= self.flow.window_bytes or len(payloads) == 1
-        assert len(self.held) == self.client._held_outputs <= self.flow.output_items
+        assert len(self.held) == self.client.delivery.held_outputs <= self.flow.output_items
         if len(self.held) > 1:
             assert sum(map(len, self.held)) < self.flow.output_bytes + LARGEST
 
@@ -749,7 +749,7 @@ class Pair(RuleBasedStateMachine):
     def closed_in_silence(self) -> int:
         """Inputs whose harness-side account is open although their empty last part was taken."""
         return sum(
-            not known.enough and number in self.client._taken
+            not known.enough and number in self.client.ledger._taken
             for number, known in self.inputs.items()
         )
 
@@ -757,18 +757,18 @@ class Pair(RuleBasedStateMachine):
     def nothing_is_answered_twice_or_lost(self):
         if not hasattr(self, "client"):
             return
-        unanswered = {number for number, _ in self.client._replay}
+        unanswered = {number for number, _ in self.client.ledger.replay}
         waiting = {number for number, _ in ready_in(self.client)}
         out = self.numbers_out()
         for number, known in self.inputs.items():
             if number in out:
                 assert known.enough
-                assert number not in self.client._taken
+                assert number not in self.client.ledger._taken
             elif number in unanswered or number in waiting:
-                assert number not in self.client._taken or not known.enough
+                assert number not in self.client.ledger._taken or not known.enough
             else:
                 assert known.enough, f"input {number} is lost"
-                assert number in self.client._taken
+                assert number in self.client.ledger._taken
 
     # ---------------------------------------------------------------- liveness
 
@@ -786,7 +786,12 @@ class Pair(RuleBasedStateMachine):
                 self.begin_at(Limits(window_items=2, window_bytes=50), 20, known=attempts == 1)
                 self.events += 1
             self.one_round()
-            if self.ended and self.client.complete and not self.client._ready and not self.out:
+            if (
+                self.ended
+                and self.client.complete
+                and not self.client.delivery.ready
+                and not self.out
+            ):
                 return
             assert self.events > before, f"stuck in {self.client.state}"
         raise AssertionError("no end in sight")
@@ -821,7 +826,7 @@ class Pair(RuleBasedStateMachine):
         self.windows_and_budgets_hold()
         self.nothing_is_answered_twice_or_lost()
         assert all(known.enough for known in self.inputs.values())
-        assert self.client.unanswered == self.client._held_outputs == 0
+        assert self.client.unanswered == self.client.delivery.held_outputs == 0
         assert self.client.taken_through == len(self.inputs)
         assert self.client.has_place
         assert self.client.fits(self.flow.window_bytes)

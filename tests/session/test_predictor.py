@@ -383,7 +383,7 @@ async def test_calls_that_nobody_waits_for_leave_at_once_with_what_they_carried(
     await until(lambda: not alive(things))
     session = harness.drivers[0].session
     assert not harness.predictor._waiting
-    assert sum(len(payload) for _, payload in session._replay) == len(b"first")
+    assert sum(len(payload) for _, payload in session.ledger.replay) == len(b"first")
     assert session.unsent == 0
     first.cancel()
 

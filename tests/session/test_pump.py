@@ -264,8 +264,8 @@ async def test_an_input_that_cannot_be_sent_fails_in_its_place(kind, trouble, pl
     items = [item if number in places else number for number in range(1, 6)]
     harness = Harness(kind(items), max_item_bytes=20)
     assert await harness.rest() == (5, 5)
-    waiting = dict(harness.session._replay)
-    assert all(harness.session._replay.item(n) == items[n - 1] for n in waiting)
+    waiting = dict(harness.session.ledger.replay)
+    assert all(harness.session.ledger.replay.item(n) == items[n - 1] for n in waiting)
     assert await harness.to_the_end() == [
         error if number in places else b"%d" % number for number in range(1, 6)
     ]
@@ -298,7 +298,7 @@ async def test_an_input_is_what_the_caller_gets_back_with_its_failure(kind):
     items = [bytes([number]) for number in range(5)]
     harness = Harness(kind(items), encode=lambda item: item * 2, window_bytes=5)
     assert await harness.rest() == (3, 2)
-    assert [harness.session._replay.item(number) for number in (1, 2)] == items[:2]
+    assert [harness.session.ledger.replay.item(number) for number in (1, 2)] == items[:2]
 
 
 async def test_a_codec_that_raises_cancelled_fails_its_input():
@@ -485,7 +485,7 @@ async def test_no_window_is_overrun_and_no_input_lost(kind, seed):
     while not (harness.task.done() and session.complete and not session.ready):
         step = harness.answer if random.random() < 0.5 else harness.take
         pulled, accepted = await step(random.randint(1, 4))
-        sizes = [len(payload) for _, payload in session._replay]
+        sizes = [len(payload) for _, payload in session.ledger.replay]
         assert len(sizes) <= flow.window_items
         assert sum(sizes) <= flow.window_bytes or len(sizes) == 1
         assert accepted <= pulled <= accepted + 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.client.answers import Answers
 from servestream_client.protocol.credit import CreditGrant
 from servestream_client.session import driver, exchange, pump, retry
 from servestream_client.session.stream import StreamBase
@@ -75,8 +76,8 @@ def test_a_seed_replays_in_this_process():
 
 @broken
 def test_duplicates_that_are_not_dropped_are_found(monkeypatch):
-    monkeypatch.setattr(ClientSession, "_all_new", lambda *_: True)
-    monkeypatch.setattr(ClientSession, "_answerable", lambda *_: True)
+    monkeypatch.setattr(Answers, "_all_new", lambda *_: True)
+    monkeypatch.setattr(Answers, "_takes", lambda *_: True)
     assert first_violation()
 
 
@@ -96,7 +97,7 @@ def test_gaps_that_are_ignored_are_found(monkeypatch):
 
 @broken
 def test_an_end_that_is_believed_too_early_is_found(monkeypatch):
-    monkeypatch.setattr(ClientSession, "complete", property(lambda self: self._finished))
+    monkeypatch.setattr(ClientSession, "complete", property(lambda self: self.ledger.finished))
     assert first_violation()
 
 

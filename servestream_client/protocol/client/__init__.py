@@ -1,0 +1,19 @@
+"""The client's side of one stream: `ClientSession`, and what it hands out.
+
+The rules implemented here are sections 4 to 12 of docs/protocol.md, seen from the client. Each room
+knows only those below it:
+
+    session                  the states, and the order of effects within a frame
+    face                     the names by which one asks a part of the session
+    answers                  what a server answers: section 6
+    attempt                  one call: sections 5 to 9 and 12
+    standstill    cancels    opening: section 4, as functions
+    delivery                 what the consumer has not taken: section 7
+    ledger        counters   the inputs: section 6, and all that a resume needs
+"""
+
+from servestream_client.protocol.client.counters import ClientCounters
+from servestream_client.protocol.client.delivery import Delivery
+from servestream_client.protocol.client.session import UNKNOWN_BYTES, ClientSession
+
+__all__ = ["UNKNOWN_BYTES", "ClientCounters", "ClientSession", "Delivery"]

@@ -1,0 +1,32 @@
+"""What happened to a stream so far, in figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ClientCounters"]
+
+
+@dataclass(slots=True)
+class ClientCounters:
+    """What happened to a stream so far.
+
+    Attributes:
+        attempts: calls begun.
+        welcomes: attempts that a server took.
+        sent: inputs sent, each counted once.
+        replayed: inputs sent again.
+        received: outputs and item errors accepted.
+        duplicates: outputs and item errors dropped because they were received before.
+        stale: frames ignored because they belonged to an older attempt.
+        isolated: inputs that were answered on another stream, or blamed there.
+    """
+
+    attempts: int = 0
+    welcomes: int = 0
+    sent: int = 0
+    replayed: int = 0
+    received: int = 0
+    duplicates: int = 0
+    stale: int = 0
+    isolated: int = 0

@@ -1,0 +1,278 @@
+"""The delivery queue: answers on their way to the consumer.
+
+Invariant: each answer is delivered once, and in the order of the inputs where that was asked for.
+What is held is what was accepted and not taken. The call that carries the head of the line always
+has credit for one output (`held`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from servestream_client.errors import ItemErrorKind
+from servestream_client.protocol.client.ledger import Ledger
+from servestream_client.protocol.frames import Credit, ItemFailure, OutputRun
+
+__all__ = ["Delivery", "DeliveryQueue", "Ready"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One thing for the consumer: an output, or the failure that stands in an input's place, or
+    neither where an input's outputs end without a further one.
+
+    Attributes:
+        number: the input's number.
+        index: which output of that input.
+        payload: the output, if it is one.
+        failure: why there is no output, if it failed.
+        last: nothing further comes for this input.
+        item: of a failed input, what `push` was given with it; None if it was cancelled.
+        cause: of an input that failed on this side, the exception.
+        size: of a failed input, the bytes that it counts for until this is taken.
+    """
+
+    number: int
+    index: int
+    payload: bytes | None
+    failure: ItemFailure | None
+    last: bool
+    item: object = None
+    cause: BaseException | None = None
+    size: int = 0
+
+
+@dataclass(slots=True)
+class _Early:
+    """The last answer to an input whose turn has not come, or that did not come from its server."""
+
+    payload: bytes | None
+    failure: ItemFailure | None
+    cause: BaseException | None
+
+
+class Ready:
+    """Single outputs of consecutive inputs; what was taken is kept no longer."""
+
+    __slots__ = ("_own", "first", "payloads")
+
+    def __init__(self, first: int, payloads: Sequence[bytes]) -> None:
+        self.first: int = first
+        self.payloads: Sequence[bytes] = payloads
+        self._own: list[bytes] | None = None  # the same, once some were taken
+
+    def take(self, limit: int) -> OutputRun:
+        """The next outputs, as many as `limit`, which is less than there are."""
+        taken = OutputRun(self.first, self.payloads[:limit])
+        if self._own is None:  # a frame is not ours to change
+            self.payloads = self._own = list(self.payloads[limit:])
+        else:
+            del self._own[:limit]
+        self.first += limit
+        return taken
+
+
+class DeliveryQueue:
+    """The answers of one stream that its consumer has not taken.
+
+    Args:
+        ledger: the stream's inputs. What is answered here is settled there.
+        budget: how many outputs, and of how many bytes, may be held.
+    """
+
+    __slots__ = (
+        "_early",
+        "_held_early",
+        "budget",
+        "failed",
+        "held_bytes",
+        "held_outputs",
+        "ledger",
+        "ready",
+    )
+
+    def __init__(self, ledger: Ledger, budget: Credit) -> None:
+        self.ledger: Ledger = ledger
+        self.budget: Credit = budget
+        self.ready: deque[Delivery | Ready] = deque()
+        """What may be taken, in this order."""
+        self._early: dict[int, _Early] = {}  # of each input that the ledger calls decided
+        self.failed: list[ItemFailure] = []
+        """Inputs that failed since somebody last emptied this list, each as soon as it is known,
+        though it may be delivered later.
+        """
+        self.held_outputs: int = 0
+        """Accepted and not taken."""
+        self.held_bytes: int = 0
+        """The same, in bytes."""
+        self._held_early = 0  # of these outputs, before whose turn others come
+
+    # ---------------------------------------------------------------- in, in their turn
+
+    def add_run(self, first: int, payloads: Sequence[bytes], size: int) -> None:
+        """Single outputs of consecutive inputs, whose turn it is; `size` is theirs together."""
+        self.held_outputs += len(payloads)
+        self.held_bytes += size
+        self.ready.append(Ready(first, payloads))
+
+    def add(self, number: int, index: int, payload: bytes, *, last: bool) -> None:
+        """One output of an input whose turn it is."""
+        if last and index == 0:
+            self.add_run(number, (payload,), len(payload))
+            return
+        self.held_outputs += 1
+        self.held_bytes += len(payload)
+        self.ready.append(Delivery(number, index, payload, None, last))
+
+    def add_end(self, number: int, index: int) -> None:
+        """There is no further output of an input whose turn it is."""
+        self.ready.append(Delivery(number, index, None, None, last=True))
+
+    def add_failure(self, failure: ItemFailure) -> None:
+        """An input has failed, whose turn it is."""
+        self.failed.append(failure)
+        self._add_failure(failure, None)
+
+    def _add_failure(self, failure: ItemFailure, cause: BaseException | None) -> None:
+        item, size = self.ledger.hand_back(failure.number)
+        self.ready.append(
+            Delivery(failure.number, failure.index, None, failure, True, item, cause, size)
+        )
+
+    # ---------------------------------------------------------------- in, before their turn
+
+    def fail_here(
+        self, number: int, kind: ItemErrorKind, text: str, cause: BaseException | None = None
+    ) -> None:
+        """Answer an input without the server; when ordered, once its turn has come."""
+        ledger = self.ledger
+        failure = ItemFailure(number, kind, text, ledger.next_index.get(number, 0))
+        self._decide(number, _Early(None, failure, cause), sent=number <= ledger.sent_through)
+
+    def add_early(self, number: int, payload: bytes | None, failure: ItemFailure | None) -> None:
+        """The only answer to an input, from a server: its output, or why there is none. It is
+        delivered once its turn has come.
+        """
+        if payload is not None:
+            self.held_outputs += 1
+            self.held_bytes += len(payload)
+        self._decide(number, _Early(payload, failure, None), sent=True)
+
+    def resolve_quarantined(
+        self, number: int, payload: bytes | None, failure: ItemFailure | None
+    ) -> bool:
+        """The same for an input in quarantine, whatever number its failure has; False if it is not
+        there any more.
+        """
+        if number not in self.ledger.quarantined:
+            return False
+        if failure is not None:
+            failure = replace(failure, number=number)
+        self.add_early(number, payload, failure)
+        return True
+
+    def _decide(self, number: int, early: _Early, *, sent: bool) -> None:
+        self.ledger.decide(number, sent=sent)
+        self._early[number] = early
+        if early.failure is not None:
+            self.failed.append(early.failure)
+        self._held_early += early.payload is not None
+        self.flush_early()
+
+    def flush_early(self) -> None:
+        """Deliver the early answers whose turn has come."""
+        while (number := self.ledger.replay.next_of(self._early)) is not None:
+            early = self._early.pop(number)
+            if early.payload is not None:
+                self._held_early -= 1
+                self.ready.append(Ready(number, (early.payload,)))
+            elif early.failure is not None:
+                self._add_failure(early.failure, early.cause)
+            self.ledger.settle(number)
+
+    # ---------------------------------------------------------------- out
+
+    def take(self) -> Delivery | None:
+        """What comes next for the consumer, or None while nothing is there."""
+        run = self.take_run(1)
+        if run is not None:
+            self.ack_consumed(run)
+            return Delivery(run.first_number, 0, run.payloads[0], None, last=True)
+        head = self.ready.popleft() if self.ready else None
+        if not isinstance(head, Delivery):
+            return None
+        if head.payload is not None:
+            self.held_outputs -= 1
+            self.held_bytes -= len(head.payload)
+        if head.last:
+            self.ledger.taken(head.number, 1, head.size)
+        return head
+
+    def take_run(self, limit: int) -> OutputRun | None:
+        """The next outputs at once, at most `limit`, if they are single outputs of consecutive
+        inputs; otherwise None.
+
+        They count as held until they are given to `ack_consumed`.
+        """
+        if not self.ready:
+            return None
+        head = self.ready[0]
+        if not isinstance(head, Ready):
+            return None
+        if limit < len(head.payloads):
+            return head.take(limit)
+        self.ready.popleft()
+        return OutputRun(head.first, head.payloads)
+
+    def ack_consumed(self, run: OutputRun) -> None:
+        """The consumer has these outputs of `take_run`."""
+        count = len(run.payloads)
+        self.held_outputs -= count
+        self.held_bytes -= sum(map(len, run.payloads))
+        self.ledger.taken(run.first_number, count)
+
+    def drop_all(self) -> None:
+        """The consumer takes nothing any more."""
+        self.ready.clear()
+        self._early.clear()
+        self.ledger.decided.clear()
+
+    # ---------------------------------------------------------------- what is held
+
+    @property
+    def full(self) -> bool:
+        """Whether as many outputs are held as may be."""
+        return self.held_outputs >= self.budget.outputs
+
+    @property
+    def head_of_line_blocked(self) -> bool:
+        """Whether everything held waits for an input that the present attempt carries: without
+        credit for that one, nothing would ever move.
+        """
+        if not 0 < self._held_early == self.held_outputs:
+            return False
+        turn = self.ledger.turn
+        return turn > 0 and not self.ledger.elsewhere(turn)
+
+    @property
+    def held(self) -> Credit:
+        """What counts against the budget of outputs (docs section 7)."""
+        if not self.head_of_line_blocked:
+            return Credit(self.held_outputs, self.held_bytes)
+        return Credit(
+            min(self.held_outputs, self.budget.outputs - 1),
+            min(self.held_bytes, self.budget.bytes - 1),
+        )
+
+    def can_buffer_isolated(self, number: int, under_way: int) -> bool:
+        """Whether an answer to this input, which is in quarantine, may come now, with so many
+        others under way: within the budget, or alone where the consumer waits for it.
+        """
+        if self.held_outputs + under_way < self.budget.outputs and (
+            self.held_bytes < self.budget.bytes
+        ):
+            return True
+        waited_for = number == self.ledger.turn and self._held_early == self.held_outputs
+        return waited_for and not under_way

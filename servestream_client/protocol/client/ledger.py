@@ -1,0 +1,299 @@
+"""The ledger of a stream: its inputs, from their acceptance until the consumer has their answer.
+
+Invariant: each input that was accepted is in exactly one of these places. It is *carried* (it waits
+for its frame, or is in flight: each attempt says which), *elsewhere* (in quarantine, or decided
+before its turn), or *settled* (answered). The window is never exceeded; one input is allowed
+whatever its size. What a resume needs is here and nowhere else: an attempt takes a copy with it
+(`resume`), and dies with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from servestream_client.config import FlowControl
+from servestream_client.errors import LocalProtocolError
+from servestream_client.protocol.numbers import NumberSet
+from servestream_client.protocol.replay import OrderedReplay, UnorderedReplay
+from servestream_client.protocol.runs import Run
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """The inputs of one stream.
+
+    Args:
+        flow: the window that holds here, whatever a server allows.
+        ordered: whether answers come in the order of the inputs.
+    """
+
+    __slots__ = (
+        "_cancelled",
+        "_charges",
+        "_failed_bytes",
+        "_places",
+        "_stripped",
+        "_taken",
+        "_window_bytes",
+        "_window_items",
+        "accepted",
+        "decided",
+        "finished",
+        "known_good",
+        "next_index",
+        "ordered",
+        "quarantined",
+        "replay",
+        "sent_through",
+    )
+
+    def __init__(self, flow: FlowControl, *, ordered: bool) -> None:
+        self._window_items = flow.window_items
+        self._window_bytes = flow.window_bytes
+        self.ordered: bool = ordered
+        self.replay: OrderedReplay | UnorderedReplay = (
+            OrderedReplay() if ordered else UnorderedReplay()
+        )
+        """The unanswered inputs. With something special about them:"""
+        self.next_index: dict[int, int] = {}
+        """Partly received: the next output's index."""
+        self.decided: dict[int, bool] = {}
+        """Answered before their turn, or without a server: whether one may have got the input."""
+        self.quarantined: set[int] = set()
+        """Answered on another stream."""
+        self._cancelled: set[int] = set()
+        self._stripped: dict[int, int] = {}  # cancelled: the size that its payload had
+        self._charges: dict[int, int] = {}  # never sendable: what it counts for
+
+        self.accepted: int = 0
+        """How many inputs were pushed, which is the last one's number."""
+        self.sent_through: int = 0
+        """Every input up to this one was sent at least once, or failed on this side."""
+        self.finished: bool = False
+        """No further inputs will come."""
+        self.known_good: tuple[int, bytes] | None = None
+        """The first input that a server answered: the control when suspects are isolated."""
+        self._places = 0  # inputs whose last output the consumer has not taken
+        self._failed_bytes = 0  # what failed inputs count for, until they are taken
+        self._taken = NumberSet()
+
+    # ---------------------------------------------------------------- the window
+
+    @property
+    def has_place(self) -> bool:
+        """Whether the user's iterator may be pulled for one more input (docs section 6)."""
+        return self._places < self._window_items and self.kept_bytes < self._window_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """What counts against the window in bytes: payloads that may have to be sent again, and
+        the inputs that failed, until the consumer has taken that.
+        """
+        return self.replay.size + self._failed_bytes
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """How many inputs, and of how many bytes together, may be pushed now. See `fits`."""
+        return self._window_items - self._places, self._window_bytes - self.kept_bytes
+
+    def fits(self, size: int) -> bool:
+        """Whether an input of `size` bytes may be pushed now; one is allowed whatever its size."""
+        kept = self.replay.size + self._failed_bytes  # `kept_bytes`, which is asked for each item
+        return self._places < self._window_items and (
+            kept + size <= self._window_bytes or not (self.replay or self._failed_bytes)
+        )
+
+    # ---------------------------------------------------------------- in
+
+    def append(self, payloads: Sequence[bytes], items: Sequence[object], size: int) -> int:
+        """Accept inputs, at least one, and return the first one's number. See `room`.
+
+        Args:
+            payloads: as the codec made them.
+            items: as many, handed back with a failure of their input.
+            size: of the payloads together.
+        """
+        if self.finished:
+            raise LocalProtocolError("input after finish()")
+        first = self.accepted + 1
+        count = len(payloads)
+        self.accepted += count
+        self._places += count
+        self.replay.append(first, payloads, items, size)
+        return first
+
+    def append_at(self, number: int, payload: bytes) -> None:
+        """Accept one input under a number of the caller's, which is not unanswered. Only where
+        answers come in any order.
+        """
+        accepted, self.accepted = self.accepted, number - 1
+        self.append((payload,), (None,), len(payload))
+        self.accepted = max(accepted, number)
+
+    def append_unsendable(self, item: object, size: int) -> int:
+        """Accept an input that cannot be sent, and return its number. It is to be decided next.
+
+        Args:
+            item: handed back with its failure.
+            size: the bytes that it counts for until the consumer has taken that.
+        """
+        number = self.append((b"",), (item,), 0)
+        self._charges[number] = size
+        self._failed_bytes += size
+        return number
+
+    def finish(self) -> None:
+        """No further inputs will come."""
+        self.finished = True
+
+    # ---------------------------------------------------------------- what is known of an input
+
+    def elsewhere(self, number: int) -> bool:
+        """Whether an unanswered input needs no answer of the present attempt's server."""
+        return number in self.decided or number in self.quarantined
+
+    def carries(self, number: int) -> bool:
+        """Whether an attempt is to carry this input, or does."""
+        return number in self.replay and not self.elsewhere(number)
+
+    def is_cancelled(self, number: int) -> bool:
+        """Whether nobody wants the outputs of this input any more."""
+        return number in self._cancelled
+
+    def payload(self, number: int) -> bytes:
+        """Of an unanswered input; empty if it was cancelled."""
+        return self.replay.payload(number)
+
+    def size_sent(self, number: int) -> int:
+        """Of an unanswered input's payload, as it was sent."""
+        stripped = self._stripped.get(number)
+        return len(self.replay.payload(number)) if stripped is None else stripped
+
+    # ---------------------------------------------------------------- what is known of all
+
+    @property
+    def turn(self) -> int:
+        """The input that the consumer waits for; 0 where answers come in any order."""
+        return self.replay.head if isinstance(self.replay, OrderedReplay) else 0
+
+    @property
+    def unsent(self) -> int:
+        """How many unanswered inputs were never sent."""
+        waiting = sum(
+            number > self.sent_through and number not in self.decided for number, _ in self.replay
+        )
+        return waiting + sum(not sent for sent in self.decided.values())
+
+    @property
+    def taken_through(self) -> int:
+        """Every input up to this one is answered, and its outputs were taken."""
+        return self._taken.through
+
+    @property
+    def complete(self) -> bool:
+        """Every input there will ever be is answered. Outputs may still wait to be taken."""
+        return self.finished and not self.replay
+
+    def resume(self) -> Iterator[Run]:
+        """What an attempt that begins has to carry: everything unanswered that is not elsewhere,
+        ascending, under its old numbers, from the first output that is missing.
+        """
+        for number, payload in self.replay:
+            if not self.elsewhere(number):
+                yield Run(number, (payload,), len(payload), self.next_index.get(number, 0))
+
+    @property
+    def cancelled_and_carried(self) -> list[int]:
+        """The cancelled inputs that no later attempt is to carry, ascending."""
+        return sorted(self._cancelled - self.decided.keys() - self.quarantined)
+
+    # ---------------------------------------------------------------- from place to place
+
+    def note_sent(self, first: int, count: int) -> int:
+        """Consecutive inputs go out; returns how many of them had gone out before."""
+        replayed = min(count, max(0, self.sent_through - first + 1))
+        self.sent_through = max(self.sent_through, first + count - 1)
+        return replayed
+
+    def cancel(self, number: int) -> bool:
+        """Nobody wants the outputs of this input any more: its payload and item are let go at once.
+
+        Returns:
+            Whether it is carried, and so something has to be done about it.
+        """
+        if number not in self.replay or number in self._cancelled or number in self.decided:
+            return False
+        self._cancelled.add(number)
+        self._stripped[number] = self.replay.strip(number)
+        return number not in self.quarantined  # whoever tries that gives the answer
+
+    def quarantine(self, numbers: Iterable[int]) -> list[int]:
+        """Have inputs answered on another stream. No attempt that begins later carries them.
+
+        Returns:
+            Which of them it concerns: those that lack an answer, and of which nothing came yet.
+        """
+        moved = [
+            number for number in numbers if self.carries(number) and number not in self.next_index
+        ]
+        self.quarantined.update(moved)
+        return moved
+
+    def decide(self, number: int, *, sent: bool) -> None:
+        """There is an answer to this input, which waits for its turn.
+
+        Args:
+            number: of a carried input, or of one in quarantine.
+            sent: a server may have got it.
+        """
+        self.quarantined.discard(number)
+        self.decided[number] = sent
+
+    def settle(self, first: int, count: int = 1) -> int:
+        """Forget inputs that are answered, and return the size of their payloads as sent."""
+        size = self.replay.remove(first, count)
+        if self.next_index or self.decided or self._cancelled:
+            for number in range(first, first + count):
+                size += self._stripped.pop(number, 0)
+                self.next_index.pop(number, None)
+                self.decided.pop(number, None)
+                self._cancelled.discard(number)
+        return size
+
+    def note_good(self, number: int) -> None:
+        """A server has answered this input, which is not settled yet."""
+        if number in self.replay and number not in self._stripped:
+            self.known_good = number, self.replay.payload(number)
+
+    def hand_back(self, number: int) -> tuple[object, int]:
+        """Of an input that failed, and is not settled yet: what `append` was given with it, and
+        the bytes that it counts for until it is `taken`.
+        """
+        size = self._charges.pop(number, None)
+        if size is None:
+            size = len(self.replay.payload(number))
+            self._failed_bytes += size
+        return self.replay.item(number), size
+
+    def taken(self, first: int, count: int = 1, failed_bytes: int = 0) -> None:
+        """The consumer has the last outputs of these inputs, which are settled.
+
+        Args:
+            first: the first one's number.
+            count: how many they are.
+            failed_bytes: what they counted for, if they failed.
+        """
+        self._places -= count
+        self._failed_bytes -= failed_bytes
+        self._taken.add_run(first, count)
+
+    def drop(self, number: int) -> None:
+        """Forget an unanswered input, of which nothing will be delivered."""
+        self.settle(number)
+        self.taken(number)
+
+    def strip(self) -> None:
+        """There will be no further attempt: of what lacks an answer, keep the numbers only."""
+        self.replay.strip_all()
+        self.known_good = None

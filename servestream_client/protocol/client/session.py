@@ -1,0 +1,450 @@
+"""The state machine over a stream's ledger, its delivery queue, and the attempt under way.
+
+Invariant: each step is in the table of `protocol.states`; a frame of an older attempt changes
+nothing but a count.
+
+Pure: the driver around it moves inputs in (`push`, `finish`), outputs out (`take`), and frames both
+ways (`next_frame`, `receive`); each of these returns at once. After any of them, there may be more
+frames to send and more outputs to take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from servestream_client.config import FlowControl, Watchdog
+from servestream_client.errors import ItemErrorKind, LocalProtocolError, RemoteProtocolError
+from servestream_client.protocol import coming
+from servestream_client.protocol.client.answers import Answers
+from servestream_client.protocol.client.attempt import Attempt
+from servestream_client.protocol.client.counters import ClientCounters
+from servestream_client.protocol.client.delivery import DeliveryQueue
+from servestream_client.protocol.client.face import Face
+from servestream_client.protocol.client.ledger import Ledger
+from servestream_client.protocol.client.opening import Offer, first_word, limits_of, milliseconds
+from servestream_client.protocol.frames import (
+    STREAM_ID_BYTES,
+    ClientFrame,
+    CodecId,
+    Credit,
+    HandlerKind,
+    Heartbeat,
+    ItemFailure,
+    Limits,
+    Refused,
+    ServerFrame,
+    StreamErrorKind,
+    StreamFailure,
+    Welcome,
+)
+from servestream_client.protocol.runs import Run
+from servestream_client.protocol.states import (
+    CLIENT,
+    ClientEvent,
+    ClientState,
+    local_step,
+    peer_step,
+)
+
+__all__ = ["UNKNOWN_BYTES", "ClientSession"]
+
+UNKNOWN_BYTES = 64 * 1024
+"""What an input counts for that failed before it had a size."""
+
+MOVE_GRACE_MS = 3_600_000
+"""What a server gets to answer what it has, when the client moves by itself: nothing presses."""
+
+_NOBODYS_FAULT = frozenset(
+    {StreamErrorKind.SILENCE, StreamErrorKind.SUPERSEDED, StreamErrorKind.OVERLOADED}
+)
+"""Why a server may give a stream up without anything being wrong with its inputs."""
+
+_DEPENDENT = frozenset({HandlerKind.ONE_TO_MANY, HandlerKind.STATEFUL})
+
+_OVER = frozenset({ClientState.ENDED, ClientState.LEFT, ClientState.REFUSED, ClientState.FAILED})
+
+
+class ClientSession(Face):
+    """One stream at its client.
+
+    Args:
+        stream_id: 16 random bytes.
+        codec: what both ends must agree on.
+        flow: how much may be under way.
+        application: the wanted application; empty: any.
+        ordered: whether outputs come in input order.
+        parameters: for the handler, as they are.
+        isolated: its inputs are suspected of breaking servers.
+        watchdog: how long silence and single inputs may last; None: for ever.
+    """
+
+    def __init__(
+        self,
+        *,
+        stream_id: bytes,
+        codec: CodecId,
+        flow: FlowControl,
+        application: str = "",
+        ordered: bool = True,
+        parameters: Mapping[str, str] | None = None,
+        isolated: bool = False,
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        if len(stream_id) != STREAM_ID_BYTES:
+            raise LocalProtocolError(f"a stream id has {STREAM_ID_BYTES} bytes")
+        self.stream_id = stream_id
+        self.flow: FlowControl = flow
+        self.watchdog: Watchdog = watchdog or Watchdog(heartbeat_interval=None, item_timeout=None)
+        self.application: str = application
+        """The wanted one; empty: any."""
+        self.ordered: bool = ordered
+        """Whether outputs come in input order."""
+
+        ledger = Ledger(flow, ordered=ordered)
+        super().__init__(
+            ledger, DeliveryQueue(ledger, Credit(flow.output_items, flow.output_bytes))
+        )
+        self.counters: ClientCounters = ClientCounters()
+        self._answers = Answers(self.delivery, self.counters, flow.max_item_bytes)
+        self._offer = Offer(
+            stream_id=stream_id,
+            codec=codec,
+            application=application,
+            ordered=ordered,
+            parameters=dict(parameters or {}),
+            isolated=isolated,
+            limits=limits_of(flow),
+            heartbeat_ms=milliseconds(self.watchdog.heartbeat_interval),
+            item_timeout_ms=milliseconds(self.watchdog.item_timeout),
+        )
+        self.state: ClientState = ClientState.IDLE
+        self.welcome: Welcome | None = None
+        """The last welcome of this stream."""
+        self.refusal: Refused | None = None
+        """In state REFUSED: by whom and why."""
+        self.failure: StreamFailure | None = None
+        """In state FAILED: why."""
+        self.grace_ms: int | None = None
+        """Once the server said that it is leaving: how long it still serves what was sent."""
+
+    # ---------------------------------------------------------------- inputs
+
+    def push(self, payload: bytes, item: object = None) -> int:
+        """Accept the next input and return its number. Call `fits` first.
+
+        Args:
+            payload: as the codec made it; at most `FlowControl.max_item_bytes`.
+            item: handed back with a failure of this input.
+        """
+        return self.push_all((payload,), (item,), len(payload))
+
+    def push_all(self, payloads: Sequence[bytes], items: Sequence[object], size: int) -> int:
+        """Accept inputs, at least one, and return the first one's number. See `room`.
+
+        Args:
+            payloads: as the codec made them; each at most `FlowControl.max_item_bytes`.
+            items: as many, handed back with a failure of their input.
+            size: of the payloads together.
+        """
+        first = self.ledger.append(payloads, items, size)
+        if self._attempt is not None:
+            self._attempt.unsent.append(Run(first, payloads, size))
+        return first
+
+    def push_at(self, number: int, payload: bytes) -> None:
+        """The same under a number of the caller's, see `may_push_at`, of an unordered stream."""
+        if self.ledger.ordered or not self.may_push_at(number):
+            raise LocalProtocolError("numbers ascend, and leave no gaps where they are ordered")
+        self.ledger.append_at(number, payload)
+        if self._attempt is not None:
+            self._attempt.unsent.append(Run(number, (payload,), len(payload)))
+
+    def may_push_at(self, number: int) -> bool:
+        """Whether an input may have this number: they ascend during an attempt."""
+        attempt = self._attempt
+        return number not in self.ledger.replay and (attempt is None or attempt.may_push_at(number))
+
+    def push_failure(
+        self,
+        kind: ItemErrorKind,
+        text: str,
+        item: object = None,
+        cause: BaseException | None = None,
+        *,
+        size: int = UNKNOWN_BYTES,
+    ) -> int:
+        """Accept an input that cannot be sent: its failure is delivered in its place. Call `fits`
+        first, with `size`: the bytes that it counts for until then.
+        """
+        number = self.ledger.append_unsendable(item, size)
+        self.delivery.fail_here(number, kind, text, cause)
+        return number
+
+    def cancel(self, number: int) -> None:
+        """Nobody wants the outputs of this input any more. It still gets one answer, but its
+        payload and item are let go at once: no attempt will carry it.
+        """
+        if not self.ledger.cancel(number):
+            return
+        if self._attempt is None or not self._attempt.cancel(number):
+            self.delivery.fail_here(number, ItemErrorKind.CANCELLED, "cancelled before it was sent")
+
+    @property
+    def may_set_aside(self) -> bool:
+        """Whether inputs can be answered on another stream: each by itself, with one output."""
+        return self.welcome is not None and self.welcome.handler_kind not in _DEPENDENT
+
+    def set_aside(self, numbers: Iterable[int]) -> list[int]:
+        """Between two attempts: have these inputs answered elsewhere. They go on no further
+        attempt, and `settle` gives their answers.
+
+        Returns:
+            Which of them it concerns: those that lack an answer, and of which nothing came yet.
+        """
+        if self._attempt is not None:
+            raise LocalProtocolError("inputs are set aside between attempts")
+        return self.ledger.quarantine(numbers)
+
+    def settle(self, number: int, payload: bytes | None, failure: ItemFailure | None) -> None:
+        """The only answer to an input that was set aside: its output, or why there is none."""
+        if self.delivery.resolve_quarantined(number, payload, failure):
+            self.counters.isolated += 1
+
+    def withdraw(self, number: int) -> None:
+        """Between two attempts: forget an input, of which nothing will be delivered. Its caller
+        has it answered in another way. Only for a stream that is not ordered.
+        """
+        if self._attempt is not None or self.ledger.ordered:
+            raise LocalProtocolError(
+                "inputs are withdrawn between attempts, from unordered streams"
+            )
+        self.ledger.drop(number)
+
+    # ---------------------------------------------------------------- attempts
+
+    def begin(self, *, known: Limits | None = None, deadline_ms: int = 0) -> int:
+        """Start the next attempt and return its number.
+
+        Everything unanswered goes again, under its old numbers.
+
+        Args:
+            known: the limits that this target set when it welcomed this client before; with them
+                the open frame may carry inputs at once.
+            deadline_ms: what is left until the stream's deadline; 0: it has none.
+        """
+        self.state = local_step(CLIENT, self.state, ClientEvent.BEGIN)
+        self.refusal = self.failure = self.grace_ms = None
+        self.counters.attempts += 1
+        for number in self.ledger.cancelled_and_carried:
+            self.delivery.fail_here(number, ItemErrorKind.CANCELLED, "cancelled")
+        self._attempt = Attempt(
+            self.counters.attempts,
+            self._offer,
+            self.delivery,
+            self.counters,
+            known=known,
+            deadline_ms=deadline_ms,
+        )
+        return self._attempt.number
+
+    def lost(self, attempt: int) -> None:
+        """The call of this attempt is over, or abandoned. What it did not answer goes again."""
+        if self._attempt is not None and self._attempt.number == attempt:
+            self.state = local_step(CLIENT, self.state, ClientEvent.LOST)
+            self._attempt = None
+
+    def move(self) -> bool:
+        """Take leave of the present attempt's server in good order, as after a drain; False where
+        the attempt is at its end, or has not begun.
+        """
+        attempt = self._attempt
+        if attempt is None or self.state is not ClientState.STREAMING or attempt.end_sent:
+            return False
+        self.state = local_step(CLIENT, self.state, ClientEvent.MOVE)
+        self.grace_ms = MOVE_GRACE_MS
+        if not attempt.in_flight_items:
+            self.state = local_step(CLIENT, self.state, ClientEvent.LEAVE)
+        return True
+
+    def _step(self, event: ClientEvent) -> None:
+        self.state = peer_step(CLIENT, self.state, event)
+
+    # ---------------------------------------------------------------- frames out
+
+    @property
+    def may_speak(self) -> bool:
+        """Whether it is worth while to ask for the `next_frame`, or the attempt is `over`."""
+        attempt, state = self._attempt, self.state
+        if attempt is None or state in _OVER:
+            return True
+        if state is ClientState.OPENING:
+            return not attempt.open_sent
+        if state is ClientState.STREAMING and (
+            attempt.may_send or (self.ledger.finished and attempt.may_end)
+        ):
+            return True
+        return attempt.notices_due
+
+    @property
+    def large(self) -> int:
+        """The bytes of the frame that goes next, if it must be announced and is not yet; else 0."""
+        attempt = self._attempt
+        if attempt is None or attempt.unsent.frame_bytes <= attempt.announcements.covered:
+            return 0  # which is nearly always so
+        return attempt.large() if self.state is ClientState.STREAMING else 0
+
+    def next_frame(
+        self, *, hold: bool = False, beside: int = 0, alone: bool = True
+    ) -> ClientFrame | None:
+        """The next frame to send, or None while there is nothing to say.
+
+        Whoever takes a frame must send it: it counts as sent.
+
+        Args:
+            hold: a `large` frame is not to go yet.
+            beside: bytes on the connection that may go ahead of what follows this frame.
+            alone: no other call is to be asked before a large frame goes.
+        """
+        attempt = self._attempt
+        if attempt is None or self.state in _OVER:
+            return None
+        if self.state is ClientState.OPENING:
+            return None if attempt.open_sent else attempt.open_frame(beside)
+        streaming = self.state is ClientState.STREAMING
+        large = self.large
+        inputs = attempt.gather() if streaming and not large else ()
+        ends = streaming and self.ledger.finished and attempt.may_end
+        if not (inputs or ends or attempt.notices_due or (large and not hold)):
+            return None
+        end = attempt.end() if ends else None
+        own = streaming and not hold and (large > 0 or alone)
+        announced = attempt.announce(beside, own=own)
+        beat = None
+        if attempt.pulse.due:
+            beat = Heartbeat(attempt.sent_through, attempt.grant.received_outputs)
+        attempt.pulse.spoke()
+        return ClientFrame(
+            inputs=inputs,
+            frames_read=attempt.pacer.report(),
+            credit=attempt.grant.grant(self.delivery.held),
+            cancelled=attempt.cancelled.take(attempt.limits) if attempt.cancelled else (),
+            taken_through=self.ledger.taken_through,
+            end=end,
+            heartbeat=beat,
+            coming=announced,
+        )
+
+    # ---------------------------------------------------------------- frames in
+
+    def receive(self, attempt: int, frame: ServerFrame) -> None:
+        """Take in a frame that came on the call of `attempt`.
+
+        Frames of an older attempt are ignored. Afterwards look at `over`, `take` and
+        `next_frame`.
+
+        Raises:
+            RemoteProtocolError: the server broke the protocol. What it said up to there holds;
+                abandon the attempt with `lost`.
+        """
+        current = self._attempt
+        if current is None or current.number != attempt:
+            self.counters.stale += 1
+            return
+        current.pulse.heard()
+        if self.state in _OVER:  # what comes after the last word is dropped
+            if self.state is ClientState.LEFT and frame.end is not None:  # it crossed the leaving
+                current.check_end(frame.end)
+                self._step(ClientEvent.END)
+            return
+        awaited = current.awaited
+        current.awaited = frame.coming and coming.bounded(frame.coming, self.flow.max_frame_bytes)
+        if self.state is ClientState.OPENING:
+            self._receive_first(current, frame)
+            if self.over:
+                return
+        elif frame.welcome is not None or frame.refused is not None:
+            raise RemoteProtocolError("a second opening frame")
+        current.pacer.acknowledge(frame.frames_read)
+        if frame.paced:
+            self._step(ClientEvent.ANSWER)
+            current.pacer.read(urgent=awaited is not None and awaited.acknowledge)
+            self._answers.receive(current, frame)
+        current.running = frame.running or current.running
+        if frame.heartbeat is not None:
+            current.check_positions(frame.heartbeat, frame.running)
+        self._receive_parting(current, frame)
+
+    def _receive_first(self, attempt: Attempt, frame: ServerFrame) -> None:
+        said = first_word(self._offer, frame)
+        if isinstance(said, Welcome):
+            self._step(ClientEvent.WELCOME)
+            self.welcome = said
+            self.counters.welcomes += 1
+            attempt.welcomed(said)
+        elif isinstance(said, Refused):
+            self.refusal = said
+            self._step(ClientEvent.REFUSAL)
+        else:
+            self.failure = said
+            self._step(ClientEvent.FAILURE)
+
+    def _receive_parting(self, attempt: Attempt, frame: ServerFrame) -> None:
+        if frame.drain is not None:
+            self._step(ClientEvent.DRAIN)
+            self.grace_ms = frame.drain.grace_ms
+        if frame.error is not None:
+            self.failure = frame.error
+            self._step(ClientEvent.FAILURE)
+        elif frame.end is not None:
+            attempt.check_end(frame.end)
+            self._step(ClientEvent.END)
+        elif self.state is ClientState.DRAINING and attempt.in_flight_items == 0:
+            self.state = local_step(CLIENT, self.state, ClientEvent.LEAVE)
+
+    # ---------------------------------------------------------------- the present attempt
+
+    @property
+    def over(self) -> bool:
+        """The attempt has said all: half-close the call and read it to its end."""
+        return self.state in _OVER
+
+    @property
+    def idle(self) -> bool:
+        """Whether the server, having welcomed the present attempt, owes nothing that it may send:
+        no input is unanswered, or the consumer does not take what there is.
+        """
+        attempt = self._attempt
+        return (
+            attempt is not None
+            and self.state is ClientState.STREAMING
+            and (attempt.in_flight_items == 0 or self.delivery.full)
+        )
+
+    @property
+    def blamed(self) -> bool:
+        """Whether an end of the present attempt, as it stands, speaks against what it carries."""
+        failure = self.failure
+        return self.grace_ms is None and (failure is None or failure.kind not in _NOBODYS_FAULT)
+
+    @property
+    def superseded(self) -> bool:
+        """Whether the server has a higher attempt of this stream than the present one."""
+        failure = self.failure
+        return failure is not None and failure.kind is StreamErrorKind.SUPERSEDED
+
+    @property
+    def announces(self) -> bool:
+        """Whether the server understands announcements."""
+        return self.welcome is not None and coming.FEATURE in self.welcome.features
+
+    @property
+    def large_under_way(self) -> int:
+        """Bytes of announced frames, and of inputs with the open, that the server has not
+        acknowledged.
+        """
+        attempt = self._attempt
+        if attempt is None:
+            return 0
+        if self.state is ClientState.OPENING:
+            return sum(attempt.pacer.sizes)
+        return attempt.large_under_way
