@@ -197,7 +197,7 @@ CLIENT_LINES = (
     ),
     Line(
         "reason",
-        "the server heard nothing of this client for three heartbeat intervals",
+        "the server received nothing from this client for three heartbeat intervals",
         "this process was stopped, or its event loop was kept busy, or the link was dead; it resumes",
         "keep the client's event loop free",
     ),
@@ -245,7 +245,7 @@ CLIENT_LINES = (
     Line(
         "WARNING",
         "with what hooks add, …",
-        "the metadata of a call exceed 8 KiB, from which on servers refuse calls by chance",
+        "the metadata of a call exceed 8 KiB, from which on servers refuse calls at random",
         "have hooks add less",
     ),
     Line(
@@ -349,7 +349,7 @@ WARNINGS = (
     Line(
         "warning",
         "the metadata take … bytes, …: send less, or put it into the items",
-        "above 8 KiB servers refuse calls by chance",
+        "above 8 KiB servers refuse calls at random",
         "send less ([sizes](failures.md#metadata-are-too-large))",
     ),
 )

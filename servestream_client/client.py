@@ -38,7 +38,7 @@ class StreamClient(ClientBase[In, Out]):
         watchdog: how long silence, and a single input, may last.
         metadata: gRPC metadata for every call, e.g. ``authorization``. On an insecure channel it
             travels in clear text. Above 8 KiB in all there is a warning, since Ray Serve refuses
-            such calls by chance, and above 16 KiB always.
+            such calls at random, and above 16 KiB always.
         hooks: are told what happens to every stream; see `servestream_client.Hooks`.
         credentials: for a TLS channel; None: an insecure one, which is all that Serve's own
             ingress offers.

@@ -1,7 +1,7 @@
 """gRPC metadata: what it is, and what of it gRPC would refuse.
 
 An end of this package takes `METADATA_LIMIT` bytes of it. Other ends, Ray Serve's among them, keep
-gRPC's own limits: above `COMMON_SOFT_LIMIT` a call is refused by chance, the likelier the larger,
+gRPC's own limits: above `COMMON_SOFT_LIMIT` a call is refused at random, the likelier the larger,
 and above `COMMON_HARD_LIMIT` always. So what exceeds those is told when it is given, and what
 exceeds ours is an error (docs/decisions/0023).
 """
@@ -112,7 +112,7 @@ def excess(size: int) -> str | None:
         "which gRPC servers refuse unless they were told otherwise (grpc.absolute_max_metadata_size"
         f" is {COMMON_HARD_LIMIT}), and Ray Serve always"
         if size > COMMON_HARD_LIMIT
-        else "of which gRPC servers refuse calls by chance unless they were told otherwise"
+        else "of which gRPC servers refuse calls at random unless they were told otherwise"
         f" (grpc.max_metadata_size is {COMMON_SOFT_LIMIT}), as Ray Serve does"
     )
     return f"the metadata take {size} bytes, {refused}: send less, or put it into the items"

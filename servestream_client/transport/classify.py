@@ -114,9 +114,9 @@ def classify_failure(failure: StreamFailure) -> Verdict:
         reason = f"the server gave the stream up: {failure.text}"
     elif failure.kind is StreamErrorKind.SILENCE:
         reason = (
-            "the server heard nothing of this client for three heartbeat intervals, and let go of"
-            " it: this process was stopped (or slept with its machine), its event loop was kept"
-            f" busy, or the link was dead ({failure.text})"
+            "the server received nothing from this client for three heartbeat intervals, and ended"
+            " the attempt: this process was stopped (or slept with its machine), its event loop was"
+            f" kept busy, or the link was dead ({failure.text})"
         )
     else:
         reason = f"the server gave the stream up ({failure.kind.name.lower()}): {failure.text}"

@@ -202,7 +202,7 @@ _REFUSING: tuple[Row, ...] = (
         "RESOURCE_EXHAUSTED",
         _FAIL,
         "the metadata of the call, {metadata_bytes} bytes, exceed the soft limit of a gRPC server"
-        " on the way, 8 KiB by default, above which it refuses calls by chance:"
+        " on the way, 8 KiB by default, above which it refuses calls at random:"
         f" {_ADVICE_ON_METADATA}",
         "grpc itself; both ingress modes",
         details=("exceeds soft limit",),
@@ -214,7 +214,7 @@ _REFUSING: tuple[Row, ...] = (
         "RESOURCE_EXHAUSTED",
         _RESUME,
         "the metadata of the call, {metadata_bytes} bytes, exceed the soft limit of a gRPC server"
-        " on the way, 8 KiB by default, above which it refuses calls by chance, as this one:"
+        " on the way, 8 KiB by default, above which it refuses calls at random, as this one:"
         f" {_ADVICE_ON_METADATA}",
         "the same, where an earlier call was let through",
         details=("exceeds soft limit",),
@@ -237,7 +237,7 @@ _REFUSING: tuple[Row, ...] = (
         "RESOURCE_EXHAUSTED",
         _WAIT,
         "the server is overloaded, or the metadata of the call, {metadata_bytes} bytes, exceed its"
-        " soft limit, above which gRPC servers refuse calls by chance (8 KiB by default):"
+        " soft limit, above which gRPC servers refuse calls at random (8 KiB by default):"
         f" {_ADVICE_ON_METADATA}",
         "the same, above 8 KiB",
         no_details=True,
@@ -275,8 +275,8 @@ _REFUSING: tuple[Row, ...] = (
         "metadata-huge-reset",
         "INTERNAL",
         _RESUME,
-        "a reverse proxy broke the call off before a word, perhaps because of its metadata:"
-        f" {{metadata_bytes}} bytes are more than most accept: {_ADVICE_ON_METADATA}",
+        "a reverse proxy broke the call off before the first response, perhaps because of its"
+        f" metadata: {{metadata_bytes}} bytes are more than most accept: {_ADVICE_ON_METADATA}",
         "Envoy, above 60 KiB",
         details=("rst_stream with error code 2)",),
         where=Where.HUGE_AND_NEVER_WELCOMED,
@@ -331,7 +331,7 @@ _WRONG_ADDRESS: tuple[Row, ...] = (
         "ok-at-once",
         "OK",
         _FAIL,
-        "the call ended at once without a word of the protocol: its method is not"
+        "the call ended at once without a frame of the protocol: its method is not"
         " a StreamService's",
         "a deployment with a Stream method of its own",
         where=Where.NEVER_WELCOMED,
@@ -498,8 +498,9 @@ _NO_CONNECTION: tuple[Row, ...] = (
         "silent",
         "UNAVAILABLE",
         _RESUME,
-        "the connection was accepted, and nothing was said on it: what listens there does not speak"
-        " gRPC, or hangs, or is a reverse proxy with TLS, for which this client lacks credentials=",
+        "the connection was accepted, and nothing was received on it: what listens there does not"
+        " speak gRPC, or hangs, or is a reverse proxy with TLS, for which this client lacks"
+        " credentials=",
         "a process that was stopped; Python's own HTTP server with TLS",
         details=("before receiving settings frame",),
         where=Where.WITHOUT_TLS,
@@ -520,8 +521,8 @@ _NO_CONNECTION: tuple[Row, ...] = (
         "closed-without-tls",
         "UNAVAILABLE",
         _RESUME,
-        "the connection was closed before a word: a server that has just gone, or a reverse proxy"
-        " with TLS, for which this client lacks credentials=",
+        "the connection was closed before the first response: a server that has just gone, or a"
+        " reverse proxy with TLS, for which this client lacks credentials=",
         "Envoy; an ingress that dies",
         details=("socket closed", "connection reset"),
         where=Where.WITHOUT_TLS,
@@ -531,9 +532,9 @@ _NO_CONNECTION: tuple[Row, ...] = (
         "closed-with-tls",
         "UNAVAILABLE",
         _RESUME,
-        "the connection was closed before a word: a server that has just gone, or one that asks for"
-        " a client certificate that it trusts (grpc.ssl_channel_credentials(private_key=,"
-        " certificate_chain=))",
+        "the connection was closed before the first response: a server that has just gone, or one"
+        " that asks for a client certificate that it trusts"
+        " (grpc.ssl_channel_credentials(private_key=, certificate_chain=))",
         "a grpc server that requires client certificates; an ingress that dies",
         details=("socket closed", "connection reset"),
         where=Where.WITH_TLS,
@@ -580,8 +581,8 @@ _NO_CONNECTION: tuple[Row, ...] = (
         "broken-off",
         "INTERNAL",
         _RESUME,
-        "a reverse proxy broke the call off before a word: it may have nobody behind it, or ask for"
-        " credentials",
+        "a reverse proxy broke the call off before the first response: it may have nobody behind"
+        " it, or ask for credentials",
         "nginx that speaks HTML, now and then",
         details=("end_stream flag received",),
         where=Where.NEVER_WELCOMED,

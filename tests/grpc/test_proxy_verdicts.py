@@ -359,7 +359,7 @@ async def test_what_nginx_says_in_html(start, answer, error, text):
 async def test_a_reset_that_hides_what_nginx_said(start):
     reasons = Reasons()
     with start("nginx", answering("503")) as reach:
-        while "a reverse proxy broke the call off before a word" not in reasons:
+        while "a reverse proxy broke the call off before the first response" not in reasons:
             async with StreamClient(hooks=[reasons], retry=FEW, **reach) as client:
                 await asyncio.gather(client.predict(b"one"), return_exceptions=True)
 
@@ -451,7 +451,7 @@ async def haproxy(certificates: Certificates):
 @pytest.mark.row("metadata-stream-reset")
 async def test_metadata_that_haproxy_resets(certificates):
     async with haproxy(certificates) as target:
-        with pytest.warns(UserWarning, match="by chance"):
+        with pytest.warns(UserWarning, match="at random"):
             raised = await failure(target, metadata=padded(15_000))
     assert type(raised) is MessageTooLargeError
     assert "156" in str(raised)
@@ -470,7 +470,7 @@ async def test_metadata_for_which_haproxy_closes_the_connection(certificates, pa
 
 @pytest.mark.row("metadata-connection-closed")
 async def test_metadata_for_which_nginx_closes_the_connection(start):
-    with start("nginx") as reach, pytest.warns(UserWarning, match="by chance"):
+    with start("nginx") as reach, pytest.warns(UserWarning, match="at random"):
         raised = await failure(metadata=padded(9_000), **reach)
     assert type(raised) is MessageTooLargeError
 

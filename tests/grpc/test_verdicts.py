@@ -173,7 +173,7 @@ async def soft_limit_met(target: str, metadata) -> StreamError:
 @pytest.mark.row("metadata-soft-limit-never-welcomed")
 async def test_metadata_above_the_soft_limit_of_others_are_told_from_overload():
     async with echo_server() as target:
-        with pytest.warns(UserWarning, match=r"take 12641 bytes, .* by chance"):
+        with pytest.warns(UserWarning, match=r"take 12641 bytes, .* at random"):
             raised = await soft_limit_met(target, padding(12_000))
     assert type(raised) is MessageTooLargeError
     assert "12641 bytes, exceed the soft limit" in str(raised)
@@ -192,7 +192,7 @@ async def test_a_server_whose_own_words_are_too_long_to_send():
 @pytest.mark.row("metadata-large-unsaid")
 async def test_a_server_whose_words_on_the_soft_limit_are_too_long():
     async with echo_server() as target:
-        with pytest.warns(UserWarning, match="by chance"):
+        with pytest.warns(UserWarning, match="at random"):
             raised = await soft_limit_met(target, [(f"x-{n}", "a" * 20) for n in range(260)])
     assert type(raised) is MessageTooLargeError
     assert "overloaded, or the metadata of the call" in str(raised)
@@ -306,7 +306,7 @@ async def test_a_server_that_says_nothing(monkeypatch):
     async with tcp_server(None) as target:
         raised = await failure(target)
     assert type(raised) is UnreachableError
-    assert "accepted, and nothing was said on it" in str(raised)
+    assert "accepted, and nothing was received on it" in str(raised)
 
 
 @pytest.mark.row("silent-with-tls")

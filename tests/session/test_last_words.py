@@ -47,7 +47,7 @@ async def test_the_last_that_says_something_does():
 
 async def test_where_none_says_anything_the_last_does():
     text = await words(VAGUE, VAGUE, VAGUE, VAGUE)
-    assert "a reverse proxy broke the call off before a word" in text
+    assert "a reverse proxy broke the call off before the first response" in text
 
 
 async def test_what_was_said_before_progress_is_past():
