@@ -115,10 +115,9 @@ class StreamService(Generic[In, Out]):
         """Called by Ray Serve every `health_check_period_s`. An override calls this one, too:
         ``await super().check_health()``.
 
-        It is how a replica learns that it is being stopped (the calls cease), upon which its
-        streams move elsewhere before they are cut; and how Serve learns that all handler
-        slots here are blocked by inputs that exceeded their item timeout, upon which it replaces
-        the replica.
+        It is how a replica learns that it is being stopped (the calls stop), upon which its
+        streams move elsewhere before they are cut; and how Serve learns that all handler slots
+        are blocked by inputs that exceeded their item timeout, upon which it replaces the replica.
 
         Raises:
             RuntimeError: that is the case.
