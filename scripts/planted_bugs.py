@@ -255,69 +255,69 @@ BUGS = (
     # ------------------------------------------------------------------ the server's session
     Bug(
         "the server answers out of order",
-        "protocol/server.py",
-        "if self._ordered and run.first != self._order.turn:",
+        "protocol/server/outbox.py",
+        "if self._ordered and run.first != self._turns.next:",
         "if False:",
-        "protocol/test_server.py::"
+        "protocol/server/test_outbox.py::"
         "test_ordered_answers_keep_the_order_of_inputs_however_handlers_finish",
     ),
     Bug(
         "a failure overtakes the answers before it",
-        "protocol/server.py",
-        "if self._ordered and work.number != self._order.turn:",
+        "protocol/server/outbox.py",
+        "if self._ordered and work.number != self._turns.next:",
         "if False:",
-        "protocol/test_server.py::test_an_ordered_cancelled_input_answers_in_its_turn",
+        "protocol/server/test_intake.py::test_an_ordered_cancelled_input_answers_in_its_turn",
     ),
     Bug(
         "what was put back counts as started",
-        "protocol/server.py",
-        "self._started_through = run.first - 1",
+        "protocol/server/intake.py",
+        "self.started_through = run.first - 1",
         "pass",
-        "protocol/test_server.py::test_what_was_put_back_is_no_longer_started",
+        "protocol/server/test_intake.py::test_what_was_put_back_is_no_longer_started",
     ),
     Bug(
         "what was cancelled and put back is started again",
-        "protocol/server.py",
-        "self._drop_unstarted(sorted(cancelled))",
+        "protocol/server/intake.py",
+        "self._drop(sorted(inputs.cancelled.intersection(range(run.first, run.last + 1))))",
         "pass",
-        "protocol/test_server.py::test_what_is_put_back_after_it_was_cancelled_never_starts",
+        "protocol/server/test_intake.py::test_what_is_put_back_after_it_was_cancelled_never_starts",
     ),
     Bug(
         "a cancelled input is forgotten while it waits for its place",
-        "protocol/server.py",
-        "self._early.update(dict.fromkeys(numbers, _DROPPED))",
+        "protocol/server/outbox.py",
+        "self.early.update(dict.fromkeys(numbers, _DROPPED))",
         "pass",
         "protocol/test_work.py::test_the_answers_to_what_was_cancelled",
     ),
     Bug(
         "the server computes ahead without a bound",
-        "protocol/server.py",
-        "return self._held_bytes >= self._offer.ahead_bytes",
-        "return False",
-        "protocol/test_server.py::test_too_much_waiting_output_stops_the_next_input",
+        "protocol/server/intake.py",
+        "            outbox.held_bytes < self._ahead_bytes\n",
+        "            True\n",
+        "protocol/server/test_intake.py::test_too_much_waiting_output_stops_the_next_input",
     ),
     Bug(
         "the input for which the others wait is held up by them",
-        "protocol/server.py",
-        "or (bool(self._early) and waiting.head.first",
+        "protocol/server/intake.py",
+        "or (bool(outbox.early) and waiting.head.first",
         "or (False and waiting.head.first",
-        "protocol/test_server.py::"
+        "protocol/server/test_intake.py::"
         "test_the_inputs_for_which_early_output_waits_start_one_by_one_although_it_is_too_much",
     ),
     Bug(
         "more than the input for which the others wait is started",
-        "protocol/server.py",
-        "self._unstarted.take(1 if self.full else limit)",
-        "self._unstarted.take(limit)",
-        "protocol/test_server.py::"
+        "protocol/server/intake.py",
+        "self.waiting.take(1 if self.full else limit)",
+        "self.waiting.take(limit)",
+        "protocol/server/test_intake.py::"
         "test_the_inputs_for_which_early_output_waits_start_one_by_one_although_it_is_too_much",
     ),
     Bug(
         "the window is not enforced",
-        "protocol/server.py",
+        "protocol/server/intake.py",
         "self._check_each(run.first_number, sizes)",
         "pass",
-        "protocol/test_server.py::test_the_window_is_enforced_within_a_run",
+        "protocol/server/test_intake.py::test_the_window_is_enforced_within_a_run",
     ),
     # ------------------------------------------------------------------ the driver and its retries
     Bug(
@@ -649,8 +649,8 @@ BUGS = (
     ),
     Bug(
         "what waits for credit is reported as a busy handler",
-        "protocol/server.py",
-        "if self._outbox and not self._credit.allows_output:",
+        "protocol/server/session.py",
+        "if ready.waiting and not ready.credit.allows_output:",
         "if False:",
         "protocol/test_heartbeats.py::test_a_server_that_waits_for_credit_says_so",
     ),
@@ -1263,21 +1263,21 @@ BUGS = (
     # ---- the protocol's fine print, and values that come back
     Bug(
         "an output that was received is computed again",
-        "protocol/server.py",
-        "if accepted.start_index and self._offer.handler_kind in SINGLE_OUTPUT:",
+        "protocol/server/intake.py",
+        "if accepted.start_index and self._single_output:",
         "if False:",
         "protocol/test_conformance.py::test_an_output_that_was_received_is_neither_computed_nor_sent_again",
     ),
     Bug(
         "of a run whose first input was received the others are dropped",
-        "protocol/server.py",
+        "protocol/server/intake.py",
         "            if count == 1:\n                return\n",
         "            return\n",
         "grpc/test_hostile_clients.py::test_an_output_that_was_received_is_not_sent_again",
     ),
     Bug(
         "a client that asks for more heartbeats than it gets is cut",
-        "protocol/server.py",
+        "protocol/server/session.py",
         "self._pulse.begin(own_ms=self.heartbeat_ms, peer_ms=self.heartbeat_ms)",
         "self._pulse.begin(own_ms=self.heartbeat_ms, peer_ms=opened.heartbeat_interval_ms)",
         "protocol/test_conformance.py::test_a_server_is_as_patient_as_what_it_granted",
@@ -1399,9 +1399,9 @@ BUGS = (
     ),
     Bug(
         "large frame: the server does not announce its answers",
-        "protocol/server.py",
-        "coming = self._announce() if self._outbox else None",
-        "coming = None",
+        "protocol/server/session.py",
+        "if waiting and (large := self._large):",
+        "if False:",
         "protocol/test_coming.py::"
         "test_whatever_takes_longer_than_an_interval_is_announced_right_before",
     ),
@@ -1502,7 +1502,7 @@ BUGS = (
     ),
     Bug(
         "closed inputs are kept behind an open one",
-        "protocol/inputs.py",
+        "protocol/server/inputs.py",
         "if self._holes <= self._count + _SLACK:",
         "if True:",
         "protocol/test_work.py::test_neither_end_grows_behind_one_slow_input",

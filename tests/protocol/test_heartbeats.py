@@ -249,7 +249,7 @@ def test_a_server_says_what_it_waits_for():
 
 def test_a_server_that_waits_for_credit_says_so():
     pair = Pair(BEAT, b"x", b"y")
-    pair.server._credit = type(pair.server._credit)()  # as if none had come
+    pair.server.outbox.ready.credit = type(pair.server.outbox.ready.credit)()  # as if none had come
     pair.server.next_run(2)
     pair.server.output(1, b"X", last=True)
     assert report(pair).blocked_on is BlockedOn.CREDIT

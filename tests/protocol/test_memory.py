@@ -289,7 +289,7 @@ def test_a_cancelled_input_leaves_at_once_and_the_servers_window_does_not(sent, 
         client.receive(1, frame)
     while (frame := client.next_frame()) is not None:
         server.receive(frame)
-    assert list(server._open) == [5, 6]
+    assert list(server.outbox.open) == [5, 6]
 
 
 def test_outputs_are_kept_until_they_are_taken_and_no_longer():

@@ -514,10 +514,10 @@ class Pair(RuleBasedStateMachine):
     def with_duplicate(self, link: Link, frame: ServerFrame, run: OutputRun) -> ServerFrame:
         """The frame with a run that repeats itself, if the server has the credit for it."""
         for done, payload in enumerate(run.payloads):
-            if not link.server._credit.allows_output:
+            if not link.server.outbox.ready.credit.allows_output:
                 run = OutputRun(run.first_number, run.payloads[:done])
                 break
-            link.server._credit.spend(len(payload))
+            link.server.outbox.ready.credit.spend(len(payload))
             link.sent = plus(link.sent, [payload])
         if not run.payloads:
             return frame

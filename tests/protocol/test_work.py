@@ -15,10 +15,10 @@ from servestream_client.config import FlowControl
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import ClientFrame, CodecId, Limits, NumberRange
-from servestream_client.protocol.inputs import OpenInputs
 from servestream_client.protocol.numbers import NumberSet
 from servestream_client.protocol.runs import Run, RunQueue
 from servestream_client.protocol.server import ServerOffer, ServerSession
+from servestream_client.protocol.server.inputs import OpenInputs
 
 CODEC = CodecId("bytes")
 FEW, MANY = 400, 1600

@@ -19,14 +19,19 @@ class OpenInputs:
     once there are more holes than open inputs, the stretches are made anew without them. So what
     is kept grows with what is open, not with what came after the oldest of it.
 
+    Invariant: what is in it has come and was not closed, each number at most once; `size` is the
+    sum of their sizes, and what is `cancelled` is in it.
+
     Attributes:
         size: of their payloads together, in bytes.
+        cancelled: those that the client does not want any more, as others have marked them.
     """
 
-    __slots__ = ("_count", "_firsts", "_holes", "_stretches", "size")
+    __slots__ = ("_count", "_firsts", "_holes", "_stretches", "cancelled", "size")
 
     def __init__(self) -> None:
         self.size: int = 0
+        self.cancelled: set[int] = set()
         self._count = 0  # of those that are open
         self._holes = 0
         self._firsts: list[int] = []
@@ -53,6 +58,8 @@ class OpenInputs:
             return False
         self.size -= sum(sizes)  # type: ignore[arg-type]  # there is no None among them
         self._count -= count
+        if self.cancelled:
+            self.cancelled.difference_update(range(first, first + count))
         if offset:
             stretch[offset : offset + count] = [None] * count
             self._holes += count
@@ -74,6 +81,7 @@ class OpenInputs:
             stretch[number - begin] = None
         self.size -= size
         self._count -= len(numbers)
+        self.cancelled.difference_update(numbers)
         self._holes += len(numbers)
         self._tidy()
 
@@ -159,3 +167,4 @@ class OpenInputs:
         self.size = self._count = self._holes = 0
         self._firsts.clear()
         self._stretches.clear()
+        self.cancelled.clear()

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from servestream_client.protocol.inputs import OpenInputs
+from servestream_client.protocol.server.inputs import OpenInputs
 
 
 def opened(*stretches: tuple[int, list[int]]) -> OpenInputs:
@@ -70,7 +70,7 @@ def test_inputs_of_size_zero_are_open_too():
 @pytest.mark.parametrize("seed", range(20))
 def test_it_agrees_with_a_plain_dict(seed):
     pick = random.Random(seed)
-    inputs, known, last = OpenInputs(), {}, 0
+    inputs, known, marked, last = OpenInputs(), {}, set(), 0
     for _ in range(400):
         if pick.random() < 0.3:
             first = last + pick.choice([1, 1, 1, 3])
@@ -86,7 +86,19 @@ def test_it_agrees_with_a_plain_dict(seed):
             if whole:
                 for number in numbers:
                     del known[number]
+                    marked.discard(number)
+        if known and pick.random() < 0.3:
+            number = pick.choice(list(known))
+            inputs.cancelled.add(number)
+            marked.add(number)
+        if pick.random() < 0.1:
+            some = [number for number in known if pick.random() < 0.3]
+            inputs.close_each(some)
+            for number in some:
+                del known[number]
+            marked.difference_update(some)
         assert list(inputs) == list(known)
         assert inputs.size == sum(known.values())
+        assert inputs.cancelled == marked
         probe = pick.randrange(last + 3)
         assert (probe in inputs) is (probe in known)

@@ -1,0 +1,17 @@
+"""The server's side of one attempt, as pure state machines.
+
+Each module is above those below it in the list; `ServerSession` is the door to them.
+
+    session   the state machine; the order of effects within a frame
+    intake    which inputs came, and which may be started
+    outbox    the answers, until their turn has come
+    ready     those whose turn has come, until they leave within credit and frames
+    inputs    which inputs have no answer yet
+    opening   whom the server takes, and on which terms
+"""
+
+from servestream_client.protocol.server.intake import Input
+from servestream_client.protocol.server.opening import ServerOffer
+from servestream_client.protocol.server.session import ServerSession
+
+__all__ = ["Input", "ServerOffer", "ServerSession"]

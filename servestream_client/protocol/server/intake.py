@@ -1,0 +1,250 @@
+"""The inputs that came, and which of them may be started.
+
+Invariant: never more inputs are taken in than the window allows, their numbers ascend, and each is
+handed out at most once, unless it is put back, and not at all once it is cancelled.
+
+Inputs are kept in runs, as at the client. What becomes of an answer is the outbox's: an input that
+is cancelled before it was started leaves here, and is answered there.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from servestream_client.errors import FrameLostError, RemoteProtocolError
+from servestream_client.protocol.frames import SINGLE_OUTPUT, InputRun, NumberRange
+from servestream_client.protocol.runs import Run, RunQueue
+from servestream_client.protocol.server.opening import ServerOffer, Terms
+from servestream_client.protocol.server.outbox import Outbox
+
+__all__ = ["Input", "Intake"]
+
+
+class Input(NamedTuple):
+    """One input for the handler.
+
+    Attributes:
+        number: its number in the stream.
+        payload: as the client's codec made it.
+        start_index: outputs below this index are already received.
+    """
+
+    number: int
+    payload: bytes
+    start_index: int = 0
+
+
+class Intake:
+    """What came on one attempt.
+
+    Attributes:
+        received: how many inputs came.
+        started_through: the highest number that was handed out and not put back.
+        waiting: what was not handed out yet.
+    """
+
+    __slots__ = (
+        "_ahead_bytes",
+        "_last_seen",
+        "_limits",
+        "_newly_cancelled",
+        "_outbox",
+        "_single_output",
+        "received",
+        "started_through",
+        "waiting",
+    )
+
+    def __init__(self, offer: ServerOffer, outbox: Outbox) -> None:
+        self.received: int = 0
+        self.started_through: int = 0
+        self.waiting: RunQueue = RunQueue()
+        self._outbox = outbox
+        self._ahead_bytes = offer.ahead_bytes
+        self._single_output = offer.handler_kind in SINGLE_OUTPUT
+        self._limits = offer.limits
+        self._last_seen = 0
+        self._newly_cancelled: list[int] = []
+
+    def begin(self, terms: Terms) -> None:
+        """The stream is served on these terms."""
+        self._limits = terms.limits
+        self._last_seen = terms.first_number - 1
+
+    @property
+    def through(self) -> int:
+        """The last number that came; 0: none."""
+        return self._last_seen if self.received else 0
+
+    # ---------------------------------------------------------------- what comes
+
+    def receive_run(self, run: InputRun) -> None:
+        """Consecutive inputs came.
+
+        Raises:
+            RemoteProtocolError: their numbers do not ascend, or they exceed the limits.
+        """
+        if run.first_number <= self._last_seen:
+            raise RemoteProtocolError(f"input {run.first_number} came, {self._bound()}")
+        if run.metadata and len(run.metadata) != len(run.payloads):
+            raise RemoteProtocolError(
+                f"metadata for {len(run.metadata)} of {len(run.payloads)} inputs"
+            )
+        outbox, limits = self._outbox, self._limits
+        sizes = list(map(len, run.payloads))
+        count, size = len(sizes), sum(sizes)
+        if (
+            outbox.unanswered + count > limits.window_items
+            or outbox.open.size + size > limits.window_bytes
+            or max(sizes) > limits.item_bytes
+        ):
+            self._check_each(run.first_number, sizes)
+        accepted = Run(run.first_number, run.payloads, size, run.first_start_index)
+        self.received += count
+        self._last_seen = accepted.last
+        outbox.expect(accepted.first, sizes, accepted.start_index)
+        if accepted.start_index and self._single_output:
+            # Its only output, which has index 0, is there already: nothing is to be computed.
+            outbox.close(accepted.first)
+            if count == 1:
+                return
+            accepted.cut(1)
+        self.waiting.append(accepted)
+
+    def _bound(self) -> str:
+        """Below which number nothing may come any more, and why, for messages."""
+        if self.received:
+            return f"but input {self._last_seen} was there already: numbers ascend"
+        return f"but the open named input {self._last_seen + 1} the first"
+
+    def _check_each(self, first: int, sizes: Sequence[int]) -> None:
+        """
+        Raises:
+            RemoteProtocolError: an input is too large, or beyond the window.
+        """
+        limits, items, size = self._limits, self._outbox.unanswered, self._outbox.open.size
+        for number, length in enumerate(sizes, first):
+            if length > limits.item_bytes:
+                raise RemoteProtocolError(
+                    f"input {number} has {length} bytes, and at most {limits.item_bytes} were"
+                    " allowed"
+                )
+            if items and (items >= limits.window_items or size + length > limits.window_bytes):
+                raise RemoteProtocolError(
+                    f"input {number} exceeds the window of {limits.window_items} inputs and"
+                    f" {limits.window_bytes} bytes"
+                )
+            items, size = items + 1, size + length
+
+    def receive_cancelled(self, ranges: Sequence[NumberRange]) -> None:
+        """The client does not want these any more: what was not started never is.
+
+        A range is the client's word and may be huge; the open inputs in it are bounded.
+
+        Raises:
+            RemoteProtocolError: more ranges than the window has inputs.
+        """
+        if len(ranges) > self._limits.window_items:
+            raise RemoteProtocolError(
+                f"{len(ranges)} ranges cancelled, in a window of {self._limits.window_items} inputs"
+            )
+        numbers = self._outbox.open.within(_disjoint(ranges))
+        started = bisect_right(numbers, self.started_through)
+        cancelled = self._outbox.open.cancelled
+        fresh = [number for number in numbers[:started] if number not in cancelled]
+        cancelled.update(fresh)
+        self._newly_cancelled += fresh
+        if started < len(numbers):
+            self._drop(numbers[started:])
+
+    def _drop(self, numbers: Sequence[int]) -> None:
+        """Never start these inputs, which are open and ascend."""
+        self.waiting.remove_each(numbers)
+        self._outbox.drop(numbers)
+
+    def check_sent(self, through: int) -> None:
+        """The client says which input it has sent last (docs section 12).
+
+        Raises:
+            FrameLostError: it has not come.
+        """
+        if through > self.through:
+            raise FrameLostError(
+                f"a gap: the client has sent input {through}, and {self.through} was the last that"
+                " came"
+            )
+
+    def check_end(self, last_number: int) -> None:
+        """The client says that no input above this one will come.
+
+        Raises:
+            RemoteProtocolError: one has come already.
+        """
+        if last_number < self._last_seen:
+            raise RemoteProtocolError(f"the end names input {last_number}, {self._bound()}")
+
+    # ---------------------------------------------------------------- what is started
+
+    @property
+    def startable(self) -> bool:
+        """Whether there is an input to start, and not too much output waits already (docs
+        section 7).
+        """
+        waiting, outbox = self.waiting, self._outbox
+        return waiting.count > 0 and (
+            outbox.held_bytes < self._ahead_bytes
+            or (bool(outbox.early) and waiting.head.first == outbox.turn)
+        )
+
+    @property
+    def full(self) -> bool:
+        """Whether too much output waits for its turn or for credit to start any input."""
+        return self._outbox.held_bytes >= self._ahead_bytes
+
+    @property
+    def startable_inputs(self) -> int:
+        """How many inputs are `startable`."""
+        return self.waiting.count if self.startable else 0
+
+    def next_run(self, limit: int) -> Run | None:
+        """The next inputs to hand to the handler, consecutive ones and at most `limit`; None if
+        nothing is `startable`.
+        """
+        if not self.startable:
+            return None
+        # What waits may wait for this input's turn, which is then the only one to start.
+        run = self.waiting.take(1 if self.full else limit)
+        self.started_through = run.last
+        return run
+
+    def put_back(self, run: Run) -> None:
+        """Inputs of the last `next_run` were not started after all."""
+        inputs = self._outbox.open
+        if run.first not in inputs:
+            return  # everything was dropped meanwhile
+        self.started_through = run.first - 1
+        self.waiting.put_back(run)
+        if inputs.cancelled:
+            self._drop(sorted(inputs.cancelled.intersection(range(run.first, run.last + 1))))
+
+    def take_cancelled(self) -> Sequence[int]:
+        """Started inputs that the client has cancelled since the last call."""
+        numbers, self._newly_cancelled = self._newly_cancelled, []
+        return numbers
+
+
+def _disjoint(ranges: Sequence[NumberRange]) -> list[tuple[int, int]]:
+    """The ranges, ascending; those that overlap as one, and the empty ones left out."""
+    found: list[tuple[int, int]] = []
+    through = 0
+    for first, last in sorted([(each.first, each.last) for each in ranges]):
+        if last <= through or last < first:
+            continue
+        if found and first <= through:
+            found[-1] = found[-1][0], last
+        else:
+            found.append((first, last))
+        through = last
+    return found

@@ -1,0 +1,165 @@
+"""Whom a server takes, and on which terms: the server's half of docs section 4.
+
+Invariant: these are functions of what both ends have said, and of nothing else; an open is refused
+for the first thing in the order of section 4 that is wrong with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from servestream_client.errors import printable
+from servestream_client.protocol import coming
+from servestream_client.protocol.frames import (
+    PROTOCOL_VERSION,
+    STREAM_ID_BYTES,
+    CodecId,
+    HandlerKind,
+    InputRun,
+    Limits,
+    Open,
+    Order,
+    RefusalKind,
+    Refused,
+    Welcome,
+)
+from servestream_client.protocol.pacing import FRAME_TARGET_BYTES
+
+__all__ = [
+    "SHORTEST_HEARTBEAT_MS",
+    "ServerOffer",
+    "Terms",
+    "agree",
+    "exceeds",
+    "incompatibility",
+    "welcome",
+]
+
+SHORTEST_HEARTBEAT_MS = 100
+"""A server promises no more than ten frames a second, whatever a client wishes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOffer:
+    """What a service says of itself to every client.
+
+    Attributes:
+        codec: what both ends must agree on.
+        application: the name under which it is deployed; empty: it has none, and takes any.
+        code_version: of the user's code.
+        replica: names this process.
+        handler_kind: which of the four kinds.
+        restartable: see `Welcome`.
+        limits: what it accepts at the most.
+        ahead_bytes: how much finished output may wait for its turn or for credit before no
+            further input is started.
+    """
+
+    codec: CodecId
+    application: str = ""
+    code_version: str = ""
+    replica: str = ""
+    handler_kind: HandlerKind = HandlerKind.ONE_TO_ONE
+    restartable: bool = False
+    limits: Limits = field(default_factory=Limits)
+    ahead_bytes: int = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What holds for an attempt that is served.
+
+    Attributes:
+        ordered: answers leave in the order of their inputs.
+        first_number: no input below it comes.
+        limits: what the client must keep to.
+        output_bytes: the largest output that the client accepts.
+        frame_bytes: up to which a frame gathers answers.
+        heartbeat_ms: the interval that this end promises; 0: none.
+        features: those that both ends know.
+    """
+
+    ordered: bool
+    first_number: int
+    limits: Limits
+    output_bytes: int
+    frame_bytes: int
+    heartbeat_ms: int
+    features: Sequence[str]
+
+
+def incompatibility(offer: ServerOffer, opened: Open) -> Refused | None:
+    """Why this server cannot serve that stream; the order is that of docs section 4."""
+    if opened.protocol_version != PROTOCOL_VERSION:
+        return Refused(
+            RefusalKind.VERSION,
+            f"the client speaks version {opened.protocol_version} of the protocol, this"
+            f" server version {PROTOCOL_VERSION}",
+        )
+    if len(opened.stream_id) != STREAM_ID_BYTES:
+        return Refused(RefusalKind.BAD_OPEN, f"a stream id has {STREAM_ID_BYTES} bytes, not these")
+    if opened.attempt < 1 or opened.first_number < 1:
+        return Refused(RefusalKind.BAD_OPEN, "attempts and inputs are numbered from 1")
+    if offer.application and opened.application not in ("", offer.application):
+        return Refused(
+            RefusalKind.APPLICATION,
+            f"this is application {offer.application!r}, not"
+            f" {printable(opened.application, 200)!r}",
+        )
+    if not opened.codec.fits(offer.codec):
+        return Refused(
+            RefusalKind.CODEC,
+            f"this service speaks {_codec(offer.codec)}, the client {_codec(opened.codec)}",
+        )
+    if opened.token is not None:
+        return Refused(
+            RefusalKind.TOKEN, "a state token, but this service's handler is not stateful"
+        )
+    return None
+
+
+def agree(offer: ServerOffer, opened: Open) -> Terms:
+    """The terms on which a stream is served that is compatible."""
+    wished = opened.heartbeat_interval_ms
+    return Terms(
+        ordered=opened.order is not Order.ANY,
+        first_number=opened.first_number,
+        limits=offer.limits.within(opened.limits),
+        output_bytes=opened.limits.item_bytes,
+        frame_bytes=min(FRAME_TARGET_BYTES, opened.limits.frame_bytes),
+        heartbeat_ms=max(SHORTEST_HEARTBEAT_MS, wished) if wished else 0,
+        features=tuple(name for name in opened.features if name == coming.FEATURE)[:1],
+    )
+
+
+def exceeds(inputs: Sequence[InputRun], limits: Limits) -> bool:
+    """Whether inputs that came with the open are more than the limits allow, which their client
+    cannot have known.
+    """
+    sizes = [len(payload) for run in inputs for payload in run.payloads]
+    return (
+        max(sizes, default=0) > limits.item_bytes
+        or len(sizes) > limits.window_items
+        or (len(sizes) > 1 and sum(sizes) > limits.window_bytes)
+    )
+
+
+def welcome(offer: ServerOffer, terms: Terms) -> Welcome:
+    """What the client is told of the server and the terms."""
+    return Welcome(
+        application=offer.application,
+        code_version=offer.code_version,
+        replica=offer.replica,
+        handler_kind=offer.handler_kind,
+        restartable=offer.restartable,
+        features=terms.features,
+        limits=terms.limits,
+        heartbeat_interval_ms=terms.heartbeat_ms,
+    )
+
+
+def _codec(codec: CodecId) -> str:
+    return f"codec {printable(codec.id, 100)!r}" + (
+        f" ({printable(codec.fingerprint, 400)})" if codec.fingerprint else ""
+    )

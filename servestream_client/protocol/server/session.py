@@ -1,0 +1,402 @@
+"""The server's side of one attempt: what came, what is computed, what may go out.
+
+A pure state machine, like its sibling. The runner around it moves frames (`receive`,
+`next_frame`), inputs to handlers (`next_run`) and their results back (`outputs`, `output`, `close`,
+`fail`). It lives as long as one call: whatever must survive is the client's to carry.
+
+Invariant: what happens follows the table of docs section 16, and the parts of a frame take effect
+in one order: what the client has read and grants, its inputs, where it stands, what it cancels, its
+end. The rules are sections 4 to 13 of docs/protocol.md, seen from the server.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from servestream_client.errors import ItemErrorKind, LocalProtocolError, RemoteProtocolError
+from servestream_client.protocol import coming
+from servestream_client.protocol.coming import Announcements
+from servestream_client.protocol.frames import (
+    BlockedOn,
+    ClientFrame,
+    Coming,
+    Drain,
+    Heartbeat,
+    Open,
+    OutputRun,
+    RefusalKind,
+    Refused,
+    Running,
+    ServerEnd,
+    ServerFrame,
+    StreamErrorKind,
+    StreamFailure,
+    Welcome,
+)
+from servestream_client.protocol.pacing import Pacer
+from servestream_client.protocol.pulse import Pulse
+from servestream_client.protocol.runs import Run
+from servestream_client.protocol.server import opening
+from servestream_client.protocol.server.intake import Input, Intake
+from servestream_client.protocol.server.opening import ServerOffer
+from servestream_client.protocol.server.outbox import Outbox
+from servestream_client.protocol.server.ready import Answers
+from servestream_client.protocol.states import (
+    SERVER,
+    ServerEvent,
+    ServerState,
+    local_step,
+    peer_step,
+)
+
+__all__ = ["ServerSession"]
+
+_OVER = frozenset({ServerState.CLOSED, ServerState.ABANDONED})
+
+
+class ServerSession:
+    """One attempt at its server.
+
+    Attributes:
+        intake: the inputs that came.
+        outbox: the answers.
+
+    Thirteen of its methods, more than thirty in all, forward to these two: workers, which call them
+    once for every run, need to know no more than the session.
+    """
+
+    def __init__(self, offer: ServerOffer) -> None:
+        self.state: ServerState = ServerState.AWAITING_OPEN
+        self.opened: Open | None = None
+        """The client's open, once it came."""
+
+        self.outbox: Outbox = Outbox()
+        self.intake: Intake = Intake(offer, self.outbox)
+        self._offer = offer
+        self._pacer = Pacer(offer.limits.unacknowledged_frames)
+        self._urgent = False  # the frame at hand is to be acknowledged at once
+        self._pulse = Pulse()
+        self._announcements = Announcements()
+        self.awaited: Coming | None = None
+        """What the client has announced, until it comes (docs section 12)."""
+
+        self._running = Running()
+        self.heartbeat_ms: int = 0
+        """The interval that this end promised; 0: none."""
+
+        self._first_frame: ClientFrame | None = None  # until the service has decided
+        self._greeting: Welcome | Refused | None = None
+        self._drain: Drain | None = None
+        self._farewell: StreamFailure | ServerEnd | None = None
+        self._last_number = 0
+
+    # ---------------------------------------------------------------- what is known
+
+    @property
+    def over(self) -> bool:
+        """Nobody will send or read anything more: stop computing and end the call."""
+        return self.state in _OVER
+
+    @property
+    def unanswered(self) -> int:
+        """How many inputs that came lack their last output."""
+        return self.outbox.unanswered
+
+    # ---------------------------------------------------------------- frames in
+
+    def receive(self, frame: ClientFrame) -> None:
+        """Take in a frame. Afterwards look at `state`, `next_input` and `next_frame`.
+
+        In state DECIDING, call `welcome` or `refuse`; what came along with the open is taken in
+        by `welcome`.
+
+        Raises:
+            RemoteProtocolError: the client broke the protocol. Tell it with `give_up`.
+        """
+        if self.state is ServerState.LINGERING:
+            return  # what came before the client read our last frame is dropped unread
+        self._pulse.heard()
+        self._urgent = self.awaited is not None and self.awaited.acknowledge
+        self.awaited = frame.coming and coming.bounded(frame.coming, self._offer.limits.frame_bytes)
+        if self.state is ServerState.AWAITING_OPEN:
+            self._receive_open(frame)
+            return
+        if frame.open is not None:
+            self._step(ServerEvent.OPEN)  # which is not allowed a second time
+        if self.state is ServerState.DECIDING:
+            raise RemoteProtocolError("a second frame before the welcome")
+        self._receive_rest(frame)
+
+    def _receive_open(self, frame: ClientFrame) -> None:
+        if frame.open is None:
+            raise RemoteProtocolError("the first frame does not open a stream")
+        self.opened = frame.open
+        self._greeting = opening.incompatibility(self._offer, frame.open)
+        if self._greeting is not None:
+            self._step(ServerEvent.REFUSE)
+            return
+        self._first_frame = frame
+        self._step(ServerEvent.OPEN)
+
+    def welcome(self) -> None:
+        """The service takes the stream.
+
+        If inputs that came with the open exceed the limits, which their client cannot have
+        known, the stream is refused after all; the client comes again with the open alone.
+        """
+        opened, first = self.opened, self._first_frame
+        if opened is None or first is None:
+            raise LocalProtocolError(f"welcome in state {self.state.name}")
+        terms = opening.agree(self._offer, opened)
+        if opening.exceeds(first.inputs, terms.limits):
+            self.refuse(RefusalKind.OVERLOADED, "more inputs than fit came with the open", 0)
+            return
+        self.state = local_step(SERVER, self.state, ServerEvent.WELCOME)
+        self._first_frame = None
+        self._greeting = opening.welcome(self._offer, terms)
+        self.intake.begin(terms)
+        self.outbox.begin(terms)
+        self._pacer.limit = terms.limits.unacknowledged_frames
+        self.heartbeat_ms = terms.heartbeat_ms
+        if self.heartbeat_ms:
+            # A client that asks for more than it is granted need not be the quicker one itself.
+            self._pulse.begin(own_ms=self.heartbeat_ms, peer_ms=self.heartbeat_ms)
+        # The client sends nothing before it has the welcome, which large frames of others may
+        # delay.
+        before = self.awaited.bytes if self.awaited is not None else 0
+        self.awaited = None
+        if coming.FEATURE in terms.features:
+            self._announcements.begin(self.heartbeat_ms)
+            self.awaited = Coming(before + coming.UNHEARD_BYTES)
+        self._receive_rest(first)
+
+    def refuse(self, kind: RefusalKind, text: str, retry_after_ms: int | None = None) -> None:
+        """The service does not take the stream."""
+        self.state = local_step(SERVER, self.state, ServerEvent.REFUSE)
+        self._first_frame = None
+        self._greeting = Refused(kind, text, retry_after_ms)
+
+    def half_close(self) -> None:
+        """The client half-closed the call, or went away: gRPC does not tell them apart."""
+        self._step(ServerEvent.HALF_CLOSE)
+        if self.over:
+            self._drop_everything()
+
+    def _step(self, event: ServerEvent) -> None:
+        self.state = peer_step(SERVER, self.state, event)
+
+    def _receive_rest(self, frame: ClientFrame) -> None:
+        self._pacer.acknowledge(frame.frames_read)
+        if frame.credit is not None:
+            self.outbox.ready.credit.raise_to(frame.credit)
+        if frame.paced:
+            self._step(ServerEvent.INPUT)
+            self._pacer.read(urgent=self._urgent)
+            self._pacer.check()
+            for run in frame.inputs:
+                self.intake.receive_run(run)
+        if frame.heartbeat is not None:
+            self.intake.check_sent(frame.heartbeat.inputs_through)
+        if frame.cancelled:
+            self.intake.receive_cancelled(frame.cancelled)
+        if frame.end is not None:
+            self.intake.check_end(frame.end.last_number)
+            self._step(ServerEvent.CLIENT_END)
+            self._last_number = frame.end.last_number
+
+    # ---------------------------------------------------------------- handlers
+
+    @property
+    def startable(self) -> bool:
+        """See `Intake`."""
+        return self.intake.startable
+
+    @property
+    def full(self) -> bool:
+        """See `Intake`."""
+        return self.intake.full
+
+    @property
+    def startable_inputs(self) -> int:
+        """See `Intake`."""
+        return self.intake.startable_inputs
+
+    def next_run(self, limit: int) -> Run | None:
+        """See `Intake`."""
+        return self.intake.next_run(limit)
+
+    def next_input(self) -> Input | None:
+        """Like `next_run`, for one input."""
+        run = self.intake.next_run(1)
+        return Input(run.first, run.payloads[0], run.start_index) if run else None
+
+    def put_back(self, run: Run) -> None:
+        """See `Intake`."""
+        self.intake.put_back(run)
+
+    def take_cancelled(self) -> Sequence[int]:
+        """Started inputs that the client has cancelled since the last call.
+
+        Each still needs its `close` or `fail`.
+        """
+        return self.intake.take_cancelled()
+
+    def awaits(self, number: int) -> bool:
+        """Whether an input came and has no answer yet."""
+        return number in self.outbox.open
+
+    def wants(self, number: int) -> bool:
+        """Whether the client still waits for the answer."""
+        return number in self.outbox.open and number not in self.outbox.open.cancelled
+
+    def outputs(self, first: int, payloads: Sequence[bytes]) -> None:
+        """See `Outbox`."""
+        self.outbox.outputs(first, payloads)
+
+    def output(self, number: int, payload: bytes, *, last: bool) -> None:
+        """See `Outbox`."""
+        self.outbox.output(number, payload, last=last)
+
+    def close(self, number: int) -> None:
+        """See `Outbox`."""
+        self.outbox.close(number)
+
+    def fail(self, number: int, kind: ItemErrorKind, text: str, *, retryable: bool = False) -> None:
+        """See `Outbox`."""
+        self.outbox.fail(number, kind, text, retryable=retryable)
+
+    # ---------------------------------------------------------------- leaving
+
+    def drain(self, grace_ms: int, endpoints: Sequence[str] = ()) -> None:
+        """Leave: ask the client to go elsewhere once it has its answers."""
+        self.state = local_step(SERVER, self.state, ServerEvent.DRAIN)
+        if self.state is ServerState.LINGERING:
+            return  # the last word is spoken
+        self._drain = Drain(grace_ms, endpoints)
+
+    def give_up(self, kind: StreamErrorKind, text: str, retry_after_ms: int | None = None) -> None:
+        """The stream fails here; say so, and compute nothing more."""
+        if self.state is ServerState.LINGERING:
+            return  # the last word is spoken
+        self.state = local_step(SERVER, self.state, ServerEvent.FAIL)
+        self._drop_everything()
+        self._farewell = StreamFailure(kind, text, retry_after_ms)
+
+    def _drop_everything(self) -> None:
+        self.outbox.clear()
+        self.intake.waiting.clear()
+
+    # ---------------------------------------------------------------- time
+
+    @property
+    def silent(self) -> bool:
+        """Whether the client was not heard for too long: it, or the link, is gone."""
+        return self._pulse.dead
+
+    @property
+    def under_way(self) -> int:
+        """Payload bytes that were sent and that the client has not acknowledged."""
+        return sum(self._pacer.sizes)
+
+    @property
+    def item_timeout(self) -> float:
+        """Seconds that the handler may take for one input; infinity: any time."""
+        limit = self.opened.item_timeout_ms if self.opened is not None else 0
+        return limit / 1000 if limit else math.inf
+
+    def tick(self, running: Running) -> None:
+        """Half of the heartbeat interval has passed, or more: look at `silent`, and at
+        `next_frame`.
+
+        Args:
+            running: what is computed for this attempt; the session adds what it knows itself.
+        """
+        self._pulse.tick(self.awaited.bytes if self.awaited else 0)
+        if running.oldest_age_ms > self.heartbeat_ms:
+            self._pulse.due = True  # however much else is sent, this is worth knowing
+        self._running = running
+
+    def _blocked_on(self) -> BlockedOn:
+        ready = self.outbox.ready
+        if ready.waiting and not ready.credit.allows_output:
+            return BlockedOn.CREDIT
+        if self._running.count or self.intake.waiting:
+            return BlockedOn.HANDLER
+        if not self.outbox.unanswered:
+            return BlockedOn.INPUT
+        return BlockedOn.NOTHING if ready.waiting else BlockedOn.HANDLER
+
+    # ---------------------------------------------------------------- frames out
+
+    def next_frame(self) -> ServerFrame | None:
+        """The next frame to send, or None while there is nothing to say.
+
+        A frame that was taken counts as sent: send it.
+        """
+        if self.over:
+            return None
+        greeting, self._greeting = self._greeting, None
+        if isinstance(greeting, Refused):
+            return ServerFrame(refused=greeting)
+        outbox, pacer = self.outbox, self._pacer
+        waiting = outbox.ready.waiting
+        large = self._large if waiting else 0
+        answers = self._gather() if waiting and not large else None
+        if self.state is ServerState.FINISHING and not outbox.unanswered:
+            self.state = local_step(SERVER, self.state, ServerEvent.END)
+            self._farewell = ServerEnd(self._last_number, self.intake.received, outbox.answered)
+        drain, self._drain = self._drain, None
+        farewell, self._farewell = self._farewell, None
+        lingering = self.state is ServerState.LINGERING
+        due = not lingering and (pacer.acknowledgement_due or self._pulse.due or large > 0)
+        if not (greeting or answers is not None or drain or farewell or due):
+            return None
+        beat = running = announced = None
+        if self._pulse.due and not farewell:
+            beat = Heartbeat(self.intake.through, outbox.ready.credit.outputs_sent)
+            running = replace(
+                self._running,
+                started_through=self.intake.started_through,
+                blocked_on=self._blocked_on(),
+            )
+        self._pulse.spoke()
+        self._announcements.sent()
+        if waiting and (large := self._large):
+            announced = self._announcements.announce(large, outbox.ready.next_number)
+        frame = ServerFrame(
+            welcome=greeting,
+            frames_read=pacer.report(),
+            running=running,
+            drain=drain,
+            error=farewell if isinstance(farewell, StreamFailure) else None,
+            end=farewell if isinstance(farewell, ServerEnd) else None,
+            heartbeat=beat,
+            coming=announced,
+        )
+        if answers is not None:
+            frame.outputs = [OutputRun(run.first, run.payloads) for run in answers.runs]
+            frame.parts = answers.parts
+            frame.errors = answers.errors
+        return frame
+
+    def _gather(self) -> Answers | None:
+        """The answers that may go out now; None if there is none."""
+        if not self._pacer.may_send(full=self.outbox.fills_frame):
+            return None
+        answers = self.outbox.gather()
+        if not answers.used:
+            return None  # for want of credit
+        self._pacer.sent(answers.size)
+        return answers
+
+    @property
+    def _large(self) -> int:
+        """The bytes of the frame that goes next, if it must be announced and is not yet; else 0."""
+        outbox, announcements = self.outbox, self._announcements
+        if outbox.held_bytes <= announcements.covered or not outbox.ready.waiting:
+            return 0
+        size = outbox.next_frame_bytes
+        goes = outbox.ready.credit.allows_output and self._pacer.may_send(full=outbox.fills_frame)
+        return size if goes and announcements.lacks(size) else 0
