@@ -861,9 +861,10 @@ BUGS = (
     Bug(
         "a stream that may not start anything blocks the batches of the others",
         "server/batch_workers.py",
-        "            self._waiting.discard(attempt)\n            if self._has_work(attempt):\n",
-        "            if part is None:\n                return\n"
-        "            self._waiting.discard(attempt)\n            if self._has_work(attempt):\n",
+        "                waiting.discard(attempt)\n            if self._batch_wait:\n",
+        "                waiting.discard(attempt)\n"
+        "            if part is None:\n                return parts\n"
+        "            if self._batch_wait:\n",
         "server/test_batch_workers.py::test_a_stream_that_fills_up_while_it_waits_is_passed_over",
     ),
     Bug(
@@ -1711,10 +1712,10 @@ BUGS = (
         "the one who gathers is noted after the task was made",
         "server/batch_workers.py",
         "            call = self._gatherer = self._new_call()\n"
-        "            self._start_worker(call, self._waiting.first())\n",
+        "            self._start_worker(call, attempt)\n",
         "            call = self._new_call()\n"
         "            self._starting = None\n"
-        "            self._start_worker(call, self._waiting.first())\n"
+        "            self._start_worker(call, attempt)\n"
         "            asyncio.get_running_loop().call_later(\n"
         '                0.01, setattr, self, "_gatherer", call\n'
         "            )\n",
@@ -1837,7 +1838,8 @@ BUGS = (
     Bug(
         "a batch is decoded in one go",
         "server/handlers/batches.py",
-        "            if turn.clock() >= until:\n                until = await turn_for(parts)\n"
+        "            if turn.clock() >= until:\n"
+        "                until = turn.enter() or await wait_for_turn(turn, parts)\n"
         "            values.append(",
         "            values.append(",
         "server/test_stalls.py::test_the_loop_turns_after_each_slow_piece",

@@ -5,11 +5,12 @@ Invariant: one worker gathers at a time, and while a place is free, whoever wait
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import anyio
 
 from servestream_client.server.calls import Attempt, Call, Handler, Part
+from servestream_client.server.stuck import STUCK
 from servestream_client.server.workers import Workers
 from servestream_client.signals import Signal
 
@@ -37,7 +38,13 @@ class BatchWorkers(Workers):
         self._gathered = 0
 
     def offer(self, attempt: Attempt) -> None:
-        super().offer(attempt)
+        # Called several times a batch, mostly for one that waits already.
+        if attempt.session.startable or attempt in self._given_back:
+            if self._kept.stuck:
+                attempt.leave(STUCK)
+            self._waiting.add(attempt)
+            if self._free and self._gatherer is None:
+                self._start_workers()
         if self._batch_wait:
             self._count(attempt)
             if self._gathered >= self._max_batch:
@@ -58,9 +65,12 @@ class BatchWorkers(Workers):
         self._waiting.add(attempt)
 
     def _start_workers(self) -> None:
-        if self._free and self._waiting and self._gatherer is None:
+        if not self._free or self._gatherer is not None:
+            return
+        attempt = self._waiting.first()
+        if attempt is not None:
             call = self._gatherer = self._new_call()
-            self._start_worker(call, self._waiting.first())
+            self._start_worker(call, attempt)
 
     def _turn_over(self, call: Call) -> None:
         if self._gatherer is call:
@@ -71,36 +81,39 @@ class BatchWorkers(Workers):
             self._full = Signal()
             with anyio.move_on_after(self._batch_wait):
                 await self._full.wait()
-        return list(self._gather())
+        return self._gather()
 
     def _goes_on(self, call: Call, attempt: Attempt) -> bool:
-        if self._has_work(attempt):
-            self._queue(attempt)
-        if not self._waiting or self._gatherer not in (None, call):
-            return False
-        self._gatherer = call
-        return True
+        if attempt.session.startable or attempt in self._given_back:
+            self._waiting.add(attempt)
+        if self._gatherer is not call:
+            if self._gatherer is not None or not self._waiting:
+                return False
+            self._gatherer = call
+            return True
+        return bool(self._waiting)
 
     def _adapt_run_length(self, parts: Sequence[Part], seconds: float) -> None:
         pass
 
-    def _gather(self) -> Iterator[Part]:
+    def _gather(self) -> Sequence[Part]:
         """What has arrived on whatever stream; who gave last is asked last the next time. A batch
         has one time limit, which is that of all its inputs.
         """
-        room = self._max_batch
-        attempt = self._waiting.first() if self._waiting else None
-        while room and attempt is not None:
+        waiting, room, parts = self._waiting, self._max_batch, list[Part]()
+        attempt = waiting.first()
+        while attempt is not None:
             part = self._take(attempt, room)
-            self._waiting.discard(attempt)
-            if self._has_work(attempt):
-                self._waiting.add(attempt)
+            if attempt.session.startable or attempt in self._given_back:
+                waiting.move_to_end(attempt)
+            else:
+                waiting.discard(attempt)
             if self._batch_wait:
                 self._count(attempt)
             if part is not None:
+                parts.append(part)
                 room -= len(part.run.payloads)
-                yield part
-            if room == self._max_batch:  # nobody has given anything yet
-                attempt = self._waiting.first() if self._waiting else None
-            else:
-                attempt = self._waiting.first_like(attempt)
+                if not room:
+                    break
+            attempt = waiting.first_like(attempt) if parts else waiting.first()
+        return parts

@@ -300,7 +300,11 @@ class Call:
         """When `expire` is to be called next; infinity: never."""
         if self.abandoned:
             return math.inf
-        limit = min((each.attempt.session.item_timeout for each in self._held), default=math.inf)
+        held = self._held
+        if len(held) == 1:
+            limit = held[0].attempt.session.item_timeout
+        else:
+            limit = min((each.attempt.session.item_timeout for each in held), default=math.inf)
         over = min((self._began if self._code is None else self._code.began) + limit, self._until)
         return max(over, self._stopped_at) + GRACE_SECONDS if self._stopped else over
 

@@ -51,9 +51,14 @@ class FairQueue:
         if not alike:
             del self._alike[limit]
 
-    def first(self) -> Attempt:
-        """Who waits longest; there must be one."""
-        return next(iter(self._limits))
+    def move_to_end(self, attempt: Attempt) -> None:
+        """One that waits has had its turn, and waits on behind all others."""
+        self._limits.move_to_end(attempt)
+        self._alike[self._limits[attempt]].move_to_end(attempt)
+
+    def first(self) -> Attempt | None:
+        """Who waits longest; None if nobody does."""
+        return next(iter(self._limits), None)
 
     def first_like(self, attempt: Attempt) -> Attempt | None:
         """The same of those that are like an attempt, which may wait or not."""

@@ -40,8 +40,7 @@ class ItemWorkers(Workers):
             super()._want(attempt)
 
     def _start_workers(self) -> None:
-        while self._free and self._waiting:
-            attempt = self._waiting.first()
+        while self._free and (attempt := self._waiting.first()) is not None:
             self._waiting.discard(attempt)
             self._start_worker_for(attempt)
 

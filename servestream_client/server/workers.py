@@ -129,7 +129,10 @@ class Workers(abc.ABC):
 
     def watch(self, call: Call, attempt: Attempt) -> None:
         """A worker runs user code that may come to wait."""
-        self._of(attempt).inline[call] = None
+        in_flight = self._in_flight.get(attempt)
+        if in_flight is None:
+            in_flight = self._in_flight[attempt] = InFlight()
+        in_flight.inline[call] = None
 
     def unwatch(self, call: Call, attempt: Attempt) -> None:
         """It has ended, or come to wait."""
@@ -139,8 +142,12 @@ class Workers(abc.ABC):
 
     def suspended(self, call: Call, held: Sequence[Held]) -> None:
         """A worker waits for user code, so there is something for others to do."""
+        in_flight = self._in_flight
         for attempt, first, last in held:
-            self._of(attempt).add(call, first, last)
+            stood = in_flight.get(attempt)
+            if stood is None:
+                stood = in_flight[attempt] = InFlight()
+            stood.add(call, first, last)
         self._limits.begin(call)
         self._turn_over(call)
         told = None
@@ -166,12 +173,6 @@ class Workers(abc.ABC):
             return
         self._given_back.setdefault(attempt, GivenBack()).add(part.run)
         self._want(attempt)
-
-    def _of(self, attempt: Attempt) -> InFlight:
-        in_flight = self._in_flight.get(attempt)
-        if in_flight is None:
-            in_flight = self._in_flight[attempt] = InFlight()
-        return in_flight
 
     def _remove(self, call: Call, held: Sequence[Held]) -> None:
         for attempt, first, _ in held:

@@ -177,7 +177,7 @@ async def one_of_many_takes_too_long(count: int) -> int:
     workers, handler, streams = await many_streams(count - 1)
     workers._free += 1
     hasty = FakeAttempt(workers)
-    hasty.may_take(0.001)
+    hasty.may_take(0.5)  # more than passes before it is looked for, and less than seems to
     hasty.send(b"x")
     await for_a_while()
     now = asyncio.get_running_loop().time() + 1

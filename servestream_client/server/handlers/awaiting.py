@@ -13,28 +13,25 @@ from collections.abc import Awaitable, Callable, Sequence
 from servestream_client.errors import ItemErrorKind
 from servestream_client.server.calls import Call, Cancelled, Expired, Part
 from servestream_client.server.handlers.answers import Failure, failure_of
-from servestream_client.turns import turn_of_loop
+from servestream_client.turns import Turn
 
-__all__ = ["await_in_turn", "turn_for"]
+__all__ = ["await_in_turn", "wait_for_turn"]
 
 
-async def turn_for(parts: Sequence[Part]) -> float:
-    """Enter the event loop's turn, whatever it takes; then as `Turn.enter`.
+async def wait_for_turn(turn: Turn, parts: Sequence[Part]) -> float:
+    """Wait for the event loop's turn, where `Turn.enter` says so; then as that.
 
     Raises:
         Cancelled: meanwhile all these inputs were, or their streams ended.
     """
-    turn = turn_of_loop()
-    until = turn.enter()
-    if not until:
-        until = await turn.wait()
-        if not any(
-            attempt.session.wants(number)
-            for attempt, run in parts
-            for number in range(run.first, run.last + 1)
-        ):
-            turn.leave()
-            raise Cancelled
+    until = await turn.wait()
+    if not any(
+        attempt.session.wants(number)
+        for attempt, run in parts
+        for number in range(run.first, run.last + 1)
+    ):
+        turn.leave()
+        raise Cancelled
     return until
 
 
@@ -47,8 +44,9 @@ async def await_in_turn(
     answer_without: Callable[[str], None] | None = None,
 ) -> object:
     """What comes of awaiting that, in its turn of the event loop."""
-    await turn_for(parts)
-    turn, task = turn_of_loop(), asyncio.current_task()
+    turn, task = call.turn, asyncio.current_task()
+    if not turn.enter():
+        await wait_for_turn(turn, parts)
     try:
         return await call.run(
             turn.metered(code()), parts, until=until, answer_without=answer_without

@@ -24,10 +24,10 @@ from servestream_client.server.handlers.answers import (
     merge,
     without_failures,
 )
-from servestream_client.server.handlers.awaiting import await_in_turn, turn_for
+from servestream_client.server.handlers.awaiting import await_in_turn, wait_for_turn
 from servestream_client.server.handlers.threads import InThread
 from servestream_client.server.tries import Tries
-from servestream_client.turns import turn_of_loop
+from servestream_client.turns import Turn
 from servestream_client.usercode import type_name
 
 __all__ = ["Batches"]
@@ -42,25 +42,33 @@ class Batches:
         self, predict_batch: Callable[[Any], Any], codec: Codec[Any, Any], places: int
     ) -> None:
         self._codec = codec
+        self._bytes = is_bytes_codec(codec)
         self._predict_batch = predict_batch
         self._in_thread = (
             None if inspect.iscoroutinefunction(predict_batch) else InThread(predict_batch, places)
         )
 
     async def handle(self, call: Call, parts: Sequence[Part]) -> None:
-        (_, run), *others = parts
-        payloads = [*run.payloads]
-        for other in others:
-            payloads += other.run.payloads
-        values = await self._values(parts, payloads)
-        sound = values if values is payloads else without_failures(values)
+        payloads = parts[0].run.payloads
+        if len(parts) > 1:
+            payloads = [payload for part in parts for payload in part.run.payloads]
+        sound: Sequence[object] = payloads
+        values = sound
+        if not self._bytes:
+            values = await self._values(call.turn, parts, payloads)
+            sound = without_failures(values)
         encoding: list[asyncio.Task[None]] = []
 
         async def answer(results: Sequence[object]) -> None:
             merged, end = merge(values, results), 0
             for attempt, run in parts:
                 begin, end = end, end + len(run.payloads)
-                await Answers(attempt, run.first, self._codec).encode(merged[begin:end])
+                own = merged if len(parts) == 1 else merged[begin:end]
+                answers = Answers(attempt, run.first, self._codec)
+                if self._bytes:
+                    answers.add(own)
+                else:
+                    await answers.encode(own)
                 attempt.wake_writer()
 
         def answer_without(results: Sequence[object]) -> None:
@@ -80,17 +88,17 @@ class Batches:
             raise
         await answer(results)
 
-    async def _values(self, parts: Sequence[Part], payloads: Sequence[bytes]) -> Sequence[object]:
+    async def _values(
+        self, turn: Turn, parts: Sequence[Part], payloads: Sequence[bytes]
+    ) -> Sequence[object]:
         """All decoded, in as many turns of the event loop as it takes: a batch is not to shrink
         because its inputs are large.
         """
-        if is_bytes_codec(self._codec):
-            return payloads
-        turn, values = turn_of_loop(), list[object]()
-        until = await turn_for(parts)
+        values = list[object]()
+        until = turn.enter() or await wait_for_turn(turn, parts)
         for payload in payloads:
             if turn.clock() >= until:
-                until = await turn_for(parts)
+                until = turn.enter() or await wait_for_turn(turn, parts)
             values.append(decoded(self._codec, payload))
         turn.leave()
         return values
@@ -174,10 +182,14 @@ class Batches:
             (outputs,) = await self._in_thread(call, parts, [batch], on_abandoned, until=until)
         if type(outputs) is Failure:
             return outputs
-        return await _listed(outputs, len(values), parts)
+        if type(outputs) is list and len(outputs) == len(values):
+            return [*outputs]
+        return await _listed(outputs, len(values), call.turn, parts)
 
 
-async def _listed(outputs: object, wanted: int, parts: Sequence[Part]) -> list[object] | Failure:
+async def _listed(
+    outputs: object, wanted: int, turn: Turn, parts: Sequence[Part]
+) -> list[object] | Failure:
     """What `predict_batch` returned, as a list of so many; or what is wrong with it."""
     if type(outputs) is list or type(outputs) is tuple:
         listed, length = [*outputs], len(outputs)
@@ -189,7 +201,7 @@ async def _listed(outputs: object, wanted: int, parts: Sequence[Part]) -> list[o
                     f"predict_batch returned {type_name(outputs)}, which is no sequence of outputs",
                 )
             length = len(outputs)
-            listed = await _elements(outputs, wanted, parts) if length == wanted else []
+            listed = await _elements(outputs, wanted, turn, parts) if length == wanted else []
         except Cancelled:
             raise
         except BaseException as error:
@@ -205,17 +217,19 @@ async def _listed(outputs: object, wanted: int, parts: Sequence[Part]) -> list[o
     return listed
 
 
-async def _elements(values: Iterable[object], most: int, parts: Sequence[Part]) -> list[object]:
+async def _elements(
+    values: Iterable[object], most: int, turn: Turn, parts: Sequence[Part]
+) -> list[object]:
     """Those of a container of the user's, in their turns; one more than there may be, if any."""
-    turn, elements = turn_of_loop(), list[object]()
-    until = await turn_for(parts)
+    elements = list[object]()
+    until = turn.enter() or await wait_for_turn(turn, parts)
     try:
         for element in values:
             elements.append(element)
             if len(elements) > most:
                 break
             if turn.clock() >= until:
-                until = await turn_for(parts)
+                until = turn.enter() or await wait_for_turn(turn, parts)
     finally:
         turn.leave()
     return elements
