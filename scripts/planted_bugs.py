@@ -861,10 +861,11 @@ BUGS = (
     Bug(
         "a stream that may not start anything blocks the batches of the others",
         "server/batch_workers.py",
-        "                waiting.discard(attempt)\n            if self._batch_wait:\n",
-        "                waiting.discard(attempt)\n"
+        "            if attempt.session.startable or attempt in self._given_back:\n"
+        "                waiting.move",
         "            if part is None:\n                return parts\n"
-        "            if self._batch_wait:\n",
+        "            if attempt.session.startable or attempt in self._given_back:\n"
+        "                waiting.move",
         "server/test_batch_workers.py::test_a_stream_that_fills_up_while_it_waits_is_passed_over",
     ),
     Bug(
