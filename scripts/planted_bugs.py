@@ -149,6 +149,43 @@ BUGS = (
         "        return OutputRun(head.first, head.payloads)",
         "protocol/test_client.py::test_a_run_holds_its_credit_until_it_is_released",
     ),
+    Bug(
+        "a decided input is carried as well",
+        "protocol/client/ledger.py",
+        "        self.quarantined.discard(number)\n        self.decided[number] = sent",
+        "        self.decided[number] = sent",
+        "protocol/client/test_ledger.py::test_each_input_is_in_exactly_one_place_and_the_window_holds",
+    ),
+    Bug(
+        "what is delivered early is delivered again",
+        "protocol/client/delivery.py",
+        "early = self._early.pop(number)",
+        "early = self._early[number]",
+        "protocol/client/test_delivery.py::test_what_comes_early_waits_for_what_is_before_it",
+    ),
+    Bug(
+        "the head of the line gets no credit",
+        "protocol/client/delivery.py",
+        "if not self.head_of_line_blocked:",
+        "if True:",
+        "protocol/client/test_delivery.py::"
+        "test_the_head_of_the_line_has_credit_though_the_budget_is_held_behind_it",
+    ),
+    Bug(
+        "an attempt exceeds the window",
+        "protocol/client/attempt.py",
+        "return min(max(in_window, items == 0), max(in_frame, used == 0))",
+        "return max(in_frame, used == 0)",
+        "protocol/client/test_attempt.py::"
+        "test_nothing_goes_beyond_what_holds_and_what_waits_does_not_fly",
+    ),
+    Bug(
+        "a duplicate of a half-answered input is a gap",
+        "protocol/client/answers.py",
+        "    if index < next_index:\n        return False",
+        "    if False:\n        return False",
+        "protocol/client/test_answers.py::test_the_rules",
+    ),
     # ------------------------------------------------------------------ runs and the replay set
     Bug(
         "an input that was cut goes on at its first output",

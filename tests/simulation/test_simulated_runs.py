@@ -10,6 +10,7 @@ import pytest
 
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.client.answers import Answers
+from servestream_client.protocol.client.ledger import Ledger
 from servestream_client.protocol.credit import CreditGrant
 from servestream_client.session import driver, exchange, pump, retry
 from servestream_client.session.stream import StreamBase
@@ -114,7 +115,7 @@ def test_an_iterator_that_hides_its_failure_is_found(monkeypatch):
 def test_pulling_beyond_the_window_is_found(monkeypatch):
     monkeypatch.setattr(ClientSession, "has_place", property(lambda _: True))
     monkeypatch.setattr(ClientSession, "room", property(lambda _: (100, 10**9)))
-    monkeypatch.setattr(ClientSession, "fits", lambda *_: True)
+    monkeypatch.setattr(Ledger, "fits", lambda *_: True)
     assert any("window" in text for text in first_violation().violations)
 
 

@@ -6,7 +6,7 @@ once nobody outside asks for it any more, but for the part.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from servestream_client.protocol.client.attempt import Attempt
 from servestream_client.protocol.client.delivery import Delivery, DeliveryQueue
@@ -28,6 +28,8 @@ class Face:
         self.ledger: Ledger = ledger
         self.delivery: DeliveryQueue = delivery
         self._attempt: Attempt | None = None
+        self.fits: Callable[[int], bool] = ledger.fits  # not passed on: it is asked for each item
+        """Whether an input of so many bytes may be pushed now; one is allowed whatever its size."""
 
     # ---------------------------------------------------------------- the ledger
 
@@ -40,10 +42,6 @@ class Face:
     def room(self) -> tuple[int, int]:
         """How many inputs, and of how many bytes together, may be pushed now. See `fits`."""
         return self.ledger.room
-
-    def fits(self, size: int) -> bool:
-        """Whether an input of `size` bytes may be pushed now; one is allowed whatever its size."""
-        return self.ledger.fits(size)
 
     def finish(self) -> None:
         """No further inputs will come."""
