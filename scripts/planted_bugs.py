@@ -303,7 +303,8 @@ BUGS = (
         "protocol/server/outbox.py",
         "if self._ordered and work.number != self._turns.next:",
         "if False:",
-        "protocol/server/test_intake.py::test_an_ordered_cancelled_input_answers_in_its_turn",
+        "protocol/server/test_outbox.py::"
+        "test_ordered_answers_keep_the_order_of_inputs_however_handlers_finish",
     ),
     Bug(
         "what was put back counts as started",
