@@ -217,7 +217,7 @@ class Isolation:
     def _settle(self, suspect: _Suspect, delivery: Delivery) -> None:
         if not delivery.last or (delivery.payload is None and delivery.failure is None):
             if self._lane is not None:
-                self._lane.session.cancel(suspect.number)  # what else comes is of no use
+                self._lane.inlet.cancel(suspect.number)  # what else comes is of no use
             self._fail(suspect, ItemErrorKind.HANDLER, "it has not exactly one output")
         elif suspect.control is None:
             quarantine = self._stream.quarantine

@@ -147,6 +147,11 @@ class Inlet:
         self._session.push_at(number, payload)
         self._stream.wake_writer()
 
+    def cancel(self, number: int) -> None:
+        """Nobody wants the outputs of this input any more."""
+        self._session.cancel(number)
+        self._stream.wake_writer()
+
     def withdraw(self, number: int) -> None:
         """Between two attempts, which has the next one begin without it: forget an input."""
         self._session.withdraw(number)

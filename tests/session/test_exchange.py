@@ -1,0 +1,308 @@
+"""The traffic of one call: however it ends, all of it ends, and it says why."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+
+from servestream_client import ClientClosedError, FlowControl, StreamError, Watchdog
+from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.frames import (
+    CodecId,
+    Drain,
+    OutputRun,
+    RefusalKind,
+    Refused,
+    ServerEnd,
+    ServerFrame,
+    Welcome,
+)
+from servestream_client.protocol.states import ClientState
+from servestream_client.session.exchange import Exchange
+from servestream_client.signals import Signal
+from servestream_client.transport.memory import CallFailed, MemoryLink
+from simulation.loop import VirtualLoop, isolated
+
+CLOSE = 5.0
+
+
+class Call:
+    """An attempt's traffic with a scripted server.
+
+    Attributes:
+        told: what it was told, in order.
+    """
+
+    def __init__(
+        self,
+        server: Callable,
+        *,
+        link: type[MemoryLink] = MemoryLink,
+        interval: float | None = None,
+        max_age: float | None = None,
+        inputs: int = 1,
+        more: bool = False,
+    ) -> None:
+        self.told: list[str] = []
+        self.session = ClientSession(
+            stream_id=bytes(16),
+            codec=CodecId("bytes"),
+            flow=FlowControl(),
+            watchdog=Watchdog(heartbeat_interval=interval),
+        )
+        for _ in range(inputs):
+            self.session.push(b"x")
+        if not more:
+            self.session.finish()
+        self.link = link(server)
+        self.outbound = Signal()
+        self.exchange = Exchange(
+            session=self.session,
+            attempt=self.session.begin(),
+            link=self.link,
+            outbound=self.outbound,
+            notify=lambda: self.told.append("take"),
+            answered=lambda: self.told.append("answered"),
+            changed=lambda: self.told.append("changed"),
+            open_timeout=30,
+            max_age=max_age,
+            close_timeout=CLOSE,
+        )
+        self.ending = self.exchange.ending
+
+    async def run(self) -> float:
+        """Until its end, which leaves no task and no timer; how long that took."""
+        loop = asyncio.get_running_loop()
+        began, before = loop.time(), asyncio.all_tasks()
+        try:
+            await self.exchange.run()
+        finally:
+            self.link.cancel()
+            assert asyncio.all_tasks() == before
+            assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
+        return loop.time() - began
+
+
+def in_virtual_time(main: Callable) -> None:
+    rng = random.Random(1)
+    with closing(VirtualLoop(rng)) as loop, isolated(loop, rng):
+        loop.run_until_complete(main())
+
+
+async def answers(requests):
+    """Welcome, all outputs, and the end."""
+    last = 0
+    yield ServerFrame(welcome=Welcome())
+    read = 0
+    async for frame in requests:
+        read += frame.paced
+        for run in frame.inputs:
+            last = run.first_number + len(run.payloads) - 1
+            yield ServerFrame(outputs=[OutputRun(run.first_number, run.payloads)], frames_read=read)
+        if frame.end is not None:
+            yield ServerFrame(end=ServerEnd(last, last, last), frames_read=read)
+            return
+
+
+async def mute(requests):
+    async for _ in requests:
+        pass
+    await asyncio.Event().wait()
+    yield
+
+
+def after_welcome(*frames: ServerFrame, fails: Exception | None = None) -> Callable:
+    """A server that says so much, and then nothing; or its call fails."""
+
+    async def server(_):
+        for frame in (ServerFrame(welcome=Welcome()), *frames):
+            yield frame
+        if fails is not None:
+            raise fails
+        await asyncio.Event().wait()
+
+    return server
+
+
+def test_a_stream_comes_to_its_end():
+    async def main():
+        call = Call(answers, inputs=3)
+        await call.run()
+        assert call.session.state is ClientState.ENDED
+        assert call.told[0] == "answered"
+        assert call.told.count("answered") == 1
+        assert call.told.count("changed") == 3
+        ending = call.ending
+        assert ending.answered
+        assert not ending.timed_out
+        assert not ending.silent
+        assert ending.violation is None
+
+    in_virtual_time(main)
+
+
+def test_no_answer_to_the_open_ends_it():
+    async def main():
+        call = Call(mute)
+        assert await call.run() == pytest.approx(30)
+        assert call.ending.unanswered
+        assert call.told == []
+
+    in_virtual_time(main)
+
+
+def test_what_breaks_the_protocol_ends_it_and_is_kept_in_words():
+    async def main():
+        call = Call(after_welcome(ServerFrame(outputs=[OutputRun(9, [b"never sent"])])))
+        await call.run()
+        assert call.ending.violation
+        assert call.told[-1] == "changed"
+
+    in_virtual_time(main)
+
+
+def test_a_call_that_fails_ends_it_with_nothing_to_say():
+    async def main():
+        call = Call(after_welcome(fails=CallFailed("INTERNAL", "it died")))
+        await call.run()
+        assert (await call.link.status()).code == "INTERNAL"
+        assert not call.ending.timed_out
+
+    in_virtual_time(main)
+
+
+async def promising(_):
+    """Promises a heartbeat every two seconds, and says no more."""
+    yield ServerFrame(welcome=Welcome(heartbeat_interval_ms=2000))
+    await asyncio.Event().wait()
+
+
+def test_a_server_that_is_not_heard_for_three_intervals_is_silent():
+    async def main():
+        call = Call(promising, interval=2.0)
+        assert 6 <= await call.run() <= 9
+        assert call.ending.silent
+        assert not call.ending.unanswered
+
+    in_virtual_time(main)
+
+
+ENDS = {
+    "drain": (ServerFrame(drain=Drain(grace_ms=60_000)), 60 + CLOSE),
+    "refused": (ServerFrame(refused=Refused(RefusalKind.OVERLOADED, "busy")), CLOSE),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_farewell_is_bounded_in_time(how):
+    frame, seconds = ENDS[how]
+
+    async def server(requests):
+        if frame.refused is None:
+            yield ServerFrame(welcome=Welcome())
+            async for request in requests:
+                if request.inputs:
+                    break  # so it owes an answer
+        yield frame
+        await asyncio.Event().wait()
+
+    async def main():
+        call = Call(server)
+        assert await call.run() == pytest.approx(seconds, abs=0.1)
+        assert call.ending.timed_out
+        assert not call.ending.unanswered
+
+    in_virtual_time(main)
+
+
+def test_an_old_attempt_moves():
+    async def main():
+        call = Call(after_welcome(), max_age=100, more=True)
+        assert await call.run() > 100
+        assert call.ending.moved
+        assert call.session.state is ClientState.DRAINING  # for the input that is under way
+
+    in_virtual_time(main)
+
+
+# ---------------------------------------------------------------- what nobody foresaw
+
+
+class BugError(Exception):
+    """One in the package."""
+
+
+class Failing(MemoryLink):
+    async def send(self, frame) -> bool:
+        await asyncio.sleep(1)
+        raise BugError
+
+
+class Cancelled(MemoryLink):
+    async def send(self, frame) -> bool:
+        raise asyncio.CancelledError
+
+
+WRITERS = [(Failing, StreamError), (Cancelled, ClientClosedError)]
+
+
+@pytest.mark.parametrize(("link", "error"), WRITERS)
+def test_a_writer_that_ends_ends_it_and_says_why(link, error):
+    async def main():
+        call = Call(mute, link=link)
+        with pytest.raises(error) as caught:
+            await call.run()
+        assert link is Cancelled or type(caught.value.__cause__) is BugError
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("part", ["tick", "move"])
+def test_a_timer_that_fails_ends_it_and_says_why(part, monkeypatch):
+    def fails(*_: object, **__: object):
+        raise BugError
+
+    async def main():
+        call = Call(after_welcome(), interval=2.0, max_age=1.0)
+        monkeypatch.setattr(call.session, part, fails)
+        with pytest.raises(BugError):
+            await call.run()
+
+    in_virtual_time(main)
+
+
+def test_who_interrupts_it_leaves_nothing_behind():
+    async def main():
+        call = Call(after_welcome(), interval=2.0, max_age=100)
+        running = asyncio.ensure_future(call.exchange.run())
+        await asyncio.sleep(1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        call.link.cancel()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert [t for t in asyncio.get_running_loop()._scheduled if not t.cancelled()] == []
+
+    in_virtual_time(main)
+
+
+def test_what_one_task_is_sending_no_other_sends():
+    async def main():
+        sending = asyncio.Event()
+
+        class Slow(MemoryLink):
+            async def send(self, frame) -> bool:
+                await sending.wait()
+                return await super().send(frame)
+
+        call = Call(answers, link=Slow)
+        first = asyncio.ensure_future(call.exchange.send_next())
+        await asyncio.sleep(0)
+        assert not await call.exchange.send_next()
+        sending.set()
+        assert await first
+        call.link.cancel()
+
+    in_virtual_time(main)
