@@ -108,7 +108,7 @@ check-tables: $(READY)
 	@$(BIN)/python scripts/doc_tables.py --check
 
 check-bugs: $(READY)
-	@$(BIN)/python scripts/planted_bugs.py --check
+	@$(BIN)/python -m scripts.planted_bugs --check
 
 format: $(READY)  ## Format the code
 	@$(BIN)/ruff format --quiet .
@@ -137,7 +137,7 @@ kill-runs: $(READY)  ## RUNS streams of 2,000 inputs, replicas killed at random 
 	@$(BIN)/python scripts/kill_runs.py --runs $(RUNS) --ingress $(INGRESS)
 
 planted-bugs: $(READY)  ## Break the code, one bug at a time, and see the tests catch it; BUGS="--only credit"
-	@$(BIN)/python scripts/planted_bugs.py $(BUGS)
+	@$(BIN)/python -m scripts.planted_bugs $(BUGS)
 
 simulate: $(READY)  ## SEEDS runs of the whole client and server in virtual time; SIMULATE="--help"
 	@$(BIN)/python -m simulation --seeds $(SEEDS) $(SIMULATE)

@@ -1,0 +1,27 @@
+"""All planted bugs: an area of the package has a file of its own."""
+
+from __future__ import annotations
+
+from . import codecs, other, protocol, server, session, testing, transport
+
+BUGS = (
+    *protocol.BUGS,
+    *session.BUGS,
+    *server.BUGS,
+    *transport.BUGS,
+    *codecs.BUGS,
+    *testing.BUGS,
+    *other.BUGS,
+)
+
+
+def as_markdown() -> str:
+    """The table of all bugs."""
+    rows = ["| what is broken | in | a test that fails |", "|---|---|---|"]
+    for bug in BUGS:
+        where, _, name = bug.place.rpartition(":")
+        said = (
+            bug.test.rpartition("::")[2].partition("[")[0].removeprefix("test_").replace("_", " ")
+        )
+        rows.append(f"| {bug.name} | `{name or where}` | {said} |")
+    return "\n".join(rows)

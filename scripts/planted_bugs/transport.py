@@ -1,0 +1,291 @@
+"""Planted bugs in links, gRPC's own ways, and the wire."""
+
+from __future__ import annotations
+
+from .bug import Bug
+
+BUGS = (
+    # ------------------------------------------------------------------ the driver and its retries
+    Bug(
+        "a welcome that does not fit is called a refusal",
+        "classify_refusal",
+        "the stream is not served there (",
+        "the server refused the stream (",
+        "test_a_welcome_that_does_not_fit_is_not_called_a_refusal",
+    ),
+    Bug(
+        "a restart is taken for a wrong address",
+        "Where.holds",
+        "            case Where.NEVER_WELCOMED:\n                return never_welcomed\n",
+        "            case Where.NEVER_WELCOMED:\n                return True\n",
+        "test_a_wrong_address_is_told_from_a_restart",
+    ),
+    Bug(
+        "a final refusal is tried again",
+        "classify_refusal",
+        "if final is not None:",
+        "if False:",
+        "test_refusals_are_final_unless_they_pass",
+    ),
+    Bug(
+        "the delay of a server that heard nothing is ignored",
+        "classify_failure",
+        "if failure.kind is StreamErrorKind.OVERLOADED or failure.retry_after_ms is not None:",
+        "if failure.kind is not StreamErrorKind.SILENCE and failure.retry_after_ms is not None:",
+        "test_the_delay_of_whatever_stream_error_is_not_final_is_kept",
+    ),
+    Bug(
+        "the delay of another application's refusal is ignored",
+        "classify_refusal",
+        "return Verdict(Decision.RESUME, reason, WrongApplicationError, retry_after=after)",
+        "return Verdict(Decision.RESUME, reason, WrongApplicationError)",
+        "test_the_delay_of_whatever_refusal_is_not_final_is_kept",
+    ),
+    Bug(
+        "an overloaded server is asked again at once",
+        "classify_failure",
+        "if failure.kind is StreamErrorKind.OVERLOADED or failure.retry_after_ms is not None:",
+        "if failure.retry_after_ms is not None:",
+        "test_stream_errors",
+    ),
+    # ------------------------------------------------------------------ links and the wire
+    Bug(
+        "all calls share one connection",
+        "GrpcTransport._connection_for",
+        "if connection.calls < self._most_calls\n            and not connection.avoided",
+        "if True",
+        "test_calls_share_a_connection_up_to_the_limit",
+    ),
+    Bug(
+        "a call that has ended keeps its place on the connection",
+        "GrpcTransport._ended",
+        "connection.calls -= 1",
+        "pass",
+        "test_an_ended_call_gives_its_place_to_the_next",
+    ),
+    Bug(
+        "connections that nobody needs stay open",
+        "GrpcTransport._close_unneeded",
+        "if connection.calls or connection not in self._connections:",
+        "if True:",
+        "test_a_connection_that_is_not_needed_is_closed",
+    ),
+    Bug(
+        "a limit that is not set is a limit of nothing",
+        "_limits_from_wire",
+        "limits.window_items or _DEFAULTS.window_items",
+        "limits.window_items",
+        "test_a_limit_of_zero_is_the_default",
+    ),
+    Bug(
+        "come again at once is read as whenever you like",
+        "_retry_after",
+        'return message.retry_after_ms if message.HasField("retry_after_ms") else None',
+        "return message.retry_after_ms or None",
+        "test_no_retry_after_differs_from_at_once",
+    ),
+    Bug(
+        "payloads are taken for what they are not",
+        "_plain",
+        "if encoding != pb.ENCODING_UNSPECIFIED:",
+        "if False:",
+        "test_answers_that_mean_nothing_are_the_servers_error",
+    ),
+    Bug(
+        "an index beyond the last there can be is believed",
+        "_index",
+        "    if value > _NUMBERS_END - count:",
+        "    if False:",
+        "test_answers_that_mean_nothing_are_the_servers_error",
+    ),
+    Bug(
+        "the value of a later version breaks this one",
+        "_known",
+        "return kind(0)",
+        "raise",
+        "test_unknown_enumeration_values_become_zero",
+    ),
+    # ------------------------------------------------------------------ gRPC's own ways
+    Bug(
+        "a write that fails hides why the call was refused",
+        "GrpcLink.send",
+        "await self._write(message)",
+        "await self._call.write(client_frame_to_wire(frame))",
+        "test_a_refusal_at_once_keeps_its_reason",
+    ),
+    Bug(
+        "a closed client leaves events for the next event loop to stumble over",
+        "GrpcTransport.aclose",
+        "        await _settle()\n",
+        "",
+        "test_event_loops_in_turn_leave_nothing_to_each_other",
+    ),
+    Bug(
+        "a client in a forked process hangs",
+        "_Process.after_fork",
+        "        cls.forked = cls.used",
+        "        cls.forked = False",
+        "test_a_forked_child_is_told_and_the_parent_goes_on",
+    ),
+    # ------------------------------------------------------------------ for tests
+    Bug(
+        "a reverse proxy without servers counts as a server that broke",
+        "Row.unreachable",
+        'missing = self.code == "UNAVAILABLE" or self.error is UnreachableError',
+        'missing = self.code == "UNAVAILABLE"',
+        "test_what_keeps_a_target_never_welcomed_from_getting_through_is_named",
+    ),
+    # ------------------------------------------------------------------ words that are true
+    Bug(
+        "details are compared with their capitals",
+        "Row.matches",
+        "details = status.details.lower()",
+        "details = status.details",
+        "test_overload_waits_whoever_says_it",
+    ),
+    Bug(
+        "a client with credentials is told that it lacks them",
+        "GrpcTransport.open",
+        "tls=self._credentials is not None,",
+        "tls=False,",
+        "test_a_server_that_asks_for_a_client_certificate[none]",
+    ),
+    Bug(
+        "a circuit breaker that overflows counts as nobody there",
+        "_BUSY",
+        'details=("reset reason: overflow",),\n        busy=True,',
+        'details=("reset reason: overflow",),',
+        "test_overload_waits_whoever_says_it",
+    ),
+    Bug(
+        "what hooks add to metadata is not counted",
+        "GrpcTransport._size_with",
+        "size = metadata_size((*self._metadata, *metadata))",
+        "size = self._metadata_bytes",
+        "test_what_hooks_add_counts_and_a_known_server_is_tried_again",
+    ),
+    Bug(
+        "a connection has a tenth of a second to be made",
+        "channel_options",
+        '("grpc.min_reconnect_backoff_ms", CONNECT_MS)',
+        '("grpc.min_reconnect_backoff_ms", 50)',
+        "test_a_far_away_server_with_tls_has_time_to_connect",
+    ),
+    # ---- the protocol's fine print, and values that come back
+    Bug(
+        "a lost welcome is final at a new target",
+        "classify_violation",
+        "    if perhaps_lost:\n",
+        "    if perhaps_lost and not never_welcomed:\n",
+        "test_a_single_frame_that_is_lost_is_never_final",
+    ),
+    # ------------------------------------------------ large frames on slow links
+    Bug(
+        "large frame: neighbours are not asked",
+        "Traffic.may_go",
+        "        if not found:\n",
+        "        if True:\n",
+        "test_every_server_expects_all_that_is_under_way",
+    ),
+    Bug(
+        "large frame: what goes beside one has no bound",
+        "Line.ask",
+        "            return True  # it cannot speak, and is waited for",
+        "            return False",
+        "test_what_exceeds_the_room_that_a_mute_call_has_left_waits_for_it",
+    ),
+    # ------------------------------------------------------------------ what is kept, and for long
+    Bug(
+        "a connection that is given up after its last call stays",
+        "GrpcTransport._avoid",
+        "connection.avoided = True\n        self._close_unneeded(connection)",
+        "connection.avoided = True",
+        "test_a_connection_that_is_given_up_after_its_last_call_is_closed",
+    ),
+    Bug(
+        "the connection that is kept is one that takes no calls",
+        "GrpcTransport._close_unneeded",
+        "next((each for each in self._connections if not each.avoided), None)",
+        "self._connections[0] and not connection.avoided",
+        "test_a_connection_that_was_given_up_is_not_the_one_that_is_kept",
+    ),
+    # ------------------------------------------------------------------ what events cost, and whom
+    Bug(
+        "each of those that wait with a large frame looks at all calls",
+        "Traffic.may_go",
+        "if expected <= self._asked_for and self._lacks",
+        "if not expected and self._lacks",
+        "test_an_acknowledgement_costs_each_that_waits_the_same",
+    ),
+    Bug(
+        "a call that takes back its word is not asked again",
+        "Traffic.tells",
+        "self._asked_for = 0  # it",
+        "pass  # it",
+        "test_whoever_keeps_a_large_frame_waiting_was_asked",
+    ),
+    Bug(
+        "a call that asked the others is not asked itself",
+        "Traffic.may_go",
+        "            self._lacks(self._asked_by, line, expected)\n",
+        "",
+        "test_whoever_keeps_a_large_frame_waiting_was_asked",
+    ),
+    # ---- the surroundings of the process
+    Bug(
+        "gRPC's own iterator of an intercepted call is not closed",
+        "watched",
+        "(call, outgoing.innermost)",
+        "(call, None)",
+        "test_nor_under_an_interceptor[call-garbage]",
+    ),
+    Bug(
+        "an interceptor that raises GeneratorExit on the way out is heard of by nobody",
+        "_Innermost._write",
+        "describe(_raised(error, task))\n            call.cancel()",
+        "describe(contained(error, _SOURCE, awaited=True))\n            call.cancel()",
+        "test_one_that_closes_itself_is_named[request]",
+    ),
+    Bug(
+        "metadata that interceptors add are not counted",
+        "GrpcLink._sent_metadata_bytes",
+        "        return outgoing.metadata_bytes\n",
+        "        return self._metadata_bytes\n",
+        "test_metadata_that_one_adds_count[20000]",
+    ),
+    Bug(
+        "what an interceptor returns is cancelled, whatever it is",
+        "cancel_intercepted",
+        '        logger.debug("cancelling: %s"',
+        '        raise\n        logger.debug("cancelling: %s"',
+        "test_what_cannot_be_cancelled_harms_nothing",
+    ),
+    Bug(
+        "whether there are interceptors shows in a call made in vain",
+        "_Connection.__init__",
+        "self.intercepted = has_interceptors(self.stub.Stream)",
+        "self.intercepted = False",
+        "test_no_call_is_made_in_vain_where_tasks_begin_at_once",
+    ),
+    Bug(
+        "a call with interceptors is written by gRPC itself, which hides refusals",
+        "begin_intercepted",
+        "if isinstance(others, list):\n        setattr(",
+        "if False:\n        setattr(",
+        "test_a_refusal_keeps_its_reason",
+    ),
+    Bug(
+        "an interceptor that ends the responses is taken for the call's end",
+        "watched",
+        "    if not call.done():\n",
+        "    if False:\n",
+        "test_one_that_ends_the_responses_itself_is_believed",
+    ),
+    Bug(
+        "this machine is reached by the environment's proxy",
+        "GrpcTransport.__init__",
+        "if is_local_target(target):",
+        "if False:",
+        "test_this_machine_is_reached_without_any",
+    ),
+)
