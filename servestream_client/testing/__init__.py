@@ -6,6 +6,7 @@ marker `stream_faults` (docs/pytest.md).
 """
 
 from servestream_client.testing.faults import Fault, FaultKind, InjectedError
+from servestream_client.testing.handle import AnyFault, FaultHandle
 from servestream_client.testing.history import Event, History
 from servestream_client.testing.network import (
     Cut,
@@ -18,12 +19,7 @@ from servestream_client.testing.network import (
     Throttle,
 )
 from servestream_client.testing.proxy import FaultProxy
-from servestream_client.testing.server import (
-    AnyFault,
-    Echo,
-    FaultHandle,
-    StreamServer,
-)
+from servestream_client.testing.server import Echo, StreamServer
 
 __all__ = [
     "AnyFault",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import anyio.to_thread
 import grpc.aio
@@ -23,13 +23,12 @@ from servestream_client.greenlets import check_threads
 from servestream_client.server import StreamService
 from servestream_client.server.kit import Frames, Kit, Requests
 from servestream_client.server.service import checked_handler, server_options
-from servestream_client.testing.faults import Fault, FaultInjector, Garbage, LocalPlan
+from servestream_client.testing.faults import FaultInjector, Garbage, LocalPlan
+from servestream_client.testing.handle import ProxiedServer
 from servestream_client.testing.history import History
-from servestream_client.testing.network import NetworkFault
-from servestream_client.testing.proxy import FaultProxy
 from servestream_client.wire import stream_pb2 as pb
 
-__all__ = ["AnyFault", "Echo", "FaultHandle", "StreamServer"]
+__all__ = ["Echo", "StreamServer"]
 
 # Neither the blocking clients' nor the proxies': a service that keeps its event loop busy should
 # stop nobody else.
@@ -37,8 +36,6 @@ _provider = BlockingPortalProvider()
 
 _NOWHERE = "127.0.0.1:1"
 """Where nobody listens."""
-
-AnyFault: TypeAlias = Fault | NetworkFault
 
 Service: TypeAlias = StreamService[Any, Any] | Callable[[], StreamService[Any, Any]]
 
@@ -50,38 +47,7 @@ class Echo(StreamService[bytes, bytes]):
         return item
 
 
-class FaultHandle(Protocol):
-    """What a server under test lets a test do, be it in this process or a Ray Serve."""
-
-    @property
-    def target(self) -> str:
-        """``host:port`` for clients."""
-        ...
-
-    @property
-    def fired(self) -> list[AnyFault]:
-        """The faults that have fired, in order."""
-        ...
-
-    @property
-    def history(self) -> History:
-        """What happened."""
-        ...
-
-    def add_faults(self, *faults: AnyFault) -> None:
-        """Plan faults of the service, and put faults of the network in force."""
-        ...
-
-    def clear_faults(self) -> None:
-        """Forget those that have not fired, and let the network be whole again."""
-        ...
-
-    def kill(self) -> None:
-        """End a replica that serves, now, without a farewell."""
-        ...
-
-
-class StreamServer:
+class StreamServer(ProxiedServer):
     """A `StreamService` on a `grpc.aio` server in this process, behind a `FaultProxy`.
 
     Use it as a context manager, or call `start` and `stop`. Its methods may be called from any
@@ -120,9 +86,9 @@ class StreamServer:
         checked_handler(self.service)
         self.lives: int = 1
         """How often it began to serve."""
-        self.history: History = history if history is not None else History()
-        self._plan = plan if plan is not None else self.history.plan()
-        self._proxy = FaultProxy(_NOWHERE, seed=seed, on_event=self._heard)
+        history = history if history is not None else History()
+        self._plan = plan if plan is not None else history.plan()
+        super().__init__(_NOWHERE, self._plan, history, seed)
         self._server: grpc.aio.Server | None = None
         self._portal: BlockingPortal | None = None
         self._dying: set[asyncio.Task[None]] = set()
@@ -153,46 +119,12 @@ class StreamServer:
         finally:
             _provider.__exit__(None, None, None)
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
     # ---------------------------------------------------------------- for tests
-
-    @property
-    def target(self) -> str:
-        """``host:port`` for clients, through the proxy."""
-        return self._proxy.target
-
-    @property
-    def proxy(self) -> FaultProxy:
-        """What its clients' connections go through."""
-        return self._proxy
 
     @property
     def replica(self) -> str:
         """The name of its present life, as `StreamStatistics.replica` has it."""
         return f"in-process-{self.lives}"
-
-    @property
-    def fired(self) -> list[AnyFault]:
-        """The faults that have fired: the service's, and then the network's."""
-        return [*self._plan.fired, *self._proxy.fired]
-
-    def add_faults(self, *faults: AnyFault) -> None:
-        """Plan faults of the service, for streams that open from now on, and put faults of the
-        network in force.
-        """
-        self._plan.add(*(fault for fault in faults if isinstance(fault, Fault)))
-        self._proxy.add(*(fault for fault in faults if not isinstance(fault, Fault)))
-
-    def clear_faults(self) -> None:
-        """Forget the faults that have not fired, and let the network be whole again."""
-        self._plan.drop_pending()
-        self._proxy.clear()
 
     def kill(self) -> None:
         """End its present life, and begin the next one.
@@ -249,9 +181,6 @@ class StreamServer:
     def _disconnect(self) -> None:
         self._proxy.upstream = _NOWHERE  # nobody comes back before there is another life
         self._proxy.cut()
-
-    def _heard(self, text: str) -> None:
-        self.history.note(text)
 
 
 def _handlers(kit: Kit) -> grpc.GenericRpcHandler:

@@ -14,8 +14,9 @@ from servestream_client import StreamClient, SyncStreamClient, WrongEventLoopErr
 from servestream_client.server import StreamService
 from servestream_client.session.base import ClientOptions
 from servestream_client.testing.faults import Fault
+from servestream_client.testing.handle import AnyFault, FaultHandle
 from servestream_client.testing.history import History
-from servestream_client.testing.server import AnyFault, FaultHandle, Service, StreamServer
+from servestream_client.testing.server import Service, StreamServer
 
 if TYPE_CHECKING:  # it needs an extra
     from servestream_client.testing.ray_serve.handle import RayStreamServer

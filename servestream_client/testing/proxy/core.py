@@ -50,14 +50,14 @@ class Core:
     loop: asyncio.AbstractEventLoop
 
     def __init__(self, target: str, seed: int, on_event: Callable[[str], None] | None) -> None:
-        self.upstream = target
-        self.addresses = resolve(target)
-        self.seed = seed
-        self.in_force = InForce()
+        self.upstream: str = target
+        self.addresses: list[Address] = resolve(target)
+        self.seed: int = seed
+        self.in_force: InForce = InForce()
         self.links: set[Link] = set()
         self.leaving: set[Leaving] = set()
         self.opening: set[asyncio.Task[None]] = set()
-        self.accepted = 0
+        self.accepted: int = 0
         self._on_event = on_event
         self._listener: socket.socket | None = None
         self._pause: asyncio.TimerHandle | None = None
@@ -153,9 +153,9 @@ class Link:
     """
 
     def __init__(self, core: Core, number: int, client: socket.socket) -> None:
-        self.core = core
-        self.number = number
-        self.over = False
+        self.core: Core = core
+        self.number: int = number
+        self.over: bool = False
         self._client = client
         self._server: socket.socket | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -275,15 +275,15 @@ class Pipe:
     def __init__(
         self, link: Link, direction: Direction, source: socket.socket, sink: socket.socket
     ) -> None:
-        self.source = source
-        self.ended = False
+        self.source: socket.socket = source
+        self.ended: bool = False
         self._link = link
         self._loop = link.core.loop
         self._direction = direction
         self._sink = sink
         # By connection and direction, since the order in which connections are served is chance.
         rng = random.Random(f"{link.core.seed}/{link.number}/{direction}")  # noqa: S311 — not for secrets
-        self.shaping = Shaping(
+        self.shaping: Shaping = Shaping(
             link.core.in_force,
             direction,
             rng,

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import random
-from typing import Self
+from collections.abc import Callable
 
 from servestream_client.testing.faults import Fault
+from servestream_client.testing.handle import ProxiedServer
 from servestream_client.testing.history import History
-from servestream_client.testing.proxy import FaultProxy
 from servestream_client.testing.ray_serve.cluster import Ingress
 from servestream_client.testing.ray_serve.fixture import FixtureError, ServeFixture
-from servestream_client.testing.server import AnyFault
 
 __all__ = ["RayStreamServer"]
 
 
-class RayStreamServer:
+class RayStreamServer(ProxiedServer):
     """One application on a Ray Serve of its own, behind a `FaultProxy`.
 
     Every `StreamService` in it fails by plan, as it is: it needs to know nothing of it.
@@ -33,12 +32,9 @@ class RayStreamServer:
         """The Ray Serve itself: its replicas, and further applications."""
         self.application: str = application.rpartition(":")[2]
         """The name that clients ask for."""
-        self._history = History()
         self._random = random.Random(seed)  # noqa: S311 — no secret
-        self._proxy = FaultProxy(self.serve.target, seed=seed, on_event=self._heard)
-        self._fired: list[Fault] = []
-        self._cleared = 0  # of these, which the Ray Serve has forgotten
-        self._passed = 0  # of the proxy's, in earlier tests
+        self._plan = _RemotePlan(self.serve, self._note)
+        super().__init__(self.serve.target, self._plan, History(), seed)
 
     # ---------------------------------------------------------------- life
 
@@ -56,13 +52,6 @@ class RayStreamServer:
         self._proxy.stop()
         self.serve.stop()
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
     def renew(self) -> None:
         """Be as new for another test: no fault, an empty history, every replica alive.
 
@@ -71,48 +60,10 @@ class RayStreamServer:
         """
         self.clear_faults()
         self.serve.wait_for_replicas()
-        self._history = History()
-        self._fired, self._cleared = [], 0
-        self._passed = len(self._proxy.fired)
+        self._plan.forget()
+        self._begin_anew()
 
     # ---------------------------------------------------------------- for tests
-
-    @property
-    def target(self) -> str:
-        """``host:port`` for clients, through the proxy."""
-        return self._proxy.target
-
-    @property
-    def proxy(self) -> FaultProxy:
-        """What its clients' connections go through."""
-        return self._proxy
-
-    @property
-    def fired(self) -> list[AnyFault]:
-        """The faults that have fired: the service's, and then the network's."""
-        for fault in self.serve.fired()[len(self._fired) - self._cleared :]:
-            self._history.note(f"fault fired (seen now): {fault}")
-            self._fired.append(fault)
-        return [*self._fired, *self._proxy.fired[self._passed :]]
-
-    @property
-    def history(self) -> History:
-        """What happened, as far as it is seen from outside."""
-        return self._history
-
-    def add_faults(self, *faults: AnyFault) -> None:
-        """Plan faults of the service, for streams that open from now on, and put faults of the
-        network in force.
-        """
-        self.serve.add_faults(*(fault for fault in faults if isinstance(fault, Fault)))
-        self._proxy.add(*(fault for fault in faults if not isinstance(fault, Fault)))
-
-    def clear_faults(self) -> None:
-        """Forget the faults that have not fired, and let the network be whole again."""
-        _ = self.fired  # before the Ray Serve forgets them
-        self.serve.clear_faults()
-        self._cleared = len(self._fired)
-        self._proxy.clear()
 
     def kill(self, replica: str | None = None) -> None:
         """SIGKILL a replica.
@@ -131,7 +82,7 @@ class RayStreamServer:
                 if replica is not None:
                     raise
                 continue  # it died meanwhile, as by a planned fault
-            self._history.note(f"SIGKILL for replica {name} (process {pid})")
+            self.history.note(f"SIGKILL for replica {name} (process {pid})")
             return
         raise FixtureError("no replica is alive")
 
@@ -139,5 +90,33 @@ class RayStreamServer:
         alive = [each.name for each in self.serve.replicas_alive(self.application)]
         return self._random.sample(alive, len(alive))
 
-    def _heard(self, text: str) -> None:
-        self._history.note(text)
+
+class _RemotePlan:
+    """The faults of a Ray Serve's services. It forgets those that fired with the others; they are
+    kept here, each once, from when they are first asked for.
+    """
+
+    def __init__(self, serve: ServeFixture, note: Callable[[str], None]) -> None:
+        self._serve = serve
+        self._note = note
+        self._fired: list[Fault] = []
+        self._cleared = 0  # of these, which the Ray Serve has forgotten
+
+    @property
+    def fired(self) -> list[Fault]:
+        for fault in self._serve.fired()[len(self._fired) - self._cleared :]:
+            self._note(f"fault fired (seen now): {fault}")
+            self._fired.append(fault)
+        return list(self._fired)
+
+    def add(self, *faults: Fault) -> None:
+        self._serve.add_faults(*faults)
+
+    def drop_pending(self) -> None:
+        _ = self.fired  # before the Ray Serve forgets them
+        self._serve.clear_faults()
+        self._cleared = len(self._fired)
+
+    def forget(self) -> None:
+        """Those that fired, too. The Ray Serve has none by now."""
+        self._fired, self._cleared = [], 0
