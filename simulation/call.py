@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
@@ -23,11 +23,10 @@ from servestream_client.transport.base import LinkStatus
 from servestream_client.transport.traffic import Line
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.convert import client_frame_to_wire, server_frame_from_wire
+from simulation.books import Books
+from simulation.conditions import Conditions
 from simulation.faults import STATUSES, Fate, Moment, NetworkFaultKind
 from simulation.pipe import Pipe
-
-if TYPE_CHECKING:
-    from simulation.network import SimulatedNetwork
 
 __all__ = ["CALL", "Replica", "SimulatedCall"]
 
@@ -58,12 +57,15 @@ class SimulatedCall:
     """See the module.
 
     Args:
-        network: whose.
+        conditions: of its way.
+        books: where it is noted what it carries.
         number: of the call.
         fate: what will happen to it.
     """
 
-    def __init__(self, network: SimulatedNetwork, number: int, fate: Fate | None) -> None:
+    def __init__(
+        self, conditions: Conditions, books: Books, number: int, fate: Fate | None
+    ) -> None:
         self.number: int = number
         self.name: str = f"call {number}"
         self.line: Line = Line()
@@ -76,14 +78,15 @@ class SimulatedCall:
         """How it ended for the client; None: it has not."""
         self.serving: asyncio.Task[None] | None = None
 
-        self._network = network
-        self._loop = network.loop
-        weather = network.weather
+        self._conditions = conditions
+        self._books = books
+        self._loop = conditions.loop
+        capacity = conditions.weather.capacity
         self._up: Pipe[bytes | _Leaving] = Pipe(
-            self._loop, network.delay, self._at_server, weather.capacity
+            self._loop, conditions.delay, self._at_server, capacity
         )
         self._down: Pipe[bytes | LinkStatus] = Pipe(
-            self._loop, network.delay, self._at_client, weather.capacity
+            self._loop, conditions.delay, self._at_client, capacity
         )
         self._inbox: deque[bytes] = deque()
         self._reader: asyncio.Future[None] | None = None
@@ -111,7 +114,7 @@ class SimulatedCall:
         data = client_frame_to_wire(frame).SerializeToString()
         index = self._client_frames
         self._client_frames += 1
-        self._network.trace.note(self.name, ("client sends", len(data)))
+        self._books.trace.note(self.name, ("client sends", len(data)))
         self._pass_moment(Moment.CLIENT_FRAME, index, lambda: self._up.put(data))
         await self._up.writable()
         return self.status_seen is None
@@ -120,12 +123,12 @@ class SimulatedCall:
         if frame.open is not None:
             self.stream_id, self.attempt = frame.open.stream_id, frame.open.attempt
         if frame.inputs:
-            self._network.note_inputs(self, frame)
+            self._books.note_inputs(self, frame)
 
     async def half_close(self) -> None:
         if self.status_seen is None and not self._half_closed:
             self._half_closed = True
-            self._network.trace.note(self.name, "client half-closes")
+            self._books.trace.note(self.name, "client half-closes")
             self._pass_moment(Moment.HALF_CLOSE, _ONLY, lambda: self._up.put(_LEAVING))
 
     async def frames(self) -> AsyncGenerator[ServerFrame, None]:
@@ -136,7 +139,7 @@ class SimulatedCall:
                 except DecodeError:
                     raise RemoteProtocolError("a message that is no frame") from None
                 yield server_frame_from_wire(message)
-                self._network.look_at_client(self)
+                self._books.look_at_client(self)
             if self.status_seen is not None:
                 return
             self._reader = self._loop.create_future()
@@ -154,15 +157,15 @@ class SimulatedCall:
     def cancel(self) -> None:
         if self.status_seen is not None:
             return
-        self._network.trace.note(self.name, "client cancels")
+        self._books.trace.note(self.name, "client cancels")
         self._inbox.clear()
         self._down.close()
         self._end_at_client(LinkStatus("CANCELLED", "Locally cancelled by application!"))
-        rng, weather = self._network.rng, self._network.weather
+        rng, weather = self._conditions.rng, self._conditions.weather
         late = rng.random() * weather.late_cancel if rng.random() < 0.3 else 0.0
         self._up.close(keep=rng.randint(0, self._up.under_way))
         if not self._up.stalled:
-            self._later(late, self._hear_of_the_end)
+            self._conditions.later(late, self._hear_of_the_end)
 
     def _at_client(self, message: bytes | LinkStatus) -> None:
         if isinstance(message, LinkStatus):
@@ -175,12 +178,11 @@ class SimulatedCall:
         if self.status_seen is not None:
             return
         self.status_seen = status
-        self._network.trace.note(self.name, ("ends at the client", status.code))
+        self._books.trace.note(self.name, ("ends at the client", status.code))
         self._down.close()
         self._up.close(keep=self._up.under_way)  # what is on its way may still arrive
         self._wake()
         self._let_send()
-        self._network.call_ended(self)
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -197,7 +199,7 @@ class SimulatedCall:
         self.broken |= replica.leaving  # it will be refused
         if self.status_seen is not None and not self._reached:
             return  # the client has left before
-        self._network.trace.note(self.name, f"reaches {replica.name}")
+        self._books.trace.note(self.name, f"reaches {replica.name}")
         self._reached = True
         self._replica = replica
         replica.calls[self] = None
@@ -207,19 +209,21 @@ class SimulatedCall:
             self._at_server(self._early.popleft())
         fate = self.fate
         if fate is not None and fate.moment is Moment.SECONDS:
-            self._later(fate.at, self._strike)
+            self._conditions.later(fate.at, self._strike)
 
     def fail(self, kind: NetworkFaultKind, status: LinkStatus | None = None) -> None:
         """It ends for the client; the server hears of it at some time, or never."""
         if self.status_seen is not None or self._down.closed:
             return
-        self._network.note_fault(kind, self)
+        self._books.note_fault(kind, self)
         self.broken = True
-        rng, weather = self._network.rng, self._network.weather
+        rng, weather = self._conditions.rng, self._conditions.weather
         self._down.close(keep=rng.randint(0, self._down.under_way), last=status or STATUSES[kind])
         self._up.close(keep=rng.randint(0, self._up.under_way))
         if rng.random() >= weather.deaf:
-            self._later(rng.choice((0.0, 0.01, 1.0, 20.0)) * rng.random(), self._hear_of_the_end)
+            self._conditions.later(
+                rng.choice((0.0, 0.01, 1.0, 20.0)) * rng.random(), self._hear_of_the_end
+            )
 
     def crash(self, status: LinkStatus) -> None:
         """Its replica has died."""
@@ -251,19 +255,19 @@ class SimulatedCall:
 
     def _strike(self) -> None:
         fate, self.fate = self.fate, None
-        if fate is None or self.status_seen is not None or not self._network.faulty:
+        if fate is None or self.status_seen is not None or not self._conditions.faulty:
             return
         if fate.kind is NetworkFaultKind.STALL:
-            self._network.note_fault(fate.kind, self)
+            self._books.note_fault(fate.kind, self)
             pipe = self._up if fate.before else self._down
             pipe.stall()
-            self.broken |= fate.seconds > self._network.patience
-            self._later(fate.seconds, pipe.heal)
+            self.broken |= fate.seconds > self._books.patience
+            self._conditions.later(fate.seconds, pipe.heal)
         elif fate.kind is NetworkFaultKind.HALF_OPEN:
-            self._network.note_fault(fate.kind, self)
+            self._books.note_fault(fate.kind, self)
             self.broken = True
             for pipe in (
-                (self._up, self._down) if self._network.rng.random() < 0.5 else (self._down,)
+                (self._up, self._down) if self._conditions.rng.random() < 0.5 else (self._down,)
             ):
                 pipe.stall()
         else:
@@ -272,11 +276,8 @@ class SimulatedCall:
     def _hear_of_the_end(self) -> None:
         """The server learns that the client is gone."""
         self._requests.end()
-        if self._network.weather.cancels_task and self.serving is not None:
+        if self._conditions.weather.cancels_task and self.serving is not None:
             self.serving.cancel()
-
-    def _later(self, seconds: float, callback: Callable[[], None]) -> None:
-        self._network.later(seconds, callback)
 
     # ---------------------------------------------------------------- the server's end
 
@@ -291,23 +292,23 @@ class SimulatedCall:
         except asyncio.CancelledError:
             self._down.close(keep=self._down.under_way, last=LinkStatus("CANCELLED", "by server"))
         except Exception as error:
-            self._network.violate(f"{self.name}: the kit raised {error!r}")
+            self._books.violate(f"{self.name}: the kit raised {error!r}")
             self._down.close(last=LinkStatus("UNKNOWN", repr(error)))
         finally:
             if frames is not None:
                 await frames.aclose()
             replica.calls.pop(self, None)
             self._requests.end()
-            self._network.trace.note(self.name, f"is over at {replica.name}")
+            self._books.trace.note(self.name, f"is over at {replica.name}")
 
     async def _respond(self, message: pb.ServerFrame) -> None:
         data = message.SerializeToString()
         index = self._server_frames
         self._server_frames += 1
-        self._network.trace.note(self.name, ("server sends", len(data)))
+        self._books.trace.note(self.name, ("server sends", len(data)))
         is_end = isinstance(message, pb.ServerFrame) and message.HasField("end")
         if isinstance(message, pb.ServerFrame):
-            self._network.note_answers(self, message)
+            self._books.note_answers(self, message)
 
         def proceed() -> None:
             self._down.put(data)
@@ -364,5 +365,5 @@ class _Requests:
         message = pb.ClientFrame.FromString(self._messages.popleft())
         call = CALL.get()
         if call is not None and message.inputs:
-            call._network.note_received(call, message)
+            call._books.note_received(call, message)
         return message

@@ -184,7 +184,7 @@ def _delivered(
         yield f"says that {said.answered} were answered, not {len(account.numbers)}"
     if record.pulled and said.accepted != record.pulled:
         yield f"says that {said.accepted} were pulled, not {record.pulled}"
-    sent = network.sent[record.stream_id]
+    sent = network.books.sent[record.stream_id]
     if not 0 <= said.unsent <= said.accepted - sent:
         yield f"says that {said.unsent} of {said.accepted} were never sent, and {sent} were"
     calls = sum(call.stream_id == record.stream_id for call in network.calls)
@@ -243,7 +243,7 @@ def check_calls(network: SimulatedNetwork, scenario: Scenario) -> list[str]:
     attempts leave for their age.
     """
     if scenario.retry.max_attempt_age is not None:
-        return network.violations
+        return network.books.violations
     sound: Counter[bytes] = Counter(
         call.stream_id for call in network.calls if call.stream_id and not call.broken
     )
@@ -254,7 +254,7 @@ def check_calls(network: SimulatedNetwork, scenario: Scenario) -> list[str]:
         for stream_id, count in sound.items()
         if count > 1
     ]
-    return problems + network.violations
+    return problems + network.books.violations
 
 
 def check_services(network: SimulatedNetwork, concurrency: int) -> list[str]:

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from servestream_client.protocol.states import ClientState
+from simulation.books import OLD_ATTEMPT
 from simulation.faults import FAULT_NAMES
-from simulation.network import OLD_ATTEMPT
 
 __all__ = ["Report", "Summary", "Tally"]
 

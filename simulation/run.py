@@ -173,7 +173,7 @@ class Run:
         return Outcome(
             seed=self.scenario.seed,
             digest=self.trace.digest,
-            faults=dict(self.network.faults),
+            faults=dict(self.network.books.faults),
             items=answers,
             attempts=len(self.network.calls),
             seconds=self.loop.time(),
