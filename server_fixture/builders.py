@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from ray.serve import Application
+from typing import Protocol
+
+from ray.serve import Application, Deployment
 
 from server_fixture.app import DEPLOYMENTS
 
-__all__ = ["digits", "echo", "fragile", "not_a_stream"]
+__all__ = ["Builder", "builder", "digits", "echo", "fragile", "not_a_stream"]
 
 
-def digits(*, replicas: int) -> Application:
-    """The classifier."""
-    return _build("digits", replicas)
+class Builder(Protocol):
+    """What a fixture calls, found by its name in a module."""
+
+    def __call__(self, *, replicas: int) -> Application:
+        """Build the application."""
+        ...
 
 
-def echo(*, replicas: int) -> Application:
-    """The echo."""
-    return _build("echo", replicas)
+def builder(deployment: Deployment) -> Builder:
+    """What makes an application of a single deployment."""
+
+    def build(*, replicas: int) -> Application:
+        return deployment.options(num_replicas=replicas).bind()
+
+    return build
 
 
-def fragile(*, replicas: int) -> Application:
-    """What some inputs destroy."""
-    return _build("fragile", replicas)
-
-
-def not_a_stream(*, replicas: int) -> Application:
-    """What does not speak the protocol."""
-    return _build("not_a_stream", replicas)
-
-
-def _build(name: str, replicas: int) -> Application:
-    return DEPLOYMENTS[name].options(num_replicas=replicas).bind()
+digits = builder(DEPLOYMENTS["digits"])
+echo = builder(DEPLOYMENTS["echo"])
+fragile = builder(DEPLOYMENTS["fragile"])
+not_a_stream = builder(DEPLOYMENTS["not_a_stream"])
