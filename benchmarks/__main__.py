@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import TypeVar
 
 from benchmarks import document
 from benchmarks.bench import Settings
@@ -17,8 +14,7 @@ from benchmarks.runner import run
 from benchmarks.servers import Mode
 from benchmarks.suites import SUITES
 from benchmarks.terminal import Terminal
-
-T = TypeVar("T")
+from command_line import interrupt_on_sigterm, parser, positive, several
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "docs" / "benchmarks"
@@ -40,6 +36,9 @@ and in the same run. Results of other suites and modes in the output directory a
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for. Returns the process's exit code."""
     options = _parser().parse_args(arguments)
+    # Each once, and in their own order.
+    options.modes = [mode for mode in Mode if mode in options.modes]
+    options.only = [name for name in SUITES if name in options.only]
     terminal = Terminal()
     if options.list:
         terminal.suites(list(SUITES.values()))
@@ -84,74 +83,45 @@ def _publish(results: Results, output: Path, terminal: Terminal) -> None:
     terminal.line(f"{RESULTS} and {len(drawn)} plots are in {output}")
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM ends it in order, as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description="Measure the client against a raw gRPC stub.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
+    made = parser("benchmarks", "Measure the client against a raw gRPC stub.", _EPILOG)
+    made.add_argument(
         "--modes",
-        type=_several(list(Mode)),
+        type=several(list(Mode)),
         default=list(Mode),
         metavar="MODE,...",
         help=f"of {', '.join(Mode)} (default: all)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--only",
-        type=_several(list(SUITES)),
+        type=several(list(SUITES)),
         default=list(SUITES),
         metavar="SUITE,...",
         help="the suites to run; --list tells which there are (default: all)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--rounds",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="in which the contenders take turns (default: 5; 3 if quick)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--quick", action="store_true", help="fewer and shorter rounds, for trying; not to publish"
     )
-    parser.add_argument(
+    made.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
         help="where results and plots go (default: docs/benchmarks, whose results also go into"
         " docs/benchmarks.md; build/benchmarks if quick)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--replot", action="store_true", help="measure nothing, only draw and write what is there"
     )
-    parser.add_argument("--list", action="store_true", help="say which suites there are")
-    return parser
-
-
-def _several(known: Sequence[T]) -> Callable[[str], list[T]]:
-    def parse(text: str) -> list[T]:
-        names = [name.strip() for name in text.split(",") if name.strip()]
-        unknown = [name for name in names if name not in known]
-        if unknown or not names:
-            raise argparse.ArgumentTypeError(
-                f"of {', '.join(map(str, known))}, with commas between, not {text!r}"
-            )
-        return [each for each in known if each in names]
-
-    return parse
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
-    return int(text)
+    made.add_argument("--list", action="store_true", help="say which suites there are")
+    return made
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_sigterm()
     sys.exit(main())

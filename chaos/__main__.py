@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import secrets
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 from chaos.deploying import Deployer, DeployerError
 from chaos.faults import Kind, kinds_for
@@ -20,6 +18,7 @@ from chaos.processes import gcs_address, raylet
 from chaos.report import Report, save
 from chaos.run import Settings, run
 from chaos.terminal import Say, Terminal
+from command_line import interrupt_on_sigterm, parser, positive, several
 from servestream_client.testing import FaultProxy
 from servestream_client.testing.ray_serve import FixtureError, Ingress, ServeFixture
 
@@ -50,7 +49,7 @@ INGRESSES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for. Returns the process's exit code."""
-    options = parser().parse_args(arguments)
+    options = asked().parse_args(arguments)
     seed: int = options.seed if options.seed is not None else secrets.randbelow(1_000_000)
     terminal = Terminal()
     terminal.line(f"seed {seed}")
@@ -135,14 +134,12 @@ def _publish(reports: Sequence[Report], options: argparse.Namespace, seed: int) 
         draw(reports, options.plot)
 
 
-def parser() -> argparse.ArgumentParser:
+def asked() -> argparse.ArgumentParser:
     """What can be asked for."""
-    made = argparse.ArgumentParser(
-        prog="python -m chaos",
-        description="Kill, stop, redeploy and cut a real Ray Serve under many streams, and check"
-        " every item.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = parser(
+        "chaos",
+        "Kill, stop, redeploy and cut a real Ray Serve under many streams, and check every item.",
+        _EPILOG,
     )
     number = made.add_argument
     number("--seconds", type=float, default=180.0, help="of faults (default: 180)")
@@ -152,10 +149,8 @@ def parser() -> argparse.ArgumentParser:
         default="proxy",
         help="how requests reach the replicas (default: proxy)",
     )
-    number("--streams", type=_positive, default=16, metavar="N", help="at a time (default: 16)")
-    number(
-        "--length", type=_positive, default=3000, metavar="N", help="of a stream (default: 3000)"
-    )
+    number("--streams", type=positive, default=16, metavar="N", help="at a time (default: 16)")
+    number("--length", type=positive, default=3000, metavar="N", help="of a stream (default: 3000)")
     number(
         "--rate", type=float, default=6000.0, help="items a second, of all streams (default: 6000)"
     )
@@ -170,7 +165,7 @@ def parser() -> argparse.ArgumentParser:
     number("--seed", type=int, help="decides everything that is drawn (default: a random one)")
     number(
         "--faults",
-        type=_kinds,
+        type=several(list(Kind), or_none=True),
         default=[],
         metavar="KIND,...",
         help="those below that shall happen (default: all)",
@@ -180,25 +175,6 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _kinds(text: str) -> list[Kind]:
-    try:
-        return [Kind(name.strip()) for name in text.split(",") if name.strip()]
-    except ValueError:
-        known = ", ".join(Kind)
-        raise argparse.ArgumentTypeError(f"of {known}, with commas between, not {text!r}") from None
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
-    return int(text)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM ends it in order, as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_sigterm()
     sys.exit(main())

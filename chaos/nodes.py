@@ -6,13 +6,11 @@ import argparse
 import asyncio
 import random
 import secrets
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 from chaos.calls import Caller
 from chaos.checker import Violations
@@ -29,6 +27,7 @@ from chaos.run import Clock, Load
 from chaos.scenarios import BOTH, CALM_SECONDS, SCENARIOS, Scene, Way
 from chaos.streams import Pace, Shared, Worker
 from chaos.terminal import Say, Terminal
+from command_line import interrupt_on_sigterm, parser, several
 
 SKIPPED = 77
 """The exit code when it cannot run here; what automake and others take for a skipped test."""
@@ -58,7 +57,7 @@ or if a stream did not move although it could.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for. Returns the process's exit code."""
-    options = parser().parse_args(arguments)
+    options = asked().parse_args(arguments)
     terminal = Terminal()
     missing = why_not()
     if missing:
@@ -192,19 +191,17 @@ def _report(
     )
 
 
-def parser() -> argparse.ArgumentParser:
+def asked() -> argparse.ArgumentParser:
     """What can be asked for."""
-    made = argparse.ArgumentParser(
-        prog="python -m chaos.nodes",
-        description="Cut off, kill and restart a node of two under live streams, and check every"
-        " item.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = parser(
+        "chaos.nodes",
+        "Cut off, kill and restart a node of two under live streams, and check every item.",
+        _EPILOG,
     )
     number = made.add_argument
     number(
         "--scenarios",
-        type=_names,
+        type=several(list(SCENARIOS)),
         default=["partition", "node-death", "moved"],
         metavar="NAME,...",
         help="those below that shall be played (default: partition,node-death,moved)",
@@ -222,20 +219,6 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in SCENARIOS]
-    if unknown or not names:
-        known = ", ".join(SCENARIOS)
-        raise argparse.ArgumentTypeError(f"of {known}, with commas between, not {text!r}")
-    return names
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM ends it in order, as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_sigterm()
     sys.exit(main())

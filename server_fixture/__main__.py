@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
 
+from command_line import parser
 from server_fixture.fixture import APPLICATIONS, import_path
 from servestream_client.testing.ray_serve.cluster import (
     Ended,
@@ -36,10 +37,10 @@ SIGTERM ends it in order.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop. Returns the process's exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    made = _parser()
+    options = made.parse_args(arguments)
     if not _free(options.port):
-        parser.error(f"port {options.port} is in use; name another one with --port")
+        made.error(f"port {options.port} is in use; name another one with --port")
     applications: list[str] = options.application or ["digits"]
     with suppress(Ended), until_told():
         _serve(applications, options)
@@ -57,14 +58,12 @@ def _free(port: int) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m server_fixture",
-        description="Run a local Ray Serve with applications that servestream_client can stream"
-        " from.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = parser(
+        "server_fixture",
+        "Run a local Ray Serve with applications that servestream_client can stream from.",
+        _EPILOG,
     )
-    parser.add_argument(
+    made.add_argument(
         "--application",
         action="append",
         type=_application,
@@ -72,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         help="an application to deploy, under its own name; may be given several times. One of"
         " those below, or MODULE:NAME for another one, as for `serve run` (default: digits)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--servicer",
         action="append",
         default=[],
@@ -80,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         help="import path of the servicer function of another gRPC service that an application"
         " speaks; may be given several times",
     )
-    parser.add_argument(
+    made.add_argument(
         "--ingress",
         type=Ingress,
         choices=list(Ingress),
@@ -88,18 +87,16 @@ def _parser() -> argparse.ArgumentParser:
         help="how requests reach the replicas: Serve's own proxy in Python (proxy, the default),"
         " or HAProxy with a gRPC server in every replica (haproxy)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--replicas", type=int, default=2, help="of each application (default: 2)", metavar="N"
     )
-    parser.add_argument(
-        "--port", type=int, default=9000, help="of the gRPC ingress (default: 9000)"
-    )
-    parser.add_argument(
+    made.add_argument("--port", type=int, default=9000, help="of the gRPC ingress (default: 9000)")
+    made.add_argument(
         "--directory",
         help="where Ray and HAProxy keep their files and logs; keep the path short (default: a"
         " temporary directory, removed in the end)",
     )
-    return parser
+    return made
 
 
 def _application(text: str) -> str:

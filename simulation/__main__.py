@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from command_line import parser, positive
 from simulation.pool import SHOWN_LINES, results
 from simulation.report import Report, Tally
 from simulation.run import simulate
@@ -106,38 +107,30 @@ def _commit() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m simulation",
-        description="Play scenarios of client, servers and a faulty network on virtual time, and"
-        " check the promises.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = parser(
+        "simulation",
+        "Play scenarios of client, servers and a faulty network on virtual time, and check the"
+        " promises.",
+        _EPILOG,
     )
-    parser.add_argument(
+    made.add_argument(
         "--seeds",
-        type=_positive,
+        type=positive,
         default=None,
         metavar="N",
         help="how many; without --seconds, 1000",
     )
-    parser.add_argument("--first", type=int, default=0, metavar="F", help="the first of them")
-    parser.add_argument("--seed", type=int, metavar="S", help="only this one")
-    parser.add_argument(
-        "--jobs", type=_positive, default=os.cpu_count() or 1, metavar="J", help="processes"
+    made.add_argument("--first", type=int, default=0, metavar="F", help="the first of them")
+    made.add_argument("--seed", type=int, metavar="S", help="only this one")
+    made.add_argument(
+        "--jobs", type=positive, default=os.cpu_count() or 1, metavar="J", help="processes"
     )
-    parser.add_argument(
+    made.add_argument(
         "--seconds", type=float, metavar="LIMIT", help="begin no further runs after so long"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the sums")
-    parser.add_argument("--trace", action="store_true", help="with --seed: show all that happened")
-    return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return value
+    made.add_argument("--json", type=Path, metavar="FILE", help="where to write the sums")
+    made.add_argument("--trace", action="store_true", help="with --seed: show all that happened")
+    return made
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from chaos import nodes
-from chaos.__main__ import parser
+from chaos.__main__ import asked
 from chaos.checker import Violations
 from chaos.faults import Kind, kinds_for, plan
 from chaos.nemesis import Fired
@@ -124,10 +124,10 @@ def test_the_default_proxy_has_no_haproxy_to_kill():
 
 def test_the_command_line_names_unknown_faults(capsys):
     with pytest.raises(SystemExit):
-        parser().parse_args(["--faults", "kill-everything"])
+        asked().parse_args(["--faults", "kill-everything"])
     assert "kill-replica" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        nodes.parser().parse_args(["--scenarios", "flood"])
+        nodes.asked().parse_args(["--scenarios", "flood"])
     assert "partition" in capsys.readouterr().err
 
 
