@@ -108,6 +108,7 @@ class PredictLane:
         self.driver: StreamDriver = open_stream(
             on_arrival=self._arrived, on_break=self._attempt_failed, outage=outage
         )
+        self._session = self.driver.session
         self._inherits = self.driver.outage.inherited
 
     def takes(self, call: Call, size: int) -> bool:
@@ -116,7 +117,7 @@ class PredictLane:
         """
         if self.retiring or (self._inherits and call.made > self._opened):
             return False
-        return self.driver.inlet.fits(size)
+        return self._session.fits(size)  # asked of each lane for each call: no layer between
 
     def submit(self, call: Call) -> None:
         """Send a call's input; see `takes`."""

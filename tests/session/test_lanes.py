@@ -256,7 +256,7 @@ DOORS = {"lanes.py", "driver.py", "attempt.py", "exchange.py"}
 LOOKED_AT = {
     *("accepted", "unanswered", "unsent", "sent_through", "taken_through", "complete", "ready"),
     *("counters", "welcome", "stream_id", "state", "refusal", "failure", "watchdog", "awaited"),
-    *("idle", "progressed", "superseded", "blamed", "suspects", "application", "ordered"),
+    *("idle", "progressed", "superseded", "blamed", "suspects", "application", "ordered", "fits"),
 }
 """What everybody may look at."""
 
