@@ -87,11 +87,11 @@ BUGS = (
         "test_each_input_is_in_exactly_one_place_and_the_window_holds",
     ),
     Bug(
-        "what is delivered early is delivered again",
+        "what was delivered early is kept",
         "DeliveryQueue.flush_early",
         "early = self._early.pop(number)",
         "early = self._early[number]",
-        "test_what_comes_early_waits_for_what_is_before_it",
+        "test_each_answer_comes_once_in_order_and_is_held_until_it_is_taken[0-ordered]",
     ),
     Bug(
         "the head of the line gets no credit",

@@ -234,6 +234,8 @@ def test_failed_inputs_fill_the_window_until_the_consumer_takes_them():
             client.receive(1, frame)
     assert pushed == 10
     assert kept(client)[1] == 1000
+    assert client.room[1] == 0
+    assert not client.has_place
     assert client.take().size == 100
     assert client.fits(100)
     assert not client.fits(101)
