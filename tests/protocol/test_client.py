@@ -1,9 +1,9 @@
 """The client's side of a stream, by examples."""
 
-from enum import Enum
 from random import Random
 
 import pytest
+from anatomy import anatomy
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemErrorKind, LocalProtocolError, RemoteProtocolError
@@ -124,18 +124,6 @@ def output(number: int, payload: bytes, *, index: int = 0, last: bool = True) ->
 
 def kinds(deliveries: list[Delivery]) -> list[tuple[int, ItemErrorKind | None]]:
     return [(d.number, d.failure.kind if d.failure else None) for d in deliveries]
-
-
-def anatomy(thing: object) -> object:
-    """Everything that a session consists of, as comparable values."""
-    if isinstance(thing, dict):
-        return [(key, anatomy(value)) for key, value in thing.items()]
-    if isinstance(thing, (str, bytes, int, float, Enum, type(None))):
-        return thing
-    if hasattr(thing, "__iter__"):
-        return [anatomy(value) for value in thing]
-    names = getattr(thing, "__slots__", None) or vars(thing)
-    return [(name, anatomy(getattr(thing, name))) for name in names]
 
 
 def expect_breach(session: ClientSession, frame: ServerFrame, match: str, attempt: int = 1) -> None:

@@ -3,10 +3,10 @@
 import zlib
 from collections import deque
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from random import Random
 
 import pytest
+from anatomy import anatomy
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -103,18 +103,6 @@ def ready_in(client: ClientSession) -> list[tuple[int, bytes | None]]:
         else:
             found.extend(enumerate(ready.payloads, ready.first))
     return found
-
-
-def anatomy(thing: object) -> object:
-    """Everything that a session consists of, as comparable values."""
-    if isinstance(thing, dict):
-        return [(key, anatomy(value)) for key, value in thing.items()]
-    if isinstance(thing, (str, bytes, int, float, Enum, type(None))):
-        return thing
-    if hasattr(thing, "__iter__"):
-        return [anatomy(value) for value in thing]
-    names = getattr(thing, "__slots__", None) or vars(thing)
-    return [(name, anatomy(getattr(thing, name))) for name in names]
 
 
 @dataclass
