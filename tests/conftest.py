@@ -1,10 +1,19 @@
-"""For all tests: what an event loop reports as an error is one."""
+"""For all tests: what an event loop reports as an error is one; limits of Hypothesis's tests."""
 
 import asyncio
 import gc
 from collections.abc import Iterator
 
+import effort
 import pytest
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Once Hypothesis has marked its own."""
+    for item in items:
+        if item.get_closest_marker("hypothesis") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(effort.seconds()))
 
 
 @pytest.fixture(autouse=True)

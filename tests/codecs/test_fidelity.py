@@ -14,6 +14,7 @@ import attrs
 import msgspec
 import numpy as np
 import pytest
+from effort import effort
 from google.protobuf import struct_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -31,9 +32,7 @@ from servestream_client.wire import stream_pb2 as pb
 
 BOTH = pytest.mark.parametrize("codec", [JsonCodec, MsgpackCodec])
 BOUNDED = settings(
-    max_examples=100,
-    deadline=None,
-    derandomize=True,
+    max_examples=effort(100, 2000),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 REFUSALS = (TypeError, ValueError, OverflowError, RecursionError)  # of which UnicodeError is one

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from effort import effort
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +41,7 @@ from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.protocol.states import ServerState
 from servestream_client.wire.convert import client_frame_to_wire, server_frame_to_wire
 
-REPEATABLE = settings(derandomize=True, deadline=None, max_examples=30)
+REPEATABLE = settings(max_examples=effort(30, 1000))
 KIB = 1024
 CODEC = CodecId("bytes")
 

@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 
 import pytest
+from effort import effort
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -111,7 +112,7 @@ def test_nothing_may_follow_the_outputs_that_reached_the_bytes(total, frames):
         grant.receive_all(frames[-1])
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
+@settings(max_examples=effort(300, 10_000))
 @given(
     budget=st.tuples(st.integers(1, 6), st.integers(1, 20)),
     frames=st.lists(
@@ -207,7 +208,6 @@ def test_of_several_grants_the_highest_holds():
 # ------------------------------------------------------------------ both together
 
 
-@settings(derandomize=True, deadline=None)
 @given(
     budget=st.tuples(st.integers(1, 4), st.integers(1, 20)),
     steps=st.lists(

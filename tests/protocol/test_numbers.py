@@ -3,7 +3,7 @@
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from servestream_client.protocol.numbers import NumberSet
@@ -76,7 +76,6 @@ def pieces(numbers: NumberSet) -> tuple[object, ...]:
     return numbers.through, numbers._firsts, numbers._lasts
 
 
-@settings(derandomize=True, deadline=None)
 @given(st.lists(st.integers(1, 30)))
 def test_it_behaves_like_a_set(added):
     numbers, model = NumberSet(), set()
@@ -95,7 +94,6 @@ def test_a_run_is_added_like_its_numbers(first, count):
     assert pieces(numbers) == pieces(singly)
 
 
-@settings(derandomize=True, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 8))))
 def test_adding_runs_is_adding_each_number(runs):
     numbers, singly = NumberSet(), NumberSet()

@@ -1,7 +1,7 @@
 """Pacing: at most K paced frames unacknowledged, each way."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from servestream_client.errors import RemoteProtocolError
@@ -34,7 +34,6 @@ def test_a_frame_that_is_not_full_waits_while_half_of_k_are_under_way(limit, all
     assert not having_sent(limit, allowed).may_send(full=False)
 
 
-@settings(derandomize=True, deadline=None)
 @given(limit=st.integers(1, 16), under_way=st.integers(0, 16))
 def test_whoever_holds_a_frame_back_is_owed_a_word(limit, under_way):
     if not having_sent(limit, under_way).may_send(full=False):
@@ -95,7 +94,6 @@ def test_a_lowered_limit_holds_for_what_is_under_way():
     assert pacer.may_send(full=True)
 
 
-@settings(derandomize=True, deadline=None)
 @given(
     limit=st.integers(1, 5),
     full=st.booleans(),

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 from anatomy import anatomy
+from effort import effort
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -870,7 +871,7 @@ def walk(machine: Pair, random: Random, steps: int) -> None:
     machine.teardown()
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(effort(20, 300)))
 @pytest.mark.parametrize("machine", [Pair, UnorderedPair], ids=["ordered", "unordered"])
 def test_long_walks_through_many_faults_lose_and_repeat_nothing(machine, seed):
     # The seed is all that a failure depends on.
@@ -878,11 +879,8 @@ def test_long_walks_through_many_faults_lose_and_repeat_nothing(machine, seed):
 
 
 EFFORT = settings(
-    max_examples=300,
+    max_examples=effort(100, 5000),
     stateful_step_count=40,
-    deadline=None,
-    derandomize=True,
-    print_blob=True,
     # To make a failure small takes minutes; take the line out to have it done.
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
+from effort import effort
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from servestream_client.protocol import frames as f
 from servestream_client.wire import convert
 from servestream_client.wire import stream_pb2 as pb
 
-REPEATABLE = settings(derandomize=True, deadline=None, max_examples=50)
+REPEATABLE = settings(max_examples=effort(50, 2000))
 
 UNKNOWN_VALUE = 77
 DEFAULTS = f.Limits()
