@@ -161,7 +161,8 @@ async def test_calls_of_predict_share_a_stream(connect, echo, plan, noting):
 
 
 async def test_a_stream_that_fails_says_so(connect, noting):
-    async with connect("127.0.0.1:1", hooks=[noting]) as client:
+    retry = RetryPolicy(connect_timeout=0, initial=0.001, maximum=0.001)
+    async with connect("127.0.0.1:1", hooks=[noting], retry=retry) as client:
         with pytest.raises(UnreachableError):
             async for _ in client.stream([b"x"]):
                 pass

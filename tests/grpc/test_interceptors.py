@@ -133,7 +133,9 @@ def test_a_refusal_keeps_its_reason(counting, ours, monkeypatch):
     try:
         assert server.stdout is not None
         target = f"127.0.0.1:{server.stdout.readline().strip()}"
-        retry = RetryPolicy(connect_attempts=1 if ours else 20, initial=0.001, maximum=0.001)
+        retry = RetryPolicy(
+            connect_attempts=1 if ours else 20, connect_timeout=0, initial=0.001, maximum=0.001
+        )
         with SyncStreamClient(target, retry=retry, application="x") as client:
             for _ in range(100):
                 with pytest.raises(WrongApplicationError, match="Application 'x' not found"):

@@ -23,7 +23,7 @@ from servestream_client import (
 )
 from servestream_client.testing import Echo, StreamServer
 
-FEW = RetryPolicy(attempts=8, connect_attempts=8, initial=0.01, maximum=0.01)
+FEW = RetryPolicy(attempts=8, connect_attempts=8, connect_timeout=0, initial=0.01, maximum=0.01)
 
 
 @pytest.fixture
@@ -409,7 +409,7 @@ async def test_envoy_that_speaks_another_http_to_the_server(start):
 
 async def test_nginx_that_passes_calls_on_as_http1(start):
     """It gathers the request, which has no end."""
-    retry = RetryPolicy(connect_attempts=1, open_timeout=1.0)
+    retry = RetryPolicy(connect_attempts=1, connect_timeout=0, open_timeout=1.0)
     with start("nginx", changed("grpc_pass grpc:", "proxy_pass http:")) as reach:
         raised = await failure(retry=retry, **reach)
     assert type(raised) is UnreachableError

@@ -130,7 +130,7 @@ async def test_a_drain_waits_for_the_answers_on_their_way(serve):
 
 @BOTH_WAYS
 async def test_a_link_that_is_too_slow_is_named_with_the_item_and_the_rate(server, direction):
-    retry = RetryPolicy(attempts=1, connect_attempts=1)
+    retry = RetryPolicy(attempts=1, connect_attempts=1, connect_timeout=0)
     async with StreamClient(server.target, watchdog=QUICK, retry=retry) as client:
         await client.predict(SMALL)
         server.add_faults(Throttle(8000, direction))

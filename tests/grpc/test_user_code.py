@@ -591,7 +591,8 @@ async def test_whatever_admit_raises_is_said_at_once(serve, connect, raised, pla
         async def predict(self, item):
             return item
 
-    async with connect(await serve(Service()), retry=QUICK) as client:
+    once = RetryPolicy(attempts=1, connect_attempts=1, connect_timeout=0)
+    async with connect(await serve(Service()), retry=once) as client:
         with pytest.raises(RetriesExhaustedError, match=r"admit\(\) raised") as caught:
             await collect(client.stream(numbered(3)))
     name = (

@@ -13,8 +13,10 @@ from servestream_client.events import AttemptEnded, Event, Hooks
 from servestream_client.server import StreamService, add_to_server
 from servestream_client.testing import Echo
 
-ONCE = RetryPolicy(attempts=1, connect_attempts=1, open_timeout=10.0)
-HASTY = RetryPolicy(attempts=30, connect_attempts=30, initial=0.001, maximum=0.001)
+ONCE = RetryPolicy(attempts=1, connect_attempts=1, connect_timeout=0, open_timeout=10.0)
+HASTY = RetryPolicy(
+    attempts=30, connect_attempts=30, connect_timeout=0, initial=0.001, maximum=0.001
+)
 
 
 async def failure(target: str, *, retry: RetryPolicy = ONCE, item: bytes = b"one", **options):

@@ -146,7 +146,7 @@ async def test_this_machine_is_reached_without_any(environment, proxy, name):
 async def test_who_is_unreachable_by_a_proxy_is_told_of_it(environment, proxy):
     port, requests = proxy
     environment.setenv("https_proxy", f"http://user:secret@127.0.0.1:{port}")
-    retry = RetryPolicy(connect_attempts=2, initial=0.001, maximum=0.001)
+    retry = RetryPolicy(connect_attempts=2, connect_timeout=0, initial=0.001, maximum=0.001)
     async with StreamClient("far.away.invalid:9000", retry=retry) as client:
         with pytest.raises(UnreachableError) as caught:
             await client.predict(b"x")
@@ -159,7 +159,7 @@ async def test_who_is_unreachable_by_a_proxy_is_told_of_it(environment, proxy):
 
 def test_who_is_unreachable_without_one_hears_of_none(environment):
     environment.setenv("http_proxy", "http://127.0.0.1:1")
-    retry = RetryPolicy(connect_attempts=1)
+    retry = RetryPolicy(connect_attempts=1, connect_timeout=0)
     client = SyncStreamClient("127.0.0.1:1", retry=retry)
     with client, pytest.raises(UnreachableError) as caught:
         client.predict(b"x")
