@@ -10,13 +10,19 @@ RUNS ?= 20
 BENCH ?=
 # Options of `make packages`: --all fails where a Python is missing.
 PACKAGES ?=
-# Seeds of `make simulate`, and its other options.
+# Seeds of `make simulate`, and its other options. `make test` begins at a seed of its own each time.
 SEEDS ?= 10000
+FIRST ?= $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(10**9))')
 SIMULATE ?=
 # Options of `make chaos` and `make chaos-nodes`, e.g. CHAOS="--ingress both --seconds 600".
 CHAOS ?=
 # Options of `make planted-bugs`, e.g. BUGS="--only credit --jobs 4".
 BUGS ?=
+
+# The tests that open no socket and start no process; `only_core` fails those that do.
+CORE = tests/protocol tests/codecs tests/wire/test_convert.py \
+	$(filter-out tests/session/test_unforeseen.py tests/server/test_settings.py, \
+	$(wildcard tests/session/test_*.py tests/server/test_*.py))
 
 # Protobuf versions that the generated code must load on besides the pinned one, which all other
 # tests have: one a major version.
@@ -33,7 +39,7 @@ UV = $(BIN)/python -m uv
 READY = $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-ray test-protobufs test-neighbours check format protos docs site lock serve \
+.PHONY: help demo test test-core test-quick test-ray test-long test-protobufs test-neighbours check format protos docs site lock serve \
 	kill-runs planted-bugs simulate chaos chaos-nodes bench build packages audit clean
 
 help:  ## Show what there is to make
@@ -52,16 +58,27 @@ $(READY): pyproject.toml requirements/uv.txt requirements/dev.txt
 demo: $(READY)  ## Stream real images while replicas are killed; INGRESS=haproxy for the other mode
 	@$(BIN)/servestream demo --ingress $(INGRESS)
 
-test: check site packages test-protobufs test-neighbours test-quick test-ray  ## All that CI runs: checks, tests, three minutes of seeds
-	$(BIN)/python -m simulation --seeds 10000 --seconds 170
+test: check test-quick site packages test-protobufs test-neighbours test-ray  ## All that CI runs: checks, core, quick tests, the rest, a minute of seeds
+	$(BIN)/python -m simulation --first $(FIRST) --seconds 60
 
-test-quick: $(READY)  ## The tests that need no Ray
-	$(BIN)/python -m pytest -m "not ray" -n 2
+test-core: $(READY)  ## The tests without sockets and processes
+	$(BIN)/python -m pytest -p only_core -n 2 $(CORE)
 
-test-ray: $(READY)  ## The tests on real Ray Serve, in both ingress modes
-	$(BIN)/python -m pytest -m ray
+test-quick: test-core  ## The tests that need no Ray, those of the core first
+	$(BIN)/python -m pytest -m "not ray" -n 2 $(CORE:%=--ignore=%)
 
-test-protobufs: $(READY)  ## The tests of wire and sockets on protobuf 5 and 6
+test-ray: $(READY)  ## The tests on real Ray Serve, both ingress modes side by side
+	$(BIN)/python -m pytest -m ray -n 2 --dist loadscope --no-loadscope-reorder tests/ray
+
+test-long: $(READY)  ## What only repeats: 10,000 seeds, many examples, chaos, kill runs, all planted bugs
+	$(BIN)/python -m pytest --hypothesis-profile=long -n 2 tests/protocol tests/wire tests/codecs tests/simulation
+	$(BIN)/python -m simulation --seeds 10000
+	$(BIN)/python -m chaos --ingress both --seconds 600
+	$(BIN)/python scripts/kill_runs.py --runs 20 --ingress proxy
+	$(BIN)/python scripts/kill_runs.py --runs 20 --ingress haproxy
+	$(BIN)/python scripts/planted_bugs.py
+
+test-protobufs: $(READY)  ## The tests of the wire on protobuf 5 and 6
 	@$(BIN)/python -c 'import sys, google.protobuf as p; \
 		sys.exit(not p.__version__.startswith("$(PINNED_PROTOBUF).") and \
 		f"protobuf {p.__version__} is pinned: test $(PINNED_PROTOBUF), too")'
@@ -69,7 +86,7 @@ test-protobufs: $(READY)  ## The tests of wire and sockets on protobuf 5 and 6
 		echo "protobuf $$version:"; \
 		$(UV) run --quiet --no-project --isolated --python $(BIN)/python \
 			--with-editable . --with protobuf==$$version --with pytest --with pytest-asyncio \
-			--with pytest-timeout --with pytest-randomly --with pytest-xdist --with hypothesis \
+			--with pytest-timeout --with pytest-randomly --with hypothesis \
 			python scripts/on_protobuf.py $$version; \
 	done
 
