@@ -76,7 +76,7 @@ test-long: $(READY)  ## What only repeats: 10,000 seeds, many examples, chaos, k
 	$(BIN)/python -m chaos --ingress both --seconds 600
 	$(BIN)/python scripts/kill_runs.py --runs 20 --ingress proxy
 	$(BIN)/python scripts/kill_runs.py --runs 20 --ingress haproxy
-	$(BIN)/python scripts/planted_bugs.py
+	$(BIN)/python -m scripts.planted_bugs
 
 test-protobufs: $(READY)  ## The tests of the wire on protobuf 5 and 6
 	@$(BIN)/python -c 'import sys, google.protobuf as p; \
