@@ -1,7 +1,7 @@
 """Which rows of the classification a test makes the true cause of: ``@pytest.mark.row("refused")``.
 
 A keyword names a parameter of the test for which alone that holds:
-``@pytest.mark.row("request-timeout", ingress=Ingress.PROXY)``. The test fails if the client did
+``@pytest.mark.row("overloaded", shared=Ingress.PROXY)``. The test fails if the client did
 not come to those rows. `tests/transport/test_rows.py` sees to it that every row is named by a test.
 """
 

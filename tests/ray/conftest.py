@@ -1,34 +1,97 @@
-"""One Ray Serve for each ingress mode, which all tests of that mode share."""
+"""One Ray Serve for each ingress mode, which most tests of that mode share.
+
+``pytest -n 2 --dist loadscope --no-loadscope-reorder tests/ray`` has the modes side by side, each
+in a process of its own. Whatever starts a Ray of its own runs before them, so that no more than two
+run at a time, and no more than one HAProxy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import chain, zip_longest
+from pathlib import Path
 
 import pytest
 from rows import rows_made
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from server_fixture.fixture import ServeFixture
-from servestream_client.demo.model import Image, Prediction, digits
-from servestream_client.demo.trial import answers_offline
+from servestream_client.demo.model import DigitsModel, Image, Prediction, digits
 from servestream_client.testing.ray_serve.cluster import Ingress, members
 
 __all__ = ["rows_made"]
 
+HERE = Path(__file__).parent
+LAST = "chaos"  # the application whose tests kill what all applications need
+
+
+class ByMode(LoadScopeScheduling):
+    """All tests of a mode in one process. (``--dist loadgroup`` does nothing with pytest 9.2.)"""
+
+    def _split_scope(self, nodeid: str) -> str:
+        mode = re.search(r"\[(?:.*-)?(haproxy|proxy)\b", nodeid)
+        return mode[1] if mode else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByMode | None:
+    return ByMode(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The modes one after the other. In each, first who has a Ray of its own; then no two tests in
+    a row that use the same application, so that one recovers while another is tested.
+    """
+    here = [item for item in items if HERE in item.path.parents]
+    groups: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in here:
+        groups[_mode(item)].append(item)
+    ordered = chain.from_iterable(_in_turn(groups[mode]) for mode in sorted(groups))
+    items[:] = [*(item for item in items if item not in set(here)), *ordered]
+
+
+def _mode(item: pytest.Item) -> str:
+    """The ingress mode of a test; the empty string: it has none."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return next((str(each) for each in parameters.values() if isinstance(each, Ingress)), "")
+
+
+def _application(item: pytest.Item) -> str:
+    mark = item.get_closest_marker("application")
+    return mark.args[0] if mark else ""
+
+
+def _in_turn(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
+    by_application: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        by_application[_application(item)].append(item)
+    first, last = by_application.pop("", []), by_application.pop(LAST, [])
+    yield from sorted(first, key=lambda item: item.path)  # a module's fixture is made once
+    turns = zip_longest(*by_application.values())
+    yield from (item for turn in turns for item in turn if item is not None)
+    yield from sorted(last, key=lambda item: item.path)
+
 
 @pytest.fixture(scope="session", params=list(Ingress))
 def shared(request: pytest.FixtureRequest) -> Iterator[ServeFixture]:
-    """Three applications with two replicas each."""
-    fixture = ServeFixture(("digits", "echo", "fragile"), request.param)
+    """Four applications with two replicas each."""
+    fixture = ServeFixture(("digits", "echo", "fragile", "chaos.app:chaos"), request.param)
     with fixture:
         yield fixture
     assert not list(members(fixture.id))
 
 
 @pytest.fixture
-def serve(shared: ServeFixture) -> Iterator[ServeFixture]:
-    """The shared Ray Serve, with every replica alive and no fault planned."""
+def serve(request: pytest.FixtureRequest, shared: ServeFixture) -> Iterator[ServeFixture]:
+    """The shared Ray Serve, with no fault planned, and with every replica alive of the application
+    that the test's marker `application` names.
+    """
     shared.clear_faults()
-    shared.wait_for_replicas()
+    if (application := _application(request.node)) != LAST:  # whose replicas do not enrol
+        shared.wait_for_replicas(application=application)
     yield shared
     shared.clear_faults()
 
@@ -42,4 +105,4 @@ def images() -> list[Image]:
 @pytest.fixture(scope="session")
 def offline(images: list[Image]) -> list[Prediction]:
     """What the classifier says of each image in this process."""
-    return answers_offline(images)
+    return DigitsModel().predict_batch(images)

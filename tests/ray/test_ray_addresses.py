@@ -7,14 +7,11 @@ import pytest
 from server_fixture.fixture import FixtureError, ServeFixture
 from servestream_client import (
     CodecMismatchError,
-    NotAServerError,
     StreamClient,
     WrongApplicationError,
 )
-from servestream_client.demo.model import DigitsCodec, Image, Prediction
-from servestream_client.testing.ray_serve.cluster import Ingress, members
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.application("echo")]
 
 
 async def stream_one(serve: ServeFixture, application: str) -> None:
@@ -43,30 +40,8 @@ async def test_another_codec(serve: ServeFixture) -> None:
 async def test_a_replica_can_be_killed_once(serve: ServeFixture) -> None:
     name = serve.replicas_alive("echo")[0].name
     serve.kill_replica(name)
-    serve.wait_for_replicas()
+    serve.wait_for_replicas(application="echo")
     with pytest.raises(FixtureError, match="dead already"):
         serve.kill_replica(name)
     with pytest.raises(FixtureError, match="no replica"):
         serve.kill_replica("nobody")
-
-
-@pytest.mark.row("no-method")
-@pytest.mark.parametrize("ingress", list(Ingress))
-async def test_applications_that_cannot_answer(
-    ingress: Ingress, images: list[Image], offline: list[Prediction]
-) -> None:
-    """One application alone, which the default proxy gives every request; then a stranger."""
-    with ServeFixture(("digits",), ingress, replicas=1) as serve:
-        with pytest.raises(WrongApplicationError):
-            await stream_one(serve, "nonsense")
-
-        serve.deploy("not_a_stream")
-        with pytest.raises(NotAServerError):
-            await stream_one(serve, "not_a_stream")
-
-        async with StreamClient(serve.target, application="digits", codec=DigitsCodec()) as client:
-            assert [answer async for answer in client.stream(images[:20])] == offline[:20]
-
-        names = {process.name() for process in serve.processes()}
-        assert ("haproxy" in names) == (ingress is Ingress.HAPROXY)
-    assert list(members(serve.id)) == []

@@ -21,14 +21,14 @@ from server_fixture.fixture import ServeFixture
 from servestream_client import PredictionStream, RetriesExhaustedError, RetryPolicy, StreamClient
 from servestream_client.testing.ray_serve import Ingress
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400), pytest.mark.application("chaos")]
 
 PATIENT = RetryPolicy(attempts=1000, give_up_after=300.0)
 PROXY, HAPROXY = Ingress.PROXY, Ingress.HAPROXY
 
 
 class Serve:
-    """A Ray Serve with the application of the chaos runs, and who deploys it."""
+    """The application of the chaos runs, and who deploys it."""
 
     def __init__(self, fixture: ServeFixture) -> None:
         self.fixture = fixture
@@ -37,7 +37,9 @@ class Serve:
 
     def redeploy(self, **wanted: int) -> int:
         """Another version of the code, and how it is to be deployed; returns the version."""
-        self.deployed = Deployment(version=self.deployed.version + 1, **{"replicas": 2, **wanted})
+        # No version that the chaos run had before.
+        version = max(self.deployed.version, 100) + 1
+        self.deployed = Deployment(version=version, **{"replicas": 2, **wanted})
         self.deployer.deploy(self.deployed)
         return self.deployed.version
 
@@ -55,20 +57,20 @@ class Serve:
         psutil.wait_procs(struck, timeout=10)
 
 
-@pytest.fixture(scope="module", params=list(Ingress))
-def ingress(request: pytest.FixtureRequest) -> Ingress:
-    return request.param
+@pytest.fixture
+def ingress(shared: ServeFixture) -> Ingress:
+    return shared.ingress
 
 
 @pytest.fixture(scope="module")
-def own(ingress: Ingress) -> Iterator[Serve]:
-    with ServeFixture(("chaos.app:chaos",), ingress) as fixture:
-        serve = Serve(fixture)
-        serve.deployer.start()
-        try:
-            yield serve
-        finally:
-            serve.deployer.stop()
+def own(shared: ServeFixture) -> Iterator[Serve]:
+    """The shared one, on which these run last."""
+    serve = Serve(shared)
+    serve.deployer.start()
+    try:
+        yield serve
+    finally:
+        serve.deployer.stop()
 
 
 @pytest.fixture
@@ -140,8 +142,8 @@ def matches(pattern: str, found: list[str]) -> bool:
     return any(re.search(pattern, reason) for reason in found)
 
 
-@pytest.mark.row("replica-died-default-proxy", ingress=PROXY)
-@pytest.mark.row("replica-died-haproxy", ingress=HAPROXY)
+@pytest.mark.row("replica-died-default-proxy", shared=PROXY)
+@pytest.mark.row("replica-died-haproxy", shared=HAPROXY)
 async def test_a_replica_is_killed(client, own, ingress, caplog) -> None:
     serving = client.stream([payload(1, 1)])
     async for _ in serving:
@@ -165,7 +167,7 @@ async def test_the_proxy_is_killed(client, own, ingress, caplog) -> None:
     assert matches("the connection broke, or is refused .UNAVAILABLE", found)
 
 
-@pytest.mark.row("application-gone", ingress=HAPROXY)
+@pytest.mark.row("application-gone", shared=HAPROXY)
 async def test_the_application_is_deleted_and_comes_back(client, own, caplog) -> None:
     def strike() -> None:
         own.deployer.delete()
@@ -207,7 +209,7 @@ async def test_more_streams_than_places(client, own, ingress, caplog) -> None:
         await live.end()
 
 
-@pytest.mark.row("overloaded", ingress=PROXY)
+@pytest.mark.row("overloaded", shared=PROXY)
 async def test_a_queue_that_is_full(client, own, ingress, caplog) -> None:
     await asyncio.to_thread(own.redeploy, replicas=1, ongoing=2, queued=1)
     caplog.set_level("INFO", "servestream_client")

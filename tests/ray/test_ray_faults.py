@@ -1,114 +1,66 @@
-"""Faults by plan, in a real replica behind a real ingress.
+"""Faults by plan, in a real replica behind a real ingress: each of them through each ingress.
 
-What is counted is resumes, not attempts: HAProxy was seen to fail an opening call once, which the
-client tries again.
+Each alone, and more of what it does to a stream, is in tests/grpc/test_faults.py; a replica that
+is killed is in test_ray_kills.py. What is counted is resumes, not attempts: HAProxy was seen to
+fail an opening call once, which the client tries again.
 """
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from server_fixture.fixture import ServeFixture
-from servestream_client import ItemError, ItemErrorKind, StreamClient, StreamStatistics
+from servestream_client import FlowControl, ItemError, ItemErrorKind, PredictionStream, StreamClient
 from servestream_client.testing.faults import Fault, FaultKind
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.application("echo")]
 
 INPUTS = [b"input %d" % number for number in range(1, 501)]
 
-
-async def stream_echo(serve: ServeFixture, fault: Fault) -> tuple[list[bytes], StreamStatistics]:
-    """The inputs through the echo with one fault planned, which must fire."""
-    serve.add_faults(fault)
-    async with (
-        StreamClient(serve.target, application="echo") as client,
-        client.stream(INPUTS) as stream,
-    ):
-        outputs = [output async for output in stream]
-        statistics = stream.statistics()
-    assert serve.fired() == [fault]
-    return outputs, statistics
-
-
-async def test_a_call_that_ends_too_early_is_resumed(serve: ServeFixture) -> None:
-    outputs, statistics = await stream_echo(serve, Fault(FaultKind.CLOSE, at=100))
-    assert outputs == INPUTS
-    assert statistics.resumes == 1
+# No item that raises: it may do so in an attempt that then breaks, and does not the second time.
+BREAKING = [
+    Fault(FaultKind.REFUSE, at=1, stream="broken", seconds=0.3),
+    Fault(FaultKind.CLOSE, at=100, stream="broken"),
+    Fault(FaultKind.SKIP, at=200, stream="broken"),
+    Fault(FaultKind.GARBAGE, at=300, stream="broken"),
+    Fault(FaultKind.SLOW, at=400, stream="broken", seconds=0.3),
+]
+HARMLESS = [
+    Fault(FaultKind.DUPLICATE, at=100, stream="unordered"),
+    Fault(FaultKind.RAISE, at=200, stream="unordered"),
+    Fault(FaultKind.SLOW, at=5, stream="unordered", seconds=3.0),
+]
 
 
-async def test_duplicates_are_dropped(serve: ServeFixture) -> None:
-    outputs, statistics = await stream_echo(serve, Fault(FaultKind.DUPLICATE, at=100))
-    assert outputs == INPUTS
-    assert statistics.duplicates >= 1
-    assert statistics.received == len(INPUTS)
+async def results(stream: PredictionStream[bytes]) -> list[object]:
+    return [output async for output in stream]
 
 
-async def test_a_gap_abandons_the_attempt(serve: ServeFixture) -> None:
-    outputs, statistics = await stream_echo(serve, Fault(FaultKind.SKIP, at=100))
-    assert outputs == INPUTS
-    assert statistics.resumes == 1
-
-
-async def test_bytes_that_are_no_frame_abandon_the_attempt(serve: ServeFixture) -> None:
-    outputs, statistics = await stream_echo(serve, Fault(FaultKind.GARBAGE, at=100))
-    assert outputs == INPUTS
-    assert statistics.resumes == 1
-
-
-async def test_a_refusal_with_a_delay_is_honoured(serve: ServeFixture) -> None:
-    outputs, statistics = await stream_echo(serve, Fault(FaultKind.REFUSE, at=1, seconds=0.3))
-    assert outputs == INPUTS
-    assert statistics.attempts >= 2
-    assert statistics.resumes == 0
-
-
-async def test_a_slow_item_changes_no_order(serve: ServeFixture) -> None:
-    outputs, statistics = await stream_echo(serve, Fault(FaultKind.SLOW, at=5, seconds=1.0))
-    assert outputs == INPUTS
-    assert statistics.resumes == 0
-
-
-async def test_a_slow_item_delays_no_other(serve: ServeFixture) -> None:
-    serve.add_faults(Fault(FaultKind.SLOW, at=5, seconds=3.0))
-    async with (
-        StreamClient(serve.target, application="echo") as client,
-        client.stream(INPUTS, ordered=False) as stream,
-    ):
-        outputs = [output async for output in stream]
-    assert sorted(outputs) == sorted(INPUTS)
-    assert outputs[-1] == INPUTS[4]
-
-
-async def test_an_item_that_raises_fails_alone(serve: ServeFixture) -> None:
-    serve.add_faults(Fault(FaultKind.RAISE, at=7))
-    async with (
-        StreamClient(serve.target, application="echo") as client,
-        client.stream(INPUTS, return_exceptions=True) as stream,
-    ):
-        outputs = [output async for output in stream]
-    failed = outputs.pop(6)
-    assert outputs == INPUTS[:6] + INPUTS[7:]
-    assert isinstance(failed, ItemError)
-    assert (failed.number, failed.kind, failed.input) == (7, ItemErrorKind.HANDLER, INPUTS[6])
+async def test_every_fault_and_none_of_a_neighbour(serve: ServeFixture) -> None:
+    serve.add_faults(*BREAKING, *HARMLESS)
+    # No two of the faults in one frame.
+    flow = FlowControl(window_items=50)
+    async with StreamClient(serve.target, application="echo", flow=flow) as client:
+        broken = client.stream(INPUTS, parameters={"fault-key": "broken"})
+        unordered = client.stream(
+            INPUTS, ordered=False, return_exceptions=True, parameters={"fault-key": "unordered"}
+        )
+        neighbour = client.stream(INPUTS)
+        found = await asyncio.gather(*map(results, (broken, unordered, neighbour)))
+    fired = serve.fired()
+    assert {*fired} == {*BREAKING, *HARMLESS}
+    assert len(fired) == len(BREAKING) + len(HARMLESS)
+    assert found[0] == found[2] == INPUTS
+    assert broken.statistics().resumes == 3
+    assert broken.statistics().attempts >= 5
+    (failed,) = [output for output in found[1] if isinstance(output, ItemError)]
+    assert (failed.number, failed.kind, failed.input) == (200, ItemErrorKind.HANDLER, INPUTS[199])
     assert "InjectedError" in failed.text
-
-
-async def test_an_item_that_raises_is_raised_in_its_place(serve: ServeFixture) -> None:
-    serve.add_faults(Fault(FaultKind.RAISE, at=7))
-    outputs: list[bytes] = []
-    async with StreamClient(serve.target, application="echo") as client:
-        stream = client.stream(INPUTS)
-        with pytest.raises(ItemError, match="input 7 failed") as failure:
-            async for output in stream:
-                outputs.append(output)
-    assert outputs == INPUTS[:6]
-    assert failure.value.input == INPUTS[6]
-
-
-async def test_two_clients_meet_only_their_own_faults(serve: ServeFixture) -> None:
-    serve.add_faults(Fault(FaultKind.RAISE, at=3, stream="mine"))
-    async with StreamClient(serve.target, application="echo") as client:
-        others = [output async for output in client.stream(INPUTS, return_exceptions=True)]
-        assert others == INPUTS
-        mine = client.stream(INPUTS, return_exceptions=True, parameters={"fault-key": "mine"})
-        assert [isinstance(output, ItemError) async for output in mine].index(True) == 2
+    found[1].remove(failed)
+    assert sorted(found[1]) == sorted({*INPUTS} - {INPUTS[199]})
+    assert unordered.statistics().duplicates >= 1
+    assert unordered.statistics().received == len(INPUTS)
+    for stream in (unordered, neighbour):
+        assert stream.statistics().resumes == 0

@@ -12,7 +12,7 @@ from servestream_client import StreamClient
 from servestream_client.demo.model import DigitsCodec, Image, Prediction
 from servestream_client.demo.trial import Trial
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.application("digits")]
 
 
 @pytest.mark.parametrize("kind", ["nginx", "envoy"])

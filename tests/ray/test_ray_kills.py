@@ -14,7 +14,7 @@ from servestream_client.demo.model import DigitsCodec, Image, Prediction
 from servestream_client.demo.trial import Trial, kill_places
 from servestream_client.testing.faults import Fault, FaultKind
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.application("digits")]
 
 
 async def test_three_kills_on_the_way_through_all_images(

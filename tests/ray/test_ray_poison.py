@@ -7,7 +7,7 @@ import pytest
 from server_fixture.fixture import ServeFixture
 from servestream_client import ItemError, ItemErrorKind, RetryPolicy, StreamClient, Watchdog
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.application("fragile")]
 
 INPUTS = [b"input %d" % number for number in range(1, 301)]
 PATIENT = RetryPolicy(attempts=200, give_up_after=200.0)
@@ -26,7 +26,7 @@ async def test_an_input_that_crashes_its_replica_is_blamed(serve: ServeFixture) 
     assert results == INPUTS[:149] + INPUTS[150:]
     assert isinstance(blamed, ItemError)
     assert (blamed.kind, blamed.number) == (ItemErrorKind.POISON, 150)
-    serve.wait_for_replicas()
+    serve.wait_for_replicas(application="fragile")
     after = {replica.pid for replica in serve.enrolled() if replica.application == "fragile"}
     # Two replicas until it was suspected, three until it was blamed.
     assert len(after - before) <= 6

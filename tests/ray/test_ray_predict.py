@@ -21,6 +21,7 @@ CALLS = 200
 STREAMS = 150  # HAProxy: 100 a connection
 
 
+@pytest.mark.application("digits")
 async def test_calls_of_many_tasks_survive_a_replica_that_is_killed(
     serve: ServeFixture, images: list[Image], offline: list[Prediction]
 ) -> None:
@@ -45,6 +46,7 @@ async def test_calls_of_many_tasks_survive_a_replica_that_is_killed(
     assert [answers[number] for number in range(CALLS)] == offline[:CALLS]
 
 
+@pytest.mark.application("digits")
 async def test_calls_at_one_time_survive_a_replica_that_dies_in_a_handler(
     serve: ServeFixture, images: list[Image], offline: list[Prediction]
 ) -> None:
@@ -56,6 +58,7 @@ async def test_calls_at_one_time_survive_a_replica_that_dies_in_a_handler(
     assert serve.fired() == [fault]
 
 
+@pytest.mark.application("echo")
 async def test_more_streams_than_a_connection_may_have_make_progress_at_once(
     serve: ServeFixture,
 ) -> None:

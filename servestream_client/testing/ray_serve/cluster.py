@@ -80,6 +80,8 @@ def environment(ingress: Ingress, directory: str, cluster_id: str) -> dict[str, 
         "GRPC_VERBOSITY": "ERROR",
         # Serve logs into the session's directory, and not to the terminal besides.
         "RAY_SERVE_LOG_TO_STDERR": "0",
+        # Serve ends a proxy that is not up after its 5 s, which a busy machine may exceed.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         # One thread a library: there are as many processes as cores already.
         "OMP_NUM_THREADS": "1",
     }
@@ -200,9 +202,9 @@ def cluster(
         for application in applications:
             _found(application)  # before half a minute passes
         _start(port, where, servicers, faulty=faulty, request_timeout=request_timeout, say=say)
-        for application in applications:
-            say(f"deploying {application_name(application)}: {replicas} replicas")
-            deploy(application, replicas=replicas)
+        names = ", ".join(map(application_name, applications))
+        say(f"deploying {names}: {replicas} replicas{' each' * (len(applications) > 1)}")
+        deploy(*applications, replicas=replicas)
         yield
     finally:
         say("ending Ray")
@@ -212,22 +214,28 @@ def cluster(
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def deploy(application: str, *, replicas: int) -> None:
-    """Deploy one application on the running cluster, and wait until it is ready.
+def deploy(*applications: str, replicas: int) -> None:
+    """Deploy applications on the running cluster, and wait until they are ready.
+
+    All of them at once, since each takes its time to start and little of the machine meanwhile.
 
     Args:
-        application: ``module:name`` of an application, as for `serve run`, or of a function that
+        applications: ``module:name`` of an application, as for `serve run`, or of a function that
             is called with `replicas`, a keyword, and returns one. It is deployed under that name.
-        replicas: of its deployment, if it is a function.
+        replicas: of each one's deployment, if it is a function.
 
     Raises:
         ValueError: there is no such application.
     """
     from ray import serve
 
-    name, found = application_name(application), _found(application)
-    built = found if isinstance(found, serve.Application) else found(replicas=replicas)
-    serve.run(built, name=name, route_prefix=f"/{name}")
+    targets: list[serve.RunTarget] = []
+    for application in applications:
+        name, found = application_name(application), _found(application)
+        built = found if isinstance(found, serve.Application) else found(replicas=replicas)
+        targets.append(serve.RunTarget(built, name=name, route_prefix=f"/{name}"))
+    if targets:
+        serve.run_many(targets)
 
 
 def _found(application: str) -> Any:  # noqa: ANN401 — whatever stands under that name
