@@ -85,7 +85,7 @@ def _batches(folder: Folder) -> None:
 
 
 def test_deployments_that_were_there_before(tmp_path: Path) -> None:
-    """The page's, all of them by the config file that it has for the first, and beside them what the
+    """The page's, all by the config file that it has for the first, and beside them what the
     example's config file deploys on a cluster.
     """
     page = "docs/how-to/existing-cluster.md"
