@@ -1,6 +1,7 @@
 # Every target sets itself up: all that is needed beforehand is Python 3.11 or newer and make.
 
-PYTHON ?= python3
+# Where pyenv has no Python of the version in .python-version, the system's.
+PYTHON ?= $(shell python3 -c '' 2>/dev/null && echo python3 || echo env PYENV_VERSION=system python3)
 VENV ?= .venv
 INGRESS ?= proxy
 # Of `make serve`: the fixture's (digits, echo, fragile), or import paths.

@@ -30,12 +30,12 @@ class Work:
     __slots__ = ("closed", "failure", "next_index", "number", "outputs", "placed")
 
     def __init__(self, number: int, next_index: int = 0) -> None:
-        self.number = number
-        self.next_index = next_index
+        self.number: int = number
+        self.next_index: int = next_index
         self.outputs: deque[bytes] = deque()
-        self.closed = False
+        self.closed: bool = False
         self.failure: ItemFailure | None = None
-        self.placed = False  # among those that are ready
+        self.placed: bool = False  # among those that are ready
 
 
 class Dropped:
@@ -46,7 +46,7 @@ class Dropped:
     __slots__ = ("numbers",)
 
     def __init__(self, numbers: Iterable[int]) -> None:
-        self.numbers = deque(numbers)
+        self.numbers: deque[int] = deque(numbers)
 
 
 class Answers:

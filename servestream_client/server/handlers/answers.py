@@ -109,7 +109,7 @@ class Answers:
     def __init__(self, attempt: Attempt, first: int, codec: Codec[Any, Any]) -> None:
         self._attempt = attempt
         self._session = attempt.session
-        self.next = first
+        self.next: int = first
         self._codec = codec
 
     async def encode(self, results: Sequence[object]) -> None:
