@@ -300,7 +300,7 @@ async def test_a_limit_on_the_length_of_a_call_that_was_not_answered(certificate
         Front("envoy", [server.target] * 2, certificates, changed(old, new)) as running,
     ):
         # Now and then Envoy says the one limit as the server would have said it.
-        reasons, retry = Reasons(), RetryPolicy(attempts=4, connect_attempts=4, initial=0.001)
+        reasons, retry = Reasons(), RetryPolicy(attempts=4, connect_attempts=4, connect_timeout=0)
         reach = {"credentials": certificates.credentials(), "hooks": [reasons]}
         raised = await failure(running.target, retry=retry, **reach)
     assert type(raised) is RetriesExhaustedError
