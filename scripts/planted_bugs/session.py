@@ -97,7 +97,7 @@ BUGS = (
         "an exception in the user's inputs vanishes",
         "InputPump.run",
         "self.error = failed.error",
-        "pass",
+        "self.error = None",
         "test_what_came_before_an_error_of_the_inputs_is_pushed",
     ),
     Bug(

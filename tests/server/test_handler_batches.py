@@ -153,6 +153,13 @@ async def test_a_batch_may_answer_with_whatever_has_a_length_and_places(make):
     assert attempt.outputs == [b"A", b"B"]
 
 
+class Short(Column):
+    """It has fewer values than it says."""
+
+    def __iter__(self):
+        return iter(self.values[1:])
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -165,8 +172,20 @@ async def test_a_batch_may_answer_with_whatever_has_a_length_and_places(make):
         (lambda items: memoryview(b"ab"), "no sequence"),
         (lambda items: items[1:], "outputs for"),
         (lambda items: [*items, b"one more"], "outputs for"),
+        (Short, "which says that it has 1 outputs and gives 0"),
     ],
-    ids=["None", "mapping", "set", "text", "bytes", "bytearray", "view", "too few", "too many"],
+    ids=[
+        "None",
+        "mapping",
+        "set",
+        "text",
+        "bytes",
+        "bytearray",
+        "view",
+        "too few",
+        "too many",
+        "lies",
+    ],
 )
 @pytest.mark.parametrize("threaded", [False, True], ids=["async", "plain"])
 async def test_a_batch_that_answers_wrongly_fails_each_of_its_inputs(make, said, threaded):
