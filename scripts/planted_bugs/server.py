@@ -109,9 +109,9 @@ BUGS = (
     ),
     Bug(
         "a handler that cancels its own task ends the service of its stream",
-        "Workers._leave",
-        "        self._turn_over(call)\n        if self._has_work(attempt):",
-        "        if self._has_work(attempt):",
+        "ItemWorkers._leave",
+        "            self._turn_over(call)\n",
+        "            pass\n",
         "test_a_handler_that_cancels_its_own_task_fails_its_inputs_only",
     ),
     Bug(
