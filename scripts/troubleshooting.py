@@ -175,7 +175,7 @@ CLIENT_LINES = (
         " server was stopped, or its event loop is kept busy",
         "a half-open link, a process that hangs, or a handler that computes on the event loop; the"
         " stream resumes elsewhere",
-        "if it comes again: a handler that computes belongs into a plain `def`, which runs in a thread",
+        "if it comes again: a handler that computes belongs in a plain `def`, which runs in a thread",
     ),
     Line(
         "reason",
@@ -387,7 +387,8 @@ def error_sections() -> str:
 def _summary(kind: type[ServeStreamError]) -> str:
     """What its own docstring says, and which others catch it."""
     bases = [base.__name__ for base in kind.__bases__ if base is not ServeStreamError]
-    also = f" It is a {' and a '.join(f'`{base}`' for base in bases)}." if bases else ""
+    named = [f"{'an' if base[0] in 'AEIOU' else 'a'} `{base}`" for base in bases]
+    also = f" It is {' and '.join(named)}." if bases else ""
     return " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split()) + also
 
 

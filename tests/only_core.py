@@ -1,6 +1,6 @@
 """``pytest -p only_core``: no test may open a socket or start a process.
 
-Of what is run so a machine needs nothing but Python, and a test ends at once or not at all.
+So these tests need no network and no ports, and other processes cannot disturb them.
 """
 
 from __future__ import annotations

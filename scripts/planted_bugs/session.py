@@ -659,4 +659,18 @@ BUGS = (
         "",
         "test_metadata_are_sent_without_asking_them",
     ),
+    Bug(
+        "a write that outlasts its exchange sets a timer",
+        "Exchange._limit_the_rest",
+        "if not self._reading or not self.ending.answered:",
+        "if not self.ending.answered:",
+        "test_a_write_that_outlasts_the_exchange_counts_no_time",
+    ),
+    Bug(
+        "the limit that ended a stream is told by an earlier failure",
+        "FailureRow.error",
+        "if endpoint.known or failed.verdict.decision is Decision.WAIT:",
+        "if endpoint.known or verdict.decision is Decision.WAIT:",
+        "test_what_a_stream_raises_in_the_end",
+    ),
 )

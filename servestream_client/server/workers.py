@@ -207,17 +207,17 @@ class Workers(abc.ABC):
 
     @abc.abstractmethod
     async def _next(self, attempt: Attempt) -> Sequence[Part]:
-        """What a worker that was hired for an attempt is to do next; nothing: it may go."""
+        """What a worker that was started for an attempt is to do next; nothing: it may go."""
 
     @abc.abstractmethod
     def _goes_on(self, call: Call, attempt: Attempt) -> bool:
-        """Whether a worker that was hired for an attempt has more to do, and it is nobody else's
+        """Whether a worker that was started for an attempt has more to do, and it is nobody else's
         turn.
         """
 
     @abc.abstractmethod
     def _turn_over(self, call: Call) -> None:
-        """A worker will not come back by itself to what it was hired for."""
+        """A worker will not come back by itself to what it was started for."""
 
     @abc.abstractmethod
     def _adapt_run_length(self, parts: Sequence[Part], seconds: float) -> None:
@@ -282,7 +282,7 @@ class Workers(abc.ABC):
     async def _work(self, call: Call, attempt: Attempt) -> None:
         try:
             if self._starting is call:
-                # An eager task: user code should not run in the midst of whatever has hired this.
+                # An eager task: user code should not run in the midst of whatever has started this.
                 await asyncio.sleep(0)
             call.bind()
             turn = call.turn

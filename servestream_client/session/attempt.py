@@ -95,7 +95,7 @@ class Attempt:
         self.progressed: bool = False
         """Whether it has ended, and had brought anything new or had its time."""
         self.broke_protocol: bool = False
-        """Whether its server did so."""
+        """Whether its server broke the protocol."""
         self._settings = settings
         self._admission = admission
         self._alone = alone
@@ -148,6 +148,8 @@ class Attempt:
             if number:
                 session.lost(number)
             announcer.attempt_ended(outcome, reason)
+            link = None
+            del exchange  # an error's traceback leads here
         return ended
 
     def _exchange(self, number: int, link: Link) -> Exchange:
@@ -176,6 +178,7 @@ class Attempt:
         session, outage, begun = settings.session, settings.outage, _now()
         await exchange.run()
         if ending.unanswered and outage.passed(_now()):
+            del exchange  # which the error's traceback would keep, and with it the call
             raise out_of_patience(outage)
         self.broke_protocol = ending.violation is not None
         verdict = await self._verdict(exchange)

@@ -1,8 +1,7 @@
 """Attempts in turn, until the stream is complete or the retry policy allows no more.
 
-Invariant: there is one attempt at a time, and each knows of the one before whether that was
-welcomed, or else no inputs travel with its open, and whether it made progress, or else it takes a
-token of the circuit breaker's bucket.
+Invariant: there is one attempt at a time. After one that was not welcomed, the next open carries no
+inputs; after one without progress, the next takes a token of the circuit breaker's bucket.
 """
 
 from __future__ import annotations
@@ -100,14 +99,14 @@ class Attempts:
         Raises:
             AttemptFailed: it is not.
         """
-        admission, last = await self._admission(), self.last
-        attempt = self.last = Attempt(
-            self._settings,
-            admission,
-            alone=last is not None and not last.welcomed,
-            deadline=self.deadline,
-        )
-        with admission:
+        with await self._admission() as admission:
+            last = self.last
+            attempt = self.last = Attempt(
+                self._settings,
+                admission,
+                alone=last is not None and not last.welcomed,
+                deadline=self.deadline,
+            )
             failed = await attempt.run()
         if failed is None:
             return

@@ -1,7 +1,8 @@
 """The traffic of one call: a writer beside a reader, and limits on how long they wait.
 
 Invariant: if the writer, or a timer, fails or is cancelled, the reader ends and `run` says why; and
-once `run` has returned, nothing of it reads, writes or counts time any more.
+once `run` has returned, nothing of it reads or counts time any more. (A write that gRPC does not
+let go of within `close_timeout` is left behind.)
 """
 
 from __future__ import annotations
@@ -215,9 +216,9 @@ class Exchange:
             return False
         line, large = self.line, session.large
         hold = large > 0 and not line.reserve(large)
-        opening, alone = session.state is ClientState.OPENING, line.alone
-        beside = line.before_welcome if opening else 0 if alone else line.beside
-        frame = session.next_frame(hold=hold, beside=beside, alone=alone)
+        opening = session.state is ClientState.OPENING
+        beside = line.before_welcome if opening else line.beside
+        frame = session.next_frame(hold=hold, beside=beside, alone=line.alone)
         # An input that turned out not to fit this server, be it its turn or not.
         if session.ready or session.failed:
             self._notify()
@@ -239,8 +240,8 @@ class Exchange:
     def _limit_the_rest(self) -> None:
         """Once nothing is missing but a farewell, or the server leaves, do not wait for ever."""
         session = self._session
-        if not self.ending.answered:
-            return  # there is a limit to that already
+        if not self._reading or not self.ending.answered:
+            return  # nobody reads any more, or there is a limit to that already
         if session.over or session.complete:
             self._patience.limit(self._close_timeout)
         elif session.grace_ms is not None and not self._leaving:

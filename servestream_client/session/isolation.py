@@ -289,7 +289,7 @@ class Isolation:
 
     def _take_back(self, lane: StreamDriver) -> None:
         for number in self._trying:
-            lane.inlet.withdraw(number)
+            lane.inlet.drop(number)
         self._trying.clear()
 
 

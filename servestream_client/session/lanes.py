@@ -1,7 +1,8 @@
-"""The doors of a running stream: what goes into its session or comes out of it does so here.
+"""What users of a running stream do to its session: inputs go in, outputs come out, here.
 
 Invariant: pushing wakes the writer, taking offers the room again, and answering tells the consumer,
-each in the same call; so none of these can be forgotten. Who only looks may look at the session.
+each in the same call; so none of these can be forgotten. What is done between two attempts wakes
+nobody. Who only looks may look at the session.
 """
 
 from __future__ import annotations
@@ -152,9 +153,9 @@ class Inlet:
         self._session.cancel(number)
         self._stream.wake_writer()
 
-    def withdraw(self, number: int) -> None:
-        """Between two attempts, which has the next one begin without it: forget an input."""
-        self._session.withdraw(number)
+    def drop(self, number: int) -> None:
+        """Forget an input. Call it between two attempts: the next begins without the input."""
+        self._session.drop(number)
 
     def finish(self) -> None:
         """No further inputs will come."""
@@ -175,8 +176,8 @@ class Outlet:
         """What comes next; None while nothing is there.
 
         Returns:
-            A run of at most `limit` outputs, which counts as held until it is given to `release`;
-            or what else there is, which is taken.
+            A run of at most `limit` outputs, which counts as held until it is given to
+            `ack_consumed`; or what else there is, which is taken.
         """
         run = self._session.take_run(limit)
         if run is not None:
@@ -186,17 +187,17 @@ class Outlet:
             self._stream.capacity_changed()
         return delivery
 
-    def release(self, run: OutputRun) -> None:
+    def ack_consumed(self, run: OutputRun) -> None:
         """The consumer has taken these outputs, of which there may be none, and goes on."""
         self.count(run)
         self._stream.capacity_changed()
 
     def count(self, run: OutputRun) -> None:
         """The consumer has taken these outputs, but does not go on: what that gives room for waits
-        for the next `release`.
+        for the next `ack_consumed`.
         """
         if run.payloads:
-            self._session.release(run)
+            self._session.ack_consumed(run)
 
     def deliver(
         self,
@@ -217,7 +218,7 @@ class Outlet:
             run = session.take_run(_RUN) if on_run is not None else None
             if run is not None and on_run is not None:
                 on_run(run)
-                session.release(run)
+                session.ack_consumed(run)
             else:
                 delivery = session.take()
                 if delivery is None:
@@ -241,22 +242,22 @@ class Quarantine:
     @property
     def allowed(self) -> bool:
         """Whether inputs can be answered on another stream."""
-        return self._session.may_set_aside
+        return self._session.may_quarantine
 
     @property
     def known_good(self) -> tuple[int, bytes] | None:
         """The control when suspects are isolated: an input that was answered; None: none was."""
-        return self._session.control
+        return self._session.known_good
 
     def enter(self, numbers: Iterable[int]) -> list[int]:
-        """Between two attempts, which has the next one begin without them: have inputs answered
-        elsewhere. Returns which of them it concerns.
+        """Have inputs answered elsewhere. Call it between two attempts: the next begins without
+        them. Returns which of them it concerns.
         """
-        return self._session.set_aside(numbers)
+        return self._session.quarantine(numbers)
 
     def can_buffer(self, number: int, under_way: int) -> bool:
         """Whether an answer may come now, with so many others under way."""
-        return self._session.spares(number, under_way)
+        return self._session.can_buffer_isolated(number, under_way)
 
     def is_cancelled(self, number: int) -> bool:
         """Whether nobody wants the outputs of this input any more."""
@@ -268,6 +269,6 @@ class Quarantine:
 
     def resolve(self, number: int, payload: bytes | None, failure: ItemFailure | None) -> None:
         """The only answer to an input: its output, or why there is none."""
-        self._session.settle(number, payload, failure)
+        self._session.resolve_quarantined(number, payload, failure)
         self._stream.wake_writer()  # the stream's end may be due
         self._stream.notify()

@@ -290,7 +290,8 @@ class FailureRow:
         after = f"after attempt {attempts}" if attempts else "while another stream tried for it"
         if attempts and self._shared:
             after += f" and {self._shared} that other streams made for it"
-        if endpoint.known or verdict.decision is Decision.WAIT:
+        # Which rule stopped it, the last failure decides, whatever is told instead of it.
+        if endpoint.known or failed.verdict.decision is Decision.WAIT:
             why = _why_no_more(policy, outage, failed.verdict.retry_after, now)
         else:
             why = "it has never completed a handshake with this client"

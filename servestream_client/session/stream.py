@@ -131,7 +131,7 @@ class StreamBase(Generic[T_co]):
         if not self._started:
             self._begin()
         elif self._run.payloads:
-            driver.outlet.release(self._unreleased())
+            driver.outlet.ack_consumed(self._take_unreleased())
             self._run, self._released, self._rest = OutputRun(0, []), 0, iter(())
             # A consumer that never waits for anything itself would let nobody else run.
             await asyncio.sleep(0)
@@ -153,7 +153,7 @@ class StreamBase(Generic[T_co]):
                 return False
             await driver.arrived.wait()
 
-    def _unreleased(self) -> OutputRun:
+    def _take_unreleased(self) -> OutputRun:
         """What was taken of the run, and not yet given to the outlet; it is to be given there."""
         first = self._released
         self._released = len(self._run.payloads) - operator.length_hint(self._rest)
@@ -214,13 +214,13 @@ class StreamBase(Generic[T_co]):
     def _raise_failed(self) -> NoReturn:
         problem, self._failed = self._failed, None
         if problem is None:
-            raise ClientClosedError("the stream was closed while it was iterated")
+            raise ClientClosedError(_CLOSED)
         raise problem
 
     def _drop(self) -> None:
         """End the stream, and drop what was not taken."""
         self._exhausted = True
-        self._driver.outlet.count(self._unreleased())
+        self._driver.outlet.count(self._take_unreleased())
         self._run, self._rest = OutputRun(0, []), iter(())
         self._single.clear()
         self._driver.drop(ClientClosedError(_CLOSED))
@@ -239,7 +239,7 @@ class StreamBase(Generic[T_co]):
             loop.call_soon_threadsafe(self._driver.drop)
 
     def _statistics(self) -> StreamStatistics:
-        self._driver.outlet.count(self._unreleased())
+        self._driver.outlet.count(self._take_unreleased())
         return self._driver.statistics()
 
 

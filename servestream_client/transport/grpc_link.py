@@ -265,6 +265,16 @@ class _Connection:
             self.intercepted = True
         return begin_intercepted(self.stub.Stream, metadata)
 
+    async def close(self) -> None:
+        """Close the channel, whatever its interceptors have made of its calls."""
+        try:
+            await self.channel.close(grace=None)
+        except Exception as error:
+            if not self.intercepted:
+                raise
+            # gRPC cancels what interceptors gave it for a call, whatever that is.
+            logger.debug("closing a channel: %s", describe(error))
+
 
 class _Process:
     """Whether gRPC was used in this process, or in the one that it was forked from."""
@@ -369,13 +379,7 @@ class GrpcTransport:
     async def aclose(self) -> None:
         connections, self._connections = self._connections, []
         for connection in connections:
-            try:
-                await connection.channel.close(grace=None)
-            except Exception as error:
-                if not connection.intercepted:
-                    raise
-                # gRPC cancels what interceptors gave it for a call, whatever that is.
-                logger.debug("closing a channel: %s", describe(error))
+            await connection.close()
         if self._closing:
             await asyncio.wait(self._closing)
         await _settle()
@@ -431,6 +435,6 @@ class GrpcTransport:
         if connection is next((each for each in self._connections if not each.avoided), None):
             return  # one is kept, of those that take calls
         self._connections.remove(connection)
-        closing = asyncio.ensure_future(connection.channel.close(grace=None))
+        closing = asyncio.ensure_future(connection.close())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)

@@ -2,6 +2,9 @@
 
 What the wire leaves open is settled here once: a missing limit is the protocol's default, an
 enumeration's unknown value is its zero. What no frame can mean is the peer's protocol error.
+
+Longer than other files, since each message has its two functions here, which are read against one
+another and against the .proto file.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ async def test_an_end_before_the_clients(listen):
         await asyncio.Event().wait()
 
     async with StreamClient(await listen(serve), retry=QUICK) as client:
-        with pytest.raises(PeerProtocolError, match="had not ended"):
+        with pytest.raises(PeerProtocolError, match="before the client's end"):
             await collect(client.stream(endless()))
 
 

@@ -1128,7 +1128,7 @@ def test_inputs_that_failed_at_the_client_count_in_no_end():
 def test_an_end_that_does_not_add_up_is_the_servers_error(end):
     session = streaming(b"x", b"y", end=True)
     session.receive(1, answers(1, b"X", b"Y"))
-    expect_breach(session, ServerFrame(end=end), "does not add up")
+    expect_breach(session, ServerFrame(end=end), "counts in the end frame do not match")
     assert session.state is not ClientState.ENDED
 
 
@@ -1148,14 +1148,16 @@ def test_an_end_with_an_input_half_answered_is_the_servers_error():
 def test_an_end_before_the_clients_is_the_servers_error():
     session = streaming(b"x")
     session.receive(1, answers(1, b"X"))
-    expect_breach(session, ServerFrame(end=ServerEnd(1, 1, 1)), "had not ended")
+    expect_breach(session, ServerFrame(end=ServerEnd(1, 1, 1)), "before the client's end")
 
 
 def test_an_end_of_the_older_attempt_does_not_count_for_the_next():
     session = streaming(b"x", end=True)
     session.lost(1)
     open_attempt(session)
-    expect_breach(session, ServerFrame(end=ServerEnd(1, 1, 1)), "had not ended", attempt=2)
+    expect_breach(
+        session, ServerFrame(end=ServerEnd(1, 1, 1)), "before the client's end", attempt=2
+    )
 
 
 def test_a_stream_is_complete_only_when_finished_and_answered():
@@ -1561,9 +1563,9 @@ def test_a_run_holds_its_places_until_it_is_released():
     session.receive(1, answers(1, b"A", b"B", b"C"))
     run = session.take_run(3)
     assert (session.room[0], session.has_place, session.taken_through) == (0, False, 0)
-    session.release(OutputRun(1, run.payloads[:2]))
+    session.ack_consumed(OutputRun(1, run.payloads[:2]))
     assert (session.room[0], session.has_place, session.taken_through) == (2, True, 2)
-    session.release(OutputRun(3, run.payloads[2:]))
+    session.ack_consumed(OutputRun(3, run.payloads[2:]))
     assert (session.room[0], session.taken_through) == (3, 3)
 
 
@@ -1575,10 +1577,10 @@ def test_a_run_holds_its_credit_until_it_is_released():
     assert session.next_frame() is None
     session.push(b"4")
     assert session.next_frame().credit == Credit(4, 100)
-    session.release(OutputRun(1, run.payloads[:2]))
+    session.ack_consumed(OutputRun(1, run.payloads[:2]))
     assert session.delivery.held_outputs == 1
     assert session.next_frame().credit == Credit(3 + 4 - 1, 60 + 100 - 30)
-    session.release(OutputRun(3, run.payloads[2:]))
+    session.ack_consumed(OutputRun(3, run.payloads[2:]))
     session.receive(1, ServerFrame(frames_read=2))
     session.push(b"5")
     assert session.next_frame().credit == Credit(3 + 4, 60 + 100)
@@ -1598,9 +1600,9 @@ def test_runs_may_be_released_in_another_order():
     session = streaming(b"1", b"2", b"3", b"4")
     session.receive(1, answers(1, b"A", b"B", b"C", b"D"))
     first, second = session.take_run(2), session.take_run(2)
-    session.release(second)
+    session.ack_consumed(second)
     assert session.taken_through == 0
-    session.release(first)
+    session.ack_consumed(first)
     assert session.taken_through == 4
 
 
@@ -1849,14 +1851,14 @@ def test_suspects_are_what_this_server_has_got_and_not_answered():
 
 
 def settled(session: ClientSession, number: int, payload: bytes) -> None:
-    session.settle(number, payload, None)
+    session.resolve_quarantined(number, payload, None)
 
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_an_input_that_was_set_aside_goes_on_no_attempt(ordered):
     session = streaming(b"1", b"2", b"3", ordered=ordered, end=True)
     session.lost(1)
-    assert session.set_aside([2]) == [2]
+    assert session.quarantine([2]) == [2]
     open_attempt(session)
     frames = frames_out(session)
     assert numbers_in(frames) == [1, 3]
@@ -1870,7 +1872,7 @@ def test_an_input_that_was_set_aside_goes_on_no_attempt(ordered):
 def test_answers_behind_an_input_that_was_set_aside_wait_for_it():
     session = streaming(b"1", b"2", b"3", b"4")
     session.lost(1)
-    session.set_aside([1, 3])
+    session.quarantine([1, 3])
     open_attempt(session)
     frames_out(session)
     session.receive(2, answers(2, b"B"))
@@ -1891,7 +1893,7 @@ def test_answers_behind_an_input_that_was_set_aside_wait_for_it():
 def test_order_is_demanded_of_what_this_attempt_carries():
     session = streaming(b"1", b"2", b"3", b"4")
     session.lost(1)
-    session.set_aside([2])
+    session.quarantine([2])
     open_attempt(session)
     frames_out(session)
     session.receive(2, answers(1, b"A"))
@@ -1901,7 +1903,7 @@ def test_order_is_demanded_of_what_this_attempt_carries():
 def test_an_input_without_output_cannot_be_answered_before_its_turn():
     session = streaming(b"1", b"2")
     session.lost(1)
-    session.set_aside([1])
+    session.quarantine([1])
     open_attempt(session)
     frames_out(session)
     expect_breach(session, part(2, 0, last=True), "before its turn", attempt=2)
@@ -1910,7 +1912,7 @@ def test_an_input_without_output_cannot_be_answered_before_its_turn():
 def test_what_waits_is_not_sent_again_and_comes_once():
     session = streaming(b"1", b"2", b"3")
     session.lost(1)
-    session.set_aside([1])
+    session.quarantine([1])
     open_attempt(session)
     frames_out(session)
     session.receive(2, answers(2, b"B"))
@@ -1930,8 +1932,8 @@ def test_a_failure_that_was_found_elsewhere_is_that_inputs():
     open_attempt(session)
     frames_out(session)
     session.lost(1)
-    session.set_aside([1])
-    session.settle(1, None, ItemFailure(7, ItemErrorKind.POISON, "breaks"))
+    session.quarantine([1])
+    session.resolve_quarantined(1, None, ItemFailure(7, ItemErrorKind.POISON, "breaks"))
     (delivery,) = take_all(session)
     assert (delivery.number, delivery.failure.number, delivery.item) == (1, 1, "the input")
 
@@ -1941,7 +1943,7 @@ def test_an_answer_that_comes_too_late_from_elsewhere_is_dropped():
     settled(session, 1, b"A")
     assert take_all(session) == []
     session.lost(1)
-    session.set_aside([1])
+    session.quarantine([1])
     settled(session, 1, b"A")
     settled(session, 1, b"A")
     assert len(take_all(session)) == 1
@@ -1952,9 +1954,9 @@ def test_only_what_lacks_all_of_its_answer_is_set_aside():
     session.receive(1, part(1, 0, b"a"))
     session.receive(1, answers(2, b"B"))
     with pytest.raises(LocalProtocolError, match="between attempts"):
-        session.set_aside([3])
+        session.quarantine([3])
     session.lost(1)
-    assert session.set_aside([1, 2, 3, 4]) == [3]
+    assert session.quarantine([1, 2, 3, 4]) == [3]
 
 
 @pytest.mark.parametrize(
@@ -1967,17 +1969,17 @@ def test_only_what_lacks_all_of_its_answer_is_set_aside():
 )
 def test_inputs_that_depend_on_others_are_not_set_aside(kind, may):
     session = make_client()
-    assert not session.may_set_aside
+    assert not session.may_quarantine
     open_attempt(session, handler_kind=kind)
-    assert session.may_set_aside is may
+    assert session.may_quarantine is may
 
 
 def test_the_control_is_the_first_input_that_was_answered():
     session = streaming(b"1", b"2", b"3", ordered=False)
-    assert session.control is None
+    assert session.known_good is None
     session.receive(1, error(3))
     session.receive(1, answers(1, b"A"))
-    assert session.control == (3, b"3")
+    assert session.known_good == (3, b"3")
 
 
 def test_an_input_may_have_a_higher_number_than_its_turn_would_give_it():
@@ -2002,7 +2004,7 @@ def test_inputs_that_failed_at_the_client_are_no_suspects():
 def test_a_withdrawn_input_is_forgotten():
     session = streaming(bytes(10), bytes(20), bytes(30), ordered=False, window_items=3)
     session.lost(1)
-    session.withdraw(2)
+    session.drop(2)
     assert session.take() is None
     assert session.unanswered == 2
     assert session.room == (1, 4 * KIB * KIB - 40)
@@ -2016,9 +2018,9 @@ def test_a_withdrawn_input_is_forgotten():
 def test_a_withdrawn_input_counts_in_no_end():
     session = streaming(b"1", b"2", ordered=False, end=True)
     session.lost(1)
-    session.withdraw(2)
+    session.drop(2)
     assert not session.complete
-    session.withdraw(1)
+    session.drop(1)
     assert session.complete
 
 
@@ -2031,7 +2033,7 @@ def test_nothing_of_a_withdrawn_input_comes_back(how):
         session.receive(1, part(1, 0, b"a"))
         take_all(session)
     session.lost(1)
-    session.withdraw(1)
+    session.drop(1)
     open_attempt(session, restartable=True)
     assert session.next_frame().inputs == (InputRun(2, [b"2"]),)
     assert session.take() is None
@@ -2040,7 +2042,7 @@ def test_nothing_of_a_withdrawn_input_comes_back(how):
 def test_an_answer_to_a_withdrawn_input_is_a_duplicate():
     session = streaming(b"1", b"2", ordered=False)
     session.lost(1)
-    session.withdraw(1)
+    session.drop(1)
     open_attempt(session)
     frames_out(session)
     session.receive(2, answers(1, b"A", b"B"))
@@ -2054,5 +2056,5 @@ def test_inputs_are_withdrawn_only_between_attempts_and_from_unordered_streams(r
     if reason == "ordered":
         session.lost(1)
     with pytest.raises(LocalProtocolError, match="withdrawn"):
-        session.withdraw(1)
+        session.drop(1)
     assert session.unanswered == 1

@@ -287,14 +287,14 @@ def test_positions_below_what_came_and_those_of_the_other_way_are_no_loss(beat):
 
 def test_texts_name_what_there_was():
     for frame, said in (
-        (inputs(4, b"x"), "input 4 came, but the open named input 5 the first"),
+        (inputs(4, b"x"), "input 4 came, but the open frame names input 5 as the first"),
         (ClientFrame(end=ClientEnd(3)), "the end names input 3, but the open named input 5"),
     ):
         with pytest.raises(RemoteProtocolError, match=said):
             serving(first_number=5).receive(frame)
     for frame, said in (
-        (inputs(6, b"x"), "input 6 came, but input 6 was there already"),
-        (ClientFrame(end=ClientEnd(5)), "the end names input 5, but input 6 was there already"),
+        (inputs(6, b"x"), "input 6 came, but input 6 came before"),
+        (ClientFrame(end=ClientEnd(5)), "the end names input 5, but input 6 came before"),
     ):
         server = serving(first_number=5)
         server.receive(inputs(6, b"x"))

@@ -115,20 +115,22 @@ class Life:
         suspects = self.client.suspects
         self.client.lost(self.attempt)
         self.server = None
-        if self.client.may_set_aside:
+        if self.client.may_quarantine:
             some = [number for number in suspects if self.random.random() < 0.3]
-            self.aside += self.client.set_aside(some)
+            self.aside += self.client.quarantine(some)
 
     def settle(self) -> None:
-        number = next((each for each in self.aside if self.client.spares(each, 0)), None)
+        number = next(
+            (each for each in self.aside if self.client.can_buffer_isolated(each, 0)), None
+        )
         if number is None:
             return
         self.aside.remove(number)
         if self.random.random() < 0.5:
-            self.client.settle(number, b"o" * self.size(), None)
+            self.client.resolve_quarantined(number, b"o" * self.size(), None)
         else:
             failure = ItemFailure(number, ItemErrorKind.POISON)
-            self.client.settle(number, None, failure)
+            self.client.resolve_quarantined(number, None, failure)
 
     def client_speaks(self) -> None:
         if self.server is not None and (frame := self.client.next_frame()) is not None:
@@ -166,7 +168,7 @@ class Life:
     def take_run(self) -> None:
         run = self.client.take_run(self.random.randint(1, 4))
         if run is not None:
-            self.client.release(run)
+            self.client.ack_consumed(run)
 
     def step(self) -> None:
         often = [self.push, self.push_run, self.push_failure, self.client_speaks]
@@ -305,5 +307,5 @@ def test_outputs_are_kept_until_they_are_taken_and_no_longer():
     del outputs
     client.receive(1, server.next_frame())
     for left in range(5, -1, -1):
-        client.release(client.take_run(1))
+        client.ack_consumed(client.take_run(1))
         assert kept(client)[0] == 60 * left + len(b".")  # the first input is the control

@@ -286,7 +286,7 @@ class Pair(RuleBasedStateMachine):
         if count < len(run.payloads):
             self.out.appendleft(OutputRun(run.first_number + count, run.payloads[count:]))
         self.events += 1
-        self.client.release(released)
+        self.client.ack_consumed(released)
         for payload in released.payloads:
             self.held.remove(payload)
 

@@ -8,24 +8,11 @@ from attempts import (
     until,
     workers_running,
 )
-from stand_ins import CANCELLED, LONG, Clock, Echo, Held, attempts, batches
+from stand_ins import CANCELLED, LONG, Echo, Held, attempts, batches
 
 from servestream_client.protocol.frames import Credit
-from servestream_client.server import workers as workers_module
 
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(workers_module, "time", clock)
-    return clock
-
-
-@pytest.fixture(autouse=True)
-async def no_worker_stays():
-    """Once there is nothing to do, every worker ends."""
-    yield
-    await until(lambda: not workers_running())
+pytestmark = pytest.mark.usefixtures("clock", "no_worker_stays")
 
 
 WHOSE = contextvars.ContextVar("WHOSE", default="nobody's")

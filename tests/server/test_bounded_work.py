@@ -4,41 +4,18 @@ What is counted is executed bytecode of the package.
 """
 
 import asyncio
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 from attempts import FakeAttempt, echo, for_a_while, until
+from steps import steps
 
-import servestream_client
 from servestream_client.server.batch_workers import BatchWorkers
 from servestream_client.server.calls import Call, Part
 from servestream_client.server.item_workers import ItemWorkers
 from servestream_client.server.workers import Workers
 
-PACKAGE = str(Path(servestream_client.__file__).parent)
 FEW, MANY, MORE = 10, 1000, 10_000
-
-
-def steps(event: Callable[[], object]) -> int:
-    count = 0
-
-    def trace(frame, kind, _):
-        nonlocal count
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        frame.f_trace_opcodes = True
-        count += kind == "opcode"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        event()
-    finally:
-        sys.settrace(before)
-    return count
 
 
 class Held:

@@ -7,26 +7,12 @@ from attempts import (
     FakeAttempt,
     for_a_while,
     until,
-    workers_running,
 )
-from stand_ins import CANCELLED, Clock, Held, Running, Thread, attempts, batches
+from stand_ins import CANCELLED, Held, Running, Thread, attempts, batches
 
-from servestream_client.server import workers as workers_module
 from servestream_client.server.item_workers import ItemWorkers
 
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(workers_module, "time", clock)
-    return clock
-
-
-@pytest.fixture(autouse=True)
-async def no_worker_stays():
-    """Once there is nothing to do, every worker ends."""
-    yield
-    await until(lambda: not workers_running())
+pytestmark = pytest.mark.usefixtures("clock", "no_worker_stays")
 
 
 async def started(handler: Held, *streams: FakeAttempt) -> None:

@@ -4,26 +4,12 @@ import pytest
 from attempts import (
     payloads_in,
     until,
-    workers_running,
 )
 from stand_ins import Clock, Echo, attempts
 
-from servestream_client.server import workers as workers_module
 from servestream_client.server.item_workers import ItemWorkers
 
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(workers_module, "time", clock)
-    return clock
-
-
-@pytest.fixture(autouse=True)
-async def no_worker_stays():
-    """Once there is nothing to do, every worker ends."""
-    yield
-    await until(lambda: not workers_running())
+pytestmark = pytest.mark.usefixtures("clock", "no_worker_stays")
 
 
 class Timed(Echo):

@@ -17,6 +17,8 @@ from servestream_client.protocol.frames import (
     Refused,
     ServerEnd,
     ServerFrame,
+    StreamErrorKind,
+    StreamFailure,
     Welcome,
 )
 from servestream_client.protocol.states import ClientState
@@ -303,6 +305,47 @@ def test_what_one_task_is_sending_no_other_sends():
         assert not await call.exchange.send_next()
         sending.set()
         assert await first
+        call.link.cancel()
+
+    in_virtual_time(main)
+
+
+class Withholding(MemoryLink):
+    """Holds back what is sent while it is told to."""
+
+    go: asyncio.Event | None = None
+
+    async def send(self, frame):
+        if self.go is not None:
+            await self.go.wait()
+        return await super().send(frame)
+
+
+def test_a_write_that_outlasts_the_exchange_counts_no_time():
+    """As that of an input, which is sent in the task that pushed it."""
+
+    async def main():
+        breaks = asyncio.Event()
+
+        async def fails(requests):
+            yield ServerFrame(welcome=Welcome())
+            await breaks.wait()
+            yield ServerFrame(error=StreamFailure(StreamErrorKind.INTERNAL, "no"))
+
+        call = Call(fails, link=Withholding, inputs=0, more=True)
+        running = asyncio.ensure_future(call.exchange.run())
+        await asyncio.sleep(1)
+        call.link.go = asyncio.Event()
+        call.session.push(b"x")
+        writing = asyncio.ensure_future(call.exchange.send_next())
+        await asyncio.sleep(1)
+        breaks.set()
+        await running
+        assert not writing.done()
+        call.link.go.set()
+        await writing
+        timers = asyncio.get_running_loop()._scheduled
+        assert [timer for timer in timers if not timer.cancelled()] == []
         call.link.cancel()
 
     in_virtual_time(main)

@@ -132,7 +132,7 @@ def test_what_is_withdrawn_goes_on_no_attempt():
     stream = Stream()
     stream.inlet.push(FIRST)
     stream.breaks()
-    stream.inlet.withdraw(1)
+    stream.inlet.drop(1)
     assert stream.session.unanswered == 0
     assert stream.outlet.next(10) is None
 
@@ -157,7 +157,7 @@ def test_a_run_is_held_until_it_is_released():
     run = stream.outlet.next(3)
     assert list(run.payloads) == [b"1", b"2", b"3"]
     assert stream.told == []
-    stream.outlet.release(run)
+    stream.outlet.ack_consumed(run)
     assert stream.told == ["room"]
     assert stream.session.taken_through == 3
 
@@ -168,7 +168,7 @@ def test_what_is_only_counted_is_told_with_the_next_release():
     stream.outlet.count(stream.outlet.next(10))
     assert stream.session.taken_through == 2
     assert stream.told == []
-    stream.outlet.release(OutputRun(3, []))
+    stream.outlet.ack_consumed(OutputRun(3, []))
     assert stream.told == ["room"]
 
 

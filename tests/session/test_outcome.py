@@ -255,6 +255,12 @@ ERRORS = [
         f"{GAVE_UP} ({TOO_OFTEN}): it ended",
     ),
     (
+        failing(VAGUE),
+        {"before": [failing(BUSY)], "known": False},
+        RetriesExhaustedError,
+        f"{GAVE_UP} ({NEVER}): busy",
+    ),
+    (
         failing(AWAY),
         {"proxy": "by way of a proxy"},
         UnreachableError,

@@ -2,12 +2,12 @@
 
 import asyncio
 import random
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 
 import pytest
+from steps import steps
 
 from servestream_client.protocol.coming import BESIDE_BYTES, LOWEST_RATE
 from servestream_client.transport import traffic as traffic_code
@@ -190,24 +190,6 @@ def test_whoever_keeps_a_large_frame_waiting_was_asked(run, seed):
 
 
 def test_an_acknowledgement_costs_each_that_waits_the_same(run):
-    def steps(event: Callable[[], object]) -> int:
-        count = 0
-
-        def trace(frame, kind, _):
-            nonlocal count
-            if frame.f_code.co_filename != traffic_code.__file__:
-                return None
-            count += kind == "line"
-            return trace
-
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            event()
-        finally:
-            sys.settrace(before)
-        return count
-
     async def counted(waiting: int) -> int:
         traffic = Traffic()
         lines = [Line(traffic) for _ in range(waiting)]
@@ -216,7 +198,7 @@ def test_an_acknowledgement_costs_each_that_waits_the_same(run):
         lines[0].under_way(MB)
         for line in lines[1:]:
             assert not line.reserve(MB)
-        found = steps(lambda: lines[0].under_way(0))
+        found = steps(lambda: lines[0].under_way(0), traffic_code.__file__)
         assert len(traffic.waiting) == waiting - 1
         for line in lines:
             line.leave()

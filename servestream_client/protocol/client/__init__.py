@@ -1,7 +1,7 @@
 """The client's side of one stream: `ClientSession`, and what it hands out.
 
-The rules implemented here are sections 4 to 12 of docs/protocol.md, seen from the client. Each room
-knows only those below it:
+The rules implemented here are sections 4 to 14 and 16 of docs/protocol.md, seen from the client.
+Each room knows only those below it:
 
     session                  the states, and the order of effects within a frame
     face                     the names by which one asks a part of the session

@@ -126,9 +126,8 @@ class Answers:
         if not payloads:
             if not part.last:
                 raise RemoteProtocolError(f"an empty part for input {number}")
-            if self._takes(attempt, number, part.first_index):
-                if not self._ledger.replay.may_answer(number):
-                    raise RemoteProtocolError(f"no output for input {number}, before its turn")
+            breach = f"no output for input {number}, before its turn"
+            if self._takes(attempt, number, part.first_index, breach):
                 self._delivery.add_end(number, part.first_index)
                 self._answered(attempt, number)
             return
@@ -145,11 +144,10 @@ class Answers:
                 f"output {index} of input {number} has {len(payload)} bytes, and at most"
                 f" {self._item_bytes} were allowed"
             )
-        if not self._takes(attempt, number, index):
+        breach = "" if last else f"several outputs for input {number}, before its turn"
+        if not self._takes(attempt, number, index, breach):
             return
         if not self._ledger.replay.may_answer(number):
-            if not last:
-                raise RemoteProtocolError(f"several outputs for input {number}")
             self._answered_early(attempt, number, payload, None)
             return
         self._delivery.add(number, index, payload, last=last)
@@ -168,11 +166,23 @@ class Answers:
         self._delivery.add_failure(failure)
         self._answered(attempt, number)
 
-    def _takes(self, attempt: Attempt, number: int, index: int) -> bool:
-        """Count an answer as new, or as a duplicate; whether it is new."""
+    def _takes(self, attempt: Attempt, number: int, index: int, breach: str = "") -> bool:
+        """Count an answer as new, or as a duplicate; whether it is new.
+
+        Args:
+            attempt: on which it came.
+            number: of its input.
+            index: which output of that.
+            breach: what a new one would be before its turn; empty: it may come then.
+
+        Raises:
+            RemoteProtocolError: it is that; or as `is_new`.
+        """
         if not is_new(self._ledger, attempt, number, index):
             self._counters.duplicates += 1
             return False
+        if breach and not self._ledger.replay.may_answer(number):
+            raise RemoteProtocolError(breach)  # which is no progress
         self._counters.received += 1
         attempt.progressed = True
         return True

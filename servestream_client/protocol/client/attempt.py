@@ -1,8 +1,9 @@
 """One attempt: what belongs to a single call, and dies with it.
 
-Invariant: nothing is sent beyond the window, the pacing and the frame size that hold on this call.
-The ledger's carried inputs are in exactly one of two places here: they wait (`unsent`), or are in
-flight, which `in_flight_items` and `in_flight_bytes` count.
+Invariant: nothing is sent beyond the window, the pacing and the frame size that hold on this call;
+one input goes out alone whatever its size. The ledger's carried inputs are in exactly one of two
+places here: they wait (`unsent`), or are in flight, which `in_flight_items` and `in_flight_bytes`
+count.
 """
 
 from __future__ import annotations
@@ -357,7 +358,7 @@ class Attempt:
     # ---------------------------------------------------------------- the server's word
 
     def tick(self, beside: int, *, free: bool) -> None:
-        """See `ClientSession.tick`."""
+        """See `Face.tick`."""
         self._standstill.tick(free=free)
         self.pulse.tick(beside + (self.awaited.bytes if self.awaited else 0))
 
@@ -407,11 +408,11 @@ class Attempt:
         """The end frame cross-checks what both sides counted (docs section 9).
 
         Raises:
-            RemoteProtocolError: it does not add up.
+            RemoteProtocolError: the counts do not match.
             FrameLostError: some inputs did not reach the server.
         """
         if not self.end_sent:
-            raise RemoteProtocolError("the server ended a stream that had not ended")
+            raise RemoteProtocolError("the server sent its end before the client's end")
         accepted, sent = self._ledger.accepted, self._inputs_sent
         said = (end.last_number, end.inputs_received, end.inputs_answered)
         if end.last_number == accepted and end.inputs_answered == end.inputs_received < sent:
@@ -421,9 +422,10 @@ class Attempt:
             )
         if said != (accepted, sent, sent) or self.in_flight_items:
             raise RemoteProtocolError(
-                f"the end does not add up: last input {end.last_number}, {end.inputs_received}"
-                f" received and {end.inputs_answered} answered, where {accepted} was the"
-                f" last, {sent} were sent and {self.in_flight_items} lack an answer"
+                f"the counts in the end frame do not match: last input {end.last_number},"
+                f" {end.inputs_received} received and {end.inputs_answered} answered,"
+                f" where {accepted} was the last, {sent} were sent"
+                f" and {self.in_flight_items} lack an answer"
             )
 
 

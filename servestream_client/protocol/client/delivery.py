@@ -1,8 +1,8 @@
 """The delivery queue: answers on their way to the consumer.
 
 Invariant: each answer is delivered once, and in the order of the inputs where that was asked for.
-What is held is what was accepted and not taken. The call that carries the head of the line always
-has credit for one output (`held`).
+What is held is what was accepted and not taken. If all of it waits behind the head of the line, the
+call that carries the head has credit for one output (`held`).
 """
 
 from __future__ import annotations

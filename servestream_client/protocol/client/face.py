@@ -1,7 +1,7 @@
 """The names by which the rooms above ask for what one part of a session knows.
 
-No rule stands here, and no state besides the parts: each name passes on to one of them. A name goes
-once nobody outside asks for it any more, but for the part.
+No rule stands here, and no state besides the parts: each name passes on to one of them. Remove a
+name when no module outside this package uses it.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Face:
         return self.ledger.complete
 
     @property
-    def control(self) -> tuple[int, bytes] | None:
+    def known_good(self) -> tuple[int, bytes] | None:
         """The first input that a server answered: one that breaks no server."""
         return self.ledger.known_good
 
@@ -122,17 +122,17 @@ class Face:
         """The next outputs at once, at most `limit`, if they are single outputs of consecutive
         inputs; otherwise None.
 
-        They count as held until they are given to `release`.
+        They count as held until they are given to `ack_consumed`.
         """
         return self.delivery.take_run(limit)
 
-    def release(self, run: OutputRun) -> None:
+    def ack_consumed(self, run: OutputRun) -> None:
         """The consumer has taken these outputs of `take_run`."""
         self.delivery.ack_consumed(run)
 
-    def spares(self, number: int, under_way: int) -> bool:
-        """Whether an answer to this input, which was set aside, may come now, with so many others
-        under way: within the output budget, or alone where the consumer waits for it.
+    def can_buffer_isolated(self, number: int, under_way: int) -> bool:
+        """Whether an answer to this input, which is in quarantine, may come now, with so many
+        others under way: within the output budget, or alone where the consumer waits for it.
         """
         return self.delivery.can_buffer_isolated(number, under_way)
 

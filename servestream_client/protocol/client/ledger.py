@@ -2,9 +2,9 @@
 
 Invariant: each input that was accepted is in exactly one of these places. It is *carried* (it waits
 for its frame, or is in flight: each attempt says which), *elsewhere* (in quarantine, or decided
-before its turn), or *settled* (answered). The window is never exceeded; one input is allowed
-whatever its size. What a resume needs is here and nowhere else: an attempt takes a copy with it
-(`resume`), and dies with it.
+before its turn), or *settled* (answered). What the window has room for is said here (`fits`,
+`room`), and asked before anything is accepted. What a resume needs is here and nowhere else: an
+attempt takes a copy with it (`resume`), and dies with it.
 """
 
 from __future__ import annotations
@@ -114,8 +114,7 @@ class Ledger:
             items: as many, handed back with a failure of their input.
             size: of the payloads together.
         """
-        if self.finished:
-            raise LocalProtocolError("input after finish()")
+        self._check_unfinished()
         first = self.accepted + 1
         count = len(payloads)
         self.accepted += count
@@ -127,9 +126,14 @@ class Ledger:
         """Accept one input under a number of the caller's, which is not unanswered. Only where
         answers come in any order.
         """
+        self._check_unfinished()
         accepted, self.accepted = self.accepted, number - 1
         self.append((payload,), (None,), len(payload))
         self.accepted = max(accepted, number)
+
+    def _check_unfinished(self) -> None:
+        if self.finished:
+            raise LocalProtocolError("input after finish()")
 
     def append_unsendable(self, item: object, size: int) -> int:
         """Accept an input that cannot be sent, and return its number. It is to be decided next.

@@ -107,7 +107,7 @@ def first_word(offer: Offer, frame: ServerFrame) -> Welcome | Refused | StreamFa
         FrameLostError: another one must have come before it.
     """
     if frame.refused is not None and (frame.welcome or frame.error):
-        raise RemoteProtocolError("a first frame that both welcomes and turns away")
+        raise RemoteProtocolError("the first frame holds a welcome, and also a refusal or an error")
     if frame.welcome is not None:
         return incompatibility(offer, frame.welcome) or frame.welcome
     if frame.refused is not None:

@@ -154,7 +154,9 @@ class ClientSession(Face):
     def push_at(self, number: int, payload: bytes) -> None:
         """The same under a number of the caller's, see `may_push_at`, of an unordered stream."""
         if self.ledger.ordered or not self.may_push_at(number):
-            raise LocalProtocolError("numbers ascend, and leave no gaps where they are ordered")
+            raise LocalProtocolError(
+                "push_at needs an unordered stream, and a number above all that were sent or wait"
+            )
         self.ledger.append_at(number, payload)
         if self._attempt is not None:
             self._attempt.unsent.append(Run(number, (payload,), len(payload)))
@@ -190,34 +192,34 @@ class ClientSession(Face):
             self.delivery.fail_here(number, ItemErrorKind.CANCELLED, "cancelled before it was sent")
 
     @property
-    def may_set_aside(self) -> bool:
+    def may_quarantine(self) -> bool:
         """Whether inputs can be answered on another stream: each by itself, with one output."""
         return self.welcome is not None and self.welcome.handler_kind not in _DEPENDENT
 
-    def set_aside(self, numbers: Iterable[int]) -> list[int]:
+    def quarantine(self, numbers: Iterable[int]) -> list[int]:
         """Between two attempts: have these inputs answered elsewhere. They go on no further
-        attempt, and `settle` gives their answers.
+        attempt, and `resolve_quarantined` gives their answers.
 
         Returns:
             Which of them it concerns: those that lack an answer, and of which nothing came yet.
         """
         if self._attempt is not None:
-            raise LocalProtocolError("inputs are set aside between attempts")
+            raise LocalProtocolError("inputs are quarantined between attempts")
         return self.ledger.quarantine(numbers)
 
-    def settle(self, number: int, payload: bytes | None, failure: ItemFailure | None) -> None:
-        """The only answer to an input that was set aside: its output, or why there is none."""
+    def resolve_quarantined(
+        self, number: int, payload: bytes | None, failure: ItemFailure | None
+    ) -> None:
+        """The only answer to an input in quarantine: its output, or why there is none."""
         if self.delivery.resolve_quarantined(number, payload, failure):
             self.counters.isolated += 1
 
-    def withdraw(self, number: int) -> None:
+    def drop(self, number: int) -> None:
         """Between two attempts: forget an input, of which nothing will be delivered. Its caller
         has it answered in another way. Only for a stream that is not ordered.
         """
         if self._attempt is not None or self.ledger.ordered:
-            raise LocalProtocolError(
-                "inputs are withdrawn between attempts, from unordered streams"
-            )
+            raise LocalProtocolError("inputs are dropped between attempts, from unordered streams")
         self.ledger.drop(number)
 
     # ---------------------------------------------------------------- attempts
@@ -279,9 +281,7 @@ class ClientSession(Face):
             return True
         if state is ClientState.OPENING:
             return not attempt.open_sent
-        if state is ClientState.STREAMING and (
-            attempt.may_send or (self.ledger.finished and attempt.may_end)
-        ):
+        if state is ClientState.STREAMING and (attempt.may_send or attempt.may_end):
             return True
         return attempt.notices_due
 
@@ -313,7 +313,7 @@ class ClientSession(Face):
         streaming = self.state is ClientState.STREAMING
         large = self.large
         inputs = attempt.gather() if streaming and not large else ()
-        ends = streaming and self.ledger.finished and attempt.may_end
+        ends = streaming and attempt.may_end
         if not (inputs or ends or attempt.notices_due or (large and not hold)):
             return None
         end = attempt.end() if ends else None

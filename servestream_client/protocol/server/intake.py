@@ -1,7 +1,8 @@
 """The inputs that came, and which of them may be started.
 
-Invariant: never more inputs are taken in than the window allows, their numbers ascend, and each is
-handed out at most once, unless it is put back, and not at all once it is cancelled.
+Invariant: never more inputs are taken in than the window allows (one alone may exceed its bytes),
+their numbers ascend, and each is handed out at most once, unless it is put back, and not at all
+once it is cancelled.
 
 Inputs are kept in runs, as at the client. What becomes of an answer is the outbox's: an input that
 is cancelled before it was started leaves here, and is answered there.
@@ -116,8 +117,8 @@ class Intake:
     def _bound(self) -> str:
         """Below which number nothing may come any more, and why, for messages."""
         if self.received:
-            return f"but input {self._last_seen} was there already: numbers ascend"
-        return f"but the open named input {self._last_seen + 1} the first"
+            return f"but input {self._last_seen} came before: numbers must ascend"
+        return f"but the open frame names input {self._last_seen + 1} as the first"
 
     def _check_each(self, first: int, sizes: Sequence[int]) -> None:
         """

@@ -1,7 +1,7 @@
 """The answers whose turn has come, until they leave in frames.
 
 Invariant: they leave in the order in which they became ready, no output without credit, and no
-frame is larger than the client wants, but for an output that alone is.
+frame is larger than the client wants, but for an answer that alone is.
 
 Plain outputs are kept in runs, as at the client; an input of which more is to be known than its
 number has a `Work`.

@@ -63,8 +63,8 @@ class ServerSession:
         intake: the inputs that came.
         outbox: the answers.
 
-    Thirteen of its methods, more than thirty in all, forward to these two: workers, which call them
-    once for every run, need to know no more than the session.
+    Workers know the session alone: so it has more than 30 methods, of which those that they
+    call pass on to these two.
     """
 
     def __init__(self, offer: ServerOffer) -> None:

@@ -1,7 +1,7 @@
 """From a user's method to answers: decode, call, encode.
 
 Whatever user code does, each of its inputs gets exactly one answer; a cancelled call's inputs are
-the workers' to answer. There is a file for each shape of handler.
+the workers' to answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Coroutines of others, outside of runs: those of a batch, and those that a thread returned.
 
-Invariant: they go on only in turns of the event loop that were entered for them, and these are left
-however they end.
+Invariant: they go on only in turns of the event loop that were entered for them, but for what they
+do when they are cancelled while they wait for one; and turns are left however they end.
 """
 
 from __future__ import annotations

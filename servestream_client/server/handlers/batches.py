@@ -1,7 +1,7 @@
 """`predict_batch`: several inputs a call.
 
 Invariant: an input whose batch failed fails itself only when it has been tried alone, or when there
-is no time left for that.
+is no time left for that, or its code does not end.
 """
 
 from __future__ import annotations
@@ -64,11 +64,7 @@ class Batches:
             for attempt, run in parts:
                 begin, end = end, end + len(run.payloads)
                 own = merged if len(parts) == 1 else merged[begin:end]
-                answers = Answers(attempt, run.first, self._codec)
-                if self._bytes:
-                    answers.add(own)
-                else:
-                    await answers.encode(own)
+                await Answers(attempt, run.first, self._codec).encode(own)
                 attempt.wake_writer()
 
         def answer_without(results: Sequence[object]) -> None:
@@ -182,8 +178,6 @@ class Batches:
             (outputs,) = await self._in_thread(call, parts, [batch], on_abandoned, until=until)
         if type(outputs) is Failure:
             return outputs
-        if type(outputs) is list and len(outputs) == len(values):
-            return [*outputs]
         return await _listed(outputs, len(values), call.turn, parts)
 
 

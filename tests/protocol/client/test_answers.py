@@ -124,7 +124,11 @@ def test_a_breach_before_its_turn_holds_nothing():
     """Several outputs of an input whose turn has not come end the attempt, and take no credit."""
     scene = Scene()
     scene.receive(parts=(OutputPart(2, 1, (), True),))  # behind it stands 4, which others try
-    held = scene.queue.held_outputs
+    held, received = scene.queue.held_outputs, scene.counters.received
+    scene.attempt.progressed = False
     with pytest.raises(RemoteProtocolError, match="several outputs"):
         scene.receive(parts=(OutputPart(5, 0, [b"a"], False),))
-    assert scene.queue.held_outputs == held
+    with pytest.raises(RemoteProtocolError, match="no output"):
+        scene.receive(parts=(OutputPart(5, 0, (), True),))
+    assert (scene.queue.held_outputs, scene.counters.received) == (held, received)
+    assert not scene.attempt.progressed

@@ -56,16 +56,16 @@ def test_a_start_index_belongs_to_the_first_input_of_a_run():
 
 @pytest.mark.parametrize("first", [1, 2])
 def test_numbers_must_ascend_over_the_whole_attempt(first):
-    expect_breach(serving(b"x", b"y"), inputs(first, b"z"), "numbers ascend")
+    expect_breach(serving(b"x", b"y"), inputs(first, b"z"), "numbers must ascend")
 
 
 def test_numbers_must_ascend_within_a_frame():
     frame = ClientFrame(inputs=[InputRun(3, [b"x"]), InputRun(1, [b"y"])])
-    expect_breach(serving(), frame, "numbers ascend")
+    expect_breach(serving(), frame, "numbers must ascend")
 
 
 def test_no_number_may_lie_below_the_first_one_announced():
-    expect_breach(serving(first_number=5), inputs(4, b"x"), "the open named input 5 the first")
+    expect_breach(serving(first_number=5), inputs(4, b"x"), "the open frame names input 5 as the first")
     server = serving(first_number=5)
     server.receive(inputs(5, b"x"))
     assert started(server) == [5]
