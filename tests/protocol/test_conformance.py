@@ -288,7 +288,7 @@ def test_positions_below_what_came_and_those_of_the_other_way_are_no_loss(beat):
 def test_texts_name_what_there_was():
     for frame, said in (
         (inputs(4, b"x"), "input 4 came, but the open frame names input 5 as the first"),
-        (ClientFrame(end=ClientEnd(3)), "the end names input 3, but the open named input 5"),
+        (ClientFrame(end=ClientEnd(3)), "the end names input 3, but the open frame names input 5"),
     ):
         with pytest.raises(RemoteProtocolError, match=said):
             serving(first_number=5).receive(frame)
