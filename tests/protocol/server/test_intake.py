@@ -65,7 +65,9 @@ def test_numbers_must_ascend_within_a_frame():
 
 
 def test_no_number_may_lie_below_the_first_one_announced():
-    expect_breach(serving(first_number=5), inputs(4, b"x"), "the open frame names input 5 as the first")
+    expect_breach(
+        serving(first_number=5), inputs(4, b"x"), "the open frame names input 5 as the first"
+    )
     server = serving(first_number=5)
     server.receive(inputs(5, b"x"))
     assert started(server) == [5]
