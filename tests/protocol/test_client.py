@@ -1987,7 +1987,7 @@ def test_an_input_may_have_a_higher_number_than_its_turn_would_give_it():
     session.push_at(7, b"g")
     open_attempt(session)
     assert inputs_in(frames_out(session)) == [(7, b"g")]
-    with pytest.raises(LocalProtocolError, match="ascend"):
+    with pytest.raises(LocalProtocolError, match="above all"):
         session.push_at(7, b"g")
     with pytest.raises(LocalProtocolError, match="ordered"):
         make_client().push_at(1, b"a")
@@ -2051,10 +2051,10 @@ def test_an_answer_to_a_withdrawn_input_is_a_duplicate():
 
 
 @pytest.mark.parametrize("reason", ["ordered", "under way"])
-def test_inputs_are_withdrawn_only_between_attempts_and_from_unordered_streams(reason):
+def test_inputs_are_dropped_only_between_attempts_and_from_unordered_streams(reason):
     session = streaming(b"1", ordered=reason == "ordered")
     if reason == "ordered":
         session.lost(1)
-    with pytest.raises(LocalProtocolError, match="withdrawn"):
+    with pytest.raises(LocalProtocolError, match="dropped"):
         session.drop(1)
     assert session.unanswered == 1
