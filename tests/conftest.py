@@ -39,4 +39,14 @@ def no_loop_errors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     if request.node.get_closest_marker("loop_errors") is not None:
         gc.collect()  # what is left of it is no other test's
     else:
-        assert not reported, "an event loop reported:\n" + "\n".join(reported)
+        errors = [text for text in reported if not _is_late_event(text)]
+        assert not errors, "an event loop reported:\n" + "\n".join(errors)
+
+
+def _is_late_event(text: str) -> bool:
+    """Whether grpc.aio had an event for a loop that is closed. All loops of a process share its
+    poller, so any of them may report it. Whoever closes a loop waits for such events, but not
+    without end, and on a busy machine that is too short.
+    test_event_loops_in_turn_leave_nothing_to_each_other is the test of that wait.
+    """
+    return "PollerCompletionQueue._handle_events" in text and "Event loop is closed" in text
