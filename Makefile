@@ -17,6 +17,8 @@ FIRST ?= $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(10**9))')
 SIMULATE ?=
 # Options of `make chaos` and `make chaos-nodes`, e.g. CHAOS="--ingress both --seconds 600".
 CHAOS ?=
+# Of the tests that need no Ray.
+PROCESSES ?= 2
 # Options of `make planted-bugs`, e.g. BUGS="--only credit --jobs 4".
 BUGS ?=
 
@@ -40,7 +42,7 @@ UV = $(BIN)/python -m uv
 READY = $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-core test-quick test-ray test-long test-protobufs test-neighbours check format protos docs site lock serve \
+.PHONY: help demo test test-beside-ray test-sockets test-core test-quick test-ray test-long test-protobufs test-neighbours check format protos docs site lock serve \
 	kill-runs planted-bugs simulate chaos chaos-nodes bench build packages audit clean
 
 help:  ## Show what there is to make
@@ -59,20 +61,31 @@ $(READY): pyproject.toml requirements/uv.txt requirements/dev.txt
 demo: $(READY)  ## Stream real images while replicas are killed; INGRESS=haproxy for the other mode
 	@$(BIN)/servestream demo --ingress $(INGRESS)
 
-test: check test-quick site packages test-protobufs test-neighbours test-ray  ## All that CI runs: checks, core, quick tests, the rest, a minute of seeds
+test: check test-core  ## All that CI runs: checks, core, and then side by side the tests on Ray and all others
+	@$(MAKE) --no-print-directory -j 2 --output-sync=line test-ray test-beside-ray
+
+test-beside-ray: $(READY)
+	@$(MAKE) --no-print-directory test-sockets PROCESSES=1
+	@$(MAKE) --no-print-directory site
+	@$(MAKE) --no-print-directory packages
+	@$(MAKE) --no-print-directory test-protobufs
+	@$(MAKE) --no-print-directory test-neighbours
 	$(BIN)/python -m simulation --first $(FIRST) --seconds 60
 
 test-core: $(READY)  ## The tests without sockets and processes
 	$(BIN)/python -m pytest -p only_core -n 2 $(CORE)
 
-test-quick: test-core  ## The tests that need no Ray, those of the core first
-	$(BIN)/python -m pytest -m "not ray" -n 2 $(CORE:%=--ignore=%)
+test-quick: test-core test-sockets  ## The tests that need no Ray, those of the core first
+
+test-sockets: $(READY)
+	$(BIN)/python -m pytest -m "not ray" -n $(PROCESSES) $(CORE:%=--ignore=%)
 
 test-ray: $(READY)  ## The tests on real Ray Serve, both ingress modes side by side
-	$(BIN)/python -m pytest -m ray -n 2 --dist loadscope --no-loadscope-reorder tests/ray
+	$(BIN)/python -m pytest -m "ray and not long" -n 2 --dist loadscope --no-loadscope-reorder tests/ray
 
 test-long: $(READY)  ## What only repeats: 10,000 seeds, many examples, chaos, kill runs, all planted bugs
 	$(BIN)/python -m pytest --hypothesis-profile=long -n 2 tests/protocol tests/wire tests/codecs tests/simulation
+	$(BIN)/python -m pytest -m "ray and long" -n 2 --dist loadscope --no-loadscope-reorder tests/ray
 	$(BIN)/python -m simulation --seeds 10000
 	$(BIN)/python -m chaos --ingress both --seconds 600
 	$(BIN)/python scripts/kill_runs.py --runs 20 --ingress proxy

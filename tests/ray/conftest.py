@@ -41,11 +41,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByMode 
     return ByMode(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before those marked `long` are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The modes one after the other. In each, first who has a Ray of its own; then no two tests in
+    """What runs in one mode only, but for long runs, is marked `long` in the other.
+
+    The modes one after the other. In each, first who has a Ray of its own; then no two tests in
     a row that use the same application, so that one recovers while another is tested.
     """
     here = [item for item in items if HERE in item.path.parents]
+    for item in here:
+        only = item.get_closest_marker("once_in")
+        if only is not None and _mode(item) != only.args[0]:
+            item.add_marker(pytest.mark.long)
     groups: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in here:
         groups[_mode(item)].append(item)

@@ -41,6 +41,7 @@ def alone(request: pytest.FixtureRequest) -> Iterator[ServeFixture]:
         fixture.fired()
 
 
+@pytest.mark.once_in(Ingress.PROXY)
 @pytest.mark.row("no-method")
 async def test_applications_that_cannot_answer(
     alone: ServeFixture, images: list[Image], offline: list[Prediction]
@@ -62,6 +63,7 @@ async def test_applications_that_cannot_answer(
     assert ("haproxy" in names) == (alone.ingress is Ingress.HAPROXY)
 
 
+@pytest.mark.once_in(Ingress.PROXY)
 @pytest.mark.row("request-timeout")
 async def test_a_stream_outlives_the_timeout_of_requests(
     alone: ServeFixture, images: list[Image], offline: list[Prediction], caplog

@@ -167,6 +167,7 @@ async def test_the_proxy_is_killed(client, own, ingress, caplog) -> None:
     assert matches("the connection broke, or is refused .UNAVAILABLE", found)
 
 
+@pytest.mark.once_in(Ingress.PROXY)
 @pytest.mark.row("application-gone", shared=HAPROXY)
 async def test_the_application_is_deleted_and_comes_back(client, own, caplog) -> None:
     def strike() -> None:
@@ -178,6 +179,7 @@ async def test_the_application_is_deleted_and_comes_back(client, own, caplog) ->
     assert found
 
 
+@pytest.mark.once_in(Ingress.HAPROXY)
 async def test_a_redeploy_under_50_live_streams_loses_nothing(client, own, caplog) -> None:
     caplog.set_level("INFO", "servestream_client")
     lives = [Live(client, tag) for tag in range(50)]
@@ -195,6 +197,7 @@ async def test_a_redeploy_under_50_live_streams_loses_nothing(client, own, caplo
     assert found["the server is leaving"] >= 50
 
 
+@pytest.mark.once_in(Ingress.PROXY)
 async def test_more_streams_than_places(client, own, ingress, caplog) -> None:
     """Without a limit to the queue a stream waits without a word, and the open timeout tells."""
     await asyncio.to_thread(own.redeploy, replicas=1, ongoing=2)
@@ -209,6 +212,7 @@ async def test_more_streams_than_places(client, own, ingress, caplog) -> None:
         await live.end()
 
 
+@pytest.mark.once_in(Ingress.PROXY)
 @pytest.mark.row("overloaded", shared=PROXY)
 async def test_a_queue_that_is_full(client, own, ingress, caplog) -> None:
     await asyncio.to_thread(own.redeploy, replicas=1, ongoing=2, queued=1)

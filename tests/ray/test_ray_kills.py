@@ -13,6 +13,7 @@ from servestream_client import StreamClient
 from servestream_client.demo.model import DigitsCodec, Image, Prediction
 from servestream_client.demo.trial import Trial, kill_places
 from servestream_client.testing.faults import Fault, FaultKind
+from servestream_client.testing.ray_serve import Ingress
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.application("digits")]
 
@@ -33,6 +34,7 @@ async def test_three_kills_on_the_way_through_all_images(
     assert len(images) == 1797
 
 
+@pytest.mark.once_in(Ingress.PROXY)
 async def test_two_streams_of_one_client_when_every_replica_dies(
     serve: ServeFixture, images: list[Image], offline: list[Prediction]
 ) -> None:

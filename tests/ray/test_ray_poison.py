@@ -6,6 +6,7 @@ import pytest
 
 from server_fixture.fixture import ServeFixture
 from servestream_client import ItemError, ItemErrorKind, RetryPolicy, StreamClient, Watchdog
+from servestream_client.testing.ray_serve import Ingress
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.application("fragile")]
 
@@ -17,6 +18,7 @@ async def stream(client: StreamClient[bytes, bytes], inputs: list[bytes]) -> lis
     return [output async for output in client.stream(inputs, return_exceptions=True)]
 
 
+@pytest.mark.once_in(Ingress.HAPROXY)
 async def test_an_input_that_crashes_its_replica_is_blamed(serve: ServeFixture) -> None:
     inputs = [*INPUTS[:149], b"crash", *INPUTS[150:]]
     before = {replica.pid for replica in serve.enrolled() if replica.application == "fragile"}
@@ -32,6 +34,7 @@ async def test_an_input_that_crashes_its_replica_is_blamed(serve: ServeFixture) 
     assert len(after - before) <= 6
 
 
+@pytest.mark.once_in(Ingress.PROXY)
 async def test_a_prediction_that_crashes_its_replica_is_blamed(serve: ServeFixture) -> None:
     async with StreamClient(serve.target, application="fragile", retry=PATIENT) as client:
         assert await client.predict(b"sound") == b"sound"
@@ -53,6 +56,7 @@ async def test_an_input_that_hangs_costs_a_place_and_no_more(serve: ServeFixture
     assert hung.kind is ItemErrorKind.TIMEOUT
 
 
+@pytest.mark.once_in(Ingress.PROXY)
 async def test_a_replica_kept_by_inputs_that_hang_is_replaced(serve: ServeFixture) -> None:
     """Its health check fails once all of its 16 places are kept."""
     inputs = [b"hang"] * 40 + INPUTS

@@ -84,6 +84,7 @@ def _batches(folder: Folder) -> None:
     assert int(done.stdout.split()[0]) > 1600
 
 
+@pytest.mark.long
 def test_deployments_that_were_there_before(tmp_path: Path) -> None:
     """The page's, all by the config file that it has for the first, and beside them what the
     example's config file deploys on a cluster.
