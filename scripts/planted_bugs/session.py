@@ -206,7 +206,7 @@ BUGS = (
     Bug(
         "a half-open link is not left",
         "Exchange._tick",
-        "if session.silent and not session.over:",
+        "if attempt.silent and not session.over:",
         "if False:",
         "test_a_half_open_link_is_left",
     ),
@@ -497,14 +497,14 @@ BUGS = (
     Bug(
         "a stream that is over keeps its inputs",
         "StreamDriver._ended",
-        "        self.session.drop_inputs()\n",
+        "        self.session.ledger.drop_payloads()\n",
         "",
         "test_a_stream_that_is_over_keeps_no_payloads",
     ),
     Bug(
         "a stream that was closed keeps its outputs",
         "StreamDriver.drop",
-        "        self._dropped = True\n        self.session.drop_outputs()\n",
+        "        self._dropped = True\n        self.session.delivery.drop_all()\n",
         "",
         "test_a_stream_that_is_over_keeps_no_payloads",
     ),
@@ -518,8 +518,8 @@ BUGS = (
     Bug(
         "an input that does not fit the server is told in its turn",
         "Exchange.send_next",
-        "if session.ready or session.failed:",
-        "if session.ready:",
+        "if self._delivery.ready or self._delivery.failed:",
+        "if self._delivery.ready:",
         "test_an_item_that_does_not_fit_the_server_is_told_at_once",
     ),
     Bug(

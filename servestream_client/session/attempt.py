@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from servestream_client.config import RetryPolicy
 from servestream_client.events import AttemptOutcome
-from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol import client
 from servestream_client.protocol.states import ClientState
 from servestream_client.session.announcer import Announcer
 from servestream_client.session.breaker import Admission
@@ -61,7 +61,7 @@ class AttemptSettings:
         close_timeout: seconds that any leave-taking may last.
     """
 
-    session: ClientSession
+    session: client.ClientSession
     endpoint: Endpoint
     apart: bool
     eager: bool
@@ -112,7 +112,7 @@ class Attempt:
         Raises:
             AttemptFailed: the outage's deadline passed before anything came.
         """
-        settings, link, number = self._settings, None, 0
+        settings, link, begun = self._settings, None, None
         session, endpoint, announcer = settings.session, settings.endpoint, settings.announcer
         outcome, reason, cut_short = AttemptOutcome.CLOSED, "", False
         untold = False
@@ -120,11 +120,11 @@ class Attempt:
             # Announced in here: what is told to begin is told to end.
             metadata = announcer.attempt_started(session.counters.attempts + 1)
             link = endpoint.open(metadata, apart=settings.apart)
-            number = session.begin(
+            begun = session.begin(
                 known=endpoint.limits if settings.eager and not self._alone else None,
                 deadline_ms=self._time_left_ms(),
             )
-            self.exchange = self._exchange(number, link)
+            self.exchange = self._exchange(begun, link)
             ended = await self._traffic(self.exchange)
             outcome = attempt_outcome(session.state, ended)
             reason = ended.verdict.reason if ended else ""
@@ -145,19 +145,19 @@ class Attempt:
                 if ending.unanswered or ending.silent or untold or session.large_under_way:
                     link.avoid_connection()
                 link.cancel()
-            if number:
-                session.lost(number)
+            if begun is not None:
+                session.lost(begun.number)
             announcer.attempt_ended(outcome, reason)
-            link = None
+            link = begun = None  # whose inputs would be kept
             del exchange  # an error's traceback leads here
         return ended
 
-    def _exchange(self, number: int, link: Link) -> Exchange:
+    def _exchange(self, begun: client.Attempt, link: Link) -> Exchange:
         settings = self._settings
         longest = settings.retry.max_attempt_age
         return Exchange(
             session=settings.session,
-            attempt=number,
+            attempt=begun,
             link=link,
             outbound=settings.outbound,
             notify=settings.notify,

@@ -159,13 +159,13 @@ class StreamDriver:
 
     def wake_writer(self) -> None:
         """Say that there may be something to send."""
-        if self.session.failed:
+        if self.session.delivery.failed:
             self._announce_failures()
         self._outbound.set()
 
     def notify(self) -> None:
         """Say that there may be something to take, or the end."""
-        if self.session.failed:
+        if self.session.delivery.failed:
             self._announce_failures()
         self._on_arrival()
 
@@ -175,7 +175,7 @@ class StreamDriver:
         if self.observer is not None:
             self.observer.cancelled(number)
         self.wake_writer()
-        if self.session.ready:  # it was never sent
+        if self.session.delivery.ready:  # it was never sent
             self.notify()
 
     async def flush(self) -> None:
@@ -215,7 +215,7 @@ class StreamDriver:
         of it, keeps what can be counted, and no payloads.
         """
         self._dropped = True
-        self.session.drop_outputs()
+        self.session.delivery.drop_all()
         self.abandon(error)
 
     async def aclose(self, error: BaseException | None = None) -> None:
@@ -253,17 +253,17 @@ class StreamDriver:
     @property
     def pulled(self) -> int:
         """How many inputs came from the caller."""
-        return self.session.accepted if self.pump is None else self.pump.pulled
+        return self.session.ledger.accepted if self.pump is None else self.pump.pulled
 
     def delivered(self) -> Delivered:
         """What the consumer has, and what is unknown."""
-        session = self.session
-        waiting = self.pulled - session.accepted  # one that did not fit yet
+        session, ledger = self.session, self.session.ledger
+        waiting = self.pulled - ledger.accepted  # one that did not fit yet
         return Delivered(
-            taken_through=session.taken_through,
-            answered=session.accepted - session.unanswered,
+            taken_through=ledger.taken_through,
+            answered=ledger.accepted - ledger.unanswered,
             accepted=self.pulled,
-            unsent=session.unsent + waiting,
+            unsent=ledger.unsent + waiting,
             stream_id=session.stream_id.hex(),
             attempts=self.attempts,
         )
@@ -288,7 +288,7 @@ class StreamDriver:
             sent=counters.sent,
             replayed=counters.replayed,
             received=counters.received + counters.isolated,
-            taken_through=session.taken_through,
+            taken_through=session.ledger.taken_through,
             duplicates=counters.duplicates,
             isolated=counters.isolated,
             attempts=self.attempts,
@@ -331,7 +331,7 @@ class StreamDriver:
                 if self.pump is not None:
                     await self.pump.stop(self._close_timeout)
             finally:
-                if self.session.failed:
+                if self.session.delivery.failed:
                     self._announce_failures()
                 self._announcer.stream_ended(self.error, self.statistics())
 
@@ -342,9 +342,9 @@ class StreamDriver:
         self._task = None
         if self._timer is not None:
             self._timer.cancel()
-        self.session.drop_inputs()
+        self.session.ledger.drop_payloads()
         if self._dropped:
-            self.session.drop_outputs()  # what came in between
+            self.session.delivery.drop_all()  # what came in between
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if not self.finished:
             self._settle(end_of_task(error or RuntimeError("it ended without an outcome")))
@@ -399,8 +399,8 @@ class StreamDriver:
         credentials that do not hold, would show with the first input only.
         """
         session = self.session
-        return session.complete and bool(
-            session.accepted
+        return session.ledger.complete and bool(
+            session.ledger.accepted
             or session.counters.welcomes
             or self._on_break is not None  # nobody waits for it
             or self._input_error() is not None
@@ -415,7 +415,7 @@ class StreamDriver:
         self.capacity_changed()  # an answer gives its input's bytes back
 
     def _announce_failures(self) -> None:
-        failed, self.session.failed = self.session.failed, []
+        failed = self.session.delivery.take_failed()
         if self._kind is not StreamKind.ISOLATED:  # or the stream that they belong to says it
             for failure in failed:
                 self._announcer.item_failed(failure)

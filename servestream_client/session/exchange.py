@@ -14,7 +14,7 @@ from contextlib import aclosing
 from functools import partial
 
 from servestream_client.errors import FrameLostError, RemoteProtocolError
-from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.client import Attempt, ClientSession
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.states import ClientState
 from servestream_client.session.absence import Absences
@@ -32,7 +32,7 @@ class Exchange:
 
     Args:
         session: the stream's.
-        attempt: its present attempt.
+        attempt: its attempt under way.
         link: that attempt's call.
         outbound: raised when there may be something to send.
         notify: called when there may be something to take.
@@ -47,7 +47,7 @@ class Exchange:
         self,
         *,
         session: ClientSession,
-        attempt: int,
+        attempt: Attempt,
         link: Link,
         outbound: Signal,
         notify: Callable[[], None],
@@ -65,6 +65,7 @@ class Exchange:
         self.line: Line = link.line
         """Its part of the connection's traffic."""
         self._session = session
+        self._delivery = session.delivery
         self._attempt = attempt
         self._outbound = outbound
         self._notify = notify
@@ -168,10 +169,10 @@ class Exchange:
             self._ticking = self._later(seconds, self._tick)
 
     def _tick(self) -> None:
-        session = self._session
+        session, attempt = self._session, self._attempt
         self._absences.look()
-        session.tick(self.line.coming_beside, free=not self.line.going_beside)
-        if session.silent and not session.over:
+        attempt.tick(self.line.coming_beside, free=not self.line.going_beside)
+        if attempt.silent and not session.over:
             self.ending.silent = True
             self._end_reading()
             return
@@ -180,7 +181,7 @@ class Exchange:
         self._tick_later()
 
     async def _read(self) -> None:
-        session = self._session
+        session, attempt = self._session, self._attempt
         async with aclosing(self.link.frames()) as frames:
             async for frame in frames:
                 if session.over:
@@ -191,14 +192,14 @@ class Exchange:
                     self._patience.clear()
                     self._move_later()
                 try:
-                    session.receive(self._attempt, frame)
+                    session.receive(attempt.number, frame)
                     self._note_traffic()
                 finally:
                     del frame  # its payloads are not to be held while waiting for the next
                     self._limit_the_rest()
                     self._changed()
-                if session.overdue:
-                    self.ending.overdue = session.overdue
+                if overdue := attempt.overdue:
+                    self.ending.overdue = overdue
                     return
 
     async def _write(self) -> None:
@@ -220,7 +221,7 @@ class Exchange:
         beside = line.before_welcome if opening else line.beside
         frame = session.next_frame(hold=hold, beside=beside, alone=line.alone)
         # An input that turned out not to fit this server, be it its turn or not.
-        if session.ready or session.failed:
+        if self._delivery.ready or self._delivery.failed:
             self._notify()
         if frame is None:
             return False
@@ -242,7 +243,7 @@ class Exchange:
         session = self._session
         if not self._reading or not self.ending.answered:
             return  # nobody reads any more, or there is a limit to that already
-        if session.over or session.complete:
+        if session.over or session.ledger.complete:
             self._patience.limit(self._close_timeout)
         elif session.grace_ms is not None and not self._leaving:
             self._leaving = True
@@ -250,11 +251,11 @@ class Exchange:
 
     def _note_traffic(self) -> None:
         """What the last frame says of the bytes that are under way."""
-        session, awaited = self._session, self._session.awaited
+        awaited = self._attempt.awaited
         if self._laden:
             self._note_under_way()
         self.line.heard(awaited.bytes if awaited is not None else 0)
-        if not session.announces:
+        if not self._attempt.announces:
             self.line.quit()
 
     def _note_under_way(self) -> None:
@@ -263,7 +264,7 @@ class Exchange:
         self.line.under_way(size)
 
     def _crowd(self) -> None:
-        self._session.crowd()
+        self._attempt.crowd()
         self._outbound.set()
 
 

@@ -81,25 +81,26 @@ class BreakObserver(Protocol):
 class Inlet:
     """Where a stream's inputs go in."""
 
-    __slots__ = ("_session", "_stream")
+    __slots__ = ("_ledger", "_session", "_stream")
 
     def __init__(self, session: ClientSession, stream: Wakes) -> None:
         self._session = session
+        self._ledger = session.ledger
         self._stream = stream
 
     @property
     def has_place(self) -> bool:
-        """See `ClientSession.has_place`."""
-        return self._session.has_place
+        """See `Ledger`."""
+        return self._ledger.has_place
 
     @property
     def room(self) -> tuple[int, int]:
-        """See `ClientSession.room`."""
-        return self._session.room
+        """See `Ledger`."""
+        return self._ledger.room
 
     def fits(self, size: int) -> bool:
-        """See `ClientSession.fits`."""
-        return self._session.fits(size)
+        """See `Ledger`."""
+        return self._ledger.fits(size)
 
     def push(self, payload: bytes, item: object = None) -> int:
         """Accept the next input, and return its number. See `fits`."""
@@ -120,7 +121,7 @@ class Inlet:
         sooner.
         """
         self._session.push_all(payloads, items, size)
-        if self._session.unanswered == 1:
+        if self._ledger.unanswered == 1:
             return self._stream.flush()
         self._stream.wake_writer()
         return None
@@ -159,17 +160,17 @@ class Inlet:
 
     def finish(self) -> None:
         """No further inputs will come."""
-        self._session.finish()
+        self._ledger.finish()
         self._stream.wake_writer()
 
 
 class Outlet:
     """Where a stream's outputs come out."""
 
-    __slots__ = ("_session", "_stream")
+    __slots__ = ("_delivery", "_stream")
 
     def __init__(self, session: ClientSession, stream: Wakes) -> None:
-        self._session = session
+        self._delivery = session.delivery
         self._stream = stream
 
     def next(self, limit: int) -> OutputRun | Delivery | None:
@@ -179,10 +180,10 @@ class Outlet:
             A run of at most `limit` outputs, which counts as held until it is given to
             `ack_consumed`; or what else there is, which is taken.
         """
-        run = self._session.take_run(limit)
+        run = self._delivery.take_run(limit)
         if run is not None:
             return run
-        delivery = self._session.take()
+        delivery = self._delivery.take()
         if delivery is not None:
             self._stream.capacity_changed()
         return delivery
@@ -197,7 +198,7 @@ class Outlet:
         for the next `ack_consumed`.
         """
         if run.payloads:
-            self._session.ack_consumed(run)
+            self._delivery.ack_consumed(run)
 
     def deliver(
         self,
@@ -213,14 +214,14 @@ class Outlet:
         Returns:
             Whether there was anything.
         """
-        session, took = self._session, False
+        queue, took = self._delivery, False
         while True:
-            run = session.take_run(_RUN) if on_run is not None else None
+            run = queue.take_run(_RUN) if on_run is not None else None
             if run is not None and on_run is not None:
                 on_run(run)
-                session.ack_consumed(run)
+                queue.ack_consumed(run)
             else:
-                delivery = session.take()
+                delivery = queue.take()
                 if delivery is None:
                     break
                 on_delivery(delivery)
@@ -247,7 +248,7 @@ class Quarantine:
     @property
     def known_good(self) -> tuple[int, bytes] | None:
         """The control when suspects are isolated: an input that was answered; None: none was."""
-        return self._session.known_good
+        return self._session.ledger.known_good
 
     def enter(self, numbers: Iterable[int]) -> list[int]:
         """Have inputs answered elsewhere. Call it between two attempts: the next begins without
@@ -257,15 +258,15 @@ class Quarantine:
 
     def can_buffer(self, number: int, under_way: int) -> bool:
         """Whether an answer may come now, with so many others under way."""
-        return self._session.can_buffer_isolated(number, under_way)
+        return self._session.delivery.can_buffer_isolated(number, under_way)
 
     def is_cancelled(self, number: int) -> bool:
         """Whether nobody wants the outputs of this input any more."""
-        return self._session.is_cancelled(number)
+        return self._session.ledger.is_cancelled(number)
 
     def payload(self, number: int) -> bytes:
         """Of an input; empty if it was cancelled."""
-        return self._session.payload(number)
+        return self._session.ledger.payload(number)
 
     def resolve(self, number: int, payload: bytes | None, failure: ItemFailure | None) -> None:
         """The only answer to an input: its output, or why there is none."""

@@ -51,7 +51,7 @@ class Call:
     @property
     def sent(self) -> bool:
         """Whether a server may have got the input."""
-        return self.lane is not None and self.number <= self.lane.driver.session.sent_through
+        return self.lane is not None and self.number <= self.lane.driver.session.ledger.sent_through
 
     def delivered(self) -> Delivered:
         """What became of the input, as far as it is known."""
@@ -108,7 +108,7 @@ class PredictLane:
         self.driver: StreamDriver = open_stream(
             on_arrival=self._arrived, on_break=self._attempt_failed, outage=outage
         )
-        self._session = self.driver.session
+        self._ledger = self.driver.session.ledger
         self._inherits = self.driver.outage.inherited
 
     def takes(self, call: Call, size: int) -> bool:
@@ -117,7 +117,7 @@ class PredictLane:
         """
         if self.retiring or (self._inherits and call.made > self._opened):
             return False
-        return self._session.fits(size)  # asked of each lane for each call: no layer between
+        return self._ledger.fits(size)  # asked of each lane for each call: no layer between
 
     def submit(self, call: Call) -> None:
         """Send a call's input; see `takes`."""

@@ -114,7 +114,7 @@ async def test_a_stream_that_hangs_is_given_up_with_its_state():
     load = await play(Stuck(), limit=0.4, paces=[Pace.STEADY], seconds=2.0)
     hung = [each for each in load.shared.violations.details if "steady" in each.stream]
     assert {each.kind for each in hung} == {"hung"}
-    assert hung[0].state["driver.session.accepted"] != "0"
+    assert hung[0].state["driver.session.ledger.accepted"] != "0"
     assert any("task servestream" in name for name in hung[0].state)
     calls = [each for each in load.shared.violations.details if "predict" in each.stream]
     assert {each.kind for each in calls} == {"hung"}

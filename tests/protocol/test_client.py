@@ -56,7 +56,7 @@ def make_client(*, ordered: bool = True, application: str = "", **flow: int) -> 
 
 def open_attempt(session: ClientSession, *, known: Limits | None = None, **welcome) -> int:
     """Begin an attempt and have it welcomed; Limits fields and Welcome fields may be given."""
-    attempt = session.begin(known=known)
+    attempt = session.begin(known=known).number
     session.next_frame()
     session.receive(attempt, ServerFrame(welcome=Welcome(**welcome)))
     return attempt
@@ -69,7 +69,7 @@ def streaming(*payloads: bytes, end: bool = False, **options) -> ClientSession:
     open_attempt(session, **welcome)
     push_all(session, *payloads)
     if end:
-        session.finish()
+        session.ledger.finish()
     frames_out(session)
     return session
 
@@ -101,7 +101,7 @@ def numbers_in(frames: list[ClientFrame]) -> list[int]:
 
 def take_all(session: ClientSession) -> list[Delivery]:
     taken = []
-    while (delivery := session.take()) is not None:
+    while (delivery := session.delivery.take()) is not None:
         taken.append(delivery)
     return taken
 
@@ -221,14 +221,14 @@ def test_nothing_follows_the_open_before_the_welcome():
     session.next_frame()
     session.push(b"y")
     session.cancel(1)
-    session.finish()
+    session.ledger.finish()
     assert session.next_frame() is None
 
 
 def test_the_welcome_lets_the_waiting_inputs_go():
     session = make_client()
     push_all(session, b"x", b"y")
-    attempt = session.begin()
+    attempt = session.begin().number
     session.next_frame()
     session.receive(attempt, ServerFrame(welcome=Welcome(replica="a")))
     assert session.state is ClientState.STREAMING
@@ -250,7 +250,7 @@ def test_the_first_frame_must_welcome_or_refuse():
     session.begin(known=Limits())
     session.next_frame()
     expect_breach(session, answers(1, b"X"), "neither welcomes nor refuses")
-    assert session.take() is None
+    assert session.delivery.take() is None
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_answers_beside_a_stream_error_are_taken():
     session = streaming(b"x", b"y")
     session.receive(1, answers(1, b"X", error=StreamFailure(StreamErrorKind.INTERNAL)))
     assert take_all(session) == [output(1, b"X")]
-    assert session.unanswered == 1
+    assert session.ledger.unanswered == 1
 
 
 # ------------------------------------------------------------------ inputs and the window
@@ -354,12 +354,12 @@ def test_answers_beside_a_stream_error_are_taken():
 def test_inputs_are_numbered_from_one():
     session = make_client()
     assert [session.push(b"x"), session.push(b"y"), session.push(b"z")] == [1, 2, 3]
-    assert session.accepted == session.unanswered == session.unsent == 3
+    assert session.ledger.accepted == session.ledger.unanswered == session.ledger.unsent == 3
 
 
 def test_no_input_follows_the_finish():
     session = make_client()
-    session.finish()
+    session.ledger.finish()
     with pytest.raises(LocalProtocolError, match="finish"):
         session.push(b"x")
 
@@ -367,65 +367,65 @@ def test_no_input_follows_the_finish():
 def test_the_window_counts_inputs():
     session = make_client(window_items=2)
     push_all(session, b"", b"")
-    assert not session.has_place
-    assert not session.fits(0)
+    assert not session.ledger.has_place
+    assert not session.ledger.fits(0)
 
 
 def test_the_window_counts_bytes():
     session = make_client(window_bytes=10)
     session.push(bytes(6))
-    assert session.has_place
-    assert session.fits(4)
-    assert not session.fits(5)
+    assert session.ledger.has_place
+    assert session.ledger.fits(4)
+    assert not session.ledger.fits(5)
     session.push(bytes(4))
-    assert not session.has_place
+    assert not session.ledger.has_place
 
 
 def test_one_input_is_always_allowed_however_large():
     session = make_client(window_bytes=10)
-    assert session.fits(1000)
+    assert session.ledger.fits(1000)
     session.push(bytes(1000))
-    assert not session.fits(0)
-    assert not session.has_place
+    assert not session.ledger.fits(0)
+    assert not session.ledger.has_place
 
 
 def test_a_place_is_held_until_the_last_output_was_taken():
     session = streaming(b"x", window_items=1)
     session.receive(1, part(1, 0, b"a", b"b", last=True))
-    assert session.unanswered == 0
-    assert not session.has_place
-    session.take()
-    assert not session.has_place
-    session.take()
-    assert session.has_place
+    assert session.ledger.unanswered == 0
+    assert not session.ledger.has_place
+    session.delivery.take()
+    assert not session.ledger.has_place
+    session.delivery.take()
+    assert session.ledger.has_place
 
 
 def test_bytes_are_held_only_until_the_last_output_was_received():
     session = streaming(bytes(10), window_bytes=10)
     session.receive(1, part(1, 0, b"a"))
-    assert not session.fits(1)
+    assert not session.ledger.fits(1)
     session.receive(1, part(1, 1, b"b", last=True))
-    assert session.fits(10)
+    assert session.ledger.fits(10)
 
 
 def test_an_item_error_frees_place_and_bytes_likewise():
     session = streaming(bytes(10), window_items=1, window_bytes=10)
     session.receive(1, error(1))
-    assert not session.has_place
-    assert session.take().failure is not None
-    assert session.has_place
-    assert session.fits(10)
+    assert not session.ledger.has_place
+    assert session.delivery.take().failure is not None
+    assert session.ledger.has_place
+    assert session.ledger.fits(10)
 
 
 def test_taken_through_says_what_the_consumer_has():
     session = streaming(b"x", b"y", b"z", ordered=False)
     session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"X"]), OutputRun(3, [b"Z"])]))
-    assert session.taken_through == 0
+    assert session.ledger.taken_through == 0
     take_all(session)
-    assert session.taken_through == 1
+    assert session.ledger.taken_through == 1
     session.receive(1, answers(2, b"Y"))
     take_all(session)
-    assert session.taken_through == 3
+    assert session.ledger.taken_through == 3
 
 
 def test_frames_carry_taken_through():
@@ -514,7 +514,7 @@ def test_an_input_above_the_servers_limit_fails_at_the_client():
 def test_what_waits_travels_together():
     session = streaming()
     push_all(session, b"x", b"y", b"z")
-    session.finish()
+    session.ledger.finish()
     frame = session.next_frame()
     assert frame.inputs == (InputRun(1, [b"x", b"y", b"z"]),)
     assert frame.end == ClientEnd(3)
@@ -581,7 +581,7 @@ def test_an_end_alone_is_not_paced():
     for _ in range(2):
         session.push(FULL)
         session.next_frame()
-    session.finish()
+    session.ledger.finish()
     assert session.next_frame().end == ClientEnd(2)
 
 
@@ -629,7 +629,7 @@ def test_outputs_come_to_the_consumer_with_number_and_index():
     session = streaming(b"x", b"y")
     session.receive(1, answers(1, b"X", b"Y"))
     assert take_all(session) == [output(1, b"X"), output(2, b"Y")]
-    assert session.take() is None
+    assert session.delivery.take() is None
     assert session.counters.received == 2
 
 
@@ -683,7 +683,7 @@ def test_an_answer_to_an_input_sent_only_on_an_older_attempt_is_the_servers_erro
     session.lost(1)
     open_attempt(session)
     expect_breach(session, answers(1, b"X"), "not sent on this attempt", attempt=2)
-    assert session.unanswered == 1
+    assert session.ledger.unanswered == 1
 
 
 def test_a_gap_between_inputs_is_the_servers_error_and_what_came_before_is_kept():
@@ -692,7 +692,7 @@ def test_a_gap_between_inputs_is_the_servers_error_and_what_came_before_is_kept(
         session, ServerFrame(outputs=[OutputRun(1, [b"X"]), OutputRun(3, [b"Z"])]), "a gap"
     )
     assert take_all(session) == [output(1, b"X")]
-    assert session.unanswered == 2
+    assert session.ledger.unanswered == 2
 
 
 def test_an_item_error_out_of_turn_is_a_gap_too():
@@ -733,8 +733,8 @@ def test_duplicate_parts_are_dropped_and_counted():
         (3, None, True),
     ]
     assert session.counters.duplicates == 3
-    assert session.complete is False
-    assert session.unanswered == 0
+    assert session.ledger.complete is False
+    assert session.ledger.unanswered == 0
 
 
 def test_a_duplicate_of_what_an_older_attempt_brought_is_dropped():
@@ -751,8 +751,8 @@ def test_a_duplicate_of_what_an_older_attempt_brought_is_dropped():
 def test_an_output_above_the_clients_limit_is_the_servers_error():
     session = streaming(b"x", max_item_bytes=5)
     expect_breach(session, answers(1, b"123456"), "6 bytes")
-    assert session.take() is None
-    assert session.unanswered == 1
+    assert session.delivery.take() is None
+    assert session.ledger.unanswered == 1
 
 
 def test_a_rejected_output_is_neither_received_nor_progress():
@@ -800,10 +800,10 @@ def test_an_input_may_have_several_outputs():
 def test_an_input_may_have_no_outputs():
     session = streaming(b"x", b"y", window_items=2)
     session.receive(1, part(1, 0, last=True))
-    assert session.unanswered == 1
+    assert session.ledger.unanswered == 1
     assert take_all(session) == [Delivery(1, 0, None, None, last=True)]
-    assert session.taken_through == 1
-    assert session.has_place
+    assert session.ledger.taken_through == 1
+    assert session.ledger.has_place
 
 
 def test_an_empty_part_that_answers_nothing_is_the_servers_error():
@@ -880,7 +880,7 @@ def test_a_resume_sends_exactly_the_unanswered_under_their_old_numbers():
     session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"A"]), OutputRun(4, [b"D"])]))
     session.lost(1)
     assert session.state is ClientState.IDLE
-    assert session.begin() == 2
+    assert session.begin().number == 2
     opened = session.next_frame().open
     assert (opened.attempt, opened.first_number) == (2, 2)
     session.receive(2, ServerFrame(welcome=Welcome()))
@@ -968,7 +968,7 @@ def test_word_of_an_older_attempts_loss_changes_nothing():
 def test_every_frame_carries_the_total_granted():
     session = streaming(b"1", b"2", output_items=4, output_bytes=100)
     session.receive(1, answers(1, bytes(10), bytes(20)))
-    session.take()
+    session.delivery.take()
     session.push(b"3")
     assert session.next_frame().credit == Credit(2 + 4 - 1, 30 + 100 - 20)
 
@@ -999,7 +999,7 @@ def test_a_resume_with_a_full_buffer_grants_nothing_until_the_consumer_takes():
     session.receive(2, ServerFrame(welcome=Welcome()))
     assert session.next_frame().credit.outputs == 0
     expect_breach(session, answers(3, b"C"), "beyond the credit", attempt=2)
-    session.take()
+    session.delivery.take()
     assert session.next_frame().credit.outputs == 1
 
 
@@ -1008,7 +1008,7 @@ def test_an_output_without_credit_is_the_servers_error():
     session.receive(1, answers(1, b"A"))
     expect_breach(session, answers(2, b"B", b"C"), "beyond the credit of 2 outputs")
     assert [d.number for d in take_all(session)] == [1]
-    assert session.unanswered == 2
+    assert session.ledger.unanswered == 2
 
 
 def test_a_duplicate_without_credit_is_the_servers_error_too():
@@ -1036,9 +1036,9 @@ def test_item_errors_and_the_end_need_no_credit():
 def test_a_frame_for_credit_alone_goes_at_half_the_budget():
     session = streaming(b"1", b"2", b"3", b"4", output_items=4)
     session.receive(1, answers(1, b"A", b"B", b"C", b"D"))
-    session.take()
+    session.delivery.take()
     assert session.next_frame() is None
-    session.take()
+    session.delivery.take()
     frame = session.next_frame()
     assert (frame.credit.outputs, frame.paced) == (6, False)
     assert session.next_frame() is None
@@ -1049,7 +1049,7 @@ def test_held_outputs_are_those_not_taken():
     session.receive(1, answers(1, b"A", b"B"))
     session.receive(1, error(3))
     assert session.delivery.held_outputs == 2
-    session.take()
+    session.delivery.take()
     assert session.delivery.held_outputs == 1
     take_all(session)
     assert session.delivery.held_outputs == 0
@@ -1061,19 +1061,19 @@ def test_held_outputs_are_those_not_taken():
 def test_a_good_end_ends_the_stream():
     session = streaming(b"x", b"y", end=True)
     session.receive(1, answers(1, b"X"))
-    assert not session.complete
+    assert not session.ledger.complete
     session.receive(1, answers(2, b"Y", end=ServerEnd(2, 2, 2)))
     assert session.state is ClientState.ENDED
     assert session.over
-    assert session.complete
+    assert session.ledger.complete
     assert session.next_frame() is None
     assert len(take_all(session)) == 2
 
 
 def test_a_stream_without_inputs_ends_too():
     session = make_client()
-    session.finish()
-    assert session.complete
+    session.ledger.finish()
+    assert session.ledger.complete
     open_attempt(session)
     assert session.next_frame().end == ClientEnd(0)
     session.receive(1, ServerFrame(end=ServerEnd(0, 0, 0)))
@@ -1083,7 +1083,7 @@ def test_a_stream_without_inputs_ends_too():
 def test_the_end_waits_until_every_input_is_sent():
     session = streaming(welcome={"limits": Limits(window_items=1)})
     push_all(session, b"x", b"y")
-    session.finish()
+    session.ledger.finish()
     assert session.next_frame().end is None
     session.receive(1, answers(1, b"X"))
     frame = session.next_frame()
@@ -1092,7 +1092,7 @@ def test_the_end_waits_until_every_input_is_sent():
 
 def test_the_end_is_said_once_an_attempt():
     session = streaming(b"x")
-    session.finish()
+    session.ledger.finish()
     assert [frame.end for frame in frames_out(session)] == [ClientEnd(1)]
     session.lost(1)
     open_attempt(session)
@@ -1113,7 +1113,7 @@ def test_inputs_that_failed_at_the_client_count_in_no_end():
     session = make_client()
     session.push(b"x")
     session.push_failure(ItemErrorKind.INPUT_ENCODE, "no")
-    session.finish()
+    session.ledger.finish()
     open_attempt(session)
     frames_out(session)
     session.receive(1, answers(1, b"X", end=ServerEnd(2, 1, 1)))
@@ -1136,7 +1136,7 @@ def test_an_end_with_an_answer_missing_is_the_servers_error():
     session = streaming(b"x", b"y", end=True)
     session.receive(1, answers(1, b"X"))
     expect_breach(session, ServerFrame(end=ServerEnd(2, 2, 2)), "1 lack an answer")
-    assert session.unanswered == 1
+    assert session.ledger.unanswered == 1
 
 
 def test_an_end_with_an_input_half_answered_is_the_servers_error():
@@ -1163,9 +1163,9 @@ def test_an_end_of_the_older_attempt_does_not_count_for_the_next():
 def test_a_stream_is_complete_only_when_finished_and_answered():
     session = streaming(b"x")
     session.receive(1, answers(1, b"X"))
-    assert not session.complete
-    session.finish()
-    assert session.complete
+    assert not session.ledger.complete
+    session.ledger.finish()
+    assert session.ledger.complete
 
 
 # ------------------------------------------------------------------ drain
@@ -1175,7 +1175,7 @@ def test_after_a_drain_no_inputs_go_out():
     session = streaming(b"x")
     session.receive(1, ServerFrame(drain=Drain(1000)))
     session.push(b"y")
-    session.finish()
+    session.ledger.finish()
     assert session.state is ClientState.DRAINING
     assert session.next_frame() is None
 
@@ -1274,7 +1274,7 @@ def test_an_input_that_cannot_be_sent_fails_in_its_turn():
     session.push(b"1")
     session.push_failure(ItemErrorKind.INPUT_ENCODE, "no", "the item", cause)
     session.push(b"3")
-    assert session.take() is None
+    assert session.delivery.take() is None
     open_attempt(session)
     assert inputs_in(frames_out(session)) == [(1, b"1"), (3, b"3")]
     session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"A"]), OutputRun(3, [b"C"])]))
@@ -1282,7 +1282,7 @@ def test_an_input_that_cannot_be_sent_fails_in_its_turn():
     assert (first, third) == (output(1, b"A"), output(3, b"C"))
     assert (second.item, second.cause, second.last) == ("the item", cause, True)
     assert second.failure.kind is ItemErrorKind.INPUT_ENCODE
-    assert session.taken_through == 3
+    assert session.ledger.taken_through == 3
 
 
 def test_several_failures_in_a_row_come_once_their_turn_has_come():
@@ -1300,15 +1300,15 @@ def test_unordered_failures_come_at_once():
     session.push(b"1")
     session.push_failure(ItemErrorKind.INPUT_ENCODE, "two")
     assert kinds(take_all(session)) == [(2, ItemErrorKind.INPUT_ENCODE)]
-    assert session.unanswered == 1
+    assert session.ledger.unanswered == 1
 
 
 def test_a_failure_holds_its_place_until_it_is_taken():
     session = make_client(window_items=1)
     session.push_failure(ItemErrorKind.INPUT_ENCODE, "no")
-    assert not session.has_place
-    session.take()
-    assert session.has_place
+    assert not session.ledger.has_place
+    session.delivery.take()
+    assert session.ledger.has_place
 
 
 def test_a_failed_input_is_not_sent_on_later_attempts():
@@ -1339,17 +1339,17 @@ def test_an_ordered_cancel_before_sending_waits_its_turn():
     session = streaming(b"1")
     session.push(b"2")
     session.cancel(2)
-    assert session.take() is None
+    assert session.delivery.take() is None
     session.receive(1, answers(1, b"A"))
     assert kinds(take_all(session)) == [(1, None), (2, ItemErrorKind.CANCELLED)]
-    assert session.unanswered == 0
+    assert session.ledger.unanswered == 0
 
 
 def test_a_cancelled_last_input_does_not_hold_up_the_end():
     session = streaming(b"1", welcome={"limits": Limits(window_items=1)})
     session.push(b"2")
     session.cancel(2)
-    session.finish()
+    session.ledger.finish()
     assert session.next_frame().end == ClientEnd(2)
 
 
@@ -1361,7 +1361,7 @@ def test_an_input_cancelled_after_it_was_sent_is_named_to_the_server_once():
     assert list(frame.cancelled) == [NumberRange(2, 2)]
     assert not frame.paced
     assert session.next_frame() is None
-    assert session.unanswered == 2
+    assert session.ledger.unanswered == 2
 
 
 def test_a_cancelled_input_still_gets_its_one_answer():
@@ -1398,7 +1398,7 @@ def test_inputs_are_accepted_together_under_consecutive_numbers():
     session = streaming(b"1")
     assert session.push_all([b"2", b"3"], ["two", "three"], 2) == 2
     assert session.push_all([b"4"], ["four"], 1) == 4
-    assert session.accepted == session.unanswered == 4
+    assert session.ledger.accepted == session.ledger.unanswered == 4
     assert session.next_frame().inputs == (InputRun(2, [b"2", b"3", b"4"]),)
 
 
@@ -1425,7 +1425,7 @@ def failed(number: int) -> ItemFailure:
 
 def test_no_run_follows_the_finish():
     session = make_client()
-    session.finish()
+    session.ledger.finish()
     with pytest.raises(LocalProtocolError, match="finish"):
         session.push_all([b"x"], [None], 1)
 
@@ -1443,25 +1443,25 @@ def test_the_caller_may_go_on_with_its_own_list():
 
 def test_room_is_what_the_window_leaves_in_items_and_bytes():
     session = make_client(window_items=5, window_bytes=100)
-    assert session.room == (5, 100)
+    assert session.ledger.room == (5, 100)
     session.push_all([bytes(10), bytes(20)], [None, None], 30)
-    assert session.room == (3, 70)
+    assert session.ledger.room == (3, 70)
     session.push_failure(ItemErrorKind.INPUT_ENCODE, "no", size=7)
-    assert session.room == (2, 63)
+    assert session.ledger.room == (2, 63)
 
 
 def test_room_grows_in_bytes_with_the_answer_and_in_items_with_the_taking():
     session = streaming(bytes(10), bytes(20), window_items=5, window_bytes=100)
     session.receive(1, answers(1, b"A"))
-    assert session.room == (3, 80)
-    session.take()
-    assert session.room == (4, 80)
+    assert session.ledger.room == (3, 80)
+    session.delivery.take()
+    assert session.ledger.room == (4, 80)
 
 
 def test_a_large_input_leaves_no_room():
     session = make_client(window_bytes=10)
     session.push(bytes(1000))
-    assert session.room[1] < 0
+    assert session.ledger.room[1] < 0
 
 
 def test_a_run_of_inputs_is_cut_where_the_servers_window_ends():
@@ -1518,7 +1518,7 @@ def test_a_resume_of_a_run_counts_what_was_sent_before_and_what_was_not():
 
 
 def run_taken(session: ClientSession, limit: int) -> tuple[int, list[bytes]]:
-    run = session.take_run(limit)
+    run = session.delivery.take_run(limit)
     return run.first_number, list(run.payloads)
 
 
@@ -1526,17 +1526,17 @@ def test_outputs_are_taken_together():
     session = streaming(b"1", b"2", b"3")
     session.receive(1, answers(1, b"A", b"B", b"C"))
     assert run_taken(session, 10) == (1, [b"A", b"B", b"C"])
-    assert session.take_run(10) is None
-    assert not session.ready
+    assert session.delivery.take_run(10) is None
+    assert not session.delivery.ready
 
 
 def test_outputs_are_taken_together_up_to_a_limit():
     session = streaming(b"1", b"2", b"3", b"4", b"5")
     session.receive(1, answers(1, b"A", b"B", b"C", b"D", b"E"))
     assert run_taken(session, 2) == (1, [b"A", b"B"])
-    assert session.take() == output(3, b"C")
+    assert session.delivery.take() == output(3, b"C")
     assert run_taken(session, 2) == (4, [b"D", b"E"])
-    assert not session.ready
+    assert not session.delivery.ready
 
 
 def test_whatever_is_not_a_run_is_left_to_be_taken_singly():
@@ -1549,38 +1549,38 @@ def test_whatever_is_not_a_run_is_left_to_be_taken_singly():
             errors=[failed(3)],
         ),
     )
-    assert session.take_run(9).first_number == 1
-    assert session.take_run(9) is None
-    assert session.take() == output(2, b"b", last=False)
-    assert session.take() == output(2, b"c", index=1)
-    assert session.take_run(9) is None
-    assert session.take().failure.number == 3
+    assert session.delivery.take_run(9).first_number == 1
+    assert session.delivery.take_run(9) is None
+    assert session.delivery.take() == output(2, b"b", last=False)
+    assert session.delivery.take() == output(2, b"c", index=1)
+    assert session.delivery.take_run(9) is None
+    assert session.delivery.take().failure.number == 3
     assert run_taken(session, 9) == (4, [b"D"])
 
 
 def test_a_run_holds_its_places_until_it_is_released():
     session = streaming(b"1", b"2", b"3", window_items=3)
     session.receive(1, answers(1, b"A", b"B", b"C"))
-    run = session.take_run(3)
-    assert (session.room[0], session.has_place, session.taken_through) == (0, False, 0)
-    session.ack_consumed(OutputRun(1, run.payloads[:2]))
-    assert (session.room[0], session.has_place, session.taken_through) == (2, True, 2)
-    session.ack_consumed(OutputRun(3, run.payloads[2:]))
-    assert (session.room[0], session.taken_through) == (3, 3)
+    run, ledger = session.delivery.take_run(3), session.ledger
+    assert (ledger.room[0], ledger.has_place, ledger.taken_through) == (0, False, 0)
+    session.delivery.ack_consumed(OutputRun(1, run.payloads[:2]))
+    assert (ledger.room[0], ledger.has_place, ledger.taken_through) == (2, True, 2)
+    session.delivery.ack_consumed(OutputRun(3, run.payloads[2:]))
+    assert (ledger.room[0], ledger.taken_through) == (3, 3)
 
 
 def test_a_run_holds_its_credit_until_it_is_released():
     session = streaming(b"1", b"2", b"3", output_items=4, output_bytes=100)
     session.receive(1, answers(1, bytes(10), bytes(20), bytes(30)))
-    run = session.take_run(3)
+    run = session.delivery.take_run(3)
     assert session.delivery.held_outputs == 3
     assert session.next_frame() is None
     session.push(b"4")
     assert session.next_frame().credit == Credit(4, 100)
-    session.ack_consumed(OutputRun(1, run.payloads[:2]))
+    session.delivery.ack_consumed(OutputRun(1, run.payloads[:2]))
     assert session.delivery.held_outputs == 1
     assert session.next_frame().credit == Credit(3 + 4 - 1, 60 + 100 - 30)
-    session.ack_consumed(OutputRun(3, run.payloads[2:]))
+    session.delivery.ack_consumed(OutputRun(3, run.payloads[2:]))
     session.receive(1, ServerFrame(frames_read=2))
     session.push(b"5")
     assert session.next_frame().credit == Credit(3 + 4, 60 + 100)
@@ -1590,7 +1590,7 @@ def test_a_run_holds_its_credit_until_it_is_released():
 def test_what_is_not_released_is_not_granted_again_on_a_resume():
     session = streaming(b"1", b"2", b"3", output_items=4, output_bytes=100)
     session.receive(1, answers(1, bytes(10), bytes(20)))
-    session.take_run(2)
+    session.delivery.take_run(2)
     session.lost(1)
     session.begin()
     assert session.next_frame().credit == Credit(4 - 2, 100 - 30)
@@ -1599,11 +1599,11 @@ def test_what_is_not_released_is_not_granted_again_on_a_resume():
 def test_runs_may_be_released_in_another_order():
     session = streaming(b"1", b"2", b"3", b"4")
     session.receive(1, answers(1, b"A", b"B", b"C", b"D"))
-    first, second = session.take_run(2), session.take_run(2)
-    session.ack_consumed(second)
-    assert session.taken_through == 0
-    session.ack_consumed(first)
-    assert session.taken_through == 4
+    first, second = session.delivery.take_run(2), session.delivery.take_run(2)
+    session.delivery.ack_consumed(second)
+    assert session.ledger.taken_through == 0
+    session.delivery.ack_consumed(first)
+    assert session.ledger.taken_through == 4
 
 
 NOT_SENT = "not sent on this attempt"
@@ -1642,7 +1642,7 @@ def test_a_special_run_is_taken_as_far_as_its_outputs_may_be(ordered, case):
         session.receive(1, answers(first, *payloads))
     assert take_all(session) == [output(number, payloads[number - first]) for number in taken]
     assert session.counters.received == 2 + len(taken)
-    assert session.unanswered == 6 - len(taken)
+    assert session.ledger.unanswered == 6 - len(taken)
     assert session.delivery.held_outputs == 0
 
 
@@ -1697,7 +1697,7 @@ def test_a_run_that_answers_a_half_answered_input_anew_is_a_duplicate_there():
     session.receive(1, answers(1, b"a", b"B"))
     assert [d.number for d in take_all(session)] == [1, 2]
     assert session.counters.duplicates == 1
-    assert session.unanswered == 1
+    assert session.ledger.unanswered == 1
 
 
 def test_a_cancelled_input_may_be_answered_within_a_run():
@@ -1707,7 +1707,7 @@ def test_a_cancelled_input_may_be_answered_within_a_run():
     assert kinds(take_all(session)) == [(1, None), (2, None), (3, None)]
     session.lost(1)
     open_attempt(session)
-    assert session.take() is None
+    assert session.delivery.take() is None
 
 
 class OneByOne(Answers):
@@ -1752,19 +1752,20 @@ class Twins:
         return found[0]
 
     def same(self) -> None:
-        names = ("counters", "state", "room", "unanswered", "unsent", "progressed")
-        for name in (*names, "taken_through", "sent_through", "suspects", "idle", "complete"):
+        for name in ("counters", "state", "progressed", "suspects", "idle"):
             assert getattr(self.client, name) == getattr(self.twin, name), name
+        for name in ("room", "unanswered", "unsent", "taken_through", "sent_through", "complete"):
+            assert getattr(self.client.ledger, name) == getattr(self.twin.ledger, name), name
         assert self.client.delivery.held_outputs == self.twin.delivery.held_outputs
 
     def step(self) -> None:
         match self.random.choice(["push", "push", "answer", "answer", "take", "cancel", "break"]):
             case "push":
-                if self.client.has_place:
+                if self.client.ledger.has_place:
                     if self.random.random() < 0.1:
                         self.outcome(lambda s: s.push_failure(ItemErrorKind.INPUT_ENCODE, "no"))
                     else:
-                        count = self.random.randint(1, self.client.room[0])
+                        count = self.random.randint(1, self.client.ledger.room[0])
                         items = [b"x"] * count
                         self.outcome(lambda s: s.push_all(items, items, count))
                 self.speak()
@@ -1773,7 +1774,7 @@ class Twins:
             case "take":
                 self.outcome(take_all)
             case "cancel":
-                number = self.random.randint(1, self.client.accepted + 1)
+                number = self.random.randint(1, self.client.ledger.accepted + 1)
                 self.outcome(lambda s: s.cancel(number))
             case "break":
                 if self.random.random() < 0.3:
@@ -1782,7 +1783,7 @@ class Twins:
     def begin(self) -> None:
         if self.attempt:
             self.outcome(lambda s: s.lost(self.attempt))
-        self.attempt = self.outcome(lambda s: s.begin(known=Limits()))
+        self.attempt = self.outcome(lambda s: s.begin(known=Limits()).number)
         self.paced = 0
         self.speak()
         limits = Limits(window_items=self.random.randint(1, 12))
@@ -1827,10 +1828,10 @@ def test_runs_come_to_the_same_as_their_outputs_one_by_one(ordered, seed):
 def test_sent_through_counts_what_went_out_on_any_attempt():
     session = streaming(b"1", b"2", welcome={"limits": Limits(window_items=2)})
     session.push(b"3")
-    assert session.sent_through == 2
+    assert session.ledger.sent_through == 2
     session.lost(1)
     session.begin()
-    assert session.sent_through == 2
+    assert session.ledger.sent_through == 2
 
 
 def test_suspects_are_what_this_server_has_got_and_not_answered():
@@ -1879,14 +1880,14 @@ def test_answers_behind_an_input_that_was_set_aside_wait_for_it():
     session.receive(2, error(4))
     assert take_all(session) == []
     assert session.delivery.held_outputs == 1
-    assert session.unanswered == 4
+    assert session.ledger.unanswered == 4
     settled(session, 3, b"C")
     assert take_all(session) == []
     settled(session, 1, b"A")
     taken = take_all(session)
     assert [(d.number, d.payload) for d in taken] == [(1, b"A"), (2, b"B"), (3, b"C"), (4, None)]
     assert session.delivery.held_outputs == 0
-    assert session.taken_through == 4
+    assert session.ledger.taken_through == 4
     assert session.counters.isolated == 2
 
 
@@ -1976,10 +1977,10 @@ def test_inputs_that_depend_on_others_are_not_set_aside(kind, may):
 
 def test_the_control_is_the_first_input_that_was_answered():
     session = streaming(b"1", b"2", b"3", ordered=False)
-    assert session.known_good is None
+    assert session.ledger.known_good is None
     session.receive(1, error(3))
     session.receive(1, answers(1, b"A"))
-    assert session.known_good == (3, b"3")
+    assert session.ledger.known_good == (3, b"3")
 
 
 def test_an_input_may_have_a_higher_number_than_its_turn_would_give_it():
@@ -2005,23 +2006,23 @@ def test_a_withdrawn_input_is_forgotten():
     session = streaming(bytes(10), bytes(20), bytes(30), ordered=False, window_items=3)
     session.lost(1)
     session.drop(2)
-    assert session.take() is None
-    assert session.unanswered == 2
-    assert session.room == (1, 4 * KIB * KIB - 40)
+    assert session.delivery.take() is None
+    assert session.ledger.unanswered == 2
+    assert session.ledger.room == (1, 4 * KIB * KIB - 40)
     open_attempt(session)
     assert numbers_in(frames_out(session)) == [1, 3]
     session.receive(2, ServerFrame(outputs=[OutputRun(1, [b"A"]), OutputRun(3, [b"C"])]))
     take_all(session)
-    assert session.taken_through == 3
+    assert session.ledger.taken_through == 3
 
 
 def test_a_withdrawn_input_counts_in_no_end():
     session = streaming(b"1", b"2", ordered=False, end=True)
     session.lost(1)
     session.drop(2)
-    assert not session.complete
+    assert not session.ledger.complete
     session.drop(1)
-    assert session.complete
+    assert session.ledger.complete
 
 
 @pytest.mark.parametrize("how", ["partly answered", "cancelled"])
@@ -2036,7 +2037,7 @@ def test_nothing_of_a_withdrawn_input_comes_back(how):
     session.drop(1)
     open_attempt(session, restartable=True)
     assert session.next_frame().inputs == (InputRun(2, [b"2"]),)
-    assert session.take() is None
+    assert session.delivery.take() is None
 
 
 def test_an_answer_to_a_withdrawn_input_is_a_duplicate():
@@ -2057,4 +2058,4 @@ def test_inputs_are_dropped_only_between_attempts_and_from_unordered_streams(rea
         session.lost(1)
     with pytest.raises(LocalProtocolError, match="dropped"):
         session.drop(1)
-    assert session.unanswered == 1
+    assert session.ledger.unanswered == 1

@@ -94,7 +94,7 @@ class World:
             return
         if way == "down":
             self.client.receive(1, frame)
-            while self.client.take():
+            while self.client.delivery.take():
                 pass
         elif not self.server.over:
             self.server.receive(frame)
@@ -112,8 +112,8 @@ class World:
 
     def _tick(self, end: str, seconds: float) -> None:
         if end == "client":
-            self.client.tick()
-            if self.client.silent and not self.client.over:
+            self.client.attempt.tick()
+            if self.client.attempt.silent and not self.client.over:
                 self.silent = self.silent or "server"
         else:
             if self.server.heartbeat_ms:
@@ -135,13 +135,13 @@ class World:
 
 def exchange(world: World, sizes: list[int]) -> None:
     for size in sizes:
-        while not world.client.fits(size):
-            before = world.client.unanswered
-            world.run(lambda before=before: world.client.unanswered < before)
+        while not world.client.ledger.fits(size):
+            before = world.client.ledger.unanswered
+            world.run(lambda before=before: world.client.ledger.unanswered < before)
             assert not world.silent
         world.client.push(bytes(size))
         world.speak()
-    world.client.finish()
+    world.client.ledger.finish()
     world.speak()
     world.run(lambda: world.client.over)
 
@@ -160,7 +160,7 @@ def test_no_link_above_the_lowest_rate_is_given_up_for_what_it_carries(
     world = World(rate, interval, lambda _: output, seed)
     exchange(world, inputs)
     assert not world.silent
-    assert world.client.complete
+    assert world.client.ledger.complete
 
 
 @REPEATABLE
@@ -213,7 +213,7 @@ def test_a_link_that_dies_is_noticed_as_before_where_no_large_frame_is_under_way
     for _ in range(3):
         world.client.push(bytes(1000 * KIB))
         world.speak()
-        world.run(lambda: not world.client.unanswered)
+        world.run(lambda: not world.client.ledger.unanswered)
     assert max(death(world).values()) <= 3.5
 
 
@@ -288,7 +288,7 @@ def test_a_large_frame_that_may_not_go_yet_holds_back_nothing_else():
     client.push(bytes(1000 * KIB))
     assert client.large == 1000 * KIB
     assert client.next_frame(hold=True) is None
-    client.crowd()
+    client.attempt.crowd()
     told = client.next_frame(hold=True, beside=5000)
     assert (told.inputs, told.coming) == ((), Coming(5000))
     announced = client.next_frame(beside=2_000_000)

@@ -234,7 +234,7 @@ def test_what_the_loss_of_a_frame_explains_is_a_loss(frame):
 @pytest.mark.parametrize("came", [0, 1, 2])
 def test_an_end_of_a_server_that_did_not_get_all_is_a_loss(came):
     session = client(b"x", b"y", b"z")
-    session.finish()
+    session.ledger.finish()
     list(iter(session.next_frame, None))
     if came:
         session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"X"] * came)]))
@@ -245,7 +245,7 @@ def test_an_end_of_a_server_that_did_not_get_all_is_a_loss(came):
 @pytest.mark.parametrize("end", [ServerEnd(3, 2, 3), ServerEnd(3, 3, 2), ServerEnd(2, 2, 2)])
 def test_an_end_that_no_loss_explains_is_a_breach(end):
     session = client(b"x", b"y", b"z")
-    session.finish()
+    session.ledger.finish()
     list(iter(session.next_frame, None))
     session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"X", b"Y"])]))
     with pytest.raises(RemoteProtocolError) as caught:
@@ -328,7 +328,7 @@ LATE = [
 def test_what_comes_after_the_last_word_is_dropped(last, late):
     session = client(b"x")
     if last.end is not None:
-        session.finish()
+        session.ledger.finish()
         session.next_frame()
     session.receive(1, last)
     before = (
@@ -366,7 +366,7 @@ def test_a_drained_attempt_whose_grace_ends_speaks_against_no_input():
 
 def test_an_error_beside_an_end_holds():
     session = client(b"x")
-    session.finish()
+    session.ledger.finish()
     session.next_frame()
     session.receive(
         1, ServerFrame(error=StreamFailure(StreamErrorKind.INTERNAL), end=ServerEnd(1, 1, 1))
@@ -389,7 +389,7 @@ def test_an_input_cancelled_before_a_break_fails_at_the_client_and_is_not_named_
     session.receive(2, ServerFrame(welcome=Welcome()))
     assert all(not frame.cancelled for frame in iter(session.next_frame, None))
     session.receive(2, ServerFrame(outputs=[OutputRun(1, [b"X"])]))
-    taken = list(iter(session.take, None))
+    taken = list(iter(session.delivery.take, None))
     assert [d.failure.kind if d.failure else d.payload for d in taken] == [
         b"X",
         ItemErrorKind.CANCELLED,

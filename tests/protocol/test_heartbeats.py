@@ -61,7 +61,7 @@ class Pair:
         return said
 
     def tick(self, running: Running = IDLE) -> None:
-        self.client.tick()
+        self.client.attempt.tick()
         self.server.tick(running)
 
 
@@ -77,7 +77,7 @@ def test_an_idle_link_carries_heartbeats_both_ways_and_nothing_else():
         for frame in said:
             assert not frame.paced
             assert frame.heartbeat == Heartbeat(2, 1)
-    assert not pair.client.silent
+    assert not pair.client.attempt.silent
     assert not pair.server.silent
 
 
@@ -85,30 +85,29 @@ def test_without_an_interval_nobody_speaks_and_nobody_is_missed():
     pair = Pair(None)
     assert pair.server.heartbeat_ms == 0
     for _ in range(100):
-        pair.client.tick()
-    assert not pair.client.silent
+        pair.client.attempt.tick()
+    assert not pair.client.attempt.silent
 
 
 def test_silence_is_noticed_on_either_side():
     pair = Pair(BEAT, b"x")  # so the client has spoken
     for _ in range(7):
-        assert not pair.client.silent
+        assert not pair.client.attempt.silent
         assert not pair.server.silent
         pair.tick()
         list(iter(pair.client.next_frame, None))
         list(iter(pair.server.next_frame, None))
-    assert pair.client.silent
+    assert pair.client.attempt.silent
     assert pair.server.silent
 
 
 def test_a_new_attempt_begins_a_new_count():
     pair = Pair()
     for _ in range(10):
-        pair.client.tick()
+        pair.client.attempt.tick()
     pair.client.lost(1)
-    assert not pair.client.silent
     pair.client.begin()
-    assert not pair.client.silent
+    assert not pair.client.attempt.silent
 
 
 def test_a_server_promises_no_more_than_ten_frames_a_second():
@@ -116,10 +115,10 @@ def test_a_server_promises_no_more_than_ten_frames_a_second():
     assert pair.server.heartbeat_ms == 100
     assert pair.client.welcome.heartbeat_interval_ms == 100
     for _ in range(30):  # of the client's ticks, three of the server's intervals
-        pair.client.tick()
-        assert not pair.client.silent
-    pair.client.tick()
-    assert pair.client.silent
+        pair.client.attempt.tick()
+        assert not pair.client.attempt.silent
+    pair.client.attempt.tick()
+    assert pair.client.attempt.silent
 
 
 @pytest.mark.parametrize("beat", [Heartbeat(2, 2), Heartbeat(0, 3)])
@@ -151,9 +150,9 @@ def test_a_server_that_waits_for_what_was_lost_is_left():
         ServerFrame(heartbeat=Heartbeat(2, 1), running=waits),
         ServerFrame(heartbeat=Heartbeat(2, 1), running=waits),
     ):
-        pair.client.tick()
+        pair.client.attempt.tick()
         pair.client.receive(1, frame)
-    pair.client.tick()
+    pair.client.attempt.tick()
     with pytest.raises(FrameLostError, match="waits for what was lost"):
         pair.client.receive(1, ServerFrame(heartbeat=Heartbeat(2, 1), running=waits))
 
@@ -167,9 +166,9 @@ def test_heartbeats_that_gathered_while_the_client_was_stopped_count_once():
     for _ in range(2):
         for _ in range(20):
             pair.client.receive(1, standing)
-        pair.client.tick()  # the one tick that was late, and the next
+        pair.client.attempt.tick()  # the one tick that was late, and the next
     pair.client.receive(1, ServerFrame(outputs=[OutputRun(1, [b"X", b"Y"])]))
-    assert not pair.client.unanswered
+    assert not pair.client.ledger.unanswered
 
 
 @pytest.mark.parametrize("busy", [False, True])
@@ -179,7 +178,7 @@ def test_heartbeats_that_waited_behind_other_bytes_show_one_standstill(busy):
     waits = Running(started_through=2, blocked_on=BlockedOn.NOTHING)
     for _ in range(10):
         if busy:
-            pair.client.tick(free=False)
+            pair.client.attempt.tick(free=False)
         pair.client.receive(1, ServerFrame(heartbeat=Heartbeat(2, 0), running=waits))
 
 
@@ -262,9 +261,9 @@ def running(seconds: float, number: int = 1) -> ServerFrame:
 def test_an_input_is_overdue_once_the_server_had_time_to_let_go_of_it():
     pair = Pair(BEAT, b"x", b"y")
     pair.client.receive(1, running(22.9, 2))
-    assert not pair.client.overdue
+    assert not pair.client.attempt.overdue
     pair.client.receive(1, running(23.1, 2))
-    assert pair.client.overdue == 2
+    assert pair.client.attempt.overdue == 2
     assert pair.client.suspects == (2,)
 
 
@@ -272,7 +271,7 @@ def test_an_input_that_is_answered_is_not_overdue():
     pair = Pair(BEAT, b"x", b"y")
     pair.client.receive(1, ServerFrame(outputs=[OutputRun(1, [b"X"])]))
     pair.client.receive(1, running(100, 1))
-    assert not pair.client.overdue
+    assert not pair.client.attempt.overdue
 
 
 def test_an_old_input_is_reported_however_busy_the_link_is():

@@ -83,11 +83,11 @@ class Life:
 
     def push(self) -> None:
         size = self.size()
-        if self.client.fits(size):
+        if self.client.ledger.fits(size):
             self.client.push(b"i" * size, Thing(size))
 
     def push_run(self) -> None:
-        places, room = self.client.room
+        places, room = self.client.ledger.room
         count = min(places, room // 50, 5)
         if count > 0:
             payloads = [b"%050d" % n for n in range(count)]
@@ -95,18 +95,18 @@ class Life:
 
     def push_failure(self) -> None:
         size = self.size() * self.random.choice([1, 10])
-        if self.client.fits(size):
+        if self.client.ledger.fits(size):
             kind = ItemErrorKind.INPUT_TOO_LARGE
             self.client.push_failure(kind, "no", Thing(size), size=size)
 
     def cancel(self) -> None:
-        if self.client.accepted:
-            self.client.cancel(self.random.randint(1, self.client.accepted))
+        if self.client.ledger.accepted:
+            self.client.cancel(self.random.randint(1, self.client.ledger.accepted))
 
     def begin(self) -> None:
         if self.server is None and self.client.state is ClientState.IDLE:
             self.server = ServerSession(ServerOffer(codec=CODEC, limits=Limits(item_bytes=100)))
-            self.attempt = self.client.begin()
+            self.attempt = self.client.begin().number
             self.runs.clear()
 
     def lose(self) -> None:
@@ -121,7 +121,7 @@ class Life:
 
     def settle(self) -> None:
         number = next(
-            (each for each in self.aside if self.client.can_buffer_isolated(each, 0)), None
+            (each for each in self.aside if self.client.delivery.can_buffer_isolated(each, 0)), None
         )
         if number is None:
             return
@@ -163,12 +163,12 @@ class Life:
             self.server.output(number, b"o" * self.size(), last=True)
 
     def take(self) -> None:
-        self.client.take()
+        self.client.delivery.take()
 
     def take_run(self) -> None:
-        run = self.client.take_run(self.random.randint(1, 4))
+        run = self.client.delivery.take_run(self.random.randint(1, 4))
         if run is not None:
-            self.client.ack_consumed(run)
+            self.client.delivery.ack_consumed(run)
 
     def step(self) -> None:
         often = [self.push, self.push_run, self.push_failure, self.client_speaks]
@@ -190,16 +190,16 @@ def test_what_is_kept_never_exceeds_the_window_the_budget_and_single_items(seed,
         assert payloads <= WINDOW + BUDGET + 2 * LARGEST, f"seed {seed}"
         assert things <= WINDOW + heaviest, f"seed {seed}"
     # Nothing waits for ever: once everything is answered and taken, there is room for anything.
-    life.client.finish()
+    life.client.ledger.finish()
     for _ in range(4000):
-        if life.client.complete and not life.client.ready:
+        if life.client.ledger.complete and not life.client.delivery.ready:
             break
         for act in (life.begin, life.client_speaks, life.handler_starts, life.handler_answers):
             act()
         for act in (life.server_speaks, life.settle, life.take_run, life.take):
             act()
-    assert life.client.complete, f"seed {seed}"
-    assert life.client.fits(WINDOW)
+    assert life.client.ledger.complete, f"seed {seed}"
+    assert life.client.ledger.fits(WINDOW)
     assert kept(life.client)[1] == 0
     assert kept(life.client)[0] <= LARGEST  # the one that was answered first
 
@@ -213,7 +213,7 @@ def client_of(**flow: int) -> ClientSession:
 
 def connected(client: ClientSession) -> ServerSession:
     server = ServerSession(ServerOffer(codec=CODEC))
-    attempt = client.begin()
+    attempt = client.begin().number
     server.receive(client.next_frame())
     server.welcome()
     client.receive(attempt, server.next_frame())
@@ -225,7 +225,7 @@ def test_failed_inputs_fill_the_window_until_the_consumer_takes_them():
     server = connected(client)
     pushed = 0
     for _ in range(50):
-        while client.fits(100):
+        while client.ledger.fits(100):
             client.push(bytes(100), Thing(100))
             pushed += 1
         while (frame := client.next_frame()) is not None:
@@ -236,31 +236,31 @@ def test_failed_inputs_fill_the_window_until_the_consumer_takes_them():
             client.receive(1, frame)
     assert pushed == 10
     assert kept(client)[1] == 1000
-    assert client.room[1] == 0
-    assert not client.has_place
-    assert client.take().size == 100
-    assert client.fits(100)
-    assert not client.fits(101)
+    assert client.ledger.room[1] == 0
+    assert not client.ledger.has_place
+    assert client.delivery.take().size == 100
+    assert client.ledger.fits(100)
+    assert not client.ledger.fits(101)
 
 
 def test_what_never_had_a_size_counts_for_a_fixed_one():
     client = client_of(window_bytes=3 * UNKNOWN_BYTES, max_item_bytes=LARGEST)
     for _ in range(3):
-        assert client.fits(UNKNOWN_BYTES)
+        assert client.ledger.fits(UNKNOWN_BYTES)
         client.push_failure(ItemErrorKind.INPUT_ENCODE, "no", object())
-    assert not client.has_place
-    assert not client.fits(1)
-    client.take()
-    assert client.fits(UNKNOWN_BYTES)
+    assert not client.ledger.has_place
+    assert not client.ledger.fits(1)
+    client.delivery.take()
+    assert client.ledger.fits(UNKNOWN_BYTES)
 
 
 def test_one_input_is_always_allowed_when_nothing_is_kept():
     client = client_of()
-    assert client.fits(10**9)
+    assert client.ledger.fits(10**9)
     client.push_failure(ItemErrorKind.INPUT_TOO_LARGE, "no", Thing(10**9), size=10**9)
-    assert not client.fits(1)
-    client.take()
-    assert client.fits(10**9)
+    assert not client.ledger.fits(1)
+    client.delivery.take()
+    assert client.ledger.fits(10**9)
 
 
 @pytest.mark.parametrize("sent", [False, True])
@@ -279,7 +279,7 @@ def test_a_cancelled_input_leaves_at_once_and_the_servers_window_does_not(sent, 
     for number in (2, 3, 4):
         client.cancel(number)
     assert kept(client) == (len(b"first"), 0)
-    assert client.fits(WINDOW - len(b"first"))
+    assert client.ledger.fits(WINDOW - len(b"first"))
     # What the server holds still counts there: it has not said yet that it dropped it.
     client.push(b"y" * 500)
     client.push(b"z" * 400)
@@ -307,5 +307,5 @@ def test_outputs_are_kept_until_they_are_taken_and_no_longer():
     del outputs
     client.receive(1, server.next_frame())
     for left in range(5, -1, -1):
-        client.ack_consumed(client.take_run(1))
+        client.delivery.ack_consumed(client.delivery.take_run(1))
         assert kept(client)[0] == 60 * left + len(b".")  # the first input is the control

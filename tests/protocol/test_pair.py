@@ -212,16 +212,16 @@ class Pair(RuleBasedStateMachine):
     @rule(items=st.lists(st.tuples(SHAPE_NAMES, SIZES), min_size=1, max_size=4))
     def push(self, items):
         for shape, size in items:
-            number = self.client.accepted + 1
+            number = self.client.ledger.accepted + 1
             payload = input_payload(number, shape, size)
-            if not self.client.has_place:
+            if not self.client.ledger.has_place:
                 return
             if shape == UNSENDABLE:
-                if not self.client.fits(size):
+                if not self.client.ledger.fits(size):
                     return
                 self.client.push_failure(ItemErrorKind.INPUT_ENCODE, "no", number, size=size)
                 self.inputs[number] = Pushed(b"", sendable=False)
-            elif self.client.fits(len(payload)):
+            elif self.client.ledger.fits(len(payload)):
                 assert self.client.push(payload, item=number) == number
                 self.inputs[number] = Pushed(payload, sendable=True)
 
@@ -229,8 +229,8 @@ class Pair(RuleBasedStateMachine):
     @rule(items=st.lists(st.tuples(SHAPE_NAMES, SIZES), min_size=1, max_size=4))
     def push_run(self, items):
         """As many together as there is room for."""
-        places, room = self.client.room
-        first = self.client.accepted + 1
+        places, room = self.client.ledger.room
+        first = self.client.ledger.accepted + 1
         payloads = []
         for number, (shape, size) in enumerate(items, first):
             payload = input_payload(number, shape, size)
@@ -249,19 +249,19 @@ class Pair(RuleBasedStateMachine):
     @rule()
     def finish(self):
         self.finished = True
-        self.client.finish()
+        self.client.ledger.finish()
 
     @precondition(lambda self: self.inputs)
     @rule(pick=st.integers(0, 9))
     def cancel(self, pick):
-        number = self.client.accepted - pick
+        number = self.client.ledger.accepted - pick
         if number < 1 or self.inputs[number].cancelled:
             return
         self.inputs[number].cancelled = True
         self.client.cancel(number)
 
     def take(self) -> None:
-        delivery = self.client.take()
+        delivery = self.client.delivery.take()
         if delivery is not None:
             if delivery.payload is not None:
                 self.held.remove(delivery.payload)
@@ -269,7 +269,7 @@ class Pair(RuleBasedStateMachine):
 
     def take_run(self, limit: int) -> None:
         """Take several outputs, and let go of them later."""
-        run = self.client.take_run(limit)
+        run = self.client.delivery.take_run(limit)
         if run is None:
             return
         assert 1 <= len(run.payloads) <= limit
@@ -286,7 +286,7 @@ class Pair(RuleBasedStateMachine):
         if count < len(run.payloads):
             self.out.appendleft(OutputRun(run.first_number + count, run.payloads[count:]))
         self.events += 1
-        self.client.ack_consumed(released)
+        self.client.delivery.ack_consumed(released)
         for payload in released.payloads:
             self.held.remove(payload)
 
@@ -311,7 +311,7 @@ class Pair(RuleBasedStateMachine):
             ahead_bytes=ahead,
             restartable=self.restartable,
         )
-        number = self.client.begin(known=self.known if known else None)
+        number = self.client.begin(known=self.known if known else None).number
         limit = min(limits.unacknowledged_frames, self.flow.max_unacknowledged_frames)
         self.link = Link(number, ServerSession(offer), refuses, limit)
 
@@ -341,7 +341,7 @@ class Pair(RuleBasedStateMachine):
     @rule()
     def leave(self):
         self.ended = self.client.state is ClientState.ENDED or (
-            self.client.state is ClientState.LEFT and self.client.complete
+            self.client.state is ClientState.LEFT and self.client.ledger.complete
         )
         if self.client.state is ClientState.REFUSED:
             self.known = None
@@ -718,8 +718,8 @@ class Pair(RuleBasedStateMachine):
         out = self.numbers_out()
         open_places = len(out) + sum(not known.enough for known in self.inputs.values())
         size = sum(map(len, payloads))
-        assert self.client.accepted == len(self.inputs)
-        assert self.client.unanswered <= self.flow.window_items
+        assert self.client.ledger.accepted == len(self.inputs)
+        assert self.client.ledger.unanswered <= self.flow.window_items
         # An input that closed without an output of its own is done only once it is taken.
         assert open_places <= self.flow.window_items + self.closed_in_silence()
         assert size <= self.flow.window_bytes or len(payloads) == 1
@@ -765,7 +765,7 @@ class Pair(RuleBasedStateMachine):
         """Without further faults, everything is delivered in a bounded number of rounds."""
         if not self.finished:
             self.finished = True
-            self.client.finish()
+            self.client.ledger.finish()
         attempts = 0
         for _ in range(SETTLE_ROUNDS):
             before = self.events
@@ -777,7 +777,7 @@ class Pair(RuleBasedStateMachine):
             self.one_round()
             if (
                 self.ended
-                and self.client.complete
+                and self.client.ledger.complete
                 and not self.client.delivery.ready
                 and not self.out
             ):
@@ -797,7 +797,7 @@ class Pair(RuleBasedStateMachine):
             self.speak(link)
             while link.to_client and self.link is link:
                 self.deliver_to_client()
-        while self.client.ready or self.out:
+        while self.client.delivery.ready or self.out:
             self.take_run(3)
             self.take()
             self.let_go(3)
@@ -815,10 +815,10 @@ class Pair(RuleBasedStateMachine):
         self.windows_and_budgets_hold()
         self.nothing_is_answered_twice_or_lost()
         assert all(known.enough for known in self.inputs.values())
-        assert self.client.unanswered == self.client.delivery.held_outputs == 0
-        assert self.client.taken_through == len(self.inputs)
-        assert self.client.has_place
-        assert self.client.fits(self.flow.window_bytes)
+        assert self.client.ledger.unanswered == self.client.delivery.held_outputs == 0
+        assert self.client.ledger.taken_through == len(self.inputs)
+        assert self.client.ledger.has_place
+        assert self.client.ledger.fits(self.flow.window_bytes)
 
 
 class UnorderedPair(Pair):
@@ -899,7 +899,7 @@ def test_an_unordered_frame_may_overshoot_the_bytes_with_any_of_its_outputs():
         stream_id=bytes(16), codec=CODEC, flow=FlowControl(output_bytes=10), ordered=False
     )
     server = ServerSession(ServerOffer(codec=CODEC))
-    attempt = client.begin()
+    attempt = client.begin().number
     server.receive(client.next_frame())
     server.welcome()
     client.receive(attempt, server.next_frame())
@@ -909,4 +909,4 @@ def test_an_unordered_frame_may_overshoot_the_bytes_with_any_of_its_outputs():
     server.output(2, bytes(5), last=False)
     server.output(1, bytes(50), last=True)
     client.receive(attempt, server.next_frame())
-    assert {client.take().number, client.take().number} == {1, 2}
+    assert {client.delivery.take().number, client.delivery.take().number} == {1, 2}

@@ -64,7 +64,7 @@ class Pair:
         limits = Limits(window_items=window, window_bytes=1 << 30)
         self.client = ClientSession(stream_id=bytes(16), codec=CODEC, flow=flow, ordered=ordered)
         self.server = ServerSession(ServerOffer(codec=CODEC, limits=limits))
-        self.attempt = self.client.begin()
+        self.attempt = self.client.begin().number
         self.server.receive(self.client.next_frame())
         self.server.welcome()
         self.client.receive(self.attempt, self.server.next_frame())
@@ -89,7 +89,7 @@ class Pair:
 
     def take(self) -> int:
         count = 0
-        while self.client.take() is not None:
+        while self.client.delivery.take() is not None:
             count += 1
         return count
 
@@ -235,7 +235,7 @@ def test_one_cancellation_behind_a_slow_input_does_not_walk_what_came_since(canc
             pair.talk()
 
         def cancel() -> None:
-            pair.client.cancel(pair.client.accepted)
+            pair.client.cancel(pair.client.ledger.accepted)
             pair.talk()
 
         return steps(cancel)
@@ -298,7 +298,7 @@ def test_neither_end_grows_behind_one_slow_input(run, ending):
 
     def more(count: int) -> tuple[int, int]:
         for _ in range(count // run):
-            first = pair.client.accepted + 1
+            first = pair.client.ledger.accepted + 1
             pair.push(run)
             if ending == "cancelled unstarted":
                 pair.talk()
@@ -314,7 +314,7 @@ def test_neither_end_grows_behind_one_slow_input(run, ending):
                         pair.server.fail(number, ItemErrorKind.HANDLER, "no")
             pair.talk()
             pair.take()
-            pair.client.failed.clear()
+            pair.client.delivery.failed.clear()
         return sizes(pair.client), sizes(pair.server)
 
     client, server = more(3000)

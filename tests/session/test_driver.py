@@ -133,14 +133,14 @@ async def test_hooks_hear_of_a_failure_on_this_side_when_it_happens():
     driver = drive(silent, items=[b"1", b"bad", b"x" * 4_000_000, b"2", b"3"], hooks=[noting])
     driver.pump._encode = encode
     driver.start()
-    while driver.session.accepted < 5:
+    while driver.session.ledger.accepted < 5:
         await asyncio.sleep(0)
     told = [(event.number, event.kind) for event in noting.of(ItemFailed)]
     assert told == [(2, ItemErrorKind.INPUT_ENCODE), (3, ItemErrorKind.INPUT_TOO_LARGE)]
     driver.cancel(4)
     assert noting.of(ItemFailed)[-1].number == 4
-    assert driver.session.failed == []
-    assert not driver.session.ready  # in their turn, which has not come
+    assert driver.session.delivery.failed == []
+    assert not driver.session.delivery.ready  # in their turn, which has not come
     await driver.aclose()
     assert len(noting.of(ItemFailed)) == 3
 

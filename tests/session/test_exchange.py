@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from servestream_client import ClientClosedError, FlowControl, StreamError, Watchdog
-from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.client import Attempt, ClientSession
 from servestream_client.protocol.frames import (
     CodecId,
     Drain,
@@ -57,7 +57,7 @@ class Call:
         for _ in range(inputs):
             self.session.push(b"x")
         if not more:
-            self.session.finish()
+            self.session.ledger.finish()
         self.link = link(server)
         self.outbound = Signal()
         self.exchange = Exchange(
@@ -261,14 +261,14 @@ def test_a_writer_that_ends_ends_it_and_says_why(link, error):
     in_virtual_time(main)
 
 
-@pytest.mark.parametrize("part", ["tick", "move"])
-def test_a_timer_that_fails_ends_it_and_says_why(part, monkeypatch):
+@pytest.mark.parametrize(("kind", "part"), [(Attempt, "tick"), (ClientSession, "move")])
+def test_a_timer_that_fails_ends_it_and_says_why(kind, part, monkeypatch):
     def fails(*_: object, **__: object):
         raise BugError
 
     async def main():
         call = Call(after_welcome(), interval=2.0, max_age=1.0)
-        monkeypatch.setattr(call.session, part, fails)
+        monkeypatch.setattr(kind, part, fails)
         with pytest.raises(BugError):
             await call.run()
 

@@ -36,7 +36,7 @@ class Stream:
         self._attempt = self.begin()
 
     def begin(self) -> int:
-        attempt = self.session.begin()
+        attempt = self.session.begin().number
         self.session.next_frame()
         self.session.receive(attempt, ServerFrame(welcome=Welcome()))
         return attempt
@@ -85,7 +85,7 @@ PUSHES = {
 def test_what_is_pushed_wakes_the_writer(push):
     stream = Stream()
     PUSHES[push](stream.inlet)
-    assert stream.session.unanswered
+    assert stream.session.ledger.unanswered
     assert stream.told == ["write"]
     assert not stream.inlet.may_push_at(1) or push != "push_at"
 
@@ -93,14 +93,14 @@ def test_what_is_pushed_wakes_the_writer(push):
 def test_what_ends_the_inputs_wakes_the_writer():
     stream = Stream()
     stream.inlet.finish()
-    assert stream.session.complete
+    assert stream.session.ledger.complete
     assert stream.told == ["write"]
 
 
 def test_an_input_that_cannot_be_sent_is_told_to_both():
     stream = Stream()
     stream.inlet.push_failure(ItemErrorKind.INPUT_ENCODE, "no", "item", None, size=4)
-    assert stream.session.ready
+    assert stream.session.delivery.ready
     assert stream.told == ["take", "write"]
 
 
@@ -124,7 +124,7 @@ def test_a_cancel_wakes_the_writer():
     stream = pushed(1)
     stream.answer()
     stream.inlet.cancel(1)
-    assert stream.session.is_cancelled(1)
+    assert stream.session.ledger.is_cancelled(1)
     assert stream.told == ["write"]
 
 
@@ -133,7 +133,7 @@ def test_what_is_withdrawn_goes_on_no_attempt():
     stream.inlet.push(FIRST)
     stream.breaks()
     stream.inlet.drop(1)
-    assert stream.session.unanswered == 0
+    assert stream.session.ledger.unanswered == 0
     assert stream.outlet.next(10) is None
 
 
@@ -159,14 +159,14 @@ def test_a_run_is_held_until_it_is_released():
     assert stream.told == []
     stream.outlet.ack_consumed(run)
     assert stream.told == ["room"]
-    assert stream.session.taken_through == 3
+    assert stream.session.ledger.taken_through == 3
 
 
 def test_what_is_only_counted_is_told_with_the_next_release():
     stream = pushed(2)
     stream.answer(outputs(2))
     stream.outlet.count(stream.outlet.next(10))
-    assert stream.session.taken_through == 2
+    assert stream.session.ledger.taken_through == 2
     assert stream.told == []
     stream.outlet.ack_consumed(OutputRun(3, []))
     assert stream.told == ["room"]
@@ -200,7 +200,7 @@ def test_all_there_is_is_delivered_in_order_and_told_once():
     assert stream.outlet.deliver(lambda other: seen.append((other.number, None)), run)
     assert seen == [(1, b"1"), (2, b"2"), (3, None), (4, b"4"), (5, b"5")]
     assert stream.told == ["room"]
-    assert stream.session.taken_through == 5
+    assert stream.session.ledger.taken_through == 5
 
 
 def test_who_wants_no_runs_gets_each_by_itself():
@@ -254,21 +254,22 @@ DOORS = {"lanes.py", "driver.py", "attempt.py", "exchange.py"}
 """Where a session is changed: the doors, and what carries its frames."""
 
 LOOKED_AT = {
-    *("accepted", "unanswered", "unsent", "sent_through", "taken_through", "complete", "ready"),
-    *("counters", "welcome", "stream_id", "state", "refusal", "failure", "watchdog", "awaited"),
-    *("idle", "progressed", "superseded", "blamed", "suspects", "application", "ordered", "fits"),
+    *("ledger", "counters", "welcome", "stream_id", "state", "refusal", "failure", "watchdog"),
+    *("awaited", "idle", "progressed", "superseded", "blamed", "suspects", "ordered"),
+    "application",
+    *("accepted", "unanswered", "unsent", "sent_through", "taken_through", "complete", "fits"),
 }
-"""What everybody may look at."""
+"""What everybody may look at, of a session and its ledger."""
 
 
 def used_of_sessions(path: Path) -> set[str]:
-    """The attributes of anything called a session, of a module."""
+    """The attributes of anything called a session, or its ledger, of a module."""
     used = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute):
             owner = node.value
             name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
-            if name in {"session", "_session"}:
+            if name in {"session", "_session", "ledger", "_ledger"}:
                 used.add(node.attr)
     return used
 

@@ -254,7 +254,7 @@ async def test_an_answer_that_comes_with_the_timeout_is_the_answer(predict_with)
     harness = predict_with(silent_server)
     loop = asyncio.get_running_loop()
     call = harness.call(b"x", timeout=50)
-    await until(lambda: harness.drivers and harness.drivers[0].session.sent_through == 1)
+    await until(lambda: harness.drivers and harness.drivers[0].session.ledger.sent_through == 1)
     (lane,) = harness.predictor._lanes
     now, real = loop.time(), loop.time
     # Both are due in the same turn of the event loop, the answer first.
@@ -363,7 +363,7 @@ async def test_calls_that_nobody_waits_for_leave_at_once_with_what_they_carried(
 ):
     harness = predict_with(silent_server, flow=FlowControl(window_items=window))
     first = harness.call(b"first")
-    await until(lambda: harness.drivers and harness.drivers[0].session.sent_through == 1)
+    await until(lambda: harness.drivers and harness.drivers[0].session.ledger.sent_through == 1)
 
     def call() -> "tuple[asyncio.Task, weakref.ref[Thing]]":
         thing = Thing()
@@ -384,7 +384,7 @@ async def test_calls_that_nobody_waits_for_leave_at_once_with_what_they_carried(
     session = harness.drivers[0].session
     assert not harness.predictor._waiting
     assert sum(len(payload) for _, payload in session.ledger.replay) == len(b"first")
-    assert session.unsent == 0
+    assert session.ledger.unsent == 0
     first.cancel()
 
 
@@ -397,7 +397,7 @@ async def test_a_call_that_waits_in_vain_does_not_keep_those_behind_it(predict_w
     await until(lambda: len(harness.predictor._waiting) == 2)
     large.cancel()
     await until(lambda: not harness.predictor._waiting)
-    assert harness.drivers[0].session.accepted == 2
+    assert harness.drivers[0].session.ledger.accepted == 2
     for call in (first, small):
         call.cancel()
 
@@ -430,5 +430,5 @@ async def test_what_was_cancelled_is_not_sent_again_and_answered_all_the_same(pr
     assert await calls[0] == b"ONE"
     assert await calls[2] == b"THREE"
     assert seen == [[b"one", b"two", b"three"], [b"one", b"three"]]
-    assert harness.drivers[0].session.unanswered == 0
-    assert harness.drivers[0].session.fits(1)
+    assert harness.drivers[0].session.ledger.unanswered == 0
+    assert harness.drivers[0].session.ledger.fits(1)

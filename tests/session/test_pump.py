@@ -106,7 +106,7 @@ class Harness:
             max_item_bytes=self.flow.max_item_bytes,
             notify=self.notify,
         )
-        self.attempt = self.session.begin()
+        self.attempt = self.session.begin().number
         self.session.next_frame()
         self.session.receive(self.attempt, ServerFrame(welcome=Welcome()))
         self._paced = 0
@@ -116,10 +116,10 @@ class Harness:
     finished = False
 
     def wake_writer(self) -> None:
-        self.pushes.append(self.session.accepted)
+        self.pushes.append(self.session.ledger.accepted)
 
     async def flush(self) -> None:
-        self.pushes.append(self.session.accepted)
+        self.pushes.append(self.session.ledger.accepted)
 
     def notify(self) -> None:
         self.refusals += 1
@@ -132,7 +132,7 @@ class Harness:
         for _ in range(40):
             await asyncio.sleep(0)
         assert self.pump.pulled == getattr(self.inputs, "pulled", self.pump.pulled)
-        return self.pump.pulled, self.session.accepted
+        return self.pump.pulled, self.session.ledger.accepted
 
     def _speak(self) -> None:
         while (frame := self.session.next_frame()) is not None:
@@ -155,7 +155,7 @@ class Harness:
     async def take(self, count: int) -> tuple[int, int]:
         """The consumer takes so many outputs; then as `rest`."""
         for _ in range(count):
-            delivery = self.session.take()
+            delivery = self.session.delivery.take()
             if delivery is not None:
                 self.delivered.append(delivery)
         self.pump.room.set()
@@ -164,7 +164,7 @@ class Harness:
     async def to_the_end(self) -> list[bytes | ItemErrorKind]:
         """Answer and take everything; what came for each input."""
         await self.rest()
-        while not self.session.complete or self.session.ready:
+        while not self.session.ledger.complete or self.session.delivery.ready:
             await self.answer(1000)
             await self.take(1000)
         await self.task
@@ -336,7 +336,7 @@ async def test_what_came_before_an_error_of_the_inputs_is_pushed(kind, place):
     await harness.task
     assert harness.pump.error is error
     assert error.__notes__ == [f"raised by the stream's inputs, after {place} of them"]
-    assert harness.pump.pulled == harness.session.accepted == place
+    assert harness.pump.pulled == harness.session.ledger.accepted == place
     assert await harness.to_the_end() == [b"%d" % n for n in range(1, place + 1)]
 
 
@@ -482,7 +482,7 @@ async def test_no_window_is_overrun_and_no_input_lost(kind, seed):
         window_bytes=random.choice([1, 12, 30, 200]),
     )
     session, flow = harness.session, harness.flow
-    while not (harness.task.done() and session.complete and not session.ready):
+    while not (harness.task.done() and session.ledger.complete and not session.delivery.ready):
         step = harness.answer if random.random() < 0.5 else harness.take
         pulled, accepted = await step(random.randint(1, 4))
         sizes = [len(payload) for _, payload in session.ledger.replay]
@@ -492,7 +492,7 @@ async def test_no_window_is_overrun_and_no_input_lost(kind, seed):
         assert pulled - len(harness.delivered) <= flow.window_items
         # And it is never pulled less than it may be.
         if not harness.task.done():
-            assert pulled > accepted or not session.has_place
+            assert pulled > accepted or not session.ledger.has_place
     assert harness.pump.error is None
     assert len(harness.delivered) == len(items)
     for number, (item, delivery) in enumerate(zip(items, harness.delivered, strict=True), 1):

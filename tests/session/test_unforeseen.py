@@ -17,7 +17,9 @@ from servestream_client import (
     SyncStreamClient,
     Watchdog,
 )
+from servestream_client.protocol import client
 from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.client.delivery import DeliveryQueue
 from servestream_client.server import StreamService
 from servestream_client.session import attempts as attempts_module
 from servestream_client.session.announcer import Announcer
@@ -66,7 +68,7 @@ COMMON = [
     (ClientSession, "begin", fails),
     (ClientSession, "receive", fails),
     (ClientSession, "next_frame", fails),
-    (ClientSession, "tick", fails),
+    (client.Attempt, "tick", fails),
     (CircuitBreaker, "admit", fails_later),
     (CircuitBreaker, "_answered", fails),
     (GrpcTransport, "open", fails),
@@ -85,20 +87,20 @@ COMMON = [
 ]
 OF_STREAMS = [
     *COMMON,
-    (ClientSession, "take_run", fails),
+    (DeliveryQueue, "take_run", fails),
     (ClientSession, "push_all", fails),
     (InputPump, "_place", fails_later),
 ]
 OF_BLOCKING = [
     *COMMON,
-    (ClientSession, "take_run", fails),
+    (DeliveryQueue, "take_run", fails),
     (InputFeeder, "fed", fails_later),
     (InputFeeder, "allow", fails),
 ]
 OF_CALLS = [
     *(each for each in COMMON if each[1] not in LATE),
     (ClientSession, "push", fails),
-    (ClientSession, "take_run", fails),
+    (DeliveryQueue, "take_run", fails),
     (Predictor, "_lane_for", fails),
     (PredictLane, "submit", fails),
 ]

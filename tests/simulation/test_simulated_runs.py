@@ -99,7 +99,7 @@ def test_gaps_that_are_ignored_are_found(monkeypatch):
 
 @broken
 def test_an_end_that_is_believed_too_early_is_found(monkeypatch):
-    monkeypatch.setattr(ClientSession, "complete", property(lambda self: self.ledger.finished))
+    monkeypatch.setattr(Ledger, "complete", property(lambda self: self.finished))
     assert first_violation()
 
 
@@ -114,8 +114,8 @@ def test_an_iterator_that_hides_its_failure_is_found(monkeypatch):
 
 @broken
 def test_pulling_beyond_the_window_is_found(monkeypatch):
-    monkeypatch.setattr(ClientSession, "has_place", property(lambda _: True))
-    monkeypatch.setattr(ClientSession, "room", property(lambda _: (100, 10**9)))
+    monkeypatch.setattr(Ledger, "has_place", property(lambda _: True))
+    monkeypatch.setattr(Ledger, "room", property(lambda _: (100, 10**9)))
     monkeypatch.setattr(Ledger, "fits", lambda *_: True)
     assert any("window" in text for text in first_violation().violations)
 

@@ -4,7 +4,6 @@ The rules implemented here are sections 4 to 14 and 16 of docs/protocol.md, seen
 Each room knows only those below it:
 
     session                  the states, and the order of effects within a frame
-    face                     the names by which one asks a part of the session
     answers                  what a server answers: section 6
     attempt                  one call: sections 5 to 9 and 12
     standstill    cancels    opening: section 4, as functions
@@ -12,8 +11,10 @@ Each room knows only those below it:
     ledger        counters   the inputs: section 6, and all that a resume needs
 """
 
+from servestream_client.protocol.client.attempt import Attempt
 from servestream_client.protocol.client.counters import ClientCounters
 from servestream_client.protocol.client.delivery import Delivery
-from servestream_client.protocol.client.session import UNKNOWN_BYTES, ClientSession
+from servestream_client.protocol.client.ledger import UNKNOWN_BYTES
+from servestream_client.protocol.client.session import ClientSession
 
-__all__ = ["UNKNOWN_BYTES", "ClientCounters", "ClientSession", "Delivery"]
+__all__ = ["UNKNOWN_BYTES", "Attempt", "ClientCounters", "ClientSession", "Delivery"]

@@ -8,6 +8,8 @@ count.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from servestream_client.errors import FrameLostError, ItemErrorKind, RemoteProtocolError
 from servestream_client.protocol import coming
 from servestream_client.protocol.client.cancels import CancelNotices
@@ -53,6 +55,7 @@ class Attempt:
 
     __slots__ = (
         "_counters",
+        "_crowded",
         "_cursor",
         "_deadline_ms",
         "_delivery",
@@ -65,7 +68,6 @@ class Attempt:
         "announces",
         "awaited",
         "cancelled",
-        "crowded",
         "end_sent",
         "grant",
         "in_flight_bytes",
@@ -106,8 +108,7 @@ class Attempt:
         self.announcements: Announcements = Announcements()
         self.announces: bool = False
         """Whether the server understands announcements."""
-        self.crowded: bool = False
-        """The server is to hear of other calls' bytes."""
+        self._crowded = False  # see `crowd`
         self.awaited: Coming | None = None
         """What the server said of its next frame, until it comes (docs section 12)."""
         self.running: Running | None = None
@@ -281,8 +282,12 @@ class Attempt:
         return False
 
     @property
-    def suspects(self) -> list[int]:
-        """What its server has got, as far as it was sent, and not answered."""
+    def suspects(self) -> Sequence[int]:
+        """What its server has got, as far as it was sent, and not answered; or of that the one
+        that does not end.
+        """
+        if overdue := self.overdue:
+            return (overdue,)
         ledger = self._ledger
         return [
             number
@@ -306,16 +311,14 @@ class Attempt:
         return (
             bool(self.cancelled)
             or self.pulse.due
-            or self.crowded
+            or self._crowded
             or self.pacer.acknowledgement_due
             or self.grant.due(delivery.held, grant_one=delivery.head_of_line_blocked)
         )
 
     @property
     def may_end(self) -> bool:
-        """Whether no further inputs come, and the last of them was sent. The server must have
-        welcomed the stream, and not be leaving.
-        """
+        """Whether no further inputs come, and all were sent to a server that stays."""
         ledger = self._ledger
         return ledger.finished and not ledger.quarantined and not self.unsent and not self.end_sent
 
@@ -325,9 +328,7 @@ class Attempt:
         return ClientEnd(self._ledger.accepted)
 
     def large(self) -> int:
-        """The bytes of the frame of inputs that goes next, if it must be announced and is not yet;
-        else 0.
-        """
+        """The bytes of the frame of inputs that goes next, if it is yet to be announced; else 0."""
         size = self.unsent.frame_bytes
         if size <= self.announcements.covered or self.limits is None:
             return 0  # which is nearly always so
@@ -344,7 +345,7 @@ class Attempt:
             own: that may be a large frame of inputs of this call's.
         """
         self.announcements.sent()
-        self.crowded = False
+        self._crowded = False
         if own and (large := self.large()):
             number = self.unsent.head.first
             return self.announcements.announce(large, number, beside=beside, urgent=beside > 0)
@@ -357,8 +358,22 @@ class Attempt:
 
     # ---------------------------------------------------------------- the server's word
 
-    def tick(self, beside: int, *, free: bool) -> None:
-        """See `Face.tick`."""
+    @property
+    def silent(self) -> bool:
+        """Whether the server was not heard for too long (docs section 12)."""
+        return self.pulse.dead
+
+    def crowd(self) -> None:
+        """Other calls' bytes are about to go ahead of what goes next: the server is to know."""
+        self._crowded = True
+
+    def tick(self, beside: int = 0, *, free: bool = True) -> None:
+        """Half of the heartbeat interval has passed, or more: look at `silent`, and for a frame.
+
+        Args:
+            beside: bytes that come for other calls, ahead of what comes for this one.
+            free: no large frame of another call goes, ahead of what goes for this one.
+        """
         self._standstill.tick(free=free)
         self.pulse.tick(beside + (self.awaited.bytes if self.awaited else 0))
 

@@ -100,7 +100,7 @@ class DeliveryQueue:
         """What may be taken, in this order."""
         self._early: dict[int, _Early] = {}  # of each input that the ledger calls decided
         self.failed: list[ItemFailure] = []
-        """Inputs that failed since somebody last emptied this list, each as soon as it is known,
+        """Inputs that failed and were not asked for by `take_failed`, each as soon as it is known,
         though it may be delivered later.
         """
         self.held_outputs: int = 0
@@ -232,6 +232,11 @@ class DeliveryQueue:
         self.held_outputs -= count
         self.held_bytes -= sum(map(len, run.payloads))
         self.ledger.taken(run.first_number, count)
+
+    def take_failed(self) -> list[ItemFailure]:
+        """What has `failed` since the last call."""
+        failed, self.failed = self.failed, []
+        return failed
 
     def drop_all(self) -> None:
         """The consumer takes nothing any more."""

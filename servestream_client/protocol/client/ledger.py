@@ -17,7 +17,10 @@ from servestream_client.protocol.numbers import NumberSet
 from servestream_client.protocol.replay import OrderedReplay, UnorderedReplay
 from servestream_client.protocol.runs import Run
 
-__all__ = ["Ledger"]
+__all__ = ["UNKNOWN_BYTES", "Ledger"]
+
+UNKNOWN_BYTES = 64 * 1024
+"""What an input counts for that failed before it had a size."""
 
 
 class Ledger:
@@ -182,6 +185,11 @@ class Ledger:
         return self.replay.head if isinstance(self.replay, OrderedReplay) else 0
 
     @property
+    def unanswered(self) -> int:
+        """How many inputs still lack their last output."""
+        return len(self.replay)
+
+    @property
     def unsent(self) -> int:
         """How many unanswered inputs were never sent."""
         waiting = sum(
@@ -297,7 +305,7 @@ class Ledger:
         self.settle(number)
         self.taken(number)
 
-    def strip(self) -> None:
+    def drop_payloads(self) -> None:
         """There will be no further attempt: of what lacks an answer, keep the numbers only."""
         self.replay.strip_all()
         self.known_good = None

@@ -3,9 +3,9 @@
 Invariant: each step is in the table of `protocol.states`; a frame of an older attempt changes
 nothing but a count.
 
-Pure: the driver around it moves inputs in (`push`, `finish`), outputs out (`take`), and frames both
-ways (`next_frame`, `receive`); each of these returns at once. After any of them, there may be more
-frames to send and more outputs to take.
+Pure: the driver around it moves inputs in (`push`, `Ledger.finish`), outputs out (`DeliveryQueue`),
+and frames both ways (`next_frame`, `receive`); each of these returns at once. After any of them,
+there may be more frames to send and more outputs to take.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from servestream_client.protocol.client.answers import Answers
 from servestream_client.protocol.client.attempt import Attempt
 from servestream_client.protocol.client.counters import ClientCounters
 from servestream_client.protocol.client.delivery import DeliveryQueue
-from servestream_client.protocol.client.face import Face
-from servestream_client.protocol.client.ledger import Ledger
+from servestream_client.protocol.client.ledger import UNKNOWN_BYTES, Ledger
 from servestream_client.protocol.client.opening import Offer, first_word, limits_of, milliseconds
 from servestream_client.protocol.frames import (
     STREAM_ID_BYTES,
     ClientFrame,
     CodecId,
+    Coming,
     Credit,
     HandlerKind,
     Heartbeat,
@@ -46,10 +46,7 @@ from servestream_client.protocol.states import (
     peer_step,
 )
 
-__all__ = ["UNKNOWN_BYTES", "ClientSession"]
-
-UNKNOWN_BYTES = 64 * 1024
-"""What an input counts for that failed before it had a size."""
+__all__ = ["ClientSession"]
 
 MOVE_GRACE_MS = 3_600_000
 """What a server gets to answer what it has, when the client moves by itself: nothing presses."""
@@ -64,7 +61,7 @@ _DEPENDENT = frozenset({HandlerKind.ONE_TO_MANY, HandlerKind.STATEFUL})
 _OVER = frozenset({ClientState.ENDED, ClientState.LEFT, ClientState.REFUSED, ClientState.FAILED})
 
 
-class ClientSession(Face):
+class ClientSession:
     """One stream at its client.
 
     Args:
@@ -96,14 +93,15 @@ class ClientSession(Face):
         self.flow: FlowControl = flow
         self.watchdog: Watchdog = watchdog or Watchdog(heartbeat_interval=None, item_timeout=None)
         self.application: str = application
-        """The wanted one; empty: any."""
         self.ordered: bool = ordered
-        """Whether outputs come in input order."""
 
-        ledger = Ledger(flow, ordered=ordered)
-        super().__init__(
-            ledger, DeliveryQueue(ledger, Credit(flow.output_items, flow.output_bytes))
-        )
+        self.ledger: Ledger = Ledger(flow, ordered=ordered)
+        """Its inputs."""
+        budget = Credit(flow.output_items, flow.output_bytes)
+        self.delivery: DeliveryQueue = DeliveryQueue(self.ledger, budget)
+        """The answers that its consumer has not taken."""
+        self.attempt: Attempt | None = None
+        """The one under way."""
         self.counters: ClientCounters = ClientCounters()
         self._answers = Answers(self.delivery, self.counters, flow.max_item_bytes)
         self._offer = Offer(
@@ -130,16 +128,11 @@ class ClientSession(Face):
     # ---------------------------------------------------------------- inputs
 
     def push(self, payload: bytes, item: object = None) -> int:
-        """Accept the next input and return its number. Call `fits` first.
-
-        Args:
-            payload: as the codec made it; at most `FlowControl.max_item_bytes`.
-            item: handed back with a failure of this input.
-        """
+        """The same as `push_all`, for one input. Call `Ledger.fits` first."""
         return self.push_all((payload,), (item,), len(payload))
 
     def push_all(self, payloads: Sequence[bytes], items: Sequence[object], size: int) -> int:
-        """Accept inputs, at least one, and return the first one's number. See `room`.
+        """Accept inputs, at least one, and return the first one's number. See `Ledger.room`.
 
         Args:
             payloads: as the codec made them; each at most `FlowControl.max_item_bytes`.
@@ -147,23 +140,24 @@ class ClientSession(Face):
             size: of the payloads together.
         """
         first = self.ledger.append(payloads, items, size)
-        if self._attempt is not None:
-            self._attempt.unsent.append(Run(first, payloads, size))
+        if self.attempt is not None:
+            self.attempt.unsent.append(Run(first, payloads, size))
         return first
 
     def push_at(self, number: int, payload: bytes) -> None:
         """The same under a number of the caller's, see `may_push_at`, of an unordered stream."""
         if self.ledger.ordered or not self.may_push_at(number):
-            raise LocalProtocolError(
+            text = (
                 "push_at needs an unordered stream, and a number above all that were sent or wait"
             )
+            raise LocalProtocolError(text)
         self.ledger.append_at(number, payload)
-        if self._attempt is not None:
-            self._attempt.unsent.append(Run(number, (payload,), len(payload)))
+        if self.attempt is not None:
+            self.attempt.unsent.append(Run(number, (payload,), len(payload)))
 
     def may_push_at(self, number: int) -> bool:
         """Whether an input may have this number: they ascend during an attempt."""
-        attempt = self._attempt
+        attempt = self.attempt
         return number not in self.ledger.replay and (attempt is None or attempt.may_push_at(number))
 
     def push_failure(
@@ -175,8 +169,8 @@ class ClientSession(Face):
         *,
         size: int = UNKNOWN_BYTES,
     ) -> int:
-        """Accept an input that cannot be sent: its failure is delivered in its place. Call `fits`
-        first, with `size`: the bytes that it counts for until then.
+        """Accept an input that cannot be sent: its failure is delivered in its place. Call
+        `Ledger.fits` first, with `size`: the bytes that it counts for until then.
         """
         number = self.ledger.append_unsendable(item, size)
         self.delivery.fail_here(number, kind, text, cause)
@@ -188,7 +182,7 @@ class ClientSession(Face):
         """
         if not self.ledger.cancel(number):
             return
-        if self._attempt is None or not self._attempt.cancel(number):
+        if self.attempt is None or not self.attempt.cancel(number):
             self.delivery.fail_here(number, ItemErrorKind.CANCELLED, "cancelled before it was sent")
 
     @property
@@ -203,7 +197,7 @@ class ClientSession(Face):
         Returns:
             Which of them it concerns: those that lack an answer, and of which nothing came yet.
         """
-        if self._attempt is not None:
+        if self.attempt is not None:
             raise LocalProtocolError("inputs are quarantined between attempts")
         return self.ledger.quarantine(numbers)
 
@@ -218,16 +212,14 @@ class ClientSession(Face):
         """Between two attempts: forget an input, of which nothing will be delivered. Its caller
         has it answered in another way. Only for a stream that is not ordered.
         """
-        if self._attempt is not None or self.ledger.ordered:
+        if self.attempt is not None or self.ledger.ordered:
             raise LocalProtocolError("inputs are dropped between attempts, from unordered streams")
         self.ledger.drop(number)
 
     # ---------------------------------------------------------------- attempts
 
-    def begin(self, *, known: Limits | None = None, deadline_ms: int = 0) -> int:
-        """Start the next attempt and return its number.
-
-        Everything unanswered goes again, under its old numbers.
+    def begin(self, *, known: Limits | None = None, deadline_ms: int = 0) -> Attempt:
+        """Start the next attempt: everything unanswered goes again, under its old numbers.
 
         Args:
             known: the limits that this target set when it welcomed this client before; with them
@@ -239,7 +231,7 @@ class ClientSession(Face):
         self.counters.attempts += 1
         for number in self.ledger.cancelled_and_carried:
             self.delivery.fail_here(number, ItemErrorKind.CANCELLED, "cancelled")
-        self._attempt = Attempt(
+        self.attempt = Attempt(
             self.counters.attempts,
             self._offer,
             self.delivery,
@@ -247,19 +239,19 @@ class ClientSession(Face):
             known=known,
             deadline_ms=deadline_ms,
         )
-        return self._attempt.number
+        return self.attempt
 
     def lost(self, attempt: int) -> None:
         """The call of this attempt is over, or abandoned. What it did not answer goes again."""
-        if self._attempt is not None and self._attempt.number == attempt:
+        if self.attempt is not None and self.attempt.number == attempt:
             self.state = local_step(CLIENT, self.state, ClientEvent.LOST)
-            self._attempt = None
+            self.attempt = None
 
     def move(self) -> bool:
         """Take leave of the present attempt's server in good order, as after a drain; False where
         the attempt is at its end, or has not begun.
         """
-        attempt = self._attempt
+        attempt = self.attempt
         if attempt is None or self.state is not ClientState.STREAMING or attempt.end_sent:
             return False
         self.state = local_step(CLIENT, self.state, ClientEvent.MOVE)
@@ -276,7 +268,7 @@ class ClientSession(Face):
     @property
     def may_speak(self) -> bool:
         """Whether it is worth while to ask for the `next_frame`, or the attempt is `over`."""
-        attempt, state = self._attempt, self.state
+        attempt, state = self.attempt, self.state
         if attempt is None or state in _OVER:
             return True
         if state is ClientState.OPENING:
@@ -288,7 +280,7 @@ class ClientSession(Face):
     @property
     def large(self) -> int:
         """The bytes of the frame that goes next, if it must be announced and is not yet; else 0."""
-        attempt = self._attempt
+        attempt = self.attempt
         if attempt is None or attempt.unsent.frame_bytes <= attempt.announcements.covered:
             return 0  # which is nearly always so
         return attempt.large() if self.state is ClientState.STREAMING else 0
@@ -305,7 +297,7 @@ class ClientSession(Face):
             beside: bytes on the connection that may go ahead of what follows this frame.
             alone: no other call is to be asked before a large frame goes.
         """
-        attempt = self._attempt
+        attempt = self.attempt
         if attempt is None or self.state in _OVER:
             return None
         if self.state is ClientState.OPENING:
@@ -339,14 +331,14 @@ class ClientSession(Face):
     def receive(self, attempt: int, frame: ServerFrame) -> None:
         """Take in a frame that came on the call of `attempt`.
 
-        Frames of an older attempt are ignored. Afterwards look at `over`, `take` and
+        Frames of an older attempt are ignored. Afterwards look at `over`, `delivery` and
         `next_frame`.
 
         Raises:
             RemoteProtocolError: the server broke the protocol. What it said up to there holds;
                 abandon the attempt with `lost`.
         """
-        current = self._attempt
+        current = self.attempt
         if current is None or current.number != attempt:
             self.counters.stale += 1
             return
@@ -413,7 +405,7 @@ class ClientSession(Face):
         """Whether the server, having welcomed the present attempt, owes nothing that it may send:
         no input is unanswered, or the consumer does not take what there is.
         """
-        attempt = self._attempt
+        attempt = self.attempt
         return (
             attempt is not None
             and self.state is ClientState.STREAMING
@@ -433,16 +425,26 @@ class ClientSession(Face):
         return failure is not None and failure.kind is StreamErrorKind.SUPERSEDED
 
     @property
-    def announces(self) -> bool:
-        """Whether the server understands announcements."""
-        return self.welcome is not None and coming.FEATURE in self.welcome.features
+    def progressed(self) -> bool:
+        """Whether the present attempt brought anything new."""
+        return self.attempt is not None and self.attempt.progressed
+
+    @property
+    def awaited(self) -> Coming | None:
+        """What the present attempt's server has announced, until it comes (docs section 12)."""
+        return self.attempt.awaited if self.attempt is not None else None
+
+    @property
+    def suspects(self) -> Sequence[int]:
+        """See `Attempt`; none between two of them."""
+        return self.attempt.suspects if self.attempt is not None else ()
 
     @property
     def large_under_way(self) -> int:
         """Bytes of announced frames, and of inputs with the open, that the server has not
         acknowledged.
         """
-        attempt = self._attempt
+        attempt = self.attempt
         if attempt is None:
             return 0
         if self.state is ClientState.OPENING:

@@ -202,14 +202,14 @@ def test_the_turn_is_the_first_unanswered_where_there_is_an_order():
     assert filled(b"a", ordered=False).turn == 0
 
 
-def test_the_known_good_is_kept_with_its_payload_until_the_inputs_are_stripped():
+def test_the_known_good_is_kept_with_its_payload_until_all_payloads_are_dropped():
     ledger = filled(b"a", b"b")
     ledger.cancel(1)
     ledger.note_good(1)
     assert ledger.known_good is None
     ledger.note_good(2)
     assert ledger.known_good == (2, b"b")
-    ledger.strip()
+    ledger.drop_payloads()
     assert ledger.known_good is None
     assert [payload for _, payload in ledger.replay] == [b"", b""]
 
