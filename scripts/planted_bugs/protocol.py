@@ -267,7 +267,7 @@ BUGS = (
     Bug(
         "more than the input for which the others wait is started",
         "Intake.next_run",
-        "self.waiting.take(1 if self.full else limit)",
+        "self.waiting.take(1 if self._full else limit)",
         "self.waiting.take(limit)",
         "test_the_inputs_for_which_early_output_waits_start_one_by_one_although_it_is_too_much",
     ),

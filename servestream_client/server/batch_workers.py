@@ -39,7 +39,7 @@ class BatchWorkers(Workers):
 
     def offer(self, attempt: Attempt) -> None:
         # Called several times a batch, mostly for one that waits already.
-        if attempt.session.startable or attempt in self._given_back:
+        if attempt.session.intake.startable or attempt in self._given_back:
             if self._kept.stuck:
                 attempt.leave(STUCK)
             self._waiting.add(attempt)
@@ -56,7 +56,7 @@ class BatchWorkers(Workers):
             self._count(attempt)
 
     def _count(self, attempt: Attempt) -> None:
-        count = attempt.session.startable_inputs if attempt in self._waiting else 0
+        count = attempt.session.intake.startable_inputs if attempt in self._waiting else 0
         self._gathered += count - self._counts.pop(attempt, 0)
         if count:
             self._counts[attempt] = count
@@ -84,7 +84,7 @@ class BatchWorkers(Workers):
         return self._gather()
 
     def _goes_on(self, call: Call, attempt: Attempt) -> bool:
-        if attempt.session.startable or attempt in self._given_back:
+        if attempt.session.intake.startable or attempt in self._given_back:
             self._waiting.add(attempt)
         if self._gatherer is not call:
             if self._gatherer is not None or not self._waiting:
@@ -104,7 +104,7 @@ class BatchWorkers(Workers):
         attempt = waiting.first()
         while attempt is not None:
             part = self._take(attempt, room)
-            if attempt.session.startable or attempt in self._given_back:
+            if attempt.session.intake.startable or attempt in self._given_back:
                 waiting.move_to_end(attempt)
             else:
                 waiting.discard(attempt)

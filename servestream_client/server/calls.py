@@ -383,21 +383,21 @@ def abandon(held: Sequence[Held] | Sequence[Part], text: str) -> None:
         (attempt, number)
         for attempt, numbers in _numbered(held)
         for number in numbers
-        if attempt.session.awaits(number)
+        if attempt.session.outbox.awaits(number)
     ]
     if len(awaited) > 1:
         text = f"inputs that were computed together do not end: {text}"
         for attempt in dict.fromkeys(attempt for attempt, _ in awaited):
             attempt.give_up(StreamErrorKind.INTERNAL, text)
     for attempt, number in awaited:
-        attempt.session.fail(number, ItemErrorKind.TIMEOUT, text)
+        attempt.session.outbox.fail(number, ItemErrorKind.TIMEOUT, text)
 
 
 def fail(parts: Sequence[Part], kind: ItemErrorKind, text: str) -> None:
     """Fail those of these inputs that have no answer yet."""
     for attempt, numbers in _numbered(parts):
         for number in numbers:
-            attempt.session.fail(number, kind, text)
+            attempt.session.outbox.fail(number, kind, text)
 
 
 def _numbered(parts: Sequence[Held] | Sequence[Part]) -> list[tuple[Attempt, range]]:

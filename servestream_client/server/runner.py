@@ -260,7 +260,7 @@ class AttemptRunner:
                 except RemoteProtocolError as error:
                     self._blame(str(error))
                 message = None  # its payloads are not to be held while waiting for the next
-                cancelled = session.take_cancelled()
+                cancelled = session.intake.take_cancelled()
                 if cancelled:
                     self._workers.cancel(self, cancelled)
                 self._workers.offer(self)

@@ -77,7 +77,7 @@ class Workers(abc.ABC):
 
     def offer(self, attempt: Attempt) -> None:
         """The attempt may have inputs to start."""
-        if attempt.session.startable or attempt in self._given_back:
+        if attempt.session.intake.startable or attempt in self._given_back:
             if self._kept.stuck:
                 attempt.leave(STUCK)
             self._want(attempt)
@@ -106,7 +106,9 @@ class Workers(abc.ABC):
     def _drop_given_back(self, attempt: Attempt, numbers: Sequence[int]) -> None:
         given_back = self._given_back[attempt]
         for number in given_back.drop(numbers):
-            attempt.session.fail(number, ItemErrorKind.CANCELLED, "cancelled before it was started")
+            attempt.session.outbox.fail(
+                number, ItemErrorKind.CANCELLED, "cancelled before it was started"
+            )
         if not given_back:
             del self._given_back[attempt]
 
@@ -224,7 +226,7 @@ class Workers(abc.ABC):
         """A worker has done that, and took so long."""
 
     def _has_work(self, attempt: Attempt) -> bool:
-        return attempt.session.startable or attempt in self._given_back
+        return attempt.session.intake.startable or attempt in self._given_back
 
     def _take(self, attempt: Attempt, limit: int) -> Part | None:
         """The next inputs of an attempt, at most so many."""
@@ -235,7 +237,7 @@ class Workers(abc.ABC):
                 del self._given_back[attempt]
             if run is not None:
                 return Part(attempt, run)
-        run = attempt.session.next_run(limit)
+        run = attempt.session.intake.next_run(limit)
         return Part(attempt, run) if run is not None else None
 
     def _new_call(self) -> Call:

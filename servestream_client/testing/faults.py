@@ -344,12 +344,12 @@ class _FaultyHandler:
             return False
         rest = min(planned) - run.first or 1
         if rest < len(run.payloads):
-            session.put_back(run.split(rest))
+            session.intake.put_back(run.split(rest))
         for fault in faults:
             if fault.at == run.first and await self._plan.claim(fault):
                 if fault.kind is FaultKind.RAISE:
                     text = describe(InjectedError("by plan"))
-                    session.fail(run.first, ItemErrorKind.HANDLER, text)
+                    session.outbox.fail(run.first, ItemErrorKind.HANDLER, text)
                     return True
                 if await self._strike(call, part, fault):
                     return True
@@ -359,15 +359,16 @@ class _FaultyHandler:
         """Whether that has answered the input."""
         if fault.kind is FaultKind.KILL:
             self._die()
+        outbox = part.attempt.session.outbox
         waiting = (
             asyncio.sleep(fault.seconds) if fault.kind is FaultKind.SLOW else asyncio.Event().wait()
         )
         try:
             await call.run(waiting, [part])
         except Cancelled:
-            part.attempt.session.fail(part.run.first, ItemErrorKind.CANCELLED, "cancelled")
+            outbox.fail(part.run.first, ItemErrorKind.CANCELLED, "cancelled")
         except Expired as expired:
-            part.attempt.session.fail(part.run.first, ItemErrorKind.TIMEOUT, str(expired))
+            outbox.fail(part.run.first, ItemErrorKind.TIMEOUT, str(expired))
         else:
             return False
         return True

@@ -49,7 +49,7 @@ class Waiting(Batches):
 def waiting(service: StreamService) -> int:
     """How many inputs wait for a batch."""
     attempts = service._kit().workers._waiting.all()
-    return sum(attempt.session.startable_inputs for attempt in attempts)
+    return sum(attempt.session.intake.startable_inputs for attempt in attempts)
 
 
 def named(name: str, count: int) -> list[bytes]:

@@ -12,6 +12,7 @@ import pytest
 from effort import effort
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from single_inputs import next_input
 
 from servestream_client.config import FlowControl, Watchdog
 from servestream_client.protocol.client import ClientSession
@@ -100,8 +101,10 @@ class World:
             self.server.receive(frame)
             if self.server.state is ServerState.DECIDING:
                 self.server.welcome()
-            while given := self.server.next_input():
-                self.server.output(given.number, bytes(self._answer(given.number)), last=True)
+            while given := next_input(self.server):
+                self.server.outbox.output(
+                    given.number, bytes(self._answer(given.number)), last=True
+                )
         self.speak()
 
     def speak(self) -> None:
@@ -264,8 +267,8 @@ def test_peers_that_know_nothing_of_it_are_told_nothing():
     server.receive(ClientFrame(open=opened, credit=Credit(10, 10_000_000)))
     server.welcome()
     server.receive(ClientFrame(inputs=[InputRun(1, [b"x"])]))
-    server.next_run(1)
-    server.output(1, bytes(1000 * KIB), last=True)
+    server.intake.next_run(1)
+    server.outbox.output(1, bytes(1000 * KIB), last=True)
     said = list(iter(server.next_frame, None))
     assert said[0].welcome.features == ()
     assert all(frame.coming is None for frame in said)
@@ -318,10 +321,10 @@ def test_what_was_sent_is_counted_until_it_is_acknowledged():
     world.run(lambda: world.client.welcome is not None)
     server = world.server
     server.receive(ClientFrame(inputs=[InputRun(1, [b"x", b"y"])]))
-    server.next_run(2)
-    server.output(1, bytes(500), last=True)
+    server.intake.next_run(2)
+    server.outbox.output(1, bytes(500), last=True)
     assert server.next_frame().outputs == [OutputRun(1, [bytes(500)])]
-    server.output(2, bytes(300), last=True)
+    server.outbox.output(2, bytes(300), last=True)
     server.next_frame()
     assert server.under_way == 800
     server.receive(ClientFrame(frames_read=1))

@@ -79,14 +79,14 @@ def client(*payloads: bytes, watchdog: Watchdog | None = None, **welcome) -> Cli
 def test_an_output_that_was_received_is_neither_computed_nor_sent_again(kind, order, start):
     server = serving(kind, credit=Credit(), order=order)
     server.receive(inputs(3, b"x", b"y", start=start))
-    assert server.startable_inputs == 1
-    assert server.next_run(9).payloads == [b"y"]
+    assert server.intake.startable_inputs == 1
+    assert server.intake.next_run(9).payloads == [b"y"]
     assert parts_out(server) == [
         OutputPart(3, start, (), last=True)
     ]  # for which it needs no credit
-    server.output(3, b"again", last=True)
+    server.outbox.output(3, b"again", last=True)
     server.receive(ClientFrame(credit=PLENTY))
-    server.output(4, b"Y", last=True)
+    server.outbox.output(4, b"Y", last=True)
     (frame,) = iter(server.next_frame, None)
     assert frame.outputs == [OutputRun(4, [b"Y"])]
 
@@ -98,9 +98,9 @@ def test_such_an_input_keeps_its_turn_and_counts_in_the_end(kind):
     server.receive(inputs(2, b"y", start=1))
     server.receive(ClientFrame(end=ClientEnd(2)))
     assert parts_out(server) == []
-    assert server.unanswered == 2
-    server.next_run(1)
-    server.output(1, b"X", last=True)
+    assert server.outbox.unanswered == 2
+    server.intake.next_run(1)
+    server.outbox.output(1, b"X", last=True)
     (frame,) = iter(server.next_frame, None)
     assert (frame.outputs, frame.parts) == ([OutputRun(1, [b"X"])], [OutputPart(2, 1, (), True)])
     assert frame.end == ServerEnd(2, 2, 2)
@@ -119,15 +119,15 @@ def test_such_an_input_cannot_be_cancelled_any_more():
 def test_a_handler_of_many_outputs_goes_on_at_the_index():
     server = serving(HandlerKind.ONE_TO_MANY)
     server.receive(inputs(1, b"x", start=1))
-    assert server.next_run(9).start_index == 1
+    assert server.intake.next_run(9).start_index == 1
 
 
 def test_an_item_error_keeps_its_place_behind_outputs_that_wait_for_credit():
     server = serving(credit=Credit(1, 100), order=Order.ANY)
     server.receive(inputs(1, b"a", b"b", b"bad"))
-    server.next_run(3)
-    server.outputs(1, [b"A", b"B"])
-    server.fail(3, ItemErrorKind.HANDLER, "bad")
+    server.intake.next_run(3)
+    server.outbox.outputs(1, [b"A", b"B"])
+    server.outbox.fail(3, ItemErrorKind.HANDLER, "bad")
     (frame,) = iter(server.next_frame, None)
     assert (frame.outputs, frame.errors) == ([OutputRun(1, [b"A"])], [])
     server.receive(ClientFrame(cancelled=[NumberRange(2, 2)]))  # its output is on its way

@@ -67,8 +67,8 @@ class Pair:
 
 def test_an_idle_link_carries_heartbeats_both_ways_and_nothing_else():
     pair = Pair(BEAT, b"x", b"y")
-    pair.server.next_run(2)
-    pair.server.output(1, b"X", last=True)
+    pair.server.intake.next_run(2)
+    pair.server.outbox.output(1, b"X", last=True)
     pair.pass_on()
     for _ in range(50):
         pair.tick()
@@ -242,15 +242,15 @@ def test_a_server_says_what_it_waits_for():
     pair.client.push(b"x")
     pair.pass_on()
     assert report(pair).blocked_on is BlockedOn.HANDLER
-    pair.server.next_run(1)
+    pair.server.intake.next_run(1)
     assert report(pair).started_through == 1
 
 
 def test_a_server_that_waits_for_credit_says_so():
     pair = Pair(BEAT, b"x", b"y")
     pair.server.outbox.ready.credit = type(pair.server.outbox.ready.credit)()  # as if none had come
-    pair.server.next_run(2)
-    pair.server.output(1, b"X", last=True)
+    pair.server.intake.next_run(2)
+    pair.server.outbox.output(1, b"X", last=True)
     assert report(pair).blocked_on is BlockedOn.CREDIT
 
 
@@ -276,7 +276,7 @@ def test_an_input_that_is_answered_is_not_overdue():
 
 def test_an_old_input_is_reported_however_busy_the_link_is():
     pair = Pair(BEAT, b"x")
-    pair.server.next_run(1)
+    pair.server.intake.next_run(1)
     pair.server.tick(Running(oldest_number=1, oldest_age_ms=900, count=1))
     assert pair.server.next_frame() is None
     pair.server.tick(Running(oldest_number=1, oldest_age_ms=1400, count=1))

@@ -146,7 +146,7 @@ class Life:
             self.client.receive(self.attempt, frame)
 
     def handler_starts(self) -> None:
-        if self.server is not None and (run := self.server.next_run(3)) is not None:
+        if self.server is not None and (run := self.server.intake.next_run(3)) is not None:
             self.runs += [(run.first + k, len(p)) for k, p in enumerate(run.payloads)]
 
     def handler_answers(self) -> None:
@@ -155,12 +155,12 @@ class Life:
         number, size = self.runs.pop(self.random.randrange(len(self.runs)))
         outcome = self.random.random()
         if outcome < 0.4:
-            self.server.fail(number, ItemErrorKind.HANDLER, "no")
+            self.server.outbox.fail(number, ItemErrorKind.HANDLER, "no")
         elif outcome < 0.6 and not self.aside:
-            self.server.output(number, b"p" * size, last=False)
-            self.server.output(number, b"q" * self.size(), last=True)
+            self.server.outbox.output(number, b"p" * size, last=False)
+            self.server.outbox.output(number, b"q" * self.size(), last=True)
         else:
-            self.server.output(number, b"o" * self.size(), last=True)
+            self.server.outbox.output(number, b"o" * self.size(), last=True)
 
     def take(self) -> None:
         self.client.delivery.take()
@@ -230,8 +230,8 @@ def test_failed_inputs_fill_the_window_until_the_consumer_takes_them():
             pushed += 1
         while (frame := client.next_frame()) is not None:
             server.receive(frame)
-        while (run := server.next_run(1)) is not None:
-            server.fail(run.first, ItemErrorKind.HANDLER, "no")
+        while (run := server.intake.next_run(1)) is not None:
+            server.outbox.fail(run.first, ItemErrorKind.HANDLER, "no")
         while (frame := server.next_frame()) is not None:
             client.receive(1, frame)
     assert pushed == 10
@@ -288,7 +288,7 @@ def test_a_cancelled_input_leaves_at_once_and_the_servers_window_does_not(sent, 
     server.receive(frame)
     while (frame := server.next_frame()) is not None:
         client.receive(1, frame)
-    server.outputs(1, [b"one"])
+    server.outbox.outputs(1, [b"one"])
     while (frame := server.next_frame()) is not None:
         client.receive(1, frame)
     while (frame := client.next_frame()) is not None:
@@ -302,8 +302,8 @@ def test_outputs_are_kept_until_they_are_taken_and_no_longer():
     outputs = [b"%060d" % number for number in range(6)]  # one run, as they are small
     client.push_all([b"."] * 6, [None] * 6, 6)
     server.receive(client.next_frame())
-    server.next_run(6)
-    server.outputs(1, outputs)
+    server.intake.next_run(6)
+    server.outbox.outputs(1, outputs)
     del outputs
     client.receive(1, server.next_frame())
     for left in range(5, -1, -1):

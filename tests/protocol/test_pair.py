@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from single_inputs import Input, next_input
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemErrorKind, RemoteProtocolError
@@ -32,7 +33,7 @@ from servestream_client.protocol.frames import (
     ServerFrame,
     StreamErrorKind,
 )
-from servestream_client.protocol.server import Input, ServerOffer, ServerSession
+from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.protocol.states import ClientState, ServerState
 
 CODEC = CodecId("bytes")
@@ -477,7 +478,7 @@ class Pair(RuleBasedStateMachine):
                 raise
             if server.state is not ServerState.LINGERING:
                 server.give_up(StreamErrorKind.PROTOCOL, str(error))
-        for number in server.take_cancelled():
+        for number in server.intake.take_cancelled():
             if number in link.jobs:
                 link.jobs[number].cancelled = True
 
@@ -572,14 +573,14 @@ class Pair(RuleBasedStateMachine):
             del link.jobs[number]
 
     def start_singly(self, link: Link) -> None:
-        while (item := link.server.next_input()) is not None:
+        while (item := next_input(link.server)) is not None:
             self.start_job(link, item)
 
     def start_run(self, link: Link, pick: int) -> None:
         """Take some inputs at once, and perhaps put the last ones back."""
         server = link.server
-        waiting = server.startable_inputs
-        run = server.next_run(1 + pick)
+        waiting = server.intake.startable_inputs
+        run = server.intake.next_run(1 + pick)
         assert (run is None) == (waiting == 0)
         if run is None:
             return
@@ -587,8 +588,8 @@ class Pair(RuleBasedStateMachine):
         assert started <= 1 + pick
         kept = 1 + pick % started
         if kept < started:
-            server.put_back(run.split(kept))
-        assert waiting - server.startable_inputs == kept
+            server.intake.put_back(run.split(kept))
+        assert waiting - server.intake.startable_inputs == kept
         for offset, payload in enumerate(run.payloads):
             self.start_job(
                 link, Input(run.first + offset, payload, 0 if offset else run.start_index)
@@ -612,7 +613,7 @@ class Pair(RuleBasedStateMachine):
                 break
             payloads.append(output_payload(job.item.number, 0, job.item.payload, author))
         if payloads:
-            link.server.outputs(first, payloads)
+            link.server.outbox.outputs(first, payloads)
             for number in range(first, first + len(payloads)):
                 del link.jobs[number]
         return bool(payloads)
@@ -621,11 +622,11 @@ class Pair(RuleBasedStateMachine):
         """One step of a handler; True after its last."""
         server, number, payload = link.server, job.item.number, job.item.payload
         if job.cancelled:
-            server.fail(number, ItemErrorKind.CANCELLED, "cancelled")
+            server.outbox.fail(number, ItemErrorKind.CANCELLED, "cancelled")
             return True
         count, kind = SHAPES[shape_of(payload)]
         if kind is ItemErrorKind.TOO_LARGE:
-            server.output(number, bytes(LARGEST + 1), last=True)
+            server.outbox.output(number, bytes(LARGEST + 1), last=True)
             return True
         if job.next_index < count:
             # A handler that cannot start in the middle answers differently each time.
@@ -633,12 +634,12 @@ class Pair(RuleBasedStateMachine):
             said = output_payload(number, job.next_index, payload, author)
             job.next_index += 1
             last = together and kind is None and job.next_index == count
-            server.output(number, said, last=last)
+            server.outbox.output(number, said, last=last)
             return last
         if kind is None:
-            server.close(number)
+            server.outbox.close(number)
         else:
-            server.fail(number, kind, "the handler raised")
+            server.outbox.fail(number, kind, "the handler raised")
         return True
 
     def serves(self) -> bool:
@@ -906,7 +907,7 @@ def test_an_unordered_frame_may_overshoot_the_bytes_with_any_of_its_outputs():
     client.push(b"1")
     client.push(b"2")
     server.receive(client.next_frame())
-    server.output(2, bytes(5), last=False)
-    server.output(1, bytes(50), last=True)
+    server.outbox.output(2, bytes(5), last=False)
+    server.outbox.output(1, bytes(50), last=True)
     client.receive(attempt, server.next_frame())
     assert {client.delivery.take().number, client.delivery.take().number} == {1, 2}

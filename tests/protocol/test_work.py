@@ -84,7 +84,7 @@ class Pair:
                 return
 
     def start(self, count: int) -> None:
-        while count and (run := self.server.next_run(count)) is not None:
+        while count and (run := self.server.intake.next_run(count)) is not None:
             count -= len(run.payloads)
 
     def take(self) -> int:
@@ -139,7 +139,7 @@ def test_frames_that_cancel_one_input_each(ordered, order):
         def receive() -> None:
             for frame in frames:
                 pair.server.receive(frame)
-                assert pair.server.startable
+                assert pair.server.intake.startable
 
         return steps(receive)
 
@@ -180,13 +180,13 @@ def test_the_answers_to_what_was_cancelled(ordered, started):
 
         def answer() -> None:
             pair.talk()
-            for number in pair.server.take_cancelled():
-                pair.server.fail(number, ItemErrorKind.CANCELLED, "cancelled")
-            while (run := pair.server.next_run(64)) is not None:
-                pair.server.outputs(run.first, run.payloads)
+            for number in pair.server.intake.take_cancelled():
+                pair.server.outbox.fail(number, ItemErrorKind.CANCELLED, "cancelled")
+            while (run := pair.server.intake.next_run(64)) is not None:
+                pair.server.outbox.outputs(run.first, run.payloads)
             if started:
                 for number in range(1, 2 * count, 2):
-                    pair.server.output(number, b"o", last=True)
+                    pair.server.outbox.output(number, b"o", last=True)
             pair.talk()
             assert pair.take() == 2 * count
 
@@ -201,16 +201,16 @@ def test_inputs_that_come_back_from_a_worker_after_they_were_cancelled():
         pair.push(2 * count)
         pair.talk()
         runs = []
-        while (run := pair.server.next_run(10)) is not None:
+        while (run := pair.server.intake.next_run(10)) is not None:
             runs.append(run)
         pair.server.receive(frame_of(every_other(count)))
 
         def put_back() -> None:
             for run in reversed(runs):
-                pair.server.put_back(run)
+                pair.server.intake.put_back(run)
 
         found = steps(put_back)
-        assert pair.server.startable_inputs == count
+        assert pair.server.intake.startable_inputs == count
         return found
 
     in_proportion(counted(FEW), counted(MANY))
@@ -226,8 +226,8 @@ def test_one_cancellation_behind_a_slow_input_does_not_walk_what_came_since(canc
         for _ in range(behind // 100):
             pair.push(100)
             pair.talk()
-            while (run := pair.server.next_run(100)) is not None:
-                pair.server.outputs(run.first, run.payloads)
+            while (run := pair.server.intake.next_run(100)) is not None:
+                pair.server.outbox.outputs(run.first, run.payloads)
             pair.talk()
             pair.take()
         pair.push(2)
@@ -306,12 +306,12 @@ def test_neither_end_grows_behind_one_slow_input(run, ending):
                 for number in range(first, first + run):
                     pair.client.cancel(number)
             pair.talk()
-            while (started := pair.server.next_run(run)) is not None:
+            while (started := pair.server.intake.next_run(run)) is not None:
                 if ending == "answered":
-                    pair.server.outputs(started.first, started.payloads)
+                    pair.server.outbox.outputs(started.first, started.payloads)
                 else:
                     for number in range(started.first, started.last + 1):
-                        pair.server.fail(number, ItemErrorKind.HANDLER, "no")
+                        pair.server.outbox.fail(number, ItemErrorKind.HANDLER, "no")
             pair.talk()
             pair.take()
             pair.client.delivery.failed.clear()

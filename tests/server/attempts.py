@@ -83,7 +83,7 @@ class FakeAttempt:
     def cancel(self, first: int, last: int | None = None) -> None:
         cancelled = [NumberRange(first, first if last is None else last)]
         self.session.receive(ClientFrame(cancelled=cancelled))
-        numbers = self.session.take_cancelled()
+        numbers = self.session.intake.take_cancelled()
         if numbers:
             self._workers.cancel(self, numbers)
         self._workers.offer(self)
@@ -140,7 +140,7 @@ def payloads_in(parts: Iterable[Part]) -> list[bytes]:
 def echo(parts: Iterable[Part]) -> None:
     """Answer each input with itself."""
     for part in parts:
-        part.attempt.session.outputs(part.run.first, part.run.payloads)
+        part.attempt.session.outbox.outputs(part.run.first, part.run.payloads)
 
 
 def workers_running() -> set[asyncio.Task]:

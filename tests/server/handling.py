@@ -107,7 +107,7 @@ async def answers_of(handler: Handler, *payloads: bytes, longest: int = 99) -> F
     attempt.send(*payloads)
     call = Call(bystander)
     for _ in payloads:
-        run = attempt.session.next_run(longest)
+        run = attempt.session.intake.next_run(longest)
         if run is None:
             break
         await handler.handle(call, [Part(attempt, run)])

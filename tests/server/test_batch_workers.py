@@ -83,7 +83,7 @@ async def test_a_stream_that_may_not_start_is_passed_over_and_blocks_nobody():
     unread.send_many(3)
     await until(lambda: not workers_running())
     unread.send_many(5)
-    assert unread.session.full
+    assert not unread.session.intake.startable
     (stream,) = attempts(workers, "a")
     stream.send_many(7)
     unread.send_many(1)
@@ -118,8 +118,8 @@ async def test_a_stream_that_fills_up_while_it_waits_is_passed_over():
     stream.grant(100)
     await until(lambda: stream.done)
     await until(lambda: not workers_running())
-    assert unread.session.full
-    assert 0 < unread.session.unanswered < 8
+    assert not unread.session.intake.startable
+    assert 0 < unread.session.outbox.unanswered < 8
     unread.grant(100)
     await until(lambda: unread.done)
 

@@ -146,11 +146,11 @@ async def test_answers_of_a_stream_that_has_left_are_dropped(name):
     bystander = Bystander()
     attempt = FakeAttempt(bystander)
     attempt.send(b"1", b"undecodable", b"3")
-    run = attempt.session.next_run(9)
+    run = attempt.session.intake.next_run(9)
     attempt.session.half_close()
     await handler_of(name).handle(Call(bystander), [Part(attempt, run)])
     assert attempt.session.next_frame() is None
-    assert attempt.session.next_run(9) is None
+    assert attempt.session.intake.next_run(9) is None
 
 
 @pytest.mark.parametrize("method", ["decode_input", "encode_output"])

@@ -110,7 +110,7 @@ async def test_a_bad_input_of_one_stream_is_blamed_in_that_stream_only():
     for name, own in payloads.items():
         attempt = FakeAttempt(bystander, name)
         attempt.send(*own)
-        parts.append(Part(attempt, attempt.session.next_run(9)))
+        parts.append(Part(attempt, attempt.session.intake.next_run(9)))
     await handler.handle(Call(bystander), parts)
     for part in parts:
         part.attempt.wake_writer()

@@ -13,6 +13,7 @@ from handling import (
     answers_of,
     at_once,
 )
+from single_inputs import next_input
 
 from servestream_client import BytesCodec
 from servestream_client.errors import ItemErrorKind
@@ -33,9 +34,9 @@ async def test_inputs_that_need_not_wait_are_handled_in_one_go():
     attempt = FakeAttempt(bystander)
     attempt.send(b"a", b"b", b"c")
     handler = item_handler(at_once, BytesCodec(), PLACES)
-    await handler.handle(Call(bystander), [Part(attempt, attempt.session.next_run(9))])
+    await handler.handle(Call(bystander), [Part(attempt, attempt.session.intake.next_run(9))])
     assert bystander.suspensions == 0
-    assert attempt.session.startable_inputs == 0
+    assert attempt.session.intake.startable_inputs == 0
     frame = attempt.session.next_frame()
     assert [list(run.payloads) for run in frame.outputs] == [[b"A", b"B", b"C"]]
 
@@ -91,13 +92,13 @@ async def test_what_stands_behind_an_input_that_waits_goes_back():
         return item
 
     handler = item_handler(predict, Picky(), PLACES)
-    run = attempt.session.next_run(9)
+    run = attempt.session.intake.next_run(9)
     handling = asyncio.ensure_future(handler.handle(Call(bystander), [Part(attempt, run)]))
     await until(lambda: bystander.suspensions == 1)
     assert (run.first, run.last) == (1, 2)
-    assert attempt.session.startable_inputs == 3
-    assert attempt.session.next_input().number == 3
-    assert attempt.session.next_input().number == 4
+    assert attempt.session.intake.startable_inputs == 3
+    assert next_input(attempt.session).number == 3
+    assert next_input(attempt.session).number == 4
     release.set()
     await handling
     attempt.wake_writer()

@@ -144,8 +144,8 @@ async def test_what_has_credit_again_is_served_again():
     (stream,) = attempts(workers, "a", credit=Credit(0, 0), ahead_bytes=4)
     stream.send_many(4)
     await until(lambda: not workers_running())
-    assert stream.session.startable_inputs == 0
-    assert stream.session.unanswered == 4
+    assert stream.session.intake.startable_inputs == 0
+    assert stream.session.outbox.unanswered == 4
     stream.grant(100)
     await until(lambda: stream.done)
 
@@ -158,7 +158,7 @@ async def test_a_handler_that_fails_fails_its_inputs_and_the_worker_goes_on(kind
     class Failing(Echo):
         async def handle(self, call, parts):
             if payloads_in(parts)[0] == b"a1":
-                parts[0].attempt.session.output(1, b"first", last=True)
+                parts[0].attempt.session.outbox.output(1, b"first", last=True)
                 raise ZeroDivisionError("a bug")
             await super().handle(call, parts)
 

@@ -1,6 +1,6 @@
 """The server's side of one attempt, as pure state machines.
 
-Each module is above those below it in the list; `ServerSession` is the door to them.
+Each module is above those below it in the list.
 
     session   the state machine; the order of effects within a frame
     intake    which inputs came, and which may be started
@@ -10,8 +10,7 @@ Each module is above those below it in the list; `ServerSession` is the door to 
     opening   whom the server takes, and on which terms
 """
 
-from servestream_client.protocol.server.intake import Input
 from servestream_client.protocol.server.opening import ServerOffer
 from servestream_client.protocol.server.session import ServerSession
 
-__all__ = ["Input", "ServerOffer", "ServerSession"]
+__all__ = ["ServerOffer", "ServerSession"]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from servestream_client.errors import FrameLostError, RemoteProtocolError
 from servestream_client.protocol.frames import SINGLE_OUTPUT, InputRun, NumberRange
@@ -20,21 +19,7 @@ from servestream_client.protocol.runs import Run, RunQueue
 from servestream_client.protocol.server.opening import ServerOffer, Terms
 from servestream_client.protocol.server.outbox import Outbox
 
-__all__ = ["Input", "Intake"]
-
-
-class Input(NamedTuple):
-    """One input for the handler.
-
-    Attributes:
-        number: its number in the stream.
-        payload: as the client's codec made it.
-        start_index: outputs below this index are already received.
-    """
-
-    number: int
-    payload: bytes
-    start_index: int = 0
+__all__ = ["Intake"]
 
 
 class Intake:
@@ -200,7 +185,7 @@ class Intake:
         )
 
     @property
-    def full(self) -> bool:
+    def _full(self) -> bool:
         """Whether too much output waits for its turn or for credit to start any input."""
         return self._outbox.held_bytes >= self._ahead_bytes
 
@@ -216,7 +201,7 @@ class Intake:
         if not self.startable:
             return None
         # What waits may wait for this input's turn, which is then the only one to start.
-        run = self.waiting.take(1 if self.full else limit)
+        run = self.waiting.take(1 if self._full else limit)
         self.started_through = run.last
         return run
 
@@ -231,7 +216,9 @@ class Intake:
             self._drop(sorted(inputs.cancelled.intersection(range(run.first, run.last + 1))))
 
     def take_cancelled(self) -> Sequence[int]:
-        """Started inputs that the client has cancelled since the last call."""
+        """Started inputs that the client has cancelled since the last call; each is still to be
+        answered.
+        """
         numbers, self._newly_cancelled = self._newly_cancelled, []
         return numbers
 

@@ -104,6 +104,14 @@ class Outbox:
 
     # ---------------------------------------------------------------- what is to be answered
 
+    def awaits(self, number: int) -> bool:
+        """Whether an input came and has no answer yet."""
+        return number in self.open
+
+    def wants(self, number: int) -> bool:
+        """Whether the client still waits for the answer."""
+        return number in self.open and number not in self.open.cancelled
+
     def expect(self, first: int, sizes: Sequence[int], start_index: int = 0) -> None:
         """The inputs `first`, `first` + 1 and so on came, above all others, and are to be answered.
 

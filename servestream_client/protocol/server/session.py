@@ -1,8 +1,9 @@
 """The server's side of one attempt: what came, what is computed, what may go out.
 
 A pure state machine, like its sibling. The runner around it moves frames (`receive`,
-`next_frame`), inputs to handlers (`next_run`) and their results back (`outputs`, `output`, `close`,
-`fail`). It lives as long as one call: whatever must survive is the client's to carry.
+`next_frame`); workers take inputs (`Intake.next_run`), and handlers give their results
+(`Outbox.outputs`, `output`, `close`, `fail`). It lives as long as one call: what must survive is
+the client's to carry.
 
 Invariant: what happens follows the table of docs section 16, and the parts of a frame take effect
 in one order: what the client has read and grants, its inputs, where it stands, what it cancels, its
@@ -15,7 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from servestream_client.errors import ItemErrorKind, LocalProtocolError, RemoteProtocolError
+from servestream_client.errors import LocalProtocolError, RemoteProtocolError
 from servestream_client.protocol import coming
 from servestream_client.protocol.coming import Announcements
 from servestream_client.protocol.frames import (
@@ -37,9 +38,8 @@ from servestream_client.protocol.frames import (
 )
 from servestream_client.protocol.pacing import Pacer
 from servestream_client.protocol.pulse import Pulse
-from servestream_client.protocol.runs import Run
 from servestream_client.protocol.server import opening
-from servestream_client.protocol.server.intake import Input, Intake
+from servestream_client.protocol.server.intake import Intake
 from servestream_client.protocol.server.opening import ServerOffer
 from servestream_client.protocol.server.outbox import Outbox
 from servestream_client.protocol.server.ready import Answers
@@ -60,11 +60,8 @@ class ServerSession:
     """One attempt at its server.
 
     Attributes:
-        intake: the inputs that came.
-        outbox: the answers.
-
-    Workers know the session alone: so it has more than 30 methods, of which those that they
-    call pass on to these two.
+        intake: the inputs that came; workers take them there.
+        outbox: the answers; handlers put them there.
     """
 
     def __init__(self, offer: ServerOffer) -> None:
@@ -99,15 +96,10 @@ class ServerSession:
         """Nobody will send or read anything more: stop computing and end the call."""
         return self.state in _OVER
 
-    @property
-    def unanswered(self) -> int:
-        """How many inputs that came lack their last output."""
-        return self.outbox.unanswered
-
     # ---------------------------------------------------------------- frames in
 
     def receive(self, frame: ClientFrame) -> None:
-        """Take in a frame. Afterwards look at `state`, `next_input` and `next_frame`.
+        """Take in a frame. Afterwards look at `state`, `intake` and `next_frame`.
 
         In state DECIDING, call `welcome` or `refuse`; what came along with the open is taken in
         by `welcome`.
@@ -205,67 +197,6 @@ class ServerSession:
             self.intake.check_end(frame.end.last_number)
             self._step(ServerEvent.CLIENT_END)
             self._last_number = frame.end.last_number
-
-    # ---------------------------------------------------------------- handlers
-
-    @property
-    def startable(self) -> bool:
-        """See `Intake`."""
-        return self.intake.startable
-
-    @property
-    def full(self) -> bool:
-        """See `Intake`."""
-        return self.intake.full
-
-    @property
-    def startable_inputs(self) -> int:
-        """See `Intake`."""
-        return self.intake.startable_inputs
-
-    def next_run(self, limit: int) -> Run | None:
-        """See `Intake`."""
-        return self.intake.next_run(limit)
-
-    def next_input(self) -> Input | None:
-        """Like `next_run`, for one input."""
-        run = self.intake.next_run(1)
-        return Input(run.first, run.payloads[0], run.start_index) if run else None
-
-    def put_back(self, run: Run) -> None:
-        """See `Intake`."""
-        self.intake.put_back(run)
-
-    def take_cancelled(self) -> Sequence[int]:
-        """Started inputs that the client has cancelled since the last call.
-
-        Each still needs its `close` or `fail`.
-        """
-        return self.intake.take_cancelled()
-
-    def awaits(self, number: int) -> bool:
-        """Whether an input came and has no answer yet."""
-        return number in self.outbox.open
-
-    def wants(self, number: int) -> bool:
-        """Whether the client still waits for the answer."""
-        return number in self.outbox.open and number not in self.outbox.open.cancelled
-
-    def outputs(self, first: int, payloads: Sequence[bytes]) -> None:
-        """See `Outbox`."""
-        self.outbox.outputs(first, payloads)
-
-    def output(self, number: int, payload: bytes, *, last: bool) -> None:
-        """See `Outbox`."""
-        self.outbox.output(number, payload, last=last)
-
-    def close(self, number: int) -> None:
-        """See `Outbox`."""
-        self.outbox.close(number)
-
-    def fail(self, number: int, kind: ItemErrorKind, text: str, *, retryable: bool = False) -> None:
-        """See `Outbox`."""
-        self.outbox.fail(number, kind, text, retryable=retryable)
 
     # ---------------------------------------------------------------- leaving
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 from servestream_client.codecs import BytesCodec, Codec, is_bytes_codec
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.runs import Run
-from servestream_client.protocol.server import ServerSession
+from servestream_client.protocol.server.intake import Intake
 from servestream_client.server.calls import Attempt
 from servestream_client.signals import running_task
 from servestream_client.turns import turn_of_loop
@@ -104,11 +104,11 @@ class Answers:
         next: the input whose answer is next.
     """
 
-    __slots__ = ("_attempt", "_codec", "_session", "next")
+    __slots__ = ("_attempt", "_codec", "_outbox", "next")
 
     def __init__(self, attempt: Attempt, first: int, codec: Codec[Any, Any]) -> None:
         self._attempt = attempt
-        self._session = attempt.session
+        self._outbox = attempt.session.outbox
         self.next: int = first
         self._codec = codec
 
@@ -130,7 +130,7 @@ class Answers:
                 self._attempt.wake_writer()
                 payloads.clear()
                 until = turn.enter() or await turn.wait()
-                if not self._session.awaits(self.next):  # or the next ones, most probably
+                if not self._outbox.awaits(self.next):  # or the next ones, most probably
                     payloads.append(_UNWANTED)
                     continue
             payloads.append(_encoded(codec, result))
@@ -142,7 +142,7 @@ class Answers:
         not others', it takes results as they are.
         """
         if payloads and all_of(_BYTES, payloads):
-            self._session.outputs(self.next, cast("Sequence[bytes]", payloads))
+            self._outbox.outputs(self.next, cast("Sequence[bytes]", payloads))
             self.next += len(payloads)
             return
         for result in payloads:
@@ -150,12 +150,12 @@ class Answers:
             if isinstance(payload, Failure):
                 self.fail(payload)
             else:
-                self._session.output(self.next, payload, last=True)
+                self._outbox.output(self.next, payload, last=True)
                 self.next += 1
 
     def fail(self, failure: Failure) -> None:
         """The next input has failed."""
-        self._session.fail(self.next, failure.kind, failure.text)
+        self._outbox.fail(self.next, failure.kind, failure.text)
         self.next += 1
 
 
@@ -170,9 +170,10 @@ def decoded(codec: Codec[Any, Any], payload: bytes) -> object:
     return value
 
 
-def give_back(session: ServerSession, run: Run, done: int) -> None:
+def give_back(intake: Intake, run: Run, done: int) -> None:
+    """Put back the inputs of a run that were not started, which are all but the first `done`."""
     if done < len(run.payloads):
-        session.put_back(run.split(done))
+        intake.put_back(run.split(done))
 
 
 def without_failures(values: Sequence[object]) -> Sequence[object]:

@@ -26,7 +26,7 @@ async def wait_for_turn(turn: Turn, parts: Sequence[Part]) -> float:
     """
     until = await turn.wait()
     if not any(
-        attempt.session.wants(number)
+        attempt.session.outbox.wants(number)
         for attempt, run in parts
         for number in range(run.first, run.last + 1)
     ):

@@ -52,7 +52,7 @@ class AsyncItems:
             await self._handle(call, part)
 
     async def _handle(self, call: Call, part: Part) -> None:
-        session, run = part.attempt.session, part.run
+        intake, run = part.attempt.session.intake, part.run
         answers = Answers(part.attempt, run.first, self._codec)
         made: list[object] = []
         stretch = _Stretch(call.turn)
@@ -60,7 +60,7 @@ class AsyncItems:
         def on_suspend() -> None:
             stretch.waits()
             self._waits = stretch.waited = True
-            give_back(session, run, len(made) + 1)
+            give_back(intake, run, len(made) + 1)
             answers.add(made)
             made.clear()
 
@@ -75,7 +75,7 @@ class AsyncItems:
             begun = 0
         finally:
             stretch.end()
-            give_back(session, run, answers.next - run.first + len(made) + begun)
+            give_back(intake, run, answers.next - run.first + len(made) + begun)
             answers.add(made)
 
     def _predict_in(self, stretch: _Stretch) -> tuple[Callable[[Any], Awaitable[object]], bool]:

@@ -188,7 +188,7 @@ class ThreadedItems:
             # What they wait for may take an input's whole time, for which no other should wait.
             call.requeue(Part(attempt, run.split(1)))
         values = self._values(run.payloads)
-        give_back(attempt.session, run, len(values))
+        give_back(attempt.session.intake, run, len(values))
         sound = [place for place, value in enumerate(values) if type(value) is not Failure]
         answers = Answers(attempt, run.first, self._codec)
         encoding: list[asyncio.Task[None]] = []
@@ -197,7 +197,7 @@ class ThreadedItems:
             reached = sound[len(results)]
             if reached + 1 < len(values):
                 call.requeue(Part(attempt, run.split(reached + 1)))
-            attempt.session.fail(run.first + reached, ItemErrorKind.TIMEOUT, text)
+            attempt.session.outbox.fail(run.first + reached, ItemErrorKind.TIMEOUT, text)
             task = asyncio.get_running_loop().create_task(
                 answers.encode(merge(values[:reached], results)),
                 name="servestream encoder",

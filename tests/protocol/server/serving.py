@@ -1,6 +1,7 @@
 """A server that has welcomed a stream, as tests of its rooms want it."""
 
 import pytest
+from single_inputs import next_input
 
 from servestream_client.errors import RemoteProtocolError
 from servestream_client.protocol.frames import (
@@ -48,7 +49,7 @@ def serving(*payloads: bytes, credit: Credit = PLENTY, offer=None, **opened) -> 
 def computing(*payloads: bytes, **options) -> ServerSession:
     """The same, with every input handed to the handler."""
     server = serving(*payloads, **options)
-    while server.next_input() is not None:
+    while next_input(server) is not None:
         pass
     return server
 
@@ -63,7 +64,7 @@ def end(last: int) -> ClientFrame:
 
 def started(server: ServerSession) -> list[int]:
     numbers = []
-    while (item := server.next_input()) is not None:
+    while (item := next_input(server)) is not None:
         numbers.append(item.number)
     return numbers
 
@@ -100,5 +101,5 @@ def expect_breach(server: ServerSession, frame: ClientFrame, match: str) -> None
 
 
 def run_started(server: ServerSession, limit: int) -> tuple[int, list[bytes], int]:
-    run = server.next_run(limit)
+    run = server.intake.next_run(limit)
     return run.first, list(run.payloads), run.start_index

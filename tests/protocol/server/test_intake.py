@@ -19,6 +19,7 @@ from serving import (
     serving,
     started,
 )
+from single_inputs import Input, next_input
 
 from servestream_client.errors import FrameLostError, ItemErrorKind, RemoteProtocolError
 from servestream_client.protocol.frames import (
@@ -31,7 +32,7 @@ from servestream_client.protocol.frames import (
     Order,
 )
 from servestream_client.protocol.runs import Run
-from servestream_client.protocol.server import Input, ServerOffer
+from servestream_client.protocol.server import ServerOffer
 from servestream_client.protocol.server.intake import Intake
 from servestream_client.protocol.server.opening import agree
 from servestream_client.protocol.server.outbox import Outbox
@@ -42,16 +43,16 @@ from servestream_client.protocol.server.outbox import Outbox
 def test_inputs_reach_the_handler_in_turn():
     server = serving(b"x", b"y", offer=MANY)
     server.receive(inputs(5, b"z", start=3))
-    assert server.next_input() == Input(1, b"x", 0)
-    assert server.next_input() == Input(2, b"y", 0)
-    assert server.next_input() == Input(5, b"z", 3)
-    assert server.next_input() is None
+    assert next_input(server) == Input(1, b"x", 0)
+    assert next_input(server) == Input(2, b"y", 0)
+    assert next_input(server) == Input(5, b"z", 3)
+    assert next_input(server) is None
 
 
 def test_a_start_index_belongs_to_the_first_input_of_a_run():
     server = serving(offer=MANY)
     server.receive(inputs(1, b"x", b"y", start=2))
-    assert [server.next_input().start_index, server.next_input().start_index] == [2, 0]
+    assert [next_input(server).start_index, next_input(server).start_index] == [2, 0]
 
 
 @pytest.mark.parametrize("first", [1, 2])
@@ -91,24 +92,24 @@ def test_the_window_is_enforced_in_bytes():
 
 def test_one_input_is_always_allowed_however_large():
     server = serving(bytes(1000), offer={"limits": Limits(window_bytes=10)})
-    assert server.unanswered == 1
+    assert server.outbox.unanswered == 1
 
 
 def test_an_answer_makes_room_in_the_window():
     server = computing(bytes(10), offer={"limits": Limits(window_items=1, window_bytes=10)})
-    server.output(1, b"X", last=True)
+    server.outbox.output(1, b"X", last=True)
     expect_breach(server, inputs(2, b"x"), "window")
     assert numbers_out(server) == [1]
     server = computing(bytes(10), offer={"limits": Limits(window_items=1, window_bytes=10)})
-    server.output(1, b"X", last=True)
+    server.outbox.output(1, b"X", last=True)
     server.next_frame()
     server.receive(inputs(2, bytes(10)))
-    assert server.unanswered == 1
+    assert server.outbox.unanswered == 1
 
 
 def test_the_item_limit_is_enforced():
     limits = {"limits": Limits(item_bytes=5)}
-    assert serving(b"12345", offer=limits).unanswered == 1
+    assert serving(b"12345", offer=limits).outbox.unanswered == 1
     expect_breach(serving(offer=limits), inputs(1, b"123456"), "6 bytes")
 
 
@@ -119,7 +120,7 @@ def test_metadata_is_for_all_inputs_of_a_run_or_none():
     server.receive(
         ClientFrame(inputs=[InputRun(1, [b"x"], metadata=[ItemMetadata(priority=1)])]),
     )
-    assert server.unanswered == 1
+    assert server.outbox.unanswered == 1
 
 
 def test_inputs_may_not_follow_the_clients_end():
@@ -167,7 +168,7 @@ def test_the_window_is_enforced_within_a_run(sizes, breach, in_runs):
     frame = ClientFrame(inputs=[run for run in runs if run.payloads])
     if breach is None:
         server.receive(frame)
-        assert server.unanswered == len(sizes)
+        assert server.outbox.unanswered == len(sizes)
     else:
         expect_breach(server, frame, breach)
 
@@ -178,17 +179,17 @@ def test_a_run_is_held_to_what_the_window_leaves():
     expect_breach(serving(bytes(8), offer=limits), inputs(2, b"x", b"yy"), "input 3 exceeds")
     server = serving(bytes(8), offer=limits)
     server.receive(inputs(2, b"x", b"y", b""))
-    assert server.unanswered == 4
+    assert server.outbox.unanswered == 4
 
 
 def test_the_outputs_of_a_run_make_room_in_the_window():
     server = computing(
         bytes(5), bytes(5), offer={"limits": Limits(window_items=2, window_bytes=10)}
     )
-    server.outputs(1, [b"A", b"B"])
+    server.outbox.outputs(1, [b"A", b"B"])
     assert numbers_out(server) == [1, 2]
     server.receive(inputs(3, bytes(5), bytes(5)))
-    assert server.unanswered == 2
+    assert server.outbox.unanswered == 2
 
 
 # ------------------------------------------------------------------ cancelling
@@ -200,15 +201,15 @@ def test_a_cancelled_input_that_has_not_started_never_does():
     assert started(server) == [1, 3]
     (failure,) = server.next_frame().errors
     assert (failure.number, failure.kind) == (2, ItemErrorKind.CANCELLED)
-    assert not server.take_cancelled()
+    assert not server.intake.take_cancelled()
 
 
 def test_an_ordered_cancelled_input_answers_in_its_turn():
     server = serving(b"1", b"2")
-    server.next_input()
+    next_input(server)
     server.receive(ClientFrame(cancelled=[NumberRange(2, 2)]))
     assert server.next_frame() is None
-    server.output(1, b"A", last=True)
+    server.outbox.output(1, b"A", last=True)
     assert numbers_out(server) == [1, 2]
 
 
@@ -216,26 +217,26 @@ def test_a_cancelled_input_that_has_started_is_named_once_and_still_answered():
     server = computing(b"1", b"2")
     server.receive(ClientFrame(cancelled=[NumberRange(1, 1)]))
     server.receive(ClientFrame(cancelled=[NumberRange(1, 1)]))
-    assert list(server.take_cancelled()) == [1]
-    assert not server.take_cancelled()
+    assert list(server.intake.take_cancelled()) == [1]
+    assert not server.intake.take_cancelled()
     assert server.next_frame() is None
-    server.fail(1, ItemErrorKind.CANCELLED, "cancelled")
+    server.outbox.fail(1, ItemErrorKind.CANCELLED, "cancelled")
     assert numbers_out(server) == [1]
 
 
 def test_a_cancelled_input_may_still_answer_with_its_output():
     server = computing(b"1")
     server.receive(ClientFrame(cancelled=[NumberRange(1, 1)]))
-    server.output(1, b"A", last=True)
+    server.outbox.output(1, b"A", last=True)
     assert answers_in(frames_out(server)) == [(1, 0, b"A")]
 
 
 def test_cancelling_what_is_answered_changes_nothing():
     server = computing(b"1", b"2")
-    server.output(2, b"B", last=True)
+    server.outbox.output(2, b"B", last=True)
     server.receive(ClientFrame(cancelled=[NumberRange(2, 2), NumberRange(3, 9)]))
-    assert not server.take_cancelled()
-    server.output(1, b"A", last=True)
+    assert not server.intake.take_cancelled()
+    server.outbox.output(1, b"A", last=True)
     assert answers_in(frames_out(server)) == [(1, 0, b"A"), (2, 0, b"B")]
 
 
@@ -267,7 +268,7 @@ def test_consecutive_inputs_reach_the_handler_together():
     server.receive(inputs(3, b"3", b"4"))
     assert run_started(server, 3) == (1, [b"1", b"2", b"3"], 0)
     assert run_started(server, 3) == (4, [b"4"], 0)
-    assert server.next_run(3) is None
+    assert server.intake.next_run(3) is None
 
 
 def test_a_run_ends_before_a_gap_and_before_an_input_that_goes_on_in_its_middle():
@@ -286,12 +287,12 @@ def test_an_input_cancelled_within_a_run_before_its_start_never_starts():
     server = serving(b"1", b"2", b"3", b"4", b"5")
     assert run_started(server, 1) == (1, [b"1"], 0)
     server.receive(ClientFrame(cancelled=[NumberRange(3, 3), NumberRange(5, 5)]))
-    assert server.startable_inputs == 2
+    assert server.intake.startable_inputs == 2
     assert run_started(server, 9) == (2, [b"2"], 0)
     assert run_started(server, 9) == (4, [b"4"], 0)
-    assert server.next_run(9) is None
+    assert server.intake.next_run(9) is None
     for number in (1, 2, 4):
-        server.outputs(number, [b"x"])
+        server.outbox.outputs(number, [b"x"])
     (frame,) = frames_out(server)
     assert sorted(number for number, _, _ in answers_in([frame])) == [1, 2, 3, 4, 5]
     assert [error.number for error in frame.errors] == [3, 5]
@@ -299,33 +300,33 @@ def test_an_input_cancelled_within_a_run_before_its_start_never_starts():
 
 def test_what_was_put_back_starts_again_before_the_others():
     server = serving(b"1", b"2", b"3", b"4")
-    run = server.next_run(3)
-    server.put_back(run.split(1))
-    assert server.startable_inputs == 3
+    run = server.intake.next_run(3)
+    server.intake.put_back(run.split(1))
+    assert server.intake.startable_inputs == 3
     assert started(server) == [2, 3, 4]
 
 
 def test_what_was_put_back_is_no_longer_started():
     server = serving(b"1", b"2", b"3")
-    run = server.next_run(3)
-    server.put_back(run.split(1))
+    run = server.intake.next_run(3)
+    server.intake.put_back(run.split(1))
     server.receive(ClientFrame(cancelled=[NumberRange(1, 2)]))
-    assert list(server.take_cancelled()) == [1]
+    assert list(server.intake.take_cancelled()) == [1]
     assert started(server) == [3]
-    server.outputs(1, [b"A"])
+    server.outbox.outputs(1, [b"A"])
     assert answers_in(frames_out(server)) == [(1, 0, b"A"), (2, 0, None)]
 
 
 def test_what_is_put_back_after_it_was_cancelled_never_starts():
     server = serving(b"1", b"2", b"3", b"4", b"5")
-    run = server.next_run(5)
+    run = server.intake.next_run(5)
     server.receive(ClientFrame(cancelled=[NumberRange(1, 2), NumberRange(4, 4)]))
-    assert list(server.take_cancelled()) == [1, 2, 4]
-    server.put_back(run.split(1))
+    assert list(server.intake.take_cancelled()) == [1, 2, 4]
+    server.intake.put_back(run.split(1))
     assert started(server) == [3, 5]
-    server.outputs(1, [b"A"])
-    server.outputs(3, [b"C"])
-    server.outputs(5, [b"E"])
+    server.outbox.outputs(1, [b"A"])
+    server.outbox.outputs(3, [b"C"])
+    server.outbox.outputs(5, [b"E"])
     assert sorted(answers_in(frames_out(server)), key=lambda answer: answer[0]) == [
         (1, 0, b"A"),
         (2, 0, None),
@@ -338,73 +339,73 @@ def test_what_is_put_back_after_it_was_cancelled_never_starts():
 def test_all_of_a_run_may_be_put_back():
     server = serving(b"1", b"2", offer=MANY)
     server.receive(inputs(5, b"5", start=2))
-    server.put_back(server.next_run(9))
+    server.intake.put_back(server.intake.next_run(9))
     assert run_started(server, 9) == (1, [b"1", b"2"], 0)
-    server.put_back(server.next_run(9))
+    server.intake.put_back(server.intake.next_run(9))
     assert run_started(server, 9) == (5, [b"5"], 2)
 
 
 def test_nothing_is_put_back_once_the_client_has_gone():
     server = serving(b"1", b"2")
-    run = server.next_run(2)
+    run = server.intake.next_run(2)
     server.half_close()
-    server.put_back(run)
-    assert not server.startable
-    assert server.next_run(2) is None
+    server.intake.put_back(run)
+    assert not server.intake.startable
+    assert server.intake.next_run(2) is None
 
 
 def test_startable_are_those_that_wait_unless_too_much_output_does():
     server = serving(b"1", b"2", b"3", credit=Credit(0, 0), offer={"ahead_bytes": 10})
-    assert (server.startable, server.full, server.startable_inputs) == (True, False, 3)
-    server.next_run(2)
-    assert server.startable_inputs == 1
-    server.outputs(1, [bytes(4), bytes(5)])
-    assert (server.startable, server.full, server.startable_inputs) == (True, False, 1)
+    assert (server.intake.startable, server.intake.startable_inputs) == (True, 3)
+    server.intake.next_run(2)
+    assert server.intake.startable_inputs == 1
+    server.outbox.outputs(1, [bytes(4), bytes(5)])
+    assert (server.intake.startable, server.intake.startable_inputs) == (True, 1)
     server.receive(inputs(4, b"4"))
-    server.next_run(1)
-    server.outputs(3, [b"x"])
-    assert (server.startable, server.full, server.startable_inputs) == (False, True, 0)
-    assert server.next_run(9) is None
+    server.intake.next_run(1)
+    server.outbox.outputs(3, [b"x"])
+    assert (server.intake.startable, server.intake.startable_inputs) == (False, 0)
+    assert server.intake.next_run(9) is None
     server.receive(ClientFrame(credit=Credit(1, 100)))
     assert numbers_out(server) == [1]
-    assert (server.startable, server.full, server.startable_inputs) == (True, False, 1)
+    assert (server.intake.startable, server.intake.startable_inputs) == (True, 1)
 
 
 def test_the_inputs_for_which_early_output_waits_start_one_by_one_although_it_is_too_much():
     server = serving(b"1", b"2", b"3", b"4", offer={"ahead_bytes": 10})
-    run = server.next_run(2)
-    server.next_run(1)
-    server.outputs(3, [bytes(10)])
-    assert (server.startable, server.full) == (False, True)
-    server.put_back(run)
+    run = server.intake.next_run(2)
+    server.intake.next_run(1)
+    server.outbox.outputs(3, [bytes(10)])
+    assert not server.intake.startable
+    server.intake.put_back(run)
     assert run_started(server, 9) == (1, [b"1"], 0)
-    assert server.next_run(9) is None
-    server.outputs(1, [b"A"])
+    assert server.intake.next_run(9) is None
+    server.outbox.outputs(1, [b"A"])
     assert run_started(server, 9) == (2, [b"2"], 0)
-    server.outputs(2, [b"B"])
+    server.outbox.outputs(2, [b"B"])
     assert numbers_out(server) == [1, 2, 3]
     assert started(server) == [4]
 
 
 def test_nothing_is_startable_where_nothing_waits():
     server = serving()
-    assert (server.startable, server.startable_inputs) == (False, 0)
+    assert (server.intake.startable, server.intake.startable_inputs) == (False, 0)
     server = computing(b"1")
-    assert (server.startable, server.startable_inputs) == (False, 0)
+    assert (server.intake.startable, server.intake.startable_inputs) == (False, 0)
 
 
 def test_too_much_waiting_output_stops_the_next_input():
     server = serving(b"1", b"2", b"3", credit=Credit(1, 1000), offer={"ahead_bytes": 10})
-    assert server.next_input().number == 1
-    assert server.next_input().number == 2
-    server.output(2, bytes(10), last=True)
-    assert server.next_input() is None
-    server.output(1, b"A", last=True)
+    assert next_input(server).number == 1
+    assert next_input(server).number == 2
+    server.outbox.output(2, bytes(10), last=True)
+    assert next_input(server) is None
+    server.outbox.output(1, b"A", last=True)
     assert numbers_out(server) == [1]
-    assert server.next_input() is None
+    assert next_input(server) is None
     server.receive(ClientFrame(credit=Credit(2, 1000)))
     assert numbers_out(server) == [2]
-    assert server.next_input().number == 3
+    assert next_input(server).number == 3
 
 
 # ------------------------------------------------------------------ the invariant

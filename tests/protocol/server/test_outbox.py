@@ -1,5 +1,6 @@
 """The answers, until their turn has come."""
 
+from operator import attrgetter
 from random import Random
 
 import pytest
@@ -18,6 +19,7 @@ from serving import (
     serving,
     started,
 )
+from single_inputs import next_input
 
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import (
@@ -43,44 +45,44 @@ from servestream_client.protocol.server.outbox import Outbox
 
 def test_ordered_answers_keep_the_order_of_inputs_however_handlers_finish():
     server = computing(b"1", b"2", b"3")
-    server.output(3, b"C", last=True)
-    server.fail(2, ItemErrorKind.HANDLER, "no")
+    server.outbox.output(3, b"C", last=True)
+    server.outbox.fail(2, ItemErrorKind.HANDLER, "no")
     assert server.next_frame() is None
-    server.output(1, b"A", last=True)
+    server.outbox.output(1, b"A", last=True)
     frame = server.next_frame()
     assert frame.outputs == [OutputRun(1, [b"A"]), OutputRun(3, [b"C"])]
     assert frame.errors == [ItemFailure(2, ItemErrorKind.HANDLER, "no")]
-    assert server.unanswered == 0
+    assert server.outbox.unanswered == 0
 
 
 def test_unordered_answers_go_out_as_they_are_ready():
     server = computing(b"1", b"2", b"3", order=Order.ANY)
-    server.output(3, b"C", last=True)
+    server.outbox.output(3, b"C", last=True)
     assert numbers_out(server) == [3]
-    server.output(2, b"B", last=True)
-    server.output(1, b"A", last=True)
+    server.outbox.output(2, b"B", last=True)
+    server.outbox.output(1, b"A", last=True)
     assert numbers_out(server) == [2, 1]
 
 
 def test_an_order_that_was_not_named_is_input_order():
     server = computing(b"1", b"2", order=Order.UNSPECIFIED)
-    server.output(2, b"B", last=True)
+    server.outbox.output(2, b"B", last=True)
     assert server.next_frame() is None
 
 
 def test_neighbouring_answers_share_a_run():
     server = computing(b"1", b"2", b"3")
     for number, payload in enumerate((b"A", b"B", b"C"), 1):
-        server.output(number, payload, last=True)
+        server.outbox.output(number, payload, last=True)
     assert server.next_frame().outputs == [OutputRun(1, [b"A", b"B", b"C"])]
 
 
 def test_several_outputs_of_an_input_travel_as_parts():
     server = computing(b"1", b"2")
-    server.output(2, b"second", last=True)
-    server.output(1, b"a", last=False)
+    server.outbox.output(2, b"second", last=True)
+    server.outbox.output(1, b"a", last=False)
     assert server.next_frame().parts == [OutputPart(1, 0, (b"a",), last=False)]
-    server.output(1, b"b", last=True)
+    server.outbox.output(1, b"b", last=True)
     frame = server.next_frame()
     assert frame.parts == [OutputPart(1, 1, (b"b",), last=True)]
     assert frame.outputs == [OutputRun(2, [b"second"])]
@@ -88,28 +90,28 @@ def test_several_outputs_of_an_input_travel_as_parts():
 
 def test_closing_makes_the_waiting_output_the_last():
     server = computing(b"1")
-    server.output(1, b"a", last=False)
-    server.close(1)
+    server.outbox.output(1, b"a", last=False)
+    server.outbox.close(1)
     assert server.next_frame().outputs == [OutputRun(1, [b"a"])]
-    assert server.unanswered == 0
+    assert server.outbox.unanswered == 0
 
 
 @pytest.mark.parametrize("order", [Order.INPUT, Order.ANY])
 def test_closing_after_everything_went_out_sends_an_empty_last_part(order):
     server = computing(b"1", order=order)
-    server.output(1, b"a", last=False)
+    server.outbox.output(1, b"a", last=False)
     server.next_frame()
-    server.close(1)
+    server.outbox.close(1)
     assert server.next_frame().parts == [OutputPart(1, 1, (), last=True)]
-    assert server.unanswered == 0
+    assert server.outbox.unanswered == 0
 
 
 @pytest.mark.parametrize("order", [Order.INPUT, Order.ANY])
 def test_an_item_error_follows_the_outputs_before_it(order):
     server = computing(b"1", order=order)
-    server.output(1, b"a", last=False)
-    server.output(1, b"b", last=False)
-    server.fail(1, ItemErrorKind.HANDLER, "broke", retryable=True)
+    server.outbox.output(1, b"a", last=False)
+    server.outbox.output(1, b"b", last=False)
+    server.outbox.fail(1, ItemErrorKind.HANDLER, "broke", retryable=True)
     frame = server.next_frame()
     assert [index for _, index, _ in answers_in([frame])] == [0, 1, 2]
     assert frame.errors == [ItemFailure(1, ItemErrorKind.HANDLER, "broke", 2, retryable=True)]
@@ -118,9 +120,9 @@ def test_an_item_error_follows_the_outputs_before_it(order):
 def test_a_resumed_input_goes_on_at_its_start_index():
     server = serving(offer=MANY)
     server.receive(inputs(1, b"x", start=2))
-    server.next_input()
-    server.output(1, b"c", last=False)
-    server.fail(1, ItemErrorKind.HANDLER, "broke")
+    next_input(server)
+    server.outbox.output(1, b"c", last=False)
+    server.outbox.fail(1, ItemErrorKind.HANDLER, "broke")
     frame = server.next_frame()
     assert frame.parts == [OutputPart(1, 2, (b"c",), last=False)]
     assert frame.errors[0].index == 3
@@ -129,35 +131,35 @@ def test_a_resumed_input_goes_on_at_its_start_index():
 def test_a_last_output_that_is_not_the_first_is_no_run():
     server = serving(offer=MANY)
     server.receive(inputs(1, b"x", start=2))
-    server.output(1, b"c", last=True)
+    server.outbox.output(1, b"c", last=True)
     assert server.next_frame().parts == [OutputPart(1, 2, (b"c",), last=True)]
 
 
 @pytest.mark.parametrize("number", [0, 1, 7])
 def test_answers_to_what_is_unknown_or_answered_are_dropped(number):
     server = computing(b"1", b"2")
-    server.output(1, b"A", last=True)
+    server.outbox.output(1, b"A", last=True)
     server.next_frame()
-    server.output(number, b"again", last=True)
-    server.close(number)
-    server.fail(number, ItemErrorKind.HANDLER, "again")
+    server.outbox.output(number, b"again", last=True)
+    server.outbox.close(number)
+    server.outbox.fail(number, ItemErrorKind.HANDLER, "again")
     assert server.next_frame() is None
-    assert server.unanswered == 1
+    assert server.outbox.unanswered == 1
 
 
 def test_nothing_follows_an_inputs_last_output():
     server = computing(b"1", b"2")
-    server.output(2, b"B", last=True)
-    server.output(2, b"again", last=False)
-    server.fail(2, ItemErrorKind.HANDLER, "again")
-    server.output(1, b"A", last=True)
+    server.outbox.output(2, b"B", last=True)
+    server.outbox.output(2, b"again", last=False)
+    server.outbox.fail(2, ItemErrorKind.HANDLER, "again")
+    server.outbox.output(1, b"A", last=True)
     assert answers_in(frames_out(server)) == [(1, 0, b"A"), (2, 0, b"B")]
 
 
 def test_an_output_too_large_for_the_client_fails_its_input():
     server = computing(b"1", b"2", limits=Limits(item_bytes=3))
-    server.output(1, b"1234", last=True)
-    server.output(2, b"123", last=True)
+    server.outbox.output(1, b"1234", last=True)
+    server.outbox.output(2, b"123", last=True)
     frame = server.next_frame()
     assert [(e.number, e.kind) for e in frame.errors] == [(1, ItemErrorKind.TOO_LARGE)]
     assert frame.outputs == [OutputRun(2, [b"123"])]
@@ -169,7 +171,7 @@ def test_an_output_too_large_for_the_client_fails_its_input():
 def test_the_outputs_of_a_run_answer_its_inputs():
     server = computing(b"1", b"2", b"3")
     server.receive(end(3))
-    server.outputs(1, [b"A", b"B", b"C"])
+    server.outbox.outputs(1, [b"A", b"B", b"C"])
     frame = server.next_frame()
     assert answers_in([frame]) == [(1, 0, b"A"), (2, 0, b"B"), (3, 0, b"C")]
     assert len(frame.outputs) == 1
@@ -179,9 +181,9 @@ def test_the_outputs_of_a_run_answer_its_inputs():
 @pytest.mark.parametrize("order", [Order.INPUT, Order.ANY])
 def test_of_a_run_only_what_is_not_answered_yet_is_answered(order):
     server = computing(b"1", b"2", b"3", b"4", order=order)
-    server.fail(2, ItemErrorKind.HANDLER, "no")
-    server.output(4, b"first", last=True)
-    server.outputs(1, [b"A", b"B", b"C", b"D", b"E"])
+    server.outbox.fail(2, ItemErrorKind.HANDLER, "no")
+    server.outbox.output(4, b"first", last=True)
+    server.outbox.outputs(1, [b"A", b"B", b"C", b"D", b"E"])
     found = answers_in(frames_out(server))
     assert sorted(found, key=lambda answer: answer[0]) == [
         (1, 0, b"A"),
@@ -189,34 +191,34 @@ def test_of_a_run_only_what_is_not_answered_yet_is_answered(order):
         (3, 0, b"C"),
         (4, 0, b"first"),
     ]
-    assert server.unanswered == 0
+    assert server.outbox.unanswered == 0
 
 
 def test_early_outputs_of_a_run_wait_for_their_turn():
     server = computing(b"1", b"2", b"3", b"4", b"5")
-    server.outputs(4, [b"D", b"E"])
-    server.outputs(2, [b"B"])
+    server.outbox.outputs(4, [b"D", b"E"])
+    server.outbox.outputs(2, [b"B"])
     assert server.next_frame() is None
-    server.outputs(1, [b"A"])
+    server.outbox.outputs(1, [b"A"])
     assert numbers_out(server) == [1, 2]
-    server.outputs(3, [b"C"])
+    server.outbox.outputs(3, [b"C"])
     assert answers_in(frames_out(server)) == [(3, 0, b"C"), (4, 0, b"D"), (5, 0, b"E")]
 
 
 def test_early_outputs_wait_behind_an_input_with_several():
     server = computing(b"1", b"2", b"3")
-    server.output(1, b"a", last=False)
-    server.outputs(2, [b"B", b"C"])
+    server.outbox.output(1, b"a", last=False)
+    server.outbox.outputs(2, [b"B", b"C"])
     assert answers_in(frames_out(server)) == [(1, 0, b"a")]
-    server.output(1, b"b", last=True)
+    server.outbox.output(1, b"b", last=True)
     found = sorted(answers_in(frames_out(server)))
     assert found == [(1, 1, b"b"), (2, 0, b"B"), (3, 0, b"C")]
 
 
 def test_unordered_outputs_of_a_run_do_not_wait():
     server = computing(b"1", b"2", b"3", b"4", order=Order.ANY)
-    server.outputs(3, [b"C", b"D"])
-    server.outputs(1, [b"A", b"B"])
+    server.outbox.outputs(3, [b"C", b"D"])
+    server.outbox.outputs(1, [b"A", b"B"])
     assert answers_in(frames_out(server)) == [
         (3, 0, b"C"),
         (4, 0, b"D"),
@@ -229,10 +231,10 @@ def test_outputs_keep_their_turn_across_gaps_between_runs_of_inputs():
     server = serving(b"1", b"2")
     server.receive(ClientFrame(inputs=[InputRun(5, [b"5", b"6"]), InputRun(9, [b"9"])]))
     assert started(server) == [1, 2, 5, 6, 9]
-    server.outputs(5, [b"E", b"F"])
-    server.outputs(9, [b"I"])
+    server.outbox.outputs(5, [b"E", b"F"])
+    server.outbox.outputs(9, [b"I"])
     assert numbers_out(server) == []
-    server.outputs(1, [b"A", b"B"])
+    server.outbox.outputs(1, [b"A", b"B"])
     assert numbers_out(server) == [1, 2, 5, 6, 9]
 
 
@@ -241,8 +243,8 @@ def test_the_outputs_of_a_run_may_belong_to_several_frames_of_inputs():
     for number in (2, 3, 4):
         server.receive(inputs(number, b"%d" % number))
     assert run_started(server, 9)[0] == 1
-    server.outputs(1, [b"A", b"B", b"C"])
-    server.outputs(4, [b"D"])
+    server.outbox.outputs(1, [b"A", b"B", b"C"])
+    server.outbox.outputs(4, [b"D"])
     assert numbers_out(server) == [1, 2, 3, 4]
 
 
@@ -251,7 +253,7 @@ def test_of_a_run_only_the_output_that_is_too_large_fails_its_input(place):
     server = computing(b"1", b"2", b"3", limits=Limits(item_bytes=5))
     payloads = [b"12345", b"12345", b"12345"]
     payloads[place] = b"123456"
-    server.outputs(1, payloads)
+    server.outbox.outputs(1, payloads)
     (frame,) = frames_out(server)
     assert [(e.number, e.kind) for e in frame.errors] == [(place + 1, ItemErrorKind.TOO_LARGE)]
     assert len(answers_in([frame])) == 3
@@ -260,8 +262,8 @@ def test_of_a_run_only_the_output_that_is_too_large_fails_its_input(place):
 def test_a_run_whose_first_input_goes_on_in_its_middle_is_answered_there():
     server = serving(offer=MANY)
     server.receive(inputs(1, b"1", b"2", start=2))
-    server.next_run(2)
-    server.outputs(1, [b"a2", b"B"])
+    server.intake.next_run(2)
+    server.outbox.outputs(1, [b"a2", b"B"])
     frame = server.next_frame()
     assert frame.parts == [OutputPart(1, 2, (b"a2",), last=True)]
     assert answers_in([frame])[0] == (2, 0, b"B")
@@ -270,8 +272,8 @@ def test_a_run_whose_first_input_goes_on_in_its_middle_is_answered_there():
 def test_a_cancelled_input_may_be_answered_within_a_run():
     server = computing(b"1", b"2", b"3")
     server.receive(ClientFrame(cancelled=[NumberRange(2, 2)]))
-    assert list(server.take_cancelled()) == [2]
-    server.outputs(1, [b"A", b"B", b"C"])
+    assert list(server.intake.take_cancelled()) == [2]
+    server.outbox.outputs(1, [b"A", b"B", b"C"])
     assert answers_in(frames_out(server)) == [(1, 0, b"A"), (2, 0, b"B"), (3, 0, b"C")]
     assert not server.outbox.open.cancelled
 
@@ -279,11 +281,11 @@ def test_a_cancelled_input_may_be_answered_within_a_run():
 def test_outputs_after_the_end_of_the_attempt_are_dropped():
     server = computing(b"1", b"2")
     server.half_close()
-    server.outputs(1, [b"A", b"B"])
+    server.outbox.outputs(1, [b"A", b"B"])
     assert server.next_frame() is None
     server = computing(b"1", b"2")
     server.give_up(StreamErrorKind.INTERNAL, "broke")
-    server.outputs(1, [b"A", b"B"])
+    server.outbox.outputs(1, [b"A", b"B"])
     assert answers_in(frames_out(server)) == []
 
 
@@ -320,7 +322,7 @@ class Twins:
         ):
             self.speak()  # a client waits for word of its frames
         self.number += random.choice([1, 1, 1, 2])
-        count = min(random.randint(1, 4), 20 - self.server.unanswered)
+        count = min(random.randint(1, 4), 20 - self.server.outbox.unanswered)
         payloads = [b"x"] * min(count, 30 - self.server.outbox.open.size)
         if payloads:
             start = random.choice([0, 0, 0, 1])
@@ -334,7 +336,7 @@ class Twins:
     def start(self) -> None:
         limit = self.random.randint(1, 5)
         found = self.outcome(
-            lambda s: (run := s.next_run(limit)) and (run.first, len(run.payloads))
+            lambda s: (run := s.intake.next_run(limit)) and (run.first, len(run.payloads))
         )
         if found:
             self.running += range(found[0], found[0] + found[1])
@@ -349,9 +351,9 @@ class Twins:
         if random.random() < 0.8:
             count = sum(number in self.running for number in range(first, first + count))
         payloads = [bytes(random.choice([0, 1, 2, 7])) for _ in range(count)]
-        self.server.outputs(first, payloads)
+        self.server.outbox.outputs(first, payloads)
         for number, payload in enumerate(payloads, first):
-            self.twin.output(number, payload, last=True)
+            self.twin.outbox.output(number, payload, last=True)
         self.running = [n for n in self.running if not first <= n < first + count]
 
     def other(self) -> None:
@@ -361,14 +363,14 @@ class Twins:
         number = self.random.choice(self.running)
         match self.random.choice(["part", "fail", "cancel"]):
             case "part":
-                self.outcome(lambda s: s.output(number, b"p", last=False))
+                self.outcome(lambda s: s.outbox.output(number, b"p", last=False))
             case "fail":
-                self.outcome(lambda s: s.fail(number, ItemErrorKind.HANDLER, "no"))
+                self.outcome(lambda s: s.outbox.fail(number, ItemErrorKind.HANDLER, "no"))
                 self.running.remove(number)
             case "cancel":
                 ranges = [NumberRange(number, number + self.random.randint(0, 3))]
                 self.outcome(lambda s: s.receive(ClientFrame(cancelled=ranges)))
-                self.outcome(lambda s: list(s.take_cancelled()))
+                self.outcome(lambda s: list(s.intake.take_cancelled()))
 
     def grant(self) -> None:
         more = self.random.randint(0, 10), self.random.randint(0, 40)
@@ -382,8 +384,8 @@ class Twins:
         self.outcome(lambda s: s.receive(frame))
 
     def same(self) -> None:
-        for name in ("unanswered", "startable", "full", "startable_inputs", "over"):
-            assert getattr(self.server, name) == getattr(self.twin, name), name
+        for name in ("intake.startable", "intake.startable_inputs", "outbox.unanswered", "over"):
+            assert attrgetter(name)(self.server) == attrgetter(name)(self.twin), name
 
 
 def spoken(frame: ServerFrame) -> list[tuple[int, int, bytes | None]]:

@@ -32,7 +32,7 @@ from servestream_client.protocol.server.ready import NOT_STARTED, ReadyQueue, Wo
 
 def test_no_output_goes_out_before_the_first_grant():
     server = serving(b"1", credit=None)
-    server.output(1, b"A", last=True)
+    server.outbox.output(1, b"A", last=True)
     assert server.next_frame() is None
     server.receive(ClientFrame(credit=Credit(1, 1)))
     assert numbers_out(server) == [1]
@@ -41,7 +41,7 @@ def test_no_output_goes_out_before_the_first_grant():
 def test_outputs_stop_where_the_credit_ends():
     server = computing(b"1", b"2", b"3", credit=Credit(2, 1000))
     for number in (1, 2, 3):
-        server.output(number, b"x", last=True)
+        server.outbox.output(number, b"x", last=True)
     assert numbers_out(server) == [1, 2]
     server.receive(ClientFrame(credit=Credit(3, 1000)))
     assert numbers_out(server) == [3]
@@ -52,14 +52,14 @@ def test_a_lost_or_repeated_grant_does_no_harm():
     server.receive(ClientFrame(credit=Credit(1, 10)))
     server.receive(ClientFrame(credit=Credit(2, 1000)))
     for number in (1, 2, 3):
-        server.output(number, b"x", last=True)
+        server.outbox.output(number, b"x", last=True)
     assert numbers_out(server) == [1, 2]
 
 
 def test_one_output_may_overshoot_the_bytes():
     server = computing(b"1", b"2", b"3", credit=Credit(10, 10))
     for number in (1, 2, 3):
-        server.output(number, bytes(9), last=True)
+        server.outbox.output(number, bytes(9), last=True)
     assert numbers_out(server) == [1, 2]
     server.receive(ClientFrame(credit=Credit(10, 18)))
     assert server.next_frame() is None
@@ -69,8 +69,8 @@ def test_one_output_may_overshoot_the_bytes():
 
 def test_item_errors_need_no_credit():
     server = computing(b"1", b"2", credit=Credit(0, 0))
-    server.fail(1, ItemErrorKind.HANDLER, "no")
-    server.close(2)
+    server.outbox.fail(1, ItemErrorKind.HANDLER, "no")
+    server.outbox.close(2)
     frame = server.next_frame()
     assert [e.number for e in frame.errors] == [1]
     assert frame.parts == [OutputPart(2, 0, (), last=True)]
@@ -78,7 +78,7 @@ def test_item_errors_need_no_credit():
 
 def test_outputs_of_a_run_stop_where_the_credit_ends():
     server = computing(b"1", b"2", b"3", b"4", credit=Credit(3, 1000))
-    server.outputs(1, [b"A", b"B", b"C", b"D"])
+    server.outbox.outputs(1, [b"A", b"B", b"C", b"D"])
     assert numbers_out(server) == [1, 2, 3]
     server.receive(ClientFrame(credit=Credit(4, 1000), frames_read=1))
     assert answers_in(frames_out(server)) == [(4, 0, b"D")]
@@ -86,7 +86,7 @@ def test_outputs_of_a_run_stop_where_the_credit_ends():
 
 def test_one_output_of_a_run_may_overshoot_the_bytes():
     server = computing(b"1", b"2", b"3", credit=Credit(10, 10))
-    server.outputs(1, [bytes(9), bytes(9), bytes(9)])
+    server.outbox.outputs(1, [bytes(9), bytes(9), bytes(9)])
     assert numbers_out(server) == [1, 2]
     server.receive(ClientFrame(credit=Credit(10, 18), frames_read=1))
     assert numbers_out(server) == []
@@ -96,14 +96,14 @@ def test_one_output_of_a_run_may_overshoot_the_bytes():
 
 def test_a_run_that_exactly_spends_the_bytes_goes_out_as_a_whole():
     server = computing(b"1", b"2", b"3", credit=Credit(10, 10))
-    server.outputs(1, [bytes(5), bytes(5)])
-    server.output(3, b"", last=True)
+    server.outbox.outputs(1, [bytes(5), bytes(5)])
+    server.outbox.output(3, b"", last=True)
     assert numbers_out(server) == [1, 2]
 
 
 def test_a_run_of_outputs_keeps_within_64_kib():
     server = computing(*[b"x"] * 8)
-    server.outputs(1, [bytes(20 * KIB)] * 7 + [bytes(100 * KIB)])
+    server.outbox.outputs(1, [bytes(20 * KIB)] * 7 + [bytes(100 * KIB)])
     found = []
     while len(found) < 8:
         for frame in frames_out(server):
@@ -117,7 +117,7 @@ def test_a_run_of_outputs_keeps_within_64_kib():
 def test_a_frame_stays_within_64_kib():
     server = computing(*[b"x"] * 10)
     for number in range(1, 11):
-        server.output(number, bytes(10 * KIB), last=True)
+        server.outbox.output(number, bytes(10 * KIB), last=True)
     assert [[n for n, _, _ in answers_in([frame])] for frame in frames_out(server)] == [
         [1, 2, 3, 4, 5, 6],
         [7, 8, 9, 10],
@@ -127,7 +127,7 @@ def test_a_frame_stays_within_64_kib():
 def test_an_output_above_64_kib_goes_alone():
     server = computing(b"1", b"2", b"3")
     for number, size in enumerate((5, 100 * KIB, 64 * KIB), 1):
-        server.output(number, bytes(size), last=True)
+        server.outbox.output(number, bytes(size), last=True)
     assert [[n for n, _, _ in answers_in([frame])] for frame in frames_out(server)] == [
         [1],
         [2],
@@ -138,7 +138,7 @@ def test_an_output_above_64_kib_goes_alone():
 def test_a_frame_keeps_below_the_largest_that_the_client_accepts():
     server = computing(b"1", b"2", b"3", limits=Limits(frame_bytes=100, item_bytes=50))
     for number in (1, 2, 3):
-        server.output(number, bytes(40), last=True)
+        server.outbox.output(number, bytes(40), last=True)
     assert [[n for n, _, _ in answers_in([frame])] for frame in frames_out(server)] == [
         [1, 2],
         [3],

@@ -15,6 +15,7 @@ from serving import (
     serving,
     started,
 )
+from single_inputs import next_input
 
 from servestream_client.errors import ItemErrorKind, RemoteProtocolError
 from servestream_client.protocol.frames import (
@@ -39,9 +40,9 @@ from servestream_client.protocol.states import ServerState
 def test_at_most_k_paced_frames_are_unacknowledged():
     server = computing(b"1", b"2", b"3", b"4", limits=Limits(unacknowledged_frames=2))
     for number in (1, 2):
-        server.output(number, FULL, last=True)
+        server.outbox.output(number, FULL, last=True)
         assert server.next_frame().paced
-    server.output(3, FULL, last=True)
+    server.outbox.output(3, FULL, last=True)
     assert server.next_frame() is None
     server.receive(ClientFrame(frames_read=1))
     assert [n for n, _, _ in answers_in([server.next_frame()])] == [3]
@@ -50,10 +51,10 @@ def test_at_most_k_paced_frames_are_unacknowledged():
 def test_answers_that_fill_no_frame_wait_while_half_of_k_is_unacknowledged():
     server = computing(b"1", b"2", b"3", b"4", limits=Limits(unacknowledged_frames=3))
     for number in (1, 2):
-        server.output(number, b"x", last=True)
+        server.outbox.output(number, b"x", last=True)
         assert server.next_frame().paced
-    server.output(3, b"x", last=True)
-    server.fail(4, ItemErrorKind.HANDLER, "no")
+    server.outbox.output(3, b"x", last=True)
+    server.outbox.fail(4, ItemErrorKind.HANDLER, "no")
     assert server.next_frame() is None
     server.receive(ClientFrame(frames_read=1))
     assert [n for n, _, _ in answers_in([server.next_frame()])] == [3, 4]
@@ -61,7 +62,7 @@ def test_answers_that_fill_no_frame_wait_while_half_of_k_is_unacknowledged():
 
 def test_acknowledging_more_than_was_sent_is_the_clients_error():
     server = computing(b"1")
-    server.output(1, b"A", last=True)
+    server.outbox.output(1, b"A", last=True)
     server.next_frame()
     server.receive(ClientFrame(frames_read=1))
     expect_breach(server, ClientFrame(frames_read=2), "acknowledged")
@@ -78,7 +79,7 @@ def test_a_frame_for_the_acknowledgement_alone_goes_at_half_of_k():
 
 def test_an_acknowledgement_rides_on_answers():
     server = computing(b"1")
-    server.output(1, b"A", last=True)
+    server.outbox.output(1, b"A", last=True)
     assert server.next_frame().frames_read == 1
 
 
@@ -92,7 +93,7 @@ def test_frames_that_are_not_paced_are_not_counted():
 def test_an_end_alone_is_not_paced():
     server = computing(b"1", b"2", limits=Limits(unacknowledged_frames=2))
     for number in (1, 2):
-        server.output(number, FULL, last=True)
+        server.outbox.output(number, FULL, last=True)
         server.next_frame()
     server.receive(end(2))
     assert server.next_frame().end == ServerEnd(2, 2, 2)
@@ -104,9 +105,9 @@ def test_an_end_alone_is_not_paced():
 def test_the_end_comes_once_every_input_is_answered_and_counts_them():
     server = computing(b"1", b"2", first_number=1)
     server.receive(end(4))
-    server.fail(2, ItemErrorKind.HANDLER, "no")
+    server.outbox.fail(2, ItemErrorKind.HANDLER, "no")
     assert server.next_frame() is None
-    server.output(1, b"A", last=True)
+    server.outbox.output(1, b"A", last=True)
     frame = server.next_frame()
     assert frame.end == ServerEnd(4, 2, 2)
     assert len(answers_in([frame])) == 2
@@ -116,7 +117,7 @@ def test_the_end_comes_once_every_input_is_answered_and_counts_them():
 
 def test_there_is_no_end_before_the_clients():
     server = computing(b"1")
-    server.output(1, b"A", last=True)
+    server.outbox.output(1, b"A", last=True)
     assert server.next_frame().end is None
     assert server.next_frame() is None
     server.receive(end(1))
@@ -142,16 +143,16 @@ def test_a_half_close_after_the_end_closes():
 @pytest.mark.parametrize("ended", [False, True], ids=["serving", "finishing"])
 def test_a_half_close_before_the_end_abandons_everything(ended):
     server = serving(b"1", b"2", b"3")
-    server.next_input()
+    next_input(server)
     if ended:
         server.receive(end(3))
-    server.output(1, b"A", last=False)
+    server.outbox.output(1, b"A", last=False)
     server.half_close()
     assert server.state is ServerState.ABANDONED
     assert server.over
-    assert server.unanswered == 0
-    assert server.next_input() is None
-    server.output(1, b"B", last=True)
+    assert server.outbox.unanswered == 0
+    assert next_input(server) is None
+    server.outbox.output(1, b"B", last=True)
     assert server.next_frame() is None
 
 
@@ -168,7 +169,7 @@ def test_what_the_client_wrote_before_it_read_the_end_is_dropped():
     server.receive(ClientFrame(open=opening(), inputs=[InputRun(1, [b"x"])], end=ClientEnd(0)))
     server.receive(ClientFrame(cancelled=[NumberRange(1, 9)], credit=PLENTY))
     assert server.state is ServerState.LINGERING
-    assert server.next_input() is None
+    assert next_input(server) is None
     assert server.next_frame() is None
 
 
@@ -176,8 +177,8 @@ def test_what_the_client_wrote_before_it_read_a_refusal_is_dropped():
     server = make_server()
     server.receive(ClientFrame(open=opening(attempt=0)))
     server.receive(inputs(1, b"x"))
-    assert server.next_input() is None
-    assert server.unanswered == 0
+    assert next_input(server) is None
+    assert server.outbox.unanswered == 0
 
 
 # ------------------------------------------------------------------ drain and giving up
@@ -197,8 +198,8 @@ def test_what_crossed_a_drain_is_served_to_the_end():
     server.next_frame()
     server.receive(inputs(2, b"2", end=ClientEnd(2)))
     assert started(server) == [2]
-    server.output(1, b"A", last=True)
-    server.output(2, b"B", last=True)
+    server.outbox.output(1, b"A", last=True)
+    server.outbox.output(2, b"B", last=True)
     frame = server.next_frame()
     assert numbers_out(server) == []
     assert len(answers_in([frame])) == 2
@@ -208,7 +209,7 @@ def test_what_crossed_a_drain_is_served_to_the_end():
 def test_a_drained_server_closes_when_the_client_leaves():
     server = computing(b"1")
     server.drain(1000)
-    server.output(1, b"A", last=True)
+    server.outbox.output(1, b"A", last=True)
     frame = server.next_frame()
     assert (frame.drain, len(answers_in([frame])), frame.end) == (Drain(1000), 1, None)
     server.half_close()
@@ -217,12 +218,12 @@ def test_a_drained_server_closes_when_the_client_leaves():
 
 def test_a_server_may_give_the_stream_up():
     server = serving(b"1", b"2")
-    server.next_input()
-    server.output(1, b"A", last=True)
+    next_input(server)
+    server.outbox.output(1, b"A", last=True)
     server.give_up(StreamErrorKind.INTERNAL, "broke", 10)
     assert server.state is ServerState.LINGERING
-    assert server.unanswered == 0
-    assert server.next_input() is None
+    assert server.outbox.unanswered == 0
+    assert next_input(server) is None
     frame = server.next_frame()
     assert frame.error == StreamFailure(StreamErrorKind.INTERNAL, "broke", 10)
     assert not frame.paced
@@ -287,5 +288,5 @@ def test_the_first_stream_error_is_the_one_that_is_said():
 def test_the_end_needs_no_credit():
     server = computing(b"1", credit=Credit(1, 1))
     server.receive(end(1))
-    server.output(1, b"A", last=True)
+    server.outbox.output(1, b"A", last=True)
     assert server.next_frame().end == ServerEnd(1, 1, 1)

@@ -14,6 +14,7 @@ from serving import (
     opening,
     serving,
 )
+from single_inputs import Input, next_input
 
 from servestream_client.errors import LocalProtocolError, RemoteProtocolError
 from servestream_client.protocol.frames import (
@@ -30,7 +31,7 @@ from servestream_client.protocol.frames import (
     ServerFrame,
     StateToken,
 )
-from servestream_client.protocol.server import Input, ServerOffer
+from servestream_client.protocol.server import ServerOffer
 from servestream_client.protocol.server.opening import (
     SHORTEST_HEARTBEAT_MS,
     agree,
@@ -63,7 +64,7 @@ def test_what_does_not_fit_is_refused(fields, kind):
     frame = server.next_frame()
     assert (frame.refused.kind, frame.welcome) == (kind, None)
     assert server.next_frame() is None
-    assert server.next_input() is None
+    assert next_input(server) is None
 
 
 def test_incompatibilities_are_checked_in_the_order_of_the_specification():
@@ -152,7 +153,7 @@ def test_the_service_may_refuse():
     server.refuse(RefusalKind.OVERLOADED, "full", 500)
     assert server.next_frame() == ServerFrame(refused=Refused(RefusalKind.OVERLOADED, "full", 500))
     assert server.state is ServerState.LINGERING
-    assert server.next_input() is None
+    assert next_input(server) is None
 
 
 @pytest.mark.parametrize("early", [True, False], ids=["before the open", "after the decision"])
@@ -175,13 +176,13 @@ def test_inputs_with_the_open_are_taken_only_after_the_welcome():
             end=ClientEnd(2),
         )
     )
-    assert server.next_input() is None
-    assert server.unanswered == 0
+    assert next_input(server) is None
+    assert server.outbox.unanswered == 0
     server.welcome()
     assert server.state is ServerState.FINISHING
-    assert server.next_input() == Input(1, b"x")
-    server.output(1, b"X", last=True)
-    server.output(2, b"Y", last=True)
+    assert next_input(server) == Input(1, b"x")
+    server.outbox.output(1, b"X", last=True)
+    server.outbox.output(2, b"Y", last=True)
     frame = server.next_frame()
     assert frame.welcome is not None
     assert answers_in([frame]) == [(1, 0, b"X")]
@@ -210,7 +211,7 @@ def test_too_much_with_the_open_is_refused_as_overload_to_come_again_at_once(lim
     refused = server.next_frame().refused
     assert (refused.kind, refused.retry_after_ms) == (RefusalKind.OVERLOADED, 0)
     assert server.state is ServerState.LINGERING
-    assert server.next_input() is None
+    assert next_input(server) is None
 
 
 def test_one_input_with_the_open_may_exceed_the_window():
