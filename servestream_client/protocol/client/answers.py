@@ -154,7 +154,7 @@ class Answers:
         if last:
             self._answered(attempt, number)
         else:
-            self._ledger.next_index[number] = index + 1
+            self._ledger.note_output(number, index)
 
     def _receive_failure(self, attempt: Attempt, failure: ItemFailure) -> None:
         number = failure.number

@@ -242,7 +242,7 @@ class DeliveryQueue:
         """The consumer takes nothing any more."""
         self.ready.clear()
         self._early.clear()
-        self.ledger.decided.clear()
+        self.ledger.drop_decided()
 
     # ---------------------------------------------------------------- what is held
 

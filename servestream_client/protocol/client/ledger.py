@@ -262,6 +262,14 @@ class Ledger:
         self.quarantined.discard(number)
         self.decided[number] = sent
 
+    def drop_decided(self) -> None:
+        """The answers that wait for their turn are dropped: there will be no further attempt."""
+        self.decided.clear()
+
+    def note_output(self, number: int, index: int) -> None:
+        """An unanswered input has had its output of this index, which is not its last."""
+        self.next_index[number] = index + 1
+
     def settle(self, first: int, count: int = 1) -> int:
         """Forget inputs that are answered, and return the size of their payloads as sent."""
         size = self.replay.remove(first, count)

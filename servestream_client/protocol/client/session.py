@@ -94,7 +94,6 @@ class ClientSession:
         self.watchdog: Watchdog = watchdog or Watchdog(heartbeat_interval=None, item_timeout=None)
         self.application: str = application
         self.ordered: bool = ordered
-
         self.ledger: Ledger = Ledger(flow, ordered=ordered)
         """Its inputs."""
         budget = Credit(flow.output_items, flow.output_bytes)
@@ -147,10 +146,9 @@ class ClientSession:
     def push_at(self, number: int, payload: bytes) -> None:
         """The same under a number of the caller's, see `may_push_at`, of an unordered stream."""
         if self.ledger.ordered or not self.may_push_at(number):
-            text = (
+            raise LocalProtocolError(
                 "push_at needs an unordered stream, and a number above all that were sent or wait"
             )
-            raise LocalProtocolError(text)
         self.ledger.append_at(number, payload)
         if self.attempt is not None:
             self.attempt.unsent.append(Run(number, (payload,), len(payload)))

@@ -24,7 +24,7 @@ class OpenInputs:
 
     Attributes:
         size: of their payloads together, in bytes.
-        cancelled: those that the client does not want any more, as others have marked them.
+        cancelled: those that the client does not want any more.
     """
 
     __slots__ = ("_count", "_firsts", "_holes", "_stretches", "cancelled", "size")
@@ -46,6 +46,14 @@ class OpenInputs:
             self._stretches.append(list(sizes))
         self.size += sum(sizes)
         self._count += len(sizes)
+
+    def cancel(self, numbers: Iterable[int]) -> list[int]:
+        """The client does not want these any more, which are open; returns those of which it had
+        not said so.
+        """
+        fresh = [number for number in numbers if number not in self.cancelled]
+        self.cancelled.update(fresh)
+        return fresh
 
     def close(self, first: int, count: int = 1) -> bool:
         """Remove consecutive inputs, all or none; False if there is one that is not open."""

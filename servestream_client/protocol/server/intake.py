@@ -138,10 +138,7 @@ class Intake:
             )
         numbers = self._outbox.open.within(_disjoint(ranges))
         started = bisect_right(numbers, self.started_through)
-        cancelled = self._outbox.open.cancelled
-        fresh = [number for number in numbers[:started] if number not in cancelled]
-        cancelled.update(fresh)
-        self._newly_cancelled += fresh
+        self._newly_cancelled += self._outbox.open.cancel(numbers[:started])
         if started < len(numbers):
             self._drop(numbers[started:])
 
@@ -214,6 +211,10 @@ class Intake:
         self.waiting.put_back(run)
         if inputs.cancelled:
             self._drop(sorted(inputs.cancelled.intersection(range(run.first, run.last + 1))))
+
+    def clear(self) -> None:
+        """Nothing more is started."""
+        self.waiting.clear()
 
     def take_cancelled(self) -> Sequence[int]:
         """Started inputs that the client has cancelled since the last call; each is still to be

@@ -193,7 +193,7 @@ class Outbox:
 
     def clear(self) -> None:
         """Nobody reads the answers any more."""
-        for kept in (self.open, self._works, self.early, self.ready.waiting):
+        for kept in (self.open, self._works, self.early, self.ready):
             kept.clear()
         self.unanswered = self.held_bytes = 0
 

@@ -154,6 +154,10 @@ class ReadyQueue:
         else:
             self.waiting.append(Dropped(numbers))
 
+    def clear(self) -> None:
+        """Nobody reads the answers any more."""
+        self.waiting.clear()
+
     # ---------------------------------------------------------------- what leaves
 
     def gather(self) -> Answers:

@@ -217,7 +217,7 @@ class ServerSession:
 
     def _drop_everything(self) -> None:
         self.outbox.clear()
-        self.intake.waiting.clear()
+        self.intake.clear()
 
     # ---------------------------------------------------------------- time
 
