@@ -185,7 +185,7 @@ class _Hold:
         return self._pid not in (None, os.getpid())
 
     def unlock(self) -> None:
-        """In a forked child: whoever held the lock does not exist here."""
+        """In a forked child: the thread that held the lock does not exist here."""
         self._lock = threading.Lock()
 
     def take(self) -> None:

@@ -22,7 +22,7 @@ class Signal:
         self._waiter: asyncio.Future[None] | None = None
 
     def set(self) -> None:
-        """Raise the flag; whoever waits wakes up."""
+        """Raise the flag; what waits wakes up."""
         self._raised = True
         waiter = self._waiter
         # Coroutines that are collected after their event loop was closed still run to their end.

@@ -71,7 +71,7 @@ class SyncPredictionStream(StreamBase[T_co]):
                     try:
                         return self._portal.call(self._undecoded, contained(error, "the codec"))
                     finally:
-                        del self  # or else who keeps the error would keep the stream open
+                        del self  # or else keeping the error would keep the stream open
             if self._single:
                 return self._single.popleft()
             if self._exhausted and self._failed is None:

@@ -101,7 +101,8 @@ class Turn:
     def leave(self) -> None:
         """No more of others' code is called for now.
 
-        Who forgets it, since the code waits for something, is charged when the next one comes.
+        If it is left out, since the code waits for something, the time is charged when the next
+        one comes.
         """
         if self._since is not None:
             self.spend(self.clock() - self._since)

@@ -1,7 +1,7 @@
 """Other people's code: what it raises, and what becomes of that. One rule for each kind.
 
 Handlers, `admit`, hooks, codecs, the callers' iterators and an exception's own `str()` may raise
-anything at all, also what Python uses for its own control flow. Whoever calls them catches
+anything at all, also what Python uses for its own control flow. What calls them catches
 BaseException and asks `contained`, so that the rule stands once:
 
 ========================================================  =========================================

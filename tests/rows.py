@@ -27,8 +27,8 @@ def rows_made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     }
     made: dict[str, LinkStatus] = {}
 
-    def noting(status: LinkStatus, *, never_welcomed: bool) -> statuses.Row:
-        row = statuses.matching_row(status, never_welcomed=never_welcomed)
+    def noting(status: LinkStatus, *, known: bool) -> statuses.Row:
+        row = statuses.matching_row(status, known=known)
         made[row.name] = status
         return row
 

@@ -52,7 +52,7 @@ BUGS = (
     ),
     Bug(
         "progress goes unnoticed",
-        "Answers._receive_run",
+        "AnswerReceiver._receive_run",
         "self._counters.received += count\n        attempt.progressed = True",
         "self._counters.received += count",
         "test_progress_carries_a_stream_through_any_number_of_breaks[INTERNAL]",
@@ -296,8 +296,8 @@ BUGS = (
     Bug(
         "frames of the peer do not prove that it lives",
         "Pulse",
-        "self._silence = self._coming = self._excused = 0\n\n    def spoke",
-        "pass\n\n    def spoke",
+        "self._silence = self._coming = self._excused = 0\n\n    def on_sent",
+        "pass\n\n    def on_sent",
         "test_an_idle_link_carries_heartbeats_both_ways_and_nothing_else",
     ),
     Bug(
@@ -338,7 +338,7 @@ BUGS = (
     # ------------------------------------------------------------------ poison
     Bug(
         "answers overtake an input that is tried alone",
-        "Answers._receive_output",
+        "AnswerReceiver._receive_output",
         "            self._answered_early(attempt, number, payload, None)\n            return\n",
         "            pass\n",
         "test_answers_behind_an_input_that_was_set_aside_wait_for_it",
@@ -470,15 +470,15 @@ BUGS = (
     Bug(
         "a cancelled input is kept with its payload",
         "Ledger.cancel",
-        "self._stripped[number] = self.replay.strip(number)",
+        "self._dropped_sizes[number] = self.replay.drop_payload(number)",
         "pass",
         "test_a_cancelled_input_leaves_at_once_and_the_servers_window_does_not",
     ),
     Bug(
         "what was cancelled is kept in the server's window",
         "Ledger.settle",
-        "size += self._stripped.pop(number, 0)",
-        "self._stripped.pop(number, None)",
+        "size += self._dropped_sizes.pop(number, 0)",
+        "self._dropped_sizes.pop(number, None)",
         "test_a_cancelled_input_leaves_at_once_and_the_servers_window_does_not",
     ),
     Bug(
@@ -504,7 +504,7 @@ BUGS = (
     ),
     Bug(
         "several outputs before their turn are no breach",
-        "Answers._takes",
+        "AnswerReceiver._takes",
         "if breach and not self._ledger.replay.may_answer(number):",
         "if False:",
         "test_a_breach_before_its_turn_holds_nothing",

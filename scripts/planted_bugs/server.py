@@ -391,7 +391,7 @@ BUGS = (
     ),
     Bug(
         "an admit() that raises no Exception is met with silence",
-        "Admission.decide",
+        "AdmissionControl.decide",
         "        except BaseException as error:\n            self._not_admitted(",
         "        except Exception as error:\n            self._not_admitted(",
         "test_whatever_admit_raises_is_said_at_once",
@@ -413,7 +413,7 @@ BUGS = (
     ),
     Bug(
         "a lying exception out of admit hides what it was",
-        "Admission._not_admitted",
+        "AdmissionControl._not_admitted",
         "        if is_a(error, Refuse):\n",
         "        if isinstance(error, Refuse):\n",
         "test_an_admits_exception_that_lies_is_said",

@@ -9,9 +9,9 @@ BUGS = (
     Bug(
         "status OK is taken for complete",
         "Attempt._verdict",
-        "        if not self.broke_protocol and settings.nothing_open():\n",
+        "        if not self.broke_protocol and parts.nothing_open():\n",
         "        if (await exchange.link.status()).code == 'OK' or (\n"
-        "            not self.broke_protocol and settings.nothing_open()\n"
+        "            not self.broke_protocol and parts.nothing_open()\n"
         "        ):\n",
         "test_progress_carries_a_stream_through_any_number_of_breaks[OK]",
     ),
@@ -53,8 +53,8 @@ BUGS = (
     Bug(
         "another application is final where no welcome came before",
         "explained",
-        "classify_refusal(session.refusal, never_welcomed=never_welcomed)",
-        "classify_refusal(session.refusal, never_welcomed=session.welcome is None)",
+        "classify_refusal(session.refusal, known=known)",
+        "classify_refusal(session.refusal, known=session.welcome is not None)",
         "test_after_a_refusal_that_passes_another_application_is_no_wrong_address",
     ),
     Bug(
@@ -396,8 +396,8 @@ BUGS = (
     Bug(
         "a busy target that never served this client is given up as a wrong address",
         "_Rules._impatient",
-        "return self._never_welcomed() and _failure(state).verdict.decision is not Decision.WAIT",
-        "return self._never_welcomed()",
+        "return not self._known() and _failure(state).verdict.decision is not Decision.WAIT",
+        "return not self._known()",
         "test_a_target_that_says_that_it_is_busy_is_no_wrong_address",
     ),
     Bug(
@@ -642,7 +642,7 @@ BUGS = (
         "_Rules.wait",
         "if now < look:",
         "if False:",
-        "test_a_target_never_welcomed_is_tried_for_a_time_too_and_once_more_at_its_end",
+        "test_an_unknown_target_is_tried_for_a_time_too_and_once_more_at_its_end",
     ),
     # ---- the surroundings of the process
     Bug(

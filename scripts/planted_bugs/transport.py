@@ -16,8 +16,8 @@ BUGS = (
     Bug(
         "a restart is taken for a wrong address",
         "Where.holds",
-        "            case Where.NEVER_WELCOMED:\n                return never_welcomed\n",
-        "            case Where.NEVER_WELCOMED:\n                return True\n",
+        "            case Where.UNKNOWN:\n                return not known\n",
+        "            case Where.UNKNOWN:\n                return True\n",
         "test_a_wrong_address_is_told_from_a_restart",
     ),
     Bug(
@@ -133,7 +133,7 @@ BUGS = (
         "Row.unreachable",
         'missing = self.code == "UNAVAILABLE" or self.error is UnreachableError',
         'missing = self.code == "UNAVAILABLE"',
-        "test_what_keeps_a_target_never_welcomed_from_getting_through_is_named",
+        "test_what_keeps_an_unknown_target_from_getting_through_is_named",
     ),
     # ------------------------------------------------------------------ words that are true
     Bug(
@@ -176,7 +176,7 @@ BUGS = (
         "a lost welcome is final at a new target",
         "classify_violation",
         "    if perhaps_lost:\n",
-        "    if perhaps_lost and not never_welcomed:\n",
+        "    if perhaps_lost and known:\n",
         "test_a_single_frame_that_is_lost_is_never_final",
     ),
     # ------------------------------------------------ large frames on slow links

@@ -53,7 +53,7 @@ def for_people() -> Iterator[None]:
     except KeyboardInterrupt:
         _leave("interrupted", ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read the results has enough. Python would complain once more when it ends.
+        # The reader of the results has enough. Python would complain once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(ExitCode.BROKEN_PIPE) from None
     except Problem as problem:

@@ -16,7 +16,7 @@ __all__ = ["Digits", "digits"]
 
 
 class Digits(FaultyService[Image, Prediction]):
-    """The classifier. It enrols with whoever started the cluster, who can then kill it."""
+    """The classifier. It enrols with what started the cluster, which can then kill it."""
 
     codec: Codec[Image, Prediction] = DigitsCodec()
     code_version: ClassVar[str] = "1"

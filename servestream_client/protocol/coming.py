@@ -1,7 +1,7 @@
 """Large frames are announced: silence is counted without the time that they take.
 
 Invariant: no frame goes out that takes longer than one heartbeat interval at `LOWEST_RATE`, unless
-the frame directly before it on the same attempt said so (docs section 12).
+the frame directly before it on the same attempt said so (docs/protocol.md, section 12).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Output credit: what the server may send, as totals over one attempt. Docs section 7."""
+"""Output credit: what a server may send, as totals of an attempt (docs/protocol.md, section 7)."""
 
 from __future__ import annotations
 

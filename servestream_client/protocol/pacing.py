@@ -1,4 +1,4 @@
-"""Pacing: at most K paced frames unacknowledged, each way. Docs section 8."""
+"""Pacing: at most K paced frames unacknowledged, each way (docs/protocol.md, section 8)."""
 
 from __future__ import annotations
 

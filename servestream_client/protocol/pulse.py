@@ -1,9 +1,10 @@
 """Proof of life: when to send a heartbeat, and when to stop waiting for the peer's.
 
-Docs section 12. Silence is counted in ticks, not in seconds. A process that was stopped, or whose
-event loop was kept busy, has missed its own ticks meanwhile, and so does not blame its peer for the
-time that it was away itself. And it is counted in what could have arrived: ticks in which announced
-bytes were on their way count only once these have had their time at the lowest rate.
+Rules: docs/protocol.md, section 12. Silence is counted in ticks, not in seconds. A process that was
+stopped, or whose event loop was kept busy, has missed its own ticks meanwhile, and so does not
+blame its peer for the time that it was away itself. And it is counted in what could have arrived:
+ticks in which announced bytes were on their way count only once these have had their time at the
+lowest rate.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from servestream_client.protocol.coming import LOWEST_RATE
 __all__ = ["SILENT_INTERVALS", "TICKS_PER_INTERVAL", "Pulse"]
 
 TICKS_PER_INTERVAL = 2
-"""With two, whoever speaks at every tick at which it was quiet since the last one keeps its promise
-of a frame an interval."""
+"""With two, an end that sends at every tick at which it was quiet since the last one keeps its
+promise of a frame an interval."""
 
 SILENT_INTERVALS = 3
 """Silence of so many of the peer's intervals is a dead link."""
@@ -55,11 +56,11 @@ class Pulse:
         """Whether the peer broke its promise for so long that it, or the link, must be gone."""
         return 1 < self._limit <= self._silence
 
-    def heard(self) -> None:
+    def on_received(self) -> None:
         """A frame came."""
         self._silence = self._coming = self._excused = 0
 
-    def spoke(self) -> None:
+    def on_sent(self) -> None:
         """A frame goes out."""
         self._quiet = self.due = False
 

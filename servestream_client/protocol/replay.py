@@ -37,13 +37,13 @@ class ReplaySet(abc.ABC):
         """Which of some unanswered inputs may be answered now, if any."""
 
     @abc.abstractmethod
-    def strip(self, number: int) -> int:
+    def drop_payload(self, number: int) -> int:
         """Let go of an unanswered input's payload and of what the caller gave for it, since nobody
         will ask for them; returns the payload's size.
         """
 
     @abc.abstractmethod
-    def strip_all(self) -> None:
+    def drop_payloads(self) -> None:
         """The same for all of them."""
 
     @abc.abstractmethod
@@ -100,14 +100,14 @@ class OrderedReplay(ReplaySet):
     def next_of(self, numbers: Collection[int]) -> int | None:
         return self.head if self.head in numbers else None
 
-    def strip(self, number: int) -> int:
+    def drop_payload(self, number: int) -> int:
         place = number - self.head
         size = len(self._payloads[place])
         self._payloads[place], self._items[place] = b"", None
         self.size -= size
         return size
 
-    def strip_all(self) -> None:
+    def drop_payloads(self) -> None:
         count = len(self._payloads)
         self._payloads, self._items, self.size = [b""] * count, [None] * count, 0
 
@@ -158,13 +158,13 @@ class UnorderedReplay(ReplaySet):
     def next_of(self, numbers: Collection[int]) -> int | None:
         return next(iter(numbers), None)
 
-    def strip(self, number: int) -> int:
+    def drop_payload(self, number: int) -> int:
         size = len(self._payloads[number])
         self._payloads[number], self._items[number] = b"", None
         self.size -= size
         return size
 
-    def strip_all(self) -> None:
+    def drop_payloads(self) -> None:
         self._payloads = dict.fromkeys(self._payloads, b"")
         self._items, self.size = dict.fromkeys(self._items), 0
 

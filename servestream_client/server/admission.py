@@ -15,12 +15,12 @@ from servestream_client.errors import ConfigurationError, printable
 from servestream_client.protocol.frames import Open, RefusalKind, StreamErrorKind
 from servestream_client.protocol.server import ServerSession
 from servestream_client.protocol.states import ServerState
-from servestream_client.server.residents import ActiveAttempts, Resident
+from servestream_client.server.active_attempts import ActiveAttempt, ActiveAttempts
 from servestream_client.server.stuck import STUCK
 from servestream_client.server.workers import Workers
 from servestream_client.usercode import contained, describe, is_a, report
 
-__all__ = ["Admission", "Applicant", "RefusalKind", "Refuse", "StreamRequest"]
+__all__ = ["AdmissionControl", "Applicant", "RefusalKind", "Refuse", "StreamRequest"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class StreamRequest:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-class Applicant(Resident, Protocol):
+class Applicant(ActiveAttempt, Protocol):
     """An attempt that is to be decided about."""
 
     session: ServerSession
@@ -82,7 +82,7 @@ class Applicant(Resident, Protocol):
         ...
 
 
-class Admission:
+class AdmissionControl:
     """Decides about the attempts at one service.
 
     Args:

@@ -1,6 +1,7 @@
 """Workers that gather a batch from all streams.
 
-Invariant: one worker gathers at a time, and while a place is free, whoever waits is gathered for.
+Invariant: one worker gathers at a time, and while a place is free, every attempt that
+waits is gathered for.
 """
 
 from __future__ import annotations
@@ -97,8 +98,8 @@ class BatchWorkers(Workers):
         pass
 
     def _gather(self) -> Sequence[Part]:
-        """What has arrived on whatever stream; who gave last is asked last the next time. A batch
-        has one time limit, which is that of all its inputs.
+        """What has arrived, on any stream; the one that gave last is asked last the next time. A
+        batch has one time limit, which is that of all its inputs.
         """
         waiting, room, parts = self._waiting, self._max_batch, list[Part]()
         attempt = waiting.first()

@@ -57,7 +57,7 @@ class FairQueue:
         self._alike[self._limits[attempt]].move_to_end(attempt)
 
     def first(self) -> Attempt | None:
-        """Who waits longest; None if nobody does."""
+        """What waits longest; None if nothing does."""
         return next(iter(self._limits), None)
 
     def first_like(self, attempt: Attempt) -> Attempt | None:

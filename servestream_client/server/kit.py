@@ -13,12 +13,12 @@ from servestream_client.codecs import Codec
 from servestream_client.config import FlowControl
 from servestream_client.protocol.frames import CodecId, HandlerKind, Limits, Open, RefusalKind
 from servestream_client.protocol.server import ServerOffer
-from servestream_client.server.admission import Admission, Refuse, StreamRequest
+from servestream_client.server.active_attempts import ActiveAttempts
+from servestream_client.server.admission import AdmissionControl, Refuse, StreamRequest
 from servestream_client.server.batch_workers import BatchWorkers
 from servestream_client.server.calls import Handler
 from servestream_client.server.handlers import batch_handler, item_handler
 from servestream_client.server.item_workers import ItemWorkers
-from servestream_client.server.residents import ActiveAttempts
 from servestream_client.server.runner import AttemptRunner
 from servestream_client.server.workers import Workers
 from servestream_client.wire import stream_pb2 as pb
@@ -126,7 +126,7 @@ class Kit:
             self._check_leaving()  # it may have begun to, meanwhile
 
         def serve(requests: Requests) -> Frames:
-            admission = Admission(admit, self.workers, self._active)
+            admission = AdmissionControl(admit, self.workers, self._active)
             return AttemptRunner(
                 self._offer, self.workers, requests, admission=admission, active=self._active
             ).frames()

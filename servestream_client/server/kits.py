@@ -110,7 +110,7 @@ class Kits:
         logger.info("no health check comes any more: this replica is probably being stopped")
         for loop, kit in kits:
             _call_in(loop, functools.partial(kit.ask_to_leave, _DEPARTURE_SECONDS))
-        # Whoever comes meanwhile is asked later: a controller that died in the middle of stopping
+        # What comes meanwhile is asked later: a controller that died in the middle of stopping
         # a replica may have forgotten it, and then nobody else would ever end its streams.
         self._expect_the_next(asyncio.get_running_loop().time() + _AGAIN_SECONDS, check)
 

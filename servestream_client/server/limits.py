@@ -1,4 +1,4 @@
-"""Who takes too long.
+"""Calls that take too long.
 
 Each call that has a time limit stands here once, under the time at which it is to be looked at
 next; one timer is set for the earliest.

@@ -22,8 +22,8 @@ from servestream_client.protocol.frames import StreamErrorKind
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.protocol.states import ServerState
-from servestream_client.server.admission import Admission
-from servestream_client.server.residents import ActiveAttempts
+from servestream_client.server.active_attempts import ActiveAttempts
+from servestream_client.server.admission import AdmissionControl
 from servestream_client.server.workers import Workers
 from servestream_client.signals import Signal, being_cancelled
 from servestream_client.usercode import contained, describe, report
@@ -65,7 +65,7 @@ class AttemptRunner:
         workers: Workers,
         requests: AsyncIterable[pb.ClientFrame],
         *,
-        admission: Admission,
+        admission: AdmissionControl,
         active: ActiveAttempts,
     ) -> None:
         self.session: ServerSession = ServerSession(offer)
@@ -110,7 +110,7 @@ class AttemptRunner:
                     return
         finally:
             if not session.over:
-                session.half_close()  # whoever closes this, the client has gone
+                session.half_close()  # whatever closes this, the client has gone
             self._workers.cancel(self)
             self._active.unregister(self, session.opened.stream_id if session.opened else None)
             for timer in (self._ticking, self._opening, self._leaving):
@@ -214,7 +214,7 @@ class AttemptRunner:
         session = self.session
         session.tick(self._workers.running(self))
         if session.silent and session.state is not ServerState.LINGERING:
-            # Whoever is there but not heard learns why; the others cannot.
+            # A client that is there but was not heard learns why; others cannot.
             awaited = session.awaited
             text = "" if awaited is None else f": {too_slow(awaited, 'input')}"
             self.give_up(

@@ -53,7 +53,7 @@ class Announcer:
         self._welcomed = False
 
     def belongs_to(self, context: contextvars.Context) -> None:
-        """Hooks run in this context, or a copy of it, whoever caused the event."""
+        """Hooks run in this context, or a copy of it, whatever caused the event."""
         self._context = context
         context.run(_entered.set, self._stream_id)
 

@@ -36,14 +36,14 @@ from servestream_client.transport.base import Link
 from servestream_client.transport.classify import Verdict, classify_status
 from servestream_client.usercode import describe
 
-__all__ = ["Attempt", "AttemptSettings"]
+__all__ = ["Attempt", "StreamParts"]
 
 _LONGEST = 86_400.0 * 365 * 100
 """Seconds: no server need hear of a deadline that is further away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptSettings:
+class StreamParts:
     """What all attempts of one stream have in common.
 
     Attributes:
@@ -79,14 +79,14 @@ class Attempt:
     """See the module.
 
     Args:
-        settings: the stream's.
+        parts: the stream's.
         admission: by which it is made.
         alone: its open carries no inputs, since the attempt before was not welcomed.
         deadline: of the stream, by the event loop's clock; infinity: it has none.
     """
 
     def __init__(
-        self, settings: AttemptSettings, admission: Admission, *, alone: bool, deadline: float
+        self, parts: StreamParts, admission: Admission, *, alone: bool, deadline: float
     ) -> None:
         self.exchange: Exchange | None = None
         """Its traffic, while there is any."""
@@ -96,12 +96,12 @@ class Attempt:
         """Whether it has ended, and had brought anything new or had its time."""
         self.broke_protocol: bool = False
         """Whether its server broke the protocol."""
-        self._settings = settings
+        self._parts = parts
         self._admission = admission
         self._alone = alone
         self._deadline = deadline
-        self._received = settings.session.counters.received  # as last looked at
-        self._welcomes = settings.session.counters.welcomes  # before it
+        self._received = parts.session.counters.received  # as last looked at
+        self._welcomes = parts.session.counters.welcomes  # before it
 
     async def run(self) -> AttemptFailed | None:
         """The call, from its opening to its end.
@@ -112,23 +112,23 @@ class Attempt:
         Raises:
             AttemptFailed: the outage's deadline passed before anything came.
         """
-        settings, link, begun = self._settings, None, None
-        session, endpoint, announcer = settings.session, settings.endpoint, settings.announcer
+        parts, link, begun = self._parts, None, None
+        session, endpoint, announcer = parts.session, parts.endpoint, parts.announcer
         outcome, reason, cut_short = AttemptOutcome.CLOSED, "", False
         untold = False
         try:
             # Announced in here: what is told to begin is told to end.
             metadata = announcer.attempt_started(session.counters.attempts + 1)
-            link = endpoint.open(metadata, apart=settings.apart)
+            link = endpoint.open(metadata, apart=parts.apart)
             begun = session.begin(
-                known=endpoint.limits if settings.eager and not self._alone else None,
+                known=endpoint.limits if parts.eager and not self._alone else None,
                 deadline_ms=self._time_left_ms(),
             )
             self.exchange = self._exchange(begun, link)
             ended = await self._traffic(self.exchange)
             outcome = attempt_outcome(session.state, ended)
             reason = ended.verdict.reason if ended else ""
-            untold = ended is not None and ended.verdict.vague and endpoint.never_welcomed
+            untold = ended is not None and ended.verdict.vague and not endpoint.known
         except AttemptFailed as failed:
             outcome, reason, cut_short = AttemptOutcome.BROKEN, failed.verdict.reason, True
             raise
@@ -153,19 +153,19 @@ class Attempt:
         return ended
 
     def _exchange(self, begun: client.Attempt, link: Link) -> Exchange:
-        settings = self._settings
-        longest = settings.retry.max_attempt_age
+        parts = self._parts
+        longest = parts.retry.max_attempt_age
         return Exchange(
-            session=settings.session,
+            session=parts.session,
             attempt=begun,
             link=link,
-            outbound=settings.outbound,
-            notify=settings.notify,
+            outbound=parts.outbound,
+            notify=parts.notify,
             answered=self._admission.answered,
             changed=self._changed,
-            open_timeout=min(settings.retry.open_timeout, settings.outage.deadline - _now()),
+            open_timeout=min(parts.retry.open_timeout, parts.outage.deadline - _now()),
             max_age=None if longest is None else longest * random.uniform(0.8, 1.2),  # noqa: S311 — hides nothing
-            close_timeout=settings.close_timeout,
+            close_timeout=parts.close_timeout,
         )
 
     async def _traffic(self, exchange: Exchange) -> AttemptFailed | None:
@@ -174,8 +174,8 @@ class Attempt:
         Raises:
             AttemptFailed: the outage's deadline passed before anything came.
         """
-        settings, ending = self._settings, exchange.ending
-        session, outage, begun = settings.session, settings.outage, _now()
+        parts, ending = self._parts, exchange.ending
+        session, outage, begun = parts.session, parts.outage, _now()
         await exchange.run()
         if ending.unanswered and outage.passed(_now()):
             del exchange  # which the error's traceback would keep, and with it the call
@@ -184,7 +184,7 @@ class Attempt:
         verdict = await self._verdict(exchange)
         if verdict is not None and exchange.away:
             verdict = replace(verdict, reason=f"{verdict.reason}; {exchange.away}")
-        settings.endpoint.attempt_ended(self._admission, verdict, unanswered=ending.unanswered)
+        parts.endpoint.attempt_ended(self._admission, verdict, unanswered=ending.unanswered)
         if verdict is None:
             return None
         now = _now()
@@ -205,39 +205,39 @@ class Attempt:
 
     async def _verdict(self, exchange: Exchange) -> Verdict | None:
         """What the traffic came to; None: the stream is complete."""
-        settings, session = self._settings, self._settings.session
-        never_welcomed = settings.endpoint.never_welcomed
-        if not self.broke_protocol and settings.nothing_open():
+        parts, session = self._parts, self._parts.session
+        known = parts.endpoint.known
+        if not self.broke_protocol and parts.nothing_open():
             return None
         verdict = explained(
             session,
             exchange.ending,
-            never_welcomed=never_welcomed,
-            open_timeout=settings.retry.open_timeout,
+            known=known,
+            open_timeout=parts.retry.open_timeout,
         )
         if verdict is None:
             status = await exchange.link.status()
-            return classify_status(status, never_welcomed=never_welcomed)
+            return classify_status(status, known=known)
         if session.state is ClientState.REFUSED and not self.broke_protocol:
-            settings.endpoint.refused(verdict)
+            parts.endpoint.refused(verdict)
         return verdict
 
     def _changed(self) -> None:
         """A frame came in, or the exchange is about to wait for the end only."""
-        settings, session = self._settings, self._settings.session
-        outage, counters = settings.outage, session.counters
+        parts, session = self._parts, self._parts.session
+        outage, counters = parts.outage, session.counters
         if outage.began < math.inf and session.progressed:
             outage.over()
-        settings.endpoint.answered += counters.received - self._received
+        parts.endpoint.answered += counters.received - self._received
         self._received = counters.received
         if not self.welcomed and counters.welcomes > self._welcomes and session.welcome is not None:
             self.welcomed = True
-            settings.endpoint.welcomed(session.welcome.limits)
+            parts.endpoint.welcomed(session.welcome.limits)
             outage.welcomed(_now())
-            settings.announcer.attempt_welcomed(session.welcome)
+            parts.announcer.attempt_welcomed(session.welcome)
         if session.grace_ms is not None and session.state is ClientState.DRAINING:
-            settings.announcer.attempt_drains(session.grace_ms)
-        settings.changed()
+            parts.announcer.attempt_drains(session.grace_ms)
+        parts.changed()
 
     def _time_left_ms(self) -> int:
         if self._deadline == math.inf:

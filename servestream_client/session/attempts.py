@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 
 from servestream_client.errors import StreamError
-from servestream_client.session.attempt import Attempt, AttemptSettings
+from servestream_client.session.attempt import Attempt, StreamParts
 from servestream_client.session.breaker import Admission
 from servestream_client.session.exchange import Exchange
 from servestream_client.session.outcome import AttemptFailed, FailureRow, out_of_patience
@@ -28,14 +28,14 @@ class Attempts:
     """See the module.
 
     Args:
-        settings: what the attempts have in common.
+        parts: what the attempts have in common.
         on_failed: called between two attempts, before it is known whether there will be a second.
         nobody_waits: for what the stream may still learn of its target.
     """
 
     def __init__(
         self,
-        settings: AttemptSettings,
+        parts: StreamParts,
         *,
         on_failed: Callable[[AttemptFailed], None],
         nobody_waits: bool,
@@ -46,7 +46,7 @@ class Attempts:
         """Whether they ended since the retry policy allows no more."""
         self.deadline: float = math.inf
         """The stream's, by the event loop's clock."""
-        self._settings = settings
+        self._parts = parts
         self._on_failed = on_failed
         self._nobody_waits = nobody_waits
         self._row = FailureRow()
@@ -58,12 +58,12 @@ class Attempts:
 
     async def run(self) -> StreamError | None:
         """All of them. Returns what to raise, or None when the stream is complete."""
-        settings = self._settings
+        parts = self._parts
         loop = retrying(
-            settings.retry,
-            outage=settings.outage,
+            parts.retry,
+            outage=parts.outage,
             clock=_now,
-            never_welcomed=lambda: settings.endpoint.never_welcomed,
+            known=lambda: parts.endpoint.known,
             sleep=asyncio.sleep,
             before_sleep=self._log_retry,
         )
@@ -73,10 +73,10 @@ class Attempts:
             self.gave_up = failed.verdict.decision is not Decision.FAIL
             error = self._row.error(
                 failed,
-                endpoint=settings.endpoint,
-                policy=settings.retry,
-                outage=settings.outage,
-                attempts=settings.session.counters.attempts,
+                endpoint=parts.endpoint,
+                policy=parts.retry,
+                outage=parts.outage,
+                attempts=parts.session.counters.attempts,
                 now=_now(),
             )
             error.__cause__ = failed
@@ -87,8 +87,8 @@ class Attempts:
         self._row.add(failed)
         logger.info(
             "stream %s: attempt %d failed, the next in %.2f s: %s",
-            self._settings.session.stream_id.hex(),
-            self._settings.session.counters.attempts,
+            self._parts.session.stream_id.hex(),
+            self._parts.session.counters.attempts,
             wait,
             failed.verdict.reason,
         )
@@ -102,7 +102,7 @@ class Attempts:
         with await self._admission() as admission:
             last = self.last
             attempt = self.last = Attempt(
-                self._settings,
+                self._parts,
                 admission,
                 alone=last is not None and not last.welcomed,
                 deadline=self.deadline,
@@ -112,7 +112,7 @@ class Attempts:
             return
         self._on_failed(failed)
         # After a breach another attempt is to confirm the end, unless nobody waits for it.
-        if self._settings.nothing_open() and (self._nobody_waits or not attempt.broke_protocol):
+        if self._parts.nothing_open() and (self._nobody_waits or not attempt.broke_protocol):
             return
         if failed.progressed:
             self._row.progress()
@@ -124,8 +124,8 @@ class Attempts:
         Raises:
             AttemptFailed: another stream made it for this one, in vain; or it is too late for it.
         """
-        settings, last = self._settings, self.last
-        outage, endpoint = settings.outage, settings.endpoint
+        parts, last = self._parts, self.last
+        outage, endpoint = parts.outage, parts.endpoint
         open_because = endpoint.breaker.open_because
         if outage.passed(_now()):
             raise out_of_patience(outage)
@@ -134,7 +134,7 @@ class Attempts:
             outage.failed(_now(), open_because)
         try:
             admission = await endpoint.breaker.admit(
-                settings.retry,
+                parts.retry,
                 no_progress=last is not None and not last.progressed,
                 deadline=outage.deadline,
                 last_look=self._last_look(),
@@ -151,9 +151,9 @@ class Attempts:
         """When somebody is to see whether the target is there, since this stream's patience is
         shorter than the pauses between probes may be.
         """
-        outage = self._settings.outage
-        if self._settings.endpoint.never_welcomed:
-            return last_look(self._settings.retry, outage)
+        outage = self._parts.outage
+        if not self._parts.endpoint.known:
+            return last_look(self._parts.retry, outage)
         half = outage.began + outage.patience / 2
         return half if half > _now() else math.inf
 

@@ -96,10 +96,10 @@ class ClientBase(Generic[In, Out]):
         check_policies(retry=retry, flow=flow, watchdog=watchdog)
         check_close_timeout(close_timeout)
         own = (("application", application),) if application else ()
-        check_metadata_size((*own, *metadata), stacklevel=3)  # of whoever makes the client
+        check_metadata_size((*own, *metadata), stacklevel=3)  # where the client is made
         self._predict_streams = predict_streams
         flow = flow or environment.policy(FlowControl)
-        self._max_frame_bytes = flow.max_frame_bytes  # of whoever shares the connection
+        self._max_frame_bytes = flow.max_frame_bytes  # for all that share the connection
         self._connection = Connection(
             target,
             partial(

@@ -1,8 +1,8 @@
 """A circuit breaker: keeps the streams of a client from storming a target that is down or busy.
 
 While nobody answers at the target, one stream probes for all, and what it finds out holds for all:
-whoever waits shares its failure as if it had been an attempt of its own. Once it is answered, the
-others follow in growing numbers. Besides, attempts that follow upon one without progress take a
+streams that wait share its failure as if it had been an attempt of their own. Once it is answered,
+the others follow in growing numbers. Besides, attempts that follow upon one without progress take a
 token of a bucket that all streams share and that time refills. Rule: docs/protocol.md, section 14.
 
 Invariant: each admission is given back exactly once, whatever happens to the stream that holds it;
@@ -157,7 +157,7 @@ class CircuitBreaker:
 
     @property
     def open_because(self) -> Verdict | None:
-        """What was found by whoever tried last, while nobody answers; else None."""
+        """What the last try has found, while nobody answers; else None."""
         return self._verdict if self._state is _State.OPEN else None
 
     def trip(self, verdict: Verdict) -> None:

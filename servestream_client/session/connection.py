@@ -79,7 +79,7 @@ class Connection:
         if self._closing is None:
             self.closed = True
             self._closing = asyncio.ensure_future(self._close())
-        # Whoever waits for it may be cancelled; the closing goes on.
+        # A task that waits for it may be cancelled; the closing goes on.
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:

@@ -23,7 +23,7 @@ from servestream_client.events import Hooks, StreamKind, StreamStarted, StreamSt
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.states import ClientState
 from servestream_client.session.announcer import Announcer
-from servestream_client.session.attempt import AttemptSettings
+from servestream_client.session.attempt import StreamParts
 from servestream_client.session.attempts import Attempts
 from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.exchange import Exchange
@@ -123,7 +123,7 @@ class StreamDriver:
         self._kind = kind
         self._announcer = Announcer(self.stream_id, hooks)
         self._attempts = Attempts(
-            AttemptSettings(
+            StreamParts(
                 session=session,
                 endpoint=endpoint,
                 apart=apart,
@@ -184,14 +184,14 @@ class StreamDriver:
         """
         exchange = self._attempts.exchange
         # If there is more to say, or was while nobody else could, the writer says it.
-        if exchange is None or not await exchange.send_next() or self.session.may_speak:
+        if exchange is None or not await exchange.send_next() or self.session.has_output:
             self._outbound.set()
 
     def capacity_changed(self) -> None:
         """Say that there may be room for inputs, and credit to give: the consumer took something,
         or an answer came.
         """
-        if self.session.may_speak:
+        if self.session.has_output:
             self._outbound.set()
         if self.pump is not None:
             self.pump.room.set()
@@ -211,8 +211,8 @@ class StreamDriver:
             self._task.cancel()
 
     def drop(self, error: BaseException | None = None) -> None:
-        """`abandon`, by a consumer that takes nothing any more. Who keeps its stream, or an event
-        of it, keeps what can be counted, and no payloads.
+        """`abandon`, by a consumer that takes nothing any more. If it keeps its stream, or an
+        event of it, it keeps what can be counted, and no payloads.
         """
         self._dropped = True
         self.session.delivery.drop_all()

@@ -43,11 +43,6 @@ class Endpoint:
         self.transport: Transport | None = None
         """What opens calls; None: none was opened yet, or it was given back."""
 
-    @property
-    def never_welcomed(self) -> bool:
-        """Whether it has never completed a handshake with this client."""
-        return not self.known
-
     def open(self, metadata: Metadata = (), *, apart: bool = False) -> Link:
         """Begin a call; see `Transport.open`."""
         if self.transport is None:

@@ -176,7 +176,7 @@ class Exchange:
             self.ending.silent = True
             self._end_reading()
             return
-        if session.may_speak:
+        if session.has_output:
             self._outbound.set()
         self._tick_later()
 

@@ -201,7 +201,7 @@ class InputFeeder(Generic[Payload]):
         self._told = True
         try:
             self._loop.call_soon_threadsafe(self._arrived.set)
-        except RuntimeError:  # the loop is gone, and with it whoever might listen
+        except RuntimeError:  # the loop is gone, and with it what might listen
             self._closing = True
 
 

@@ -2,7 +2,7 @@
 
 Invariant: pushing wakes the writer, taking offers the room again, and answering tells the consumer,
 each in the same call; so none of these can be forgotten. What is done between two attempts wakes
-nobody. Who only looks may look at the session.
+nobody. What only looks may look at the session.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class AttemptFailed(Exception):  # noqa: N818 — an event between two functions
 
 
 def explained(
-    session: ClientSession, ending: Ending, *, never_welcomed: bool, open_timeout: float
+    session: ClientSession, ending: Ending, *, known: bool, open_timeout: float
 ) -> Verdict | None:
     """What an attempt came to, as far as the protocol and this end say it; None: the call's status
     has to.
@@ -122,24 +122,22 @@ def explained(
     Args:
         session: the stream's, with that attempt.
         ending: how its traffic ended.
-        never_welcomed: whether the target has never spoken the protocol with this client.
+        known: whether the target has ever spoken the protocol with this client.
         open_timeout: how many seconds the attempt waited for an answer to its open.
     """
     if ending.violation is not None:
-        return classify_violation(
-            ending.violation, never_welcomed=never_welcomed, perhaps_lost=ending.perhaps_lost
-        )
+        return classify_violation(ending.violation, known=known, perhaps_lost=ending.perhaps_lost)
     if session.state is ClientState.REFUSED and session.refusal is not None:
-        return classify_refusal(session.refusal, never_welcomed=never_welcomed)
+        return classify_refusal(session.refusal, known=known)
     if session.state is ClientState.FAILED and session.failure is not None:
         return classify_failure(session.failure)
     if session.state is ClientState.LEFT:
         return Verdict(Decision.RESUME, _OLD if ending.moved else _LEAVING)
-    return _left_behind(session, ending, never_welcomed=never_welcomed, open_timeout=open_timeout)
+    return _left_behind(session, ending, known=known, open_timeout=open_timeout)
 
 
 def _left_behind(
-    session: ClientSession, ending: Ending, *, never_welcomed: bool, open_timeout: float
+    session: ClientSession, ending: Ending, *, known: bool, open_timeout: float
 ) -> Verdict | None:
     """Why this end has left a call that still stood; None: it has not."""
     if ending.silent and session.awaited is not None:
@@ -168,7 +166,7 @@ def _left_behind(
             " no replica has started; so do those beyond what a connection may carry"
             " (streams_per_connection), and all behind a reverse proxy that gathers requests"
             " (nginx: proxy_pass where it should be grpc_pass)",
-            UnreachableError if never_welcomed else RetriesExhaustedError,
+            RetriesExhaustedError if known else UnreachableError,
         )
     return None
 
@@ -296,7 +294,7 @@ class FailureRow:
         else:
             why = "it has never completed a handshake with this client"
         reason = verdict.reason
-        if endpoint.proxy is not None and (verdict.unreachable or endpoint.never_welcomed):
+        if endpoint.proxy is not None and (verdict.unreachable or not endpoint.known):
             reason = f"{reason}; {endpoint.proxy}"
         return verdict.error(f"{name}: gave up {after} ({why}): {reason}")
 

@@ -157,7 +157,7 @@ class PredictLane:
             self._owner.has_room()
             if not self.calls and not self.retiring and self._idle is None:
                 loop = asyncio.get_running_loop()
-                # Not in the context of whoever's call happened to be the last.
+                # Not in the context of the call that happened to be the last.
                 self._idle = loop.call_later(
                     self._owner.idle_seconds, self.retire, context=self.driver.context
                 )

@@ -213,7 +213,7 @@ class Predictor:
             ) from failure
 
     def _forget(self, call: Call) -> None:
-        """Whoever made the call has gone, and with it goes what was to be sent."""
+        """The caller has gone, and with it goes what was to be sent."""
         call.future.cancel()
         call.let_go()
         if call.lane is not None:
@@ -233,7 +233,7 @@ class Predictor:
 
     def has_room(self) -> None:
         """Hand out the calls that wait, as far as there is room. What goes wrong with one of them
-        is that call's, whoever asked.
+        is that call's, whatever led here.
         """
         while self._waiting:
             call = next(iter(self._waiting))

@@ -42,12 +42,12 @@ class _Rules:
         policy: RetryPolicy,
         outage: Outage,
         clock: Callable[[], float],
-        never_welcomed: Callable[[], bool],
+        known: Callable[[], bool],
     ) -> None:
         self._policy = policy
         self._outage = outage
         self._clock = clock
-        self._never_welcomed = never_welcomed
+        self._known = known
         self._backoff = wait_random_exponential(multiplier=policy.initial, max=policy.maximum)
 
     def stop(self, state: RetryCallState) -> bool:
@@ -73,7 +73,7 @@ class _Rules:
 
     def _impatient(self, state: RetryCallState) -> bool:
         """Whether the address may be wrong. A target that says that it is busy is there."""
-        return self._never_welcomed() and _failure(state).verdict.decision is not Decision.WAIT
+        return not self._known() and _failure(state).verdict.decision is not Decision.WAIT
 
     def _wish(self, state: RetryCallState) -> float:
         failed = _failure(state)
@@ -91,7 +91,7 @@ def retrying(
     *,
     outage: Outage,
     clock: Callable[[], float],
-    never_welcomed: Callable[[], bool],
+    known: Callable[[], bool],
     sleep: Callable[[float], Awaitable[None]],
     before_sleep: Callable[[AttemptFailed, float], None],
 ) -> AsyncRetrying:
@@ -105,11 +105,11 @@ def retrying(
         policy: how often.
         outage: how long.
         clock: what the outage's times are read from, in seconds.
-        never_welcomed: whether the target has never spoken the protocol with this client.
+        known: whether the target has ever spoken the protocol with this client.
         sleep: seconds to an awaitable.
         before_sleep: told of every failure that will be retried, and the wait in seconds.
     """
-    rules = _Rules(policy, outage, clock, never_welcomed)
+    rules = _Rules(policy, outage, clock, known)
 
     def start_afresh_on_progress(state: RetryCallState) -> None:
         if _failure(state).progressed:

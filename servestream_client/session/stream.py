@@ -285,7 +285,7 @@ class PredictionStream(StreamBase[T_co]):
                         try:
                             return await self._undecoded(contained(error, "the codec"))
                         finally:
-                            del self  # or else who keeps the error would keep the stream open
+                            del self  # or else keeping the error would keep the stream open
             if self._single:
                 return self._single.popleft()
             if self._until:

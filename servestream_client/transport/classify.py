@@ -63,14 +63,14 @@ class Verdict:
     vague: bool = False
 
 
-def classify_status(status: LinkStatus, *, never_welcomed: bool) -> Verdict:
+def classify_status(status: LinkStatus, *, known: bool) -> Verdict:
     """What an attempt means that ended with `status` before its stream was complete.
 
     Args:
         status: as the link saw it.
-        never_welcomed: whether the target has never spoken the protocol with this client.
+        known: whether the target has ever spoken the protocol with this client.
     """
-    row = matching_row(status, never_welcomed=never_welcomed)
+    row = matching_row(status, known=known)
     meaning = row.said(status.metadata_bytes)
     return Verdict(
         row.decision,
@@ -92,7 +92,7 @@ _FINAL_REFUSALS: dict[RefusalKind, type[StreamError]] = {
 }
 
 
-def classify_refusal(refused: Refused, *, never_welcomed: bool) -> Verdict:
+def classify_refusal(refused: Refused, *, known: bool) -> Verdict:
     """What a refused frame means, or a welcome that does not fit this client.
 
     Another application at a target that was right before is one that got the port of a replica
@@ -101,7 +101,7 @@ def classify_refusal(refused: Refused, *, never_welcomed: bool) -> Verdict:
     reason = f"the stream is not served there ({refused.kind.name.lower()}): {refused.text}"
     final = _FINAL_REFUSALS.get(refused.kind)
     after = _seconds(refused.retry_after_ms)
-    if refused.kind is RefusalKind.APPLICATION and not never_welcomed:
+    if refused.kind is RefusalKind.APPLICATION and known:
         return Verdict(Decision.RESUME, reason, WrongApplicationError, retry_after=after)
     if final is not None:
         return Verdict(Decision.FAIL, reason, final)
@@ -127,7 +127,7 @@ def classify_failure(failure: StreamFailure) -> Verdict:
     return Verdict(Decision.RESUME, reason)
 
 
-def classify_violation(text: str, *, never_welcomed: bool, perhaps_lost: bool = False) -> Verdict:
+def classify_violation(text: str, *, known: bool, perhaps_lost: bool = False) -> Verdict:
     """What it means that the peer broke the protocol.
 
     A target that never welcomed this client most likely speaks another one; a server that was
@@ -140,7 +140,7 @@ def classify_violation(text: str, *, never_welcomed: bool, perhaps_lost: bool = 
             f"frames were lost on the way, or the server broke the protocol: {text}",
             PeerProtocolError,
         )
-    if never_welcomed:
+    if not known:
         return Verdict(
             Decision.FAIL, f"the server does not speak this protocol: {text}", NotAServerError
         )

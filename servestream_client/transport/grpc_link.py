@@ -402,7 +402,7 @@ class GrpcTransport:
         return connection
 
     def _connect(self) -> _Connection:
-        # gRPC's poller belongs to the process, and would keep the context of whoever came first.
+        # gRPC's poller belongs to the process, and would keep the context of the first call.
         return contextvars.Context().run(self._connect_here)
 
     def _connect_here(self) -> _Connection:
@@ -417,7 +417,7 @@ class GrpcTransport:
     def _ended(
         self, connection: _Connection, line: Line, outgoing: Outgoing[pb.ClientFrame] | None
     ) -> None:
-        """A call is over; whoever waited may take its place."""
+        """A call is over; one that waits may take its place."""
         line.leave()
         if outgoing is not None:
             outgoing.close()

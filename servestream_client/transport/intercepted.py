@@ -1,7 +1,7 @@
 """Calls on a channel with interceptors: what is sent is pulled through them, one frame at a time.
 
-Invariant: a frame counts as sent once the next one is asked for, and whoever waits for that hears
-of the call's end as well (docs/decisions/0021).
+Invariant: a frame counts as sent once the next one is asked for, and what waits for that hears of
+the call's end as well (docs/decisions/0021).
 """
 
 from __future__ import annotations

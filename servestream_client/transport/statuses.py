@@ -43,33 +43,33 @@ class Where(enum.Enum):
     """What else a row asks for, besides the status."""
 
     ANYWHERE = ""
-    NEVER_WELCOMED = "no handshake yet"
+    UNKNOWN = "no handshake yet"
     WITH_TLS = "a channel with credentials"
     WITHOUT_TLS = "a channel without credentials"
     LARGE = "metadata above 8 KiB"
-    LARGE_AND_NEVER_WELCOMED = "metadata above 8 KiB, no handshake yet"
+    LARGE_AND_UNKNOWN = "metadata above 8 KiB, no handshake yet"
     HUGE = "metadata above 16 KiB"
-    HUGE_AND_NEVER_WELCOMED = "metadata above 16 KiB, no handshake yet"
+    HUGE_AND_UNKNOWN = "metadata above 16 KiB, no handshake yet"
 
-    def holds(self, status: LinkStatus, *, never_welcomed: bool) -> bool:
+    def holds(self, status: LinkStatus, *, known: bool) -> bool:
         """Whether it is so for a call that ended like this."""
         match self:
             case Where.ANYWHERE:
                 return True
-            case Where.NEVER_WELCOMED:
-                return never_welcomed
+            case Where.UNKNOWN:
+                return not known
             case Where.WITH_TLS:
-                return never_welcomed and status.tls
+                return not known and status.tls
             case Where.WITHOUT_TLS:
-                return never_welcomed and not status.tls
+                return not known and not status.tls
             case Where.LARGE:
                 return status.metadata_bytes > COMMON_SOFT_LIMIT
-            case Where.LARGE_AND_NEVER_WELCOMED:
-                return never_welcomed and status.metadata_bytes > COMMON_SOFT_LIMIT
+            case Where.LARGE_AND_UNKNOWN:
+                return not known and status.metadata_bytes > COMMON_SOFT_LIMIT
             case Where.HUGE:
                 return status.metadata_bytes > COMMON_HARD_LIMIT
-            case Where.HUGE_AND_NEVER_WELCOMED:
-                return never_welcomed and status.metadata_bytes > COMMON_HARD_LIMIT
+            case Where.HUGE_AND_UNKNOWN:
+                return not known and status.metadata_bytes > COMMON_HARD_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +114,14 @@ class Row:
         """The meaning, filled in."""
         return self.meaning.replace("{metadata_bytes}", str(metadata_bytes))
 
-    def matches(self, status: LinkStatus, *, never_welcomed: bool) -> bool:
+    def matches(self, status: LinkStatus, *, known: bool) -> bool:
         """Whether a call that ended like this is such a case."""
         if self.code not in ("*", status.code) or (self.no_details and status.details):
             return False
         details = status.details.lower()
         if self.details and not any(part in details for part in self.details):
             return False
-        return self.where.holds(status, never_welcomed=never_welcomed)
+        return self.where.holds(status, known=known)
 
 
 _RESUME, _WAIT, _FAIL = Decision.RESUME, Decision.WAIT, Decision.FAIL
@@ -206,7 +206,7 @@ _REFUSING: tuple[Row, ...] = (
         f" {_ADVICE_ON_METADATA}",
         "grpc itself; both ingress modes",
         details=("exceeds soft limit",),
-        where=Where.NEVER_WELCOMED,
+        where=Where.UNKNOWN,
         error=MessageTooLargeError,
     ),
     Row(
@@ -256,7 +256,7 @@ _REFUSING: tuple[Row, ...] = (
             "goaway received; error code: 9;",
             "goaway received; error code: 11;",
         ),
-        where=Where.LARGE_AND_NEVER_WELCOMED,
+        where=Where.LARGE_AND_UNKNOWN,
         error=MessageTooLargeError,
         busy=True,
     ),
@@ -268,7 +268,7 @@ _REFUSING: tuple[Row, ...] = (
         f" {{metadata_bytes}} bytes, exceed what it accepts: {_ADVICE_ON_METADATA}",
         "HAProxy, above 14 KiB",
         details=("rst_stream with error code 1)",),
-        where=Where.LARGE_AND_NEVER_WELCOMED,
+        where=Where.LARGE_AND_UNKNOWN,
         error=MessageTooLargeError,
     ),
     Row(
@@ -279,7 +279,7 @@ _REFUSING: tuple[Row, ...] = (
         f" metadata: {{metadata_bytes}} bytes are more than most accept: {_ADVICE_ON_METADATA}",
         "Envoy, above 60 KiB",
         details=("rst_stream with error code 2)",),
-        where=Where.HUGE_AND_NEVER_WELCOMED,
+        where=Where.HUGE_AND_UNKNOWN,
         error=MessageTooLargeError,
     ),
 )
@@ -293,7 +293,7 @@ _WRONG_ADDRESS: tuple[Row, ...] = (
         "several applications are deployed there, and this client names none: pass application=",
         "both: a call without the metadata, with several applications deployed",
         details=("metadata not set",),
-        where=Where.NEVER_WELCOMED,
+        where=Where.UNKNOWN,
         error=WrongApplicationError,
     ),
     Row(
@@ -302,7 +302,7 @@ _WRONG_ADDRESS: tuple[Row, ...] = (
         _FAIL,
         "no such application is deployed there",
         "HAProxy: unknown application; default proxy: the same with several deployed",
-        where=Where.NEVER_WELCOMED,
+        where=Where.UNKNOWN,
         error=WrongApplicationError,
     ),
     Row(
@@ -313,7 +313,7 @@ _WRONG_ADDRESS: tuple[Row, ...] = (
         " /servestream.v1.StreamService/: route that path to Serve's gRPC port",
         "nginx without the location",
         details=("http2 header with status: 404",),
-        where=Where.NEVER_WELCOMED,
+        where=Where.UNKNOWN,
         error=NotAServerError,
     ),
     Row(
@@ -324,7 +324,7 @@ _WRONG_ADDRESS: tuple[Row, ...] = (
         " servestream_client.server.GRPC_SERVICER_FUNCTIONS in its gRPCOptions, and route that"
         " service in a reverse proxy before it",
         "any gRPC server; Serve without the servicer registered; Envoy without the route",
-        where=Where.NEVER_WELCOMED,
+        where=Where.UNKNOWN,
         error=NotAServerError,
     ),
     Row(
@@ -334,7 +334,7 @@ _WRONG_ADDRESS: tuple[Row, ...] = (
         "the call ended at once without a frame of the protocol: its method is not"
         " a StreamService's",
         "a deployment with a Stream method of its own",
-        where=Where.NEVER_WELCOMED,
+        where=Where.UNKNOWN,
         error=NotAServerError,
     ),
     Row(
@@ -345,7 +345,7 @@ _WRONG_ADDRESS: tuple[Row, ...] = (
         "a deployment without the method; default proxy: INTERNAL; HAProxy: UNKNOWN, or INTERNAL"
         " while it does not know the deployment yet",
         details=("tried to call a method",),
-        where=Where.NEVER_WELCOMED,
+        where=Where.UNKNOWN,
         error=NotAServerError,
     ),
     Row(
@@ -356,7 +356,7 @@ _WRONG_ADDRESS: tuple[Row, ...] = (
         " target= must be that of Serve's gRPC port, or of a reverse proxy before it",
         "nginx with a redirect",
         details=("http2 header with status: 30",),
-        where=Where.NEVER_WELCOMED,
+        where=Where.UNKNOWN,
         error=NotAServerError,
     ),
     Row(
@@ -367,7 +367,7 @@ _WRONG_ADDRESS: tuple[Row, ...] = (
         " (grpc.ssl_channel_credentials(private_key=, certificate_chain=))",
         "nginx that speaks HTML and asks for a certificate",
         details=("http2 header with status: 400",),
-        where=Where.NEVER_WELCOMED,
+        where=Where.UNKNOWN,
         error=RejectedError,
     ),
 )
@@ -469,7 +469,7 @@ _NO_CONNECTION: tuple[Row, ...] = (
         " certificate_chain=))",
         "Envoy",
         details=("unwrap failed",),
-        where=Where.NEVER_WELCOMED,
+        where=Where.UNKNOWN,
         error=UnreachableError,
     ),
     # ---- no connection to a new target
@@ -547,7 +547,7 @@ _NO_CONNECTION: tuple[Row, ...] = (
         "the name of the target cannot be resolved",
         "a name that does not exist, or not yet",
         details=("errors resolving", "dns resolution failed", "name resolution"),
-        where=Where.NEVER_WELCOMED,
+        where=Where.UNKNOWN,
         error=UnreachableError,
     ),
     Row(
@@ -558,7 +558,7 @@ _NO_CONNECTION: tuple[Row, ...] = (
         " asked to (Envoy: http2_protocol_options)",
         "Envoy",
         details=("reset reason: protocol error",),
-        where=Where.NEVER_WELCOMED,
+        where=Where.UNKNOWN,
         error=UnreachableError,
     ),
     Row(
@@ -574,7 +574,7 @@ _NO_CONNECTION: tuple[Row, ...] = (
             "http2 header with status: 503",
             "http2 header with status: 504",
         ),
-        where=Where.NEVER_WELCOMED,
+        where=Where.UNKNOWN,
         error=UnreachableError,
     ),
     Row(
@@ -585,7 +585,7 @@ _NO_CONNECTION: tuple[Row, ...] = (
         " it, or ask for credentials",
         "nginx that speaks HTML, now and then",
         details=("end_stream flag received",),
-        where=Where.NEVER_WELCOMED,
+        where=Where.UNKNOWN,
         error=UnreachableError,
         vague=True,
     ),
@@ -595,7 +595,7 @@ _NO_CONNECTION: tuple[Row, ...] = (
         _RESUME,
         "nobody answers there",
         "connection refused",
-        where=Where.NEVER_WELCOMED,
+        where=Where.UNKNOWN,
         error=UnreachableError,
     ),
 )
@@ -702,6 +702,6 @@ _DYING: tuple[Row, ...] = (
 STATUS_TABLE: tuple[Row, ...] = (*_REFUSING, *_WRONG_ADDRESS, *_BUSY, *_NO_CONNECTION, *_DYING)
 
 
-def matching_row(status: LinkStatus, *, never_welcomed: bool) -> Row:
+def matching_row(status: LinkStatus, *, known: bool) -> Row:
     """The first row that holds for a call that ended like this."""
-    return next(row for row in STATUS_TABLE if row.matches(status, never_welcomed=never_welcomed))
+    return next(row for row in STATUS_TABLE if row.matches(status, known=known))

@@ -8,7 +8,7 @@ from anatomy import anatomy
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemErrorKind, LocalProtocolError, RemoteProtocolError
 from servestream_client.protocol.client import ClientSession, Delivery
-from servestream_client.protocol.client.answers import Answers
+from servestream_client.protocol.client.answers import AnswerReceiver
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
     ClientEnd,
@@ -1710,7 +1710,7 @@ def test_a_cancelled_input_may_be_answered_within_a_run():
     assert session.delivery.take() is None
 
 
-class OneByOne(Answers):
+class OneByOne(AnswerReceiver):
     """Takes no run in as a whole."""
 
     def _all_new(self, *_: object) -> bool:
@@ -1866,7 +1866,7 @@ def test_an_input_that_was_set_aside_goes_on_no_attempt(ordered):
     assert list(session.suspects) == [1, 3]
     assert not any(frame.end for frame in frames)  # since there is no saying what is still to come
     settled(session, 2, b"B")
-    assert session.may_speak
+    assert session.has_output
     assert session.next_frame().end == ClientEnd(3)
 
 

@@ -359,7 +359,7 @@ def test_ticks_in_which_bytes_come_are_no_silence_so_long_as_they_may_take():
         assert not pulse.dead
         pulse.tick(10 * LOWEST_RATE)
     assert pulse.dead
-    pulse.heard()
+    pulse.on_received()
     pulse.tick(LOWEST_RATE // 2)  # all that these bytes may take
     for _ in range(7):
         assert not pulse.dead

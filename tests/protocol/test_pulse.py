@@ -22,21 +22,21 @@ def ticks_until_dead(pulse: Pulse) -> int:
 def test_a_frame_is_owed_before_an_interval_has_passed_without_any():
     pulse = begun()
     pulse.tick()
-    pulse.spoke()  # right after a tick, which is the worst moment
+    pulse.on_sent()  # right after a tick, which is the worst moment
     pulse.tick()
     assert not pulse.due
     pulse.tick()
     assert pulse.due
-    pulse.spoke()
+    pulse.on_sent()
     assert not pulse.due
 
 
 def test_who_is_busy_sends_no_heartbeats():
     pulse = begun()
     for _ in range(10):
-        pulse.spoke()
+        pulse.on_sent()
         pulse.tick()
-        pulse.spoke()
+        pulse.on_sent()
         assert not pulse.due
 
 
@@ -58,7 +58,7 @@ def test_a_word_begins_the_count_afresh():
         for _ in range(6):
             pulse.tick()
         assert not pulse.dead
-        pulse.heard()
+        pulse.on_received()
 
 
 def test_a_peer_that_promised_nothing_may_be_silent_for_ever():

@@ -14,8 +14,8 @@ from servestream_client.protocol.frames import (
 )
 from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.protocol.states import ServerState
-from servestream_client.server.admission import Admission, Refuse
-from servestream_client.server.residents import ActiveAttempts
+from servestream_client.server.active_attempts import ActiveAttempts
+from servestream_client.server.admission import AdmissionControl, Refuse
 
 
 class Workers:
@@ -53,7 +53,7 @@ class Door:
     def __init__(self, admit=None) -> None:
         self.workers = Workers()
         self.active = ActiveAttempts()
-        self.admission = Admission(self.admit, self.workers, self.active)
+        self.admission = AdmissionControl(self.admit, self.workers, self.active)
         self.code = admit
 
     async def admit(self, opened: Open) -> None:

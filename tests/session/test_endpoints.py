@@ -58,12 +58,12 @@ async def test_a_transport_is_made_for_the_first_call_and_given_back_once():
 
 def test_what_was_welcomed_once_stays_known():
     endpoint = Endpoint("memory", Transports())
-    assert endpoint.never_welcomed
+    assert not endpoint.known
     assert endpoint.limits is None
     limits = Limits()
     endpoint.welcomed(limits)
     endpoint.refused(FINAL)
-    assert not endpoint.never_welcomed
+    assert endpoint.known
     assert endpoint.limits is limits
 
 

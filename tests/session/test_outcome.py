@@ -69,30 +69,30 @@ VIOLATION = Ending(violation="a number twice")
 SILENT = Ending(answered=True, silent=True)
 COMING = Coming(100_000, 70_000, 9)
 
-# session, ending, never welcomed -> decision, part of the reason; None: the status has to say it
+# session, ending, known -> decision, part of the reason; None: the status has to say it
 EXPLAINED = [
-    (session(), Ending(), False, None, ""),
-    (session(S.DRAINING), Ending(answered=True), False, None, ""),
-    (session(), VIOLATION, False, RESUME, "the server broke the protocol: a number twice"),
-    (session(), VIOLATION, True, FAIL, "does not speak this protocol"),
-    (session(), replace(VIOLATION, perhaps_lost=True), True, RESUME, "frames were lost"),
-    (session(S.REFUSED, refusal=REFUSED), Ending(), True, WAIT, "(overloaded): busy"),
-    (session(S.REFUSED, refusal=WRONG), Ending(), True, FAIL, "(application): another"),
-    (session(S.REFUSED, refusal=WRONG), Ending(), False, RESUME, "(application): another"),
-    (session(S.FAILED, failure=FAILURE), Ending(), False, RESUME, "gave the stream up (internal)"),
-    (session(S.LEFT), Ending(), False, RESUME, "the server is leaving"),
-    (session(S.LEFT), Ending(moved=True), False, RESUME, "older than RetryPolicy.max_attempt_age"),
-    (session(), SILENT, False, RESUME, "three heartbeat intervals of 5 s"),
-    (session(awaited=COMING), SILENT, False, RESUME, "the answer to input 9"),
-    (session(), Ending(answered=True, overdue=7), False, RESUME, "input 7 for longer than"),
-    (session(S.DRAINING), Ending(timed_out=True), False, RESUME, "its grace has passed"),
-    (session(S.OPENING), Ending(timed_out=True), False, RESUME, "no answer to the open within 30"),
+    (session(), Ending(), True, None, ""),
+    (session(S.DRAINING), Ending(answered=True), True, None, ""),
+    (session(), VIOLATION, True, RESUME, "the server broke the protocol: a number twice"),
+    (session(), VIOLATION, False, FAIL, "does not speak this protocol"),
+    (session(), replace(VIOLATION, perhaps_lost=True), False, RESUME, "frames were lost"),
+    (session(S.REFUSED, refusal=REFUSED), Ending(), False, WAIT, "(overloaded): busy"),
+    (session(S.REFUSED, refusal=WRONG), Ending(), False, FAIL, "(application): another"),
+    (session(S.REFUSED, refusal=WRONG), Ending(), True, RESUME, "(application): another"),
+    (session(S.FAILED, failure=FAILURE), Ending(), True, RESUME, "gave the stream up (internal)"),
+    (session(S.LEFT), Ending(), True, RESUME, "the server is leaving"),
+    (session(S.LEFT), Ending(moved=True), True, RESUME, "older than RetryPolicy.max_attempt_age"),
+    (session(), SILENT, True, RESUME, "three heartbeat intervals of 5 s"),
+    (session(awaited=COMING), SILENT, True, RESUME, "the answer to input 9"),
+    (session(), Ending(answered=True, overdue=7), True, RESUME, "input 7 for longer than"),
+    (session(S.DRAINING), Ending(timed_out=True), True, RESUME, "its grace has passed"),
+    (session(S.OPENING), Ending(timed_out=True), True, RESUME, "no answer to the open within 30"),
 ]
 
 
-@pytest.mark.parametrize(("session", "ending", "never_welcomed", "decision", "part"), EXPLAINED)
-def test_what_the_protocol_and_this_end_say(session, ending, never_welcomed, decision, part):
-    verdict = explained(session, ending, never_welcomed=never_welcomed, open_timeout=30)
+@pytest.mark.parametrize(("session", "ending", "known", "decision", "part"), EXPLAINED)
+def test_what_the_protocol_and_this_end_say(session, ending, known, decision, part):
+    verdict = explained(session, ending, known=known, open_timeout=30)
     assert (verdict.decision if verdict else None) is decision
     assert part in (verdict.reason if verdict else "")
 
@@ -116,22 +116,22 @@ def test_the_first_that_holds_says_what_it_means(first):
     for said, seen, _ in reversed(ORDER[first:]):
         ending = replace(ending, **said)
         state |= seen
-    verdict = explained(session(**state), ending, never_welcomed=False, open_timeout=30)
+    verdict = explained(session(**state), ending, known=True, open_timeout=30)
     assert part in verdict.reason
 
 
 @pytest.mark.parametrize(
-    ("never", "error"), [(True, UnreachableError), (False, RetriesExhaustedError)]
+    ("known", "error"), [(False, UnreachableError), (True, RetriesExhaustedError)]
 )
-def test_no_answer_to_the_open_is_unreachable_where_nobody_ever_answered(never, error):
+def test_no_answer_to_the_open_is_unreachable_where_nobody_ever_answered(known, error):
     ending = Ending(timed_out=True)
     assert ending.unanswered
-    verdict = explained(session(S.OPENING), ending, never_welcomed=never, open_timeout=1)
+    verdict = explained(session(S.OPENING), ending, known=known, open_timeout=1)
     assert verdict.error is error
 
 
-def test_a_violation_by_who_never_welcomed_is_no_server():
-    verdict = explained(session(), VIOLATION, never_welcomed=True, open_timeout=1)
+def test_a_violation_by_an_unknown_target_is_no_server():
+    verdict = explained(session(), VIOLATION, known=False, open_timeout=1)
     assert verdict.error is NotAServerError
 
 

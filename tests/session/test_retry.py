@@ -31,7 +31,7 @@ async def run(
     policy: RetryPolicy,
     ends: Iterable[AttemptFailed | None],
     *,
-    never_welcomed: bool = False,
+    known: bool = True,
     lasting: float = 0.0,
     welcomed: bool = False,
 ) -> Run:
@@ -65,7 +65,7 @@ async def run(
         policy,
         outage=outage,
         clock=lambda: now,
-        never_welcomed=lambda: never_welcomed,
+        known=lambda: known,
         sleep=sleep,
         before_sleep=lambda failed, wait: None,
     )
@@ -117,7 +117,7 @@ async def test_a_target_that_never_answered_is_given_up_sooner():
     waits, failed, *_ = await run(
         RetryPolicy(attempts=30, connect_attempts=3, connect_timeout=0),
         [broke()] * 30,
-        never_welcomed=True,
+        known=False,
     )
     assert len(waits) == 2
     assert failed is not None
@@ -125,33 +125,31 @@ async def test_a_target_that_never_answered_is_given_up_sooner():
 
 async def test_a_target_that_says_that_it_is_busy_is_no_wrong_address():
     policy = RetryPolicy(attempts=30, connect_attempts=3)
-    waits, failed, _, _ = await run(policy, [broke(Decision.WAIT)] * 30, never_welcomed=True)
+    waits, failed, _, _ = await run(policy, [broke(Decision.WAIT)] * 30, known=False)
     assert len(waits) == 29
     assert failed is not None
 
 
-async def test_a_target_never_welcomed_is_tried_for_a_time_too_and_once_more_at_its_end():
+async def test_an_unknown_target_is_tried_for_a_time_too_and_once_more_at_its_end():
     """So a server that comes up within that time is found, however the waits are drawn."""
     policy = RetryPolicy(attempts=2, connect_attempts=3, connect_timeout=5, give_up_after=None)
     for _ in range(100):
-        waits, failed, ended, attempts = await run(policy, repeat(broke()), never_welcomed=True)
+        waits, failed, ended, attempts = await run(policy, repeat(broke()), known=False)
         assert failed is not None
         assert ended == pytest.approx(5)
         assert attempts == len(waits) + 1 > 3
 
 
-async def test_a_target_never_welcomed_whose_answers_take_long_is_asked_as_often_as_said():
+async def test_an_unknown_target_whose_answers_take_long_is_asked_as_often_as_said():
     policy = RetryPolicy(connect_attempts=3, connect_timeout=5, give_up_after=None)
-    _, failed, ended, attempts = await run(policy, repeat(broke()), never_welcomed=True, lasting=15)
+    _, failed, ended, attempts = await run(policy, repeat(broke()), known=False, lasting=15)
     assert failed is not None
     assert attempts == 3
     assert ended < 3 * 15 + 2
 
 
-async def test_what_is_final_is_final_at_a_target_never_welcomed_too():
-    _, failed, ended, attempts = await run(
-        RetryPolicy(), [broke(Decision.FAIL)], never_welcomed=True
-    )
+async def test_what_is_final_is_final_at_an_unknown_target_too():
+    _, failed, ended, attempts = await run(RetryPolicy(), [broke(Decision.FAIL)], known=False)
     assert (failed is not None, ended, attempts) == (True, 0, 1)
 
 
@@ -212,7 +210,7 @@ async def test_other_exceptions_pass():
         RetryPolicy(),
         outage=Outage(120),
         clock=lambda: 0.0,
-        never_welcomed=lambda: False,
+        known=lambda: True,
         sleep=None,
         before_sleep=lambda failed, wait: None,
     )

@@ -10,7 +10,7 @@ import pytest
 from effort import effort
 
 from servestream_client.protocol.client import ClientSession
-from servestream_client.protocol.client.answers import Answers
+from servestream_client.protocol.client.answers import AnswerReceiver
 from servestream_client.protocol.client.ledger import Ledger
 from servestream_client.protocol.credit import CreditGrant
 from servestream_client.session import driver, exchange, pump, retry
@@ -78,8 +78,8 @@ def test_a_seed_replays_in_this_process():
 
 @broken
 def test_duplicates_that_are_not_dropped_are_found(monkeypatch):
-    monkeypatch.setattr(Answers, "_all_new", lambda *_: True)
-    monkeypatch.setattr(Answers, "_takes", lambda *_: True)
+    monkeypatch.setattr(AnswerReceiver, "_all_new", lambda *_: True)
+    monkeypatch.setattr(AnswerReceiver, "_takes", lambda *_: True)
     assert first_violation()
 
 

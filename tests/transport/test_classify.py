@@ -74,7 +74,7 @@ BUSY = [
     ("UNAVAILABLE", "envoy overloaded"),
 ]
 
-FINAL_WHEN_NEVER_WELCOMED = [
+FINAL_WHEN_UNKNOWN = [
     ("INTERNAL", "Received http2 header with status: 400", errors.RejectedError),
     ("NOT_FOUND", "Application 'x' not found", errors.WrongApplicationError),
     ("UNIMPLEMENTED", "Method not found!", errors.NotAServerError),
@@ -82,88 +82,84 @@ FINAL_WHEN_NEVER_WELCOMED = [
 ]
 
 
-@pytest.mark.parametrize("never_welcomed", [False, True])
+@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize(("code", "details"), RESUMED)
-def test_how_streams_die_is_resumed(code, details, never_welcomed):
-    verdict = classify_status(LinkStatus(code, details), never_welcomed=never_welcomed)
+def test_how_streams_die_is_resumed(code, details, known):
+    verdict = classify_status(LinkStatus(code, details), known=known)
     assert verdict.decision is Decision.RESUME
     assert code in verdict.reason
 
 
-@pytest.mark.parametrize("never_welcomed", [False, True])
+@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize(("code", "details", "error"), FINAL)
-def test_what_trying_again_cannot_change_is_final(code, details, error, never_welcomed):
-    verdict = classify_status(LinkStatus(code, details), never_welcomed=never_welcomed)
+def test_what_trying_again_cannot_change_is_final(code, details, error, known):
+    verdict = classify_status(LinkStatus(code, details), known=known)
     assert (verdict.decision, verdict.error) == (Decision.FAIL, error)
 
 
-@pytest.mark.parametrize(("code", "details", "error"), FINAL_WHEN_NEVER_WELCOMED)
+@pytest.mark.parametrize(("code", "details", "error"), FINAL_WHEN_UNKNOWN)
 def test_a_wrong_address_is_told_from_a_restart(code, details, error):
     status = LinkStatus(code, details)
-    verdict = classify_status(status, never_welcomed=True)
+    verdict = classify_status(status, known=False)
     assert (verdict.decision, verdict.error) == (Decision.FAIL, error)
-    assert classify_status(status, never_welcomed=False).decision is Decision.RESUME
+    assert classify_status(status, known=True).decision is Decision.RESUME
 
 
 @pytest.mark.parametrize(("code", "details", "tls", "text"), NO_WAY_THROUGH)
-def test_what_keeps_a_target_never_welcomed_from_getting_through_is_named(code, details, tls, text):
+def test_what_keeps_an_unknown_target_from_getting_through_is_named(code, details, tls, text):
     status = LinkStatus(code, details, tls=tls)
-    verdict = classify_status(status, never_welcomed=True)
+    verdict = classify_status(status, known=False)
     assert (verdict.decision, verdict.error) == (Decision.RESUME, errors.UnreachableError)
     assert text in verdict.reason
     assert ("lacks credentials=" in verdict.reason) <= (not tls)
     assert verdict.unreachable
-    assert text not in classify_status(status, never_welcomed=False).reason
+    assert text not in classify_status(status, known=True).reason
 
 
-@pytest.mark.parametrize("never_welcomed", [False, True])
+@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize(("details", "text"), NO_TLS)
-def test_what_is_wrong_with_tls_is_named_to_everybody(details, text, never_welcomed):
-    verdict = classify_status(
-        LinkStatus("UNAVAILABLE", details, tls=True), never_welcomed=never_welcomed
-    )
+def test_what_is_wrong_with_tls_is_named_to_everybody(details, text, known):
+    verdict = classify_status(LinkStatus("UNAVAILABLE", details, tls=True), known=known)
     assert (verdict.decision, verdict.error) == (Decision.RESUME, errors.UnreachableError)
     assert text in verdict.reason
     assert verdict.unreachable
 
 
-@pytest.mark.parametrize("never_welcomed", [False, True])
+@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize(("code", "details"), BUSY)
-def test_overload_waits_whoever_says_it(code, details, never_welcomed):
-    verdict = classify_status(LinkStatus(code, details), never_welcomed=never_welcomed)
+def test_overload_waits_whoever_says_it(code, details, known):
+    verdict = classify_status(LinkStatus(code, details), known=known)
     assert verdict.decision is Decision.WAIT
     assert not verdict.unreachable
 
 
-@pytest.mark.parametrize("never_welcomed", [False, True])
+@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("size", [600, 8192, 8193, 16384, 16385])
-def test_a_status_without_words_is_read_by_the_size_of_the_metadata(size, never_welcomed):
+def test_a_status_without_words_is_read_by_the_size_of_the_metadata(size, known):
     verdict = classify_status(
-        LinkStatus("RESOURCE_EXHAUSTED", "", metadata_bytes=size), never_welcomed=never_welcomed
+        LinkStatus("RESOURCE_EXHAUSTED", "", metadata_bytes=size), known=known
     )
     assert (verdict.decision is Decision.FAIL) == (size > 16384)
     assert (str(size) in verdict.reason) == (size > 8192)
 
 
 @pytest.mark.parametrize("code", [2, 9, 11])
-@pytest.mark.parametrize(("size", "never_welcomed"), [(9000, True), (9000, False), (700, True)])
-def test_a_closed_connection_is_laid_to_large_metadata_where_never_welcomed_only(
-    code, size, never_welcomed
-):
+@pytest.mark.parametrize(("size", "known"), [(9000, False), (9000, True), (700, False)])
+def test_a_closed_connection_is_laid_to_large_metadata_at_unknown_targets_only(code, size, known):
     details = f"Socket closed (GOAWAY received; Error code: {code}; Debug Text: )"
     status = LinkStatus("UNAVAILABLE", details, metadata_bytes=size)
-    verdict = classify_status(status, never_welcomed=never_welcomed)
-    assert (verdict.decision is Decision.FAIL) == (never_welcomed and size > 8192)
+    verdict = classify_status(status, known=known)
+    assert (verdict.decision is Decision.FAIL) == (not known and size > 8192)
 
 
 def test_a_target_never_reached_ends_as_unreachable():
-    verdict = classify_status(LinkStatus("UNAVAILABLE", "refused"), never_welcomed=True)
+    verdict = classify_status(LinkStatus("UNAVAILABLE", "refused"), known=False)
     assert (verdict.decision, verdict.error) == (Decision.RESUME, errors.UnreachableError)
 
 
 @pytest.mark.parametrize("kind", RefusalKind)
 def test_refusals_are_final_unless_they_pass(kind):
-    verdict = classify_refusal(Refused(kind, "because", 1500), never_welcomed=True)
+    verdict = classify_refusal(Refused(kind, "because", 1500), known=False)
     passing = {RefusalKind.UNSPECIFIED, RefusalKind.OVERLOADED, RefusalKind.DRAINING}
     assert (verdict.decision is Decision.WAIT) == (kind in passing)
     assert (verdict.decision is Decision.FAIL) == (kind not in passing)
@@ -174,11 +170,11 @@ def test_refusals_are_final_unless_they_pass(kind):
 
 @pytest.mark.parametrize("kind", RefusalKind)
 def test_only_another_application_may_pass_where_the_client_was_welcome(kind):
-    known = classify_refusal(Refused(kind, "because", 1500), never_welcomed=False)
+    known = classify_refusal(Refused(kind, "because", 1500), known=True)
     if kind is RefusalKind.APPLICATION:
         assert (known.decision, known.error) == (Decision.RESUME, errors.WrongApplicationError)
     else:
-        assert known == classify_refusal(Refused(kind, "because", 1500), never_welcomed=True)
+        assert known == classify_refusal(Refused(kind, "because", 1500), known=False)
 
 
 @pytest.mark.parametrize("kind", StreamErrorKind)
@@ -189,10 +185,10 @@ def test_stream_errors(kind):
     assert (verdict.decision is Decision.WAIT) == (kind is StreamErrorKind.OVERLOADED)
 
 
-@pytest.mark.parametrize("never_welcomed", [False, True])
+@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("kind", RefusalKind)
-def test_the_delay_of_whatever_refusal_is_not_final_is_kept(kind, never_welcomed):
-    verdict = classify_refusal(Refused(kind, "because", 250), never_welcomed=never_welcomed)
+def test_the_delay_of_whatever_refusal_is_not_final_is_kept(kind, known):
+    verdict = classify_refusal(Refused(kind, "because", 250), known=known)
     assert verdict.retry_after == (None if verdict.decision is Decision.FAIL else 0.25)
 
 
@@ -205,7 +201,7 @@ def test_the_delay_of_whatever_stream_error_is_not_final_is_kept(kind, text):
     assert verdict.retry_after == (None if kind in final else 0.25)
 
 
-def test_a_target_never_welcomed_that_breaks_the_protocol_speaks_another_one():
-    assert classify_violation("x", never_welcomed=True).error is errors.NotAServerError
-    assert classify_violation("x", never_welcomed=True).decision is Decision.FAIL
-    assert classify_violation("x", never_welcomed=False).decision is Decision.RESUME
+def test_an_unknown_target_that_breaks_the_protocol_speaks_another_one():
+    assert classify_violation("x", known=False).error is errors.NotAServerError
+    assert classify_violation("x", known=False).decision is Decision.FAIL
+    assert classify_violation("x", known=True).decision is Decision.RESUME

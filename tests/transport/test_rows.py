@@ -28,10 +28,10 @@ def test_every_row_is_made_by_a_test_or_said_to_be_collected_only():
     assert {row.name for row in STATUS_TABLE if not row.collected} - made == set()
 
 
-def example(row, *, never_welcomed: bool, tls: bool) -> LinkStatus:
+def example(row, *, known: bool, tls: bool) -> LinkStatus:
     code = "ABORTED" if row.code == "*" else row.code
-    size = {Where.LARGE: 9000, Where.LARGE_AND_NEVER_WELCOMED: 9000}.get(row.where, 700)
-    if row.where in (Where.HUGE, Where.HUGE_AND_NEVER_WELCOMED):
+    size = {Where.LARGE: 9000, Where.LARGE_AND_UNKNOWN: 9000}.get(row.where, 700)
+    if row.where in (Where.HUGE, Where.HUGE_AND_UNKNOWN):
         size = 17_000
     return LinkStatus(code, row.details[0] if row.details else "", tls=tls, metadata_bytes=size)
 
@@ -39,10 +39,8 @@ def example(row, *, never_welcomed: bool, tls: bool) -> LinkStatus:
 @pytest.mark.parametrize("row", STATUS_TABLE, ids=lambda row: row.name)
 def test_no_row_is_hidden_by_another(row):
     found = [
-        matching_row(
-            example(row, never_welcomed=never_welcomed, tls=tls), never_welcomed=never_welcomed
-        )
-        for never_welcomed in (False, True)
+        matching_row(example(row, known=known, tls=tls), known=known)
+        for known in (False, True)
         for tls in (False, True)
     ]
     assert row in found

@@ -1,6 +1,6 @@
 """The client's side of one stream: `ClientSession`, and what it hands out.
 
-The rules implemented here are sections 4 to 14 and 16 of docs/protocol.md, seen from the client.
+The rules are docs/protocol.md, sections 4 to 14 and 16, seen from the client.
 Each room knows only those below it:
 
     session                  the states, and the order of effects within a frame

@@ -1,6 +1,6 @@
 """What a server answers: checked, counted, and put into the delivery queue.
 
-`is_new` is "what the client makes of an answer" of docs/protocol.md, section 6, rule by rule. A run
+`is_new` is "what the client makes of an answer" (docs/protocol.md, section 6), rule by rule. A run
 of plain answers, which is nearly all there ever is, is taken in as a whole; whatever else comes
 goes item by item through the same rules.
 """
@@ -14,7 +14,7 @@ from servestream_client.protocol.client.delivery import DeliveryQueue
 from servestream_client.protocol.client.ledger import Ledger
 from servestream_client.protocol.frames import ItemFailure, OutputPart, OutputRun, ServerFrame
 
-__all__ = ["Answers", "is_new"]
+__all__ = ["AnswerReceiver", "is_new"]
 
 
 def is_new(ledger: Ledger, attempt: Attempt, number: int, index: int) -> bool:
@@ -53,7 +53,7 @@ def is_new(ledger: Ledger, attempt: Attempt, number: int, index: int) -> bool:
     return True
 
 
-class Answers:
+class AnswerReceiver:
     """Takes in what the servers of one stream answer.
 
     Args:

@@ -34,9 +34,9 @@ class Ledger:
     __slots__ = (
         "_cancelled",
         "_charges",
+        "_dropped_sizes",
         "_failed_bytes",
         "_places",
-        "_stripped",
         "_taken",
         "_window_bytes",
         "_window_items",
@@ -66,7 +66,7 @@ class Ledger:
         self.quarantined: set[int] = set()
         """Answered on another stream."""
         self._cancelled: set[int] = set()
-        self._stripped: dict[int, int] = {}  # cancelled: the size that its payload had
+        self._dropped_sizes: dict[int, int] = {}  # cancelled: the size that its payload had
         self._charges: dict[int, int] = {}  # never sendable: what it counts for
 
         self.accepted: int = 0
@@ -174,7 +174,7 @@ class Ledger:
 
     def size_sent(self, number: int) -> int:
         """Of an unanswered input's payload, as it was sent."""
-        stripped = self._stripped.get(number)
+        stripped = self._dropped_sizes.get(number)
         return len(self.replay.payload(number)) if stripped is None else stripped
 
     # ---------------------------------------------------------------- what is known of all
@@ -237,8 +237,8 @@ class Ledger:
         if number not in self.replay or number in self._cancelled or number in self.decided:
             return False
         self._cancelled.add(number)
-        self._stripped[number] = self.replay.strip(number)
-        return number not in self.quarantined  # whoever tries that gives the answer
+        self._dropped_sizes[number] = self.replay.drop_payload(number)
+        return number not in self.quarantined  # the stream that tries that gives the answer
 
     def quarantine(self, numbers: Iterable[int]) -> list[int]:
         """Have inputs answered on another stream. No attempt that begins later carries them.
@@ -275,7 +275,7 @@ class Ledger:
         size = self.replay.remove(first, count)
         if self.next_index or self.decided or self._cancelled:
             for number in range(first, first + count):
-                size += self._stripped.pop(number, 0)
+                size += self._dropped_sizes.pop(number, 0)
                 self.next_index.pop(number, None)
                 self.decided.pop(number, None)
                 self._cancelled.discard(number)
@@ -283,7 +283,7 @@ class Ledger:
 
     def note_good(self, number: int) -> None:
         """A server has answered this input, which is not settled yet."""
-        if number in self.replay and number not in self._stripped:
+        if number in self.replay and number not in self._dropped_sizes:
             self.known_good = number, self.replay.payload(number)
 
     def hand_back(self, number: int) -> tuple[object, int]:
@@ -315,5 +315,5 @@ class Ledger:
 
     def drop_payloads(self) -> None:
         """There will be no further attempt: of what lacks an answer, keep the numbers only."""
-        self.replay.strip_all()
+        self.replay.drop_payloads()
         self.known_good = None

@@ -1,6 +1,6 @@
 """The opening of an attempt at its client: what is asked for, and whether the answer fits.
 
-Pure functions, in the order of docs/protocol.md, section 4; the server's side of the same section
+Pure functions, in the order of docs/protocol.md, section 4; the server's side of that section
 stands beside its session.
 """
 

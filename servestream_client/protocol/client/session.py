@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from servestream_client.config import FlowControl, Watchdog
 from servestream_client.errors import ItemErrorKind, LocalProtocolError, RemoteProtocolError
 from servestream_client.protocol import coming
-from servestream_client.protocol.client.answers import Answers
+from servestream_client.protocol.client.answers import AnswerReceiver
 from servestream_client.protocol.client.attempt import Attempt
 from servestream_client.protocol.client.counters import ClientCounters
 from servestream_client.protocol.client.delivery import DeliveryQueue
@@ -102,7 +102,7 @@ class ClientSession:
         self.attempt: Attempt | None = None
         """The one under way."""
         self.counters: ClientCounters = ClientCounters()
-        self._answers = Answers(self.delivery, self.counters, flow.max_item_bytes)
+        self._answers = AnswerReceiver(self.delivery, self.counters, flow.max_item_bytes)
         self._offer = Offer(
             stream_id=stream_id,
             codec=codec,
@@ -118,7 +118,7 @@ class ClientSession:
         self.welcome: Welcome | None = None
         """The last welcome of this stream."""
         self.refusal: Refused | None = None
-        """In state REFUSED: by whom and why."""
+        """In state REFUSED: why."""
         self.failure: StreamFailure | None = None
         """In state FAILED: why."""
         self.grace_ms: int | None = None
@@ -264,7 +264,7 @@ class ClientSession:
     # ---------------------------------------------------------------- frames out
 
     @property
-    def may_speak(self) -> bool:
+    def has_output(self) -> bool:
         """Whether it is worth while to ask for the `next_frame`, or the attempt is `over`."""
         attempt, state = self.attempt, self.state
         if attempt is None or state in _OVER:
@@ -288,7 +288,7 @@ class ClientSession:
     ) -> ClientFrame | None:
         """The next frame to send, or None while there is nothing to say.
 
-        Whoever takes a frame must send it: it counts as sent.
+        A frame that was taken counts as sent: send it.
 
         Args:
             hold: a `large` frame is not to go yet.
@@ -312,7 +312,7 @@ class ClientSession:
         beat = None
         if attempt.pulse.due:
             beat = Heartbeat(attempt.sent_through, attempt.grant.received_outputs)
-        attempt.pulse.spoke()
+        attempt.pulse.on_sent()
         return ClientFrame(
             inputs=inputs,
             frames_read=attempt.pacer.report(),
@@ -340,7 +340,7 @@ class ClientSession:
         if current is None or current.number != attempt:
             self.counters.stale += 1
             return
-        current.pulse.heard()
+        current.pulse.on_received()
         if self.state in _OVER:  # what comes after the last word is dropped
             if self.state is ClientState.LEFT and frame.end is not None:  # it crossed the leaving
                 current.check_end(frame.end)

@@ -7,7 +7,7 @@ Each module is above those below it in the list.
     outbox    the answers, until their turn has come
     ready     those whose turn has come, until they leave within credit and frames
     inputs    which inputs have no answer yet
-    opening   whom the server takes, and on which terms
+    opening   which streams the server takes, and on which terms
 """
 
 from servestream_client.protocol.server.opening import ServerOffer

@@ -1,7 +1,7 @@
-"""Whom a server takes, and on which terms: the server's half of docs section 4.
+"""Which streams a server takes, and on which terms: docs/protocol.md, section 4, at the server.
 
 Invariant: these are functions of what both ends have said, and of nothing else; an open is refused
-for the first thing in the order of section 4 that is wrong with it.
+for the first thing in the order of that section that is wrong with it.
 """
 
 from __future__ import annotations

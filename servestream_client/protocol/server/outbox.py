@@ -16,8 +16,8 @@ from servestream_client.protocol.server.inputs import OpenInputs
 from servestream_client.protocol.server.opening import Terms
 from servestream_client.protocol.server.ready import (
     NOT_STARTED,
-    Answers,
     Dropped,
+    FrameAnswers,
     ReadyQueue,
     Work,
 )
@@ -258,7 +258,7 @@ class Outbox:
             return 0  # a large output does not ride with what goes before it
         return max(min(self.held_bytes, self.ready.frame_bytes), first)
 
-    def gather(self) -> Answers:
+    def gather(self) -> FrameAnswers:
         """Answers for the frame that is made now."""
         answers = self.ready.gather()
         self.held_bytes -= answers.size

@@ -19,7 +19,7 @@ from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD
 from servestream_client.protocol.runs import Run
 from servestream_client.protocol.server.opening import Terms
 
-__all__ = ["NOT_STARTED", "Answers", "Dropped", "ReadyQueue", "Work"]
+__all__ = ["NOT_STARTED", "Dropped", "FrameAnswers", "ReadyQueue", "Work"]
 
 NOT_STARTED = "cancelled before it was started"
 
@@ -49,7 +49,7 @@ class Dropped:
         self.numbers: deque[int] = deque(numbers)
 
 
-class Answers:
+class FrameAnswers:
     """What one frame carries of them.
 
     Attributes:
@@ -160,9 +160,9 @@ class ReadyQueue:
 
     # ---------------------------------------------------------------- what leaves
 
-    def gather(self) -> Answers:
+    def gather(self) -> FrameAnswers:
         """Answers for one frame: all that may go out and fit (docs sections 6 to 8)."""
-        answers, waiting = Answers(self.frame_bytes), self.waiting
+        answers, waiting = FrameAnswers(self.frame_bytes), self.waiting
         while waiting:
             head = waiting[0]
             if isinstance(head, Run):
@@ -181,7 +181,7 @@ class ReadyQueue:
                 break
         return answers
 
-    def _sendable(self, run: Run, answers: Answers) -> int:
+    def _sendable(self, run: Run, answers: FrameAnswers) -> int:
         """How many of a run's outputs the credit and the frame allow; one goes alone."""
         if not self.credit.allows_output:
             return 0
@@ -190,7 +190,7 @@ class ReadyQueue:
         in_frame = run.within_frame(answers.left)
         return min(len(run.payloads), in_credit, max(in_frame, not answers.used))
 
-    def _gather_dropped(self, dropped: Dropped, answers: Answers) -> bool:
+    def _gather_dropped(self, dropped: Dropped, answers: FrameAnswers) -> bool:
         """Take inputs that were dropped into the frame; False: not all of them fit."""
         cost = len(NOT_STARTED) + ITEM_OVERHEAD_BYTES
         count = min(len(dropped.numbers), max(answers.left // cost, not answers.used))
@@ -204,7 +204,7 @@ class ReadyQueue:
         self.waiting.popleft()
         return True
 
-    def _gather_work(self, work: Work, answers: Answers) -> bool:
+    def _gather_work(self, work: Work, answers: FrameAnswers) -> bool:
         """Take into the frame what one input has to say; False: the frame is full, or the credit
         spent, or the input's turn is not over yet.
         """

@@ -5,9 +5,9 @@ A pure state machine, like its sibling. The runner around it moves frames (`rece
 (`Outbox.outputs`, `output`, `close`, `fail`). It lives as long as one call: what must survive is
 the client's to carry.
 
-Invariant: what happens follows the table of docs section 16, and the parts of a frame take effect
+Invariant: what happens follows the table of `protocol.states`, and the parts of a frame take effect
 in one order: what the client has read and grants, its inputs, where it stands, what it cancels, its
-end. The rules are sections 4 to 13 of docs/protocol.md, seen from the server.
+end. The rules are docs/protocol.md, sections 4 to 13 and 16, seen from the server.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from servestream_client.protocol.server import opening
 from servestream_client.protocol.server.intake import Intake
 from servestream_client.protocol.server.opening import ServerOffer
 from servestream_client.protocol.server.outbox import Outbox
-from servestream_client.protocol.server.ready import Answers
+from servestream_client.protocol.server.ready import FrameAnswers
 from servestream_client.protocol.states import (
     SERVER,
     ServerEvent,
@@ -109,7 +109,7 @@ class ServerSession:
         """
         if self.state is ServerState.LINGERING:
             return  # what came before the client read our last frame is dropped unread
-        self._pulse.heard()
+        self._pulse.on_received()
         self._urgent = self.awaited is not None and self.awaited.acknowledge
         self.awaited = frame.coming and coming.bounded(frame.coming, self._offer.limits.frame_bytes)
         if self.state is ServerState.AWAITING_OPEN:
@@ -292,7 +292,7 @@ class ServerSession:
                 started_through=self.intake.started_through,
                 blocked_on=self._blocked_on(),
             )
-        self._pulse.spoke()
+        self._pulse.on_sent()
         self._announcements.sent()
         if waiting and (large := self._large):
             announced = self._announcements.announce(large, outbox.ready.next_number)
@@ -312,7 +312,7 @@ class ServerSession:
             frame.errors = answers.errors
         return frame
 
-    def _gather(self) -> Answers | None:
+    def _gather(self) -> FrameAnswers | None:
         """The answers that may go out now; None if there is none."""
         if not self._pacer.may_send(full=self.outbox.fills_frame):
             return None

@@ -115,7 +115,7 @@ class InThread:
         told, with the results so far and why; what comes afterwards is nobody's.
         """
         if self._threads is None:
-            self._threads = anyio.CapacityLimiter(self._places)  # whoever has a place has a thread
+            self._threads = anyio.CapacityLimiter(self._places)  # every place has a thread
         clock = asyncio.get_running_loop().time
         progress = Progress(len(arguments), clock, on_abandoned)
         outcomes = await call.run(

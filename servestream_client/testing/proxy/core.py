@@ -235,7 +235,7 @@ class Link:
         if self.over:
             return
         self.over = True
-        # First, so that who sees the end of a connection no longer finds it counted.
+        # First, so that a peer that sees the end of a connection no longer finds it counted.
         self.core.links.discard(self)
         for handle in (self._opening, self._cutting):
             if handle is not None:

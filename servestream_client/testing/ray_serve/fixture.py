@@ -369,7 +369,7 @@ class ServeFixture:
         return message
 
     def _died(self) -> FixtureError:
-        self._messages.put(None)  # for whoever asks next
+        self._messages.put(None)  # for the next that asks
         code: int | None = None
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -59,7 +59,7 @@ class Ledger:
 
 
 def ledger() -> Any:  # noqa: ANN401 — Ray types no actor handle
-    """The cluster's ledger, made by whoever asks first."""
+    """The cluster's ledger, made for the first that asks."""
     return (
         ray.remote(num_cpus=0, max_restarts=0)(Ledger)
         .options(name=LEDGER_NAME, namespace=NAMESPACE, get_if_exists=True, lifetime="detached")
@@ -83,7 +83,7 @@ class LedgerPlan:
 
 
 def enrol() -> LedgerPlan:
-    """Called last by a constructor, and only in a replica: who is enrolled can serve.
+    """Called last by a constructor, and only in a replica: one that is enrolled can serve.
 
     Returns:
         The plan by which it shall fail.

@@ -4,7 +4,7 @@ import pytest
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import FrameLostError, ItemErrorKind, RemoteProtocolError
-from servestream_client.protocol.client.answers import Answers, is_new
+from servestream_client.protocol.client.answers import AnswerReceiver, is_new
 from servestream_client.protocol.client.attempt import Attempt
 from servestream_client.protocol.client.counters import ClientCounters
 from servestream_client.protocol.client.delivery import DeliveryQueue
@@ -40,7 +40,7 @@ class Scene:
         assert [run.first_number for run in self.attempt.gather()] == [1, 5]
         assert self.attempt.sent_through == 5
         self.attempt.grant.grant(Credit())
-        self.answers = Answers(self.queue, self.counters, 10)
+        self.answers = AnswerReceiver(self.queue, self.counters, 10)
         self.receive(outputs=(OutputRun(1, [b"1"]),))
         self.receive(parts=(OutputPart(2, 0, [b"2.0"], False),))
         self.ledger.decide(3, sent=True)

@@ -1,7 +1,7 @@
 """The attempts of an event loop: which of a stream's is there."""
 
 from servestream_client.protocol.frames import CodecId, Open
-from servestream_client.server.residents import ActiveAttempts
+from servestream_client.server.active_attempts import ActiveAttempts
 
 ONE, OTHER = bytes(16), bytes([1] * 16)
 

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from servestream_client.protocol.frames import Open
 
-__all__ = ["ActiveAttempts", "Resident"]
+__all__ = ["ActiveAttempt", "ActiveAttempts"]
 
 
-class Resident(Protocol):
+class ActiveAttempt(Protocol):
     """An attempt, as others of its stream see it."""
 
     @property
@@ -33,14 +33,14 @@ class ActiveAttempts:
     """See the module."""
 
     def __init__(self) -> None:
-        self._here: dict[Resident, None] = {}
-        self._streams: dict[bytes, Resident] = {}  # those that were let in
+        self._here: dict[ActiveAttempt, None] = {}
+        self._streams: dict[bytes, ActiveAttempt] = {}  # those that were let in
 
-    def arrive(self, attempt: Resident) -> None:
+    def arrive(self, attempt: ActiveAttempt) -> None:
         """An attempt begins; what it wants is not known yet."""
         self._here[attempt] = None
 
-    def register(self, attempt: Resident, opened: Open) -> bool:
+    def register(self, attempt: ActiveAttempt, opened: Open) -> bool:
         """Let an attempt in: it supersedes a lower one.
 
         Returns:
@@ -59,7 +59,7 @@ class ActiveAttempts:
         for attempt in list(self._here):
             attempt.drain(grace)
 
-    def unregister(self, attempt: Resident, stream_id: bytes | None) -> None:
+    def unregister(self, attempt: ActiveAttempt, stream_id: bytes | None) -> None:
         """An attempt is over."""
         self._here.pop(attempt, None)
         if stream_id is not None and self._streams.get(stream_id) is attempt:
