@@ -198,7 +198,7 @@ BUGS = (
         "Pacer.acknowledgement_due",
         "return self._urgent or (self._read - self._reported) * 2 >= self.limit",
         "return False",
-        "test_client.py::test_a_frame_for_the_acknowledgement_alone_goes_at_half_of_k",
+        "client/test_attempt.py::test_a_frame_for_the_acknowledgement_alone_goes_at_half_of_k",
     ),
     Bug(
         "one frame more than K is under way",

@@ -3,6 +3,21 @@
 from random import Random
 
 import pytest
+from streaming import (
+    FULL,
+    KIB,
+    answers,
+    expect_breach,
+    frames_out,
+    inputs_in,
+    numbers_in,
+    open_attempt,
+    output,
+    part,
+    push_all,
+    streaming,
+    take_all,
+)
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemErrorKind
@@ -11,7 +26,19 @@ from servestream_client.protocol.client.counters import ClientCounters
 from servestream_client.protocol.client.delivery import DeliveryQueue
 from servestream_client.protocol.client.ledger import Ledger
 from servestream_client.protocol.client.opening import Offer
-from servestream_client.protocol.frames import CodecId, Credit, HandlerKind, Limits, Welcome
+from servestream_client.protocol.frames import (
+    ClientEnd,
+    CodecId,
+    Credit,
+    HandlerKind,
+    Heartbeat,
+    InputRun,
+    Limits,
+    OutputRun,
+    Running,
+    ServerFrame,
+    Welcome,
+)
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES
 from servestream_client.protocol.runs import Run
 
@@ -171,3 +198,189 @@ def test_the_end_waits_for_what_waits_and_for_what_is_in_quarantine():
     assert model.attempt.may_end
     assert model.attempt.end().last_number == 2
     assert not model.attempt.may_end
+
+
+# ------------------------------------------------------------------ the server's limits
+
+
+def test_a_lower_window_of_the_server_is_obeyed_in_items():
+    session = streaming(welcome={"limits": Limits(window_items=2)})
+    push_all(session, b"1", b"2", b"3", b"4")
+    assert numbers_in(frames_out(session)) == [1, 2]
+    session.receive(1, answers(1, b"A"))
+    assert numbers_in(frames_out(session)) == [3]
+
+
+def test_a_lower_window_of_the_server_is_obeyed_in_bytes():
+    session = streaming(welcome={"limits": Limits(window_bytes=10)})
+    push_all(session, bytes(6), bytes(4), bytes(1), bytes(100), bytes(1))
+    assert numbers_in(frames_out(session)) == [1, 2]
+    session.receive(1, answers(1, b"A", frames_read=1))
+    assert numbers_in(frames_out(session)) == [3]
+    session.receive(1, answers(2, b"B"))
+    assert numbers_in(frames_out(session)) == []
+    session.receive(1, answers(3, b"C", frames_read=2))
+    assert numbers_in(frames_out(session)) == [4]
+    session.receive(1, answers(4, b"D", frames_read=3))
+    assert numbers_in(frames_out(session)) == [5]
+
+
+def test_a_place_at_the_server_is_free_only_with_the_last_output():
+    session = streaming(b"1", b"2", welcome={"limits": Limits(window_items=1)})
+    session.receive(1, part(1, 0, b"a"))
+    assert numbers_in(frames_out(session)) == []
+    session.receive(1, part(1, 1, last=True))
+    assert numbers_in(frames_out(session)) == [2]
+
+
+def test_a_lower_k_of_the_server_is_obeyed():
+    session = streaming(welcome={"limits": Limits(unacknowledged_frames=1)})
+    session.push(b"1")
+    assert len(frames_out(session)) == 1
+    session.push(b"2")
+    assert session.next_frame() is None
+
+
+def test_a_higher_k_of_the_server_changes_nothing():
+    session = streaming(
+        max_unacknowledged_frames=2, welcome={"limits": Limits(unacknowledged_frames=9)}
+    )
+    for _ in range(2):
+        session.push(FULL)
+        assert session.next_frame() is not None
+    session.push(FULL)
+    assert session.next_frame() is None
+
+
+def test_a_lower_frame_limit_of_the_server_is_obeyed():
+    session = streaming(welcome={"limits": Limits(frame_bytes=100)})
+    push_all(session, bytes(40), bytes(40), bytes(40))
+    assert [numbers_in([frame]) for frame in frames_out(session)] == [[1, 2], [3]]
+
+
+def test_an_input_above_the_servers_limit_fails_at_the_client():
+    session = streaming(welcome={"limits": Limits(item_bytes=5)})
+    session.push(b"12345")
+    session.push(b"123456", item="the large one")
+    session.push(b"1")
+    assert inputs_in(frames_out(session)) == [(1, b"12345"), (3, b"1")]
+    session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"A"]), OutputRun(3, [b"C"])]))
+    first, second, third = take_all(session)
+    assert (first, third) == (output(1, b"A"), output(3, b"C"))
+    assert second.failure.kind is ItemErrorKind.INPUT_TOO_LARGE
+    assert second.item == "the large one"
+    assert session.counters.sent == 2
+
+
+# ------------------------------------------------------------------ frames and pacing
+
+
+def test_what_waits_travels_together():
+    session = streaming()
+    push_all(session, b"x", b"y", b"z")
+    session.ledger.finish()
+    frame = session.next_frame()
+    assert frame.inputs == (InputRun(1, [b"x", b"y", b"z"]),)
+    assert frame.end == ClientEnd(3)
+    assert session.next_frame() is None
+
+
+def test_a_lone_input_leaves_at_once():
+    session = streaming()
+    session.push(b"x")
+    assert numbers_in([session.next_frame()]) == [1]
+
+
+def test_a_frame_stays_within_64_kib():
+    session = streaming()
+    push_all(session, *[bytes(10 * KIB)] * 10)
+    assert [numbers_in([frame]) for frame in frames_out(session)] == [
+        [1, 2, 3, 4, 5, 6],
+        [7, 8, 9, 10],
+    ]
+
+
+def test_many_empty_inputs_fill_a_frame_too():
+    session = streaming(window_items=40_000, welcome={"limits": Limits(window_items=40_000)})
+    push_all(session, *[b""] * 20_000)
+    first, second = frames_out(session)
+    assert len(inputs_in([first])) == 64 * KIB // 4
+    assert len(inputs_in([second])) == 20_000 - 64 * KIB // 4
+
+
+def test_an_item_above_64_kib_goes_alone():
+    session = streaming()
+    push_all(session, b"small", bytes(100 * KIB), FULL)
+    assert [numbers_in([frame]) for frame in frames_out(session)] == [[1], [2], [3]]
+
+
+def test_at_most_k_paced_frames_are_unacknowledged():
+    session = streaming(max_unacknowledged_frames=3)
+    for _ in range(3):
+        session.push(FULL)
+        assert numbers_in([session.next_frame()])
+    session.push(FULL)
+    assert session.next_frame() is None
+    session.receive(1, ServerFrame(frames_read=1))
+    assert numbers_in([session.next_frame()]) == [4]
+    session.push(FULL)
+    assert session.next_frame() is None
+
+
+def test_inputs_that_fill_no_frame_wait_while_half_of_k_is_unacknowledged():
+    session = streaming(max_unacknowledged_frames=3)
+    for _ in range(2):
+        session.push(b"x")
+        assert numbers_in([session.next_frame()])
+    push_all(session, b"y", b"z")
+    assert session.next_frame() is None
+    session.receive(1, ServerFrame(frames_read=1))
+    assert numbers_in([session.next_frame()]) == [3, 4]
+    session.push(b"x")
+    assert session.next_frame() is None
+
+
+def test_an_end_alone_is_not_paced():
+    session = streaming(max_unacknowledged_frames=2)
+    for _ in range(2):
+        session.push(FULL)
+        session.next_frame()
+    session.ledger.finish()
+    assert session.next_frame().end == ClientEnd(2)
+
+
+def test_a_frame_for_the_acknowledgement_alone_goes_at_half_of_k():
+    session = streaming(b"1", b"2", max_unacknowledged_frames=4)
+    session.receive(1, answers(1, b"A"))
+    assert session.next_frame() is None
+    session.receive(1, answers(2, b"B"))
+    frame = session.next_frame()
+    assert (frame.frames_read, frame.paced) == (2, False)
+    assert session.next_frame() is None
+
+
+def test_an_acknowledgement_rides_on_a_frame_with_inputs():
+    session = streaming(b"1")
+    session.receive(1, answers(1, b"A"))
+    session.push(b"2")
+    assert session.next_frame().frames_read == 1
+
+
+def test_frames_that_are_not_paced_are_not_counted():
+    session = streaming(b"1", max_unacknowledged_frames=2)
+    for _ in range(5):
+        session.receive(1, ServerFrame(heartbeat=Heartbeat(), running=Running(count=1)))
+    assert session.next_frame() is None
+
+
+def test_acknowledging_more_than_was_sent_is_the_servers_error():
+    expect_breach(streaming(b"1"), ServerFrame(frames_read=2), "acknowledged")
+
+
+def test_counts_of_frames_start_afresh_on_each_attempt():
+    session = streaming(b"1", b"2")
+    session.receive(1, answers(1, b"A", frames_read=1))
+    session.lost(1)
+    open_attempt(session)
+    assert session.next_frame().frames_read == 0
+    expect_breach(session, ServerFrame(frames_read=2), "acknowledged", attempt=2)

@@ -3,12 +3,38 @@
 from random import Random
 
 import pytest
+from streaming import (
+    answers,
+    error,
+    expect_breach,
+    failed,
+    frames_out,
+    inputs_in,
+    kinds,
+    make_client,
+    numbers_in,
+    open_attempt,
+    output,
+    part,
+    streaming,
+    take_all,
+)
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemErrorKind
+from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.client.delivery import Delivery, DeliveryQueue
 from servestream_client.protocol.client.ledger import Ledger
-from servestream_client.protocol.frames import Credit, ItemFailure, OutputRun
+from servestream_client.protocol.frames import (
+    Credit,
+    ItemFailure,
+    OutputPart,
+    OutputRun,
+    ServerEnd,
+    ServerFrame,
+    Welcome,
+)
+from servestream_client.protocol.states import ClientState
 
 ORDERS = pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
 BUDGET = Credit(4, 40)
@@ -238,3 +264,260 @@ def test_a_consumer_that_takes_nothing_any_more_keeps_nothing():
     queue.drop_all()
     assert taken(queue) == []
     assert not queue.ledger.decided
+
+
+# ------------------------------------------------------------------ through a session: credit
+
+
+def test_every_frame_carries_the_total_granted():
+    session = streaming(b"1", b"2", output_items=4, output_bytes=100)
+    session.receive(1, answers(1, bytes(10), bytes(20)))
+    session.delivery.take()
+    session.push(b"3")
+    assert session.next_frame().credit == Credit(2 + 4 - 1, 30 + 100 - 20)
+
+
+def test_duplicates_count_as_received():
+    session = streaming(b"1", b"2", output_items=4, output_bytes=100)
+    session.receive(1, answers(1, bytes(10)))
+    session.receive(1, answers(1, bytes(10)))
+    take_all(session)
+    session.push(b"3")
+    assert session.next_frame().credit == Credit(2 + 4, 20 + 100)
+
+
+def test_a_resume_grants_afresh_minus_what_is_held_unread():
+    session = streaming(b"1", b"2", b"3", output_items=4, output_bytes=100)
+    session.receive(1, answers(1, bytes(10), bytes(20)))
+    session.lost(1)
+    session.begin()
+    assert session.next_frame().credit == Credit(4 - 2, 100 - 30)
+
+
+def test_a_resume_with_a_full_buffer_grants_nothing_until_the_consumer_takes():
+    session = streaming(b"1", b"2", b"3", output_items=2)
+    session.receive(1, answers(1, b"A", b"B"))
+    session.lost(1)
+    session.begin()
+    assert session.next_frame().credit.outputs == 0
+    session.receive(2, ServerFrame(welcome=Welcome()))
+    assert session.next_frame().credit.outputs == 0
+    expect_breach(session, answers(3, b"C"), "beyond the credit", attempt=2)
+    session.delivery.take()
+    assert session.next_frame().credit.outputs == 1
+
+
+def test_an_output_without_credit_is_the_servers_error():
+    session = streaming(b"1", b"2", b"3", output_items=2)
+    session.receive(1, answers(1, b"A"))
+    expect_breach(session, answers(2, b"B", b"C"), "beyond the credit of 2 outputs")
+    assert [d.number for d in take_all(session)] == [1]
+    assert session.ledger.unanswered == 2
+
+
+def test_a_duplicate_without_credit_is_the_servers_error_too():
+    session = streaming(b"1", b"2", output_items=1)
+    session.receive(1, answers(1, b"A"))
+    expect_breach(session, answers(1, b"A"), "beyond the credit")
+
+
+def test_the_bytes_may_be_exceeded_by_the_last_output_only():
+    session = streaming(b"1", b"2", output_bytes=10)
+    session.receive(1, answers(1, bytes(1000)))
+    expect_breach(session, answers(2, b""), "beyond the credit")
+
+
+def test_item_errors_and_the_end_need_no_credit():
+    session = streaming(b"1", b"2", end=True, output_items=1)
+    session.receive(1, answers(1, b"A"))
+    session.receive(
+        1,
+        ServerFrame(errors=[ItemFailure(2, ItemErrorKind.HANDLER)], end=ServerEnd(2, 2, 2)),
+    )
+    assert session.state is ClientState.ENDED
+
+
+def test_a_frame_for_credit_alone_goes_at_half_the_budget():
+    session = streaming(b"1", b"2", b"3", b"4", output_items=4)
+    session.receive(1, answers(1, b"A", b"B", b"C", b"D"))
+    session.delivery.take()
+    assert session.next_frame() is None
+    session.delivery.take()
+    frame = session.next_frame()
+    assert (frame.credit.outputs, frame.paced) == (6, False)
+    assert session.next_frame() is None
+
+
+def test_held_outputs_are_those_not_taken():
+    session = streaming(b"1", b"2", b"3")
+    session.receive(1, answers(1, b"A", b"B"))
+    session.receive(1, error(3))
+    assert session.delivery.held_outputs == 2
+    session.delivery.take()
+    assert session.delivery.held_outputs == 1
+    take_all(session)
+    assert session.delivery.held_outputs == 0
+
+
+# ------------------------------------------------------------------ item errors
+
+
+def test_an_item_error_stands_in_its_inputs_place_with_the_item():
+    session = make_client()
+    for item in ("one", "two", "three"):
+        session.push(item.encode(), item)
+    open_attempt(session)
+    frames_out(session)
+    failure = ItemFailure(2, ItemErrorKind.DECODE, "no", 0, retryable=True)
+    session.receive(
+        1, ServerFrame(outputs=[OutputRun(1, [b"A"]), OutputRun(3, [b"C"])], errors=[failure])
+    )
+    assert take_all(session) == [
+        output(1, b"A"),
+        Delivery(2, 0, None, failure, last=True, item="two", size=3),
+        output(3, b"C"),
+    ]
+    assert session.counters.received == 3
+
+
+def test_an_input_that_cannot_be_sent_fails_in_its_turn():
+    session = make_client()
+    cause = ValueError("cannot encode")
+    session.push(b"1")
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "no", "the item", cause)
+    session.push(b"3")
+    assert session.delivery.take() is None
+    open_attempt(session)
+    assert inputs_in(frames_out(session)) == [(1, b"1"), (3, b"3")]
+    session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"A"]), OutputRun(3, [b"C"])]))
+    first, second, third = take_all(session)
+    assert (first, third) == (output(1, b"A"), output(3, b"C"))
+    assert (second.item, second.cause, second.last) == ("the item", cause, True)
+    assert second.failure.kind is ItemErrorKind.INPUT_ENCODE
+    assert session.ledger.taken_through == 3
+
+
+def test_several_failures_in_a_row_come_once_their_turn_has_come():
+    session = streaming(b"1")
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "two")
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "three")
+    session.receive(1, part(1, 0, b"a"))
+    assert kinds(take_all(session)) == [(1, None)]
+    session.receive(1, part(1, 1, last=True))
+    assert [d.number for d in take_all(session)] == [1, 2, 3]
+
+
+def test_unordered_failures_come_at_once():
+    session = make_client(ordered=False)
+    session.push(b"1")
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "two")
+    assert kinds(take_all(session)) == [(2, ItemErrorKind.INPUT_ENCODE)]
+    assert session.ledger.unanswered == 1
+
+
+def test_a_failure_holds_its_place_until_it_is_taken():
+    session = make_client(window_items=1)
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "no")
+    assert not session.ledger.has_place
+    session.delivery.take()
+    assert session.ledger.has_place
+
+
+def test_a_failed_input_is_not_sent_on_later_attempts():
+    session = streaming(b"1")
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "two")
+    session.lost(1)
+    open_attempt(session)
+    assert numbers_in(frames_out(session)) == [1]
+
+
+# ------------------------------------------------------------------ runs of outputs
+
+
+def run_taken(session: ClientSession, limit: int) -> tuple[int, list[bytes]]:
+    run = session.delivery.take_run(limit)
+    return run.first_number, list(run.payloads)
+
+
+def test_outputs_are_taken_together():
+    session = streaming(b"1", b"2", b"3")
+    session.receive(1, answers(1, b"A", b"B", b"C"))
+    assert run_taken(session, 10) == (1, [b"A", b"B", b"C"])
+    assert session.delivery.take_run(10) is None
+    assert not session.delivery.ready
+
+
+def test_outputs_are_taken_together_up_to_a_limit():
+    session = streaming(b"1", b"2", b"3", b"4", b"5")
+    session.receive(1, answers(1, b"A", b"B", b"C", b"D", b"E"))
+    assert run_taken(session, 2) == (1, [b"A", b"B"])
+    assert session.delivery.take() == output(3, b"C")
+    assert run_taken(session, 2) == (4, [b"D", b"E"])
+    assert not session.delivery.ready
+
+
+def test_whatever_is_not_a_run_is_left_to_be_taken_singly():
+    session = streaming(b"1", b"2", b"3", b"4")
+    session.receive(
+        1,
+        ServerFrame(
+            outputs=[OutputRun(1, [b"A"]), OutputRun(4, [b"D"])],
+            parts=[OutputPart(2, 0, [b"b", b"c"], True)],
+            errors=[failed(3)],
+        ),
+    )
+    assert session.delivery.take_run(9).first_number == 1
+    assert session.delivery.take_run(9) is None
+    assert session.delivery.take() == output(2, b"b", last=False)
+    assert session.delivery.take() == output(2, b"c", index=1)
+    assert session.delivery.take_run(9) is None
+    assert session.delivery.take().failure.number == 3
+    assert run_taken(session, 9) == (4, [b"D"])
+
+
+def test_a_run_holds_its_places_until_it_is_released():
+    session = streaming(b"1", b"2", b"3", window_items=3)
+    session.receive(1, answers(1, b"A", b"B", b"C"))
+    run, ledger = session.delivery.take_run(3), session.ledger
+    assert (ledger.room[0], ledger.has_place, ledger.taken_through) == (0, False, 0)
+    session.delivery.ack_consumed(OutputRun(1, run.payloads[:2]))
+    assert (ledger.room[0], ledger.has_place, ledger.taken_through) == (2, True, 2)
+    session.delivery.ack_consumed(OutputRun(3, run.payloads[2:]))
+    assert (ledger.room[0], ledger.taken_through) == (3, 3)
+
+
+def test_a_run_holds_its_credit_until_it_is_released():
+    session = streaming(b"1", b"2", b"3", output_items=4, output_bytes=100)
+    session.receive(1, answers(1, bytes(10), bytes(20), bytes(30)))
+    run = session.delivery.take_run(3)
+    assert session.delivery.held_outputs == 3
+    assert session.next_frame() is None
+    session.push(b"4")
+    assert session.next_frame().credit == Credit(4, 100)
+    session.delivery.ack_consumed(OutputRun(1, run.payloads[:2]))
+    assert session.delivery.held_outputs == 1
+    assert session.next_frame().credit == Credit(3 + 4 - 1, 60 + 100 - 30)
+    session.delivery.ack_consumed(OutputRun(3, run.payloads[2:]))
+    session.receive(1, ServerFrame(frames_read=2))
+    session.push(b"5")
+    assert session.next_frame().credit == Credit(3 + 4, 60 + 100)
+    assert session.delivery.held_outputs == 0
+
+
+def test_what_is_not_released_is_not_granted_again_on_a_resume():
+    session = streaming(b"1", b"2", b"3", output_items=4, output_bytes=100)
+    session.receive(1, answers(1, bytes(10), bytes(20)))
+    session.delivery.take_run(2)
+    session.lost(1)
+    session.begin()
+    assert session.next_frame().credit == Credit(4 - 2, 100 - 30)
+
+
+def test_runs_may_be_released_in_another_order():
+    session = streaming(b"1", b"2", b"3", b"4")
+    session.receive(1, answers(1, b"A", b"B", b"C", b"D"))
+    first, second = session.delivery.take_run(2), session.delivery.take_run(2)
+    session.delivery.ack_consumed(second)
+    assert session.ledger.taken_through == 0
+    session.delivery.ack_consumed(first)
+    assert session.ledger.taken_through == 4

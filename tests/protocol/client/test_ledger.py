@@ -3,10 +3,26 @@
 from random import Random
 
 import pytest
+from streaming import (
+    answers,
+    error,
+    failed,
+    frames_out,
+    inputs_in,
+    kinds,
+    make_client,
+    numbers_in,
+    open_attempt,
+    part,
+    push_all,
+    streaming,
+    take_all,
+)
 
 from servestream_client.config import FlowControl
-from servestream_client.errors import LocalProtocolError
+from servestream_client.errors import ItemErrorKind, LocalProtocolError
 from servestream_client.protocol.client.ledger import Ledger
+from servestream_client.protocol.frames import InputRun, Limits, OutputRun, ServerFrame
 
 ORDERS = pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
 WINDOW_ITEMS, WINDOW_BYTES, LARGEST = 8, 60, 90
@@ -231,3 +247,210 @@ def test_nothing_follows_the_finish():
         ledger.append([b"b"], [None], 1)
     ledger.settle(1)
     assert ledger.complete
+
+
+# ------------------------------------------------------------------ inputs and the window
+
+
+def test_inputs_are_numbered_from_one():
+    session = make_client()
+    assert [session.push(b"x"), session.push(b"y"), session.push(b"z")] == [1, 2, 3]
+    assert session.ledger.accepted == session.ledger.unanswered == session.ledger.unsent == 3
+
+
+def test_no_input_follows_the_finish():
+    session = make_client()
+    session.ledger.finish()
+    with pytest.raises(LocalProtocolError, match="finish"):
+        session.push(b"x")
+
+
+def test_the_window_counts_inputs():
+    session = make_client(window_items=2)
+    push_all(session, b"", b"")
+    assert not session.ledger.has_place
+    assert not session.ledger.fits(0)
+
+
+def test_the_window_counts_bytes():
+    session = make_client(window_bytes=10)
+    session.push(bytes(6))
+    assert session.ledger.has_place
+    assert session.ledger.fits(4)
+    assert not session.ledger.fits(5)
+    session.push(bytes(4))
+    assert not session.ledger.has_place
+
+
+def test_one_input_is_always_allowed_however_large():
+    session = make_client(window_bytes=10)
+    assert session.ledger.fits(1000)
+    session.push(bytes(1000))
+    assert not session.ledger.fits(0)
+    assert not session.ledger.has_place
+
+
+def test_a_place_is_held_until_the_last_output_was_taken():
+    session = streaming(b"x", window_items=1)
+    session.receive(1, part(1, 0, b"a", b"b", last=True))
+    assert session.ledger.unanswered == 0
+    assert not session.ledger.has_place
+    session.delivery.take()
+    assert not session.ledger.has_place
+    session.delivery.take()
+    assert session.ledger.has_place
+
+
+def test_bytes_are_held_only_until_the_last_output_was_received():
+    session = streaming(bytes(10), window_bytes=10)
+    session.receive(1, part(1, 0, b"a"))
+    assert not session.ledger.fits(1)
+    session.receive(1, part(1, 1, b"b", last=True))
+    assert session.ledger.fits(10)
+
+
+def test_an_item_error_frees_place_and_bytes_likewise():
+    session = streaming(bytes(10), window_items=1, window_bytes=10)
+    session.receive(1, error(1))
+    assert not session.ledger.has_place
+    assert session.delivery.take().failure is not None
+    assert session.ledger.has_place
+    assert session.ledger.fits(10)
+
+
+def test_taken_through_says_what_the_consumer_has():
+    session = streaming(b"x", b"y", b"z", ordered=False)
+    session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"X"]), OutputRun(3, [b"Z"])]))
+    assert session.ledger.taken_through == 0
+    take_all(session)
+    assert session.ledger.taken_through == 1
+    session.receive(1, answers(2, b"Y"))
+    take_all(session)
+    assert session.ledger.taken_through == 3
+
+
+def test_frames_carry_taken_through():
+    session = streaming(b"x")
+    session.receive(1, answers(1, b"X"))
+    take_all(session)
+    session.push(b"y")
+    assert session.next_frame().taken_through == 1
+
+
+# ------------------------------------------------------------------ runs of inputs
+
+
+def test_inputs_are_accepted_together_under_consecutive_numbers():
+    session = streaming(b"1")
+    assert session.push_all([b"2", b"3"], ["two", "three"], 2) == 2
+    assert session.push_all([b"4"], ["four"], 1) == 4
+    assert session.ledger.accepted == session.ledger.unanswered == 4
+    assert session.next_frame().inputs == (InputRun(2, [b"2", b"3", b"4"]),)
+
+
+def test_inputs_accepted_together_wait_for_an_attempt_like_any():
+    session = make_client()
+    session.push_all([b"1", b"2"], [None, None], 2)
+    session.push(b"3")
+    open_attempt(session)
+    assert inputs_in(frames_out(session)) == [(1, b"1"), (2, b"2"), (3, b"3")]
+
+
+def test_each_input_of_a_run_comes_back_with_its_own_failure():
+    session = make_client()
+    session.push_all([b"1", b"2", b"3"], ["one", "two", "three"], 3)
+    open_attempt(session)
+    frames_out(session)
+    session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"A"])], errors=[failed(2), failed(3)]))
+    assert [d.item for d in take_all(session)] == [None, "two", "three"]
+
+
+def test_no_run_follows_the_finish():
+    session = make_client()
+    session.ledger.finish()
+    with pytest.raises(LocalProtocolError, match="finish"):
+        session.push_all([b"x"], [None], 1)
+
+
+def test_the_caller_may_go_on_with_its_own_list():
+    session = streaming()
+    payloads, items = [b"1", b"2"], ["one", "two"]
+    session.push_all(payloads, items, 2)
+    payloads.clear()
+    items.clear()
+    session.lost(1)
+    open_attempt(session)
+    assert inputs_in(frames_out(session)) == [(1, b"1"), (2, b"2")]
+
+
+def test_room_is_what_the_window_leaves_in_items_and_bytes():
+    session = make_client(window_items=5, window_bytes=100)
+    assert session.ledger.room == (5, 100)
+    session.push_all([bytes(10), bytes(20)], [None, None], 30)
+    assert session.ledger.room == (3, 70)
+    session.push_failure(ItemErrorKind.INPUT_ENCODE, "no", size=7)
+    assert session.ledger.room == (2, 63)
+
+
+def test_room_grows_in_bytes_with_the_answer_and_in_items_with_the_taking():
+    session = streaming(bytes(10), bytes(20), window_items=5, window_bytes=100)
+    session.receive(1, answers(1, b"A"))
+    assert session.ledger.room == (3, 80)
+    session.delivery.take()
+    assert session.ledger.room == (4, 80)
+
+
+def test_a_large_input_leaves_no_room():
+    session = make_client(window_bytes=10)
+    session.push(bytes(1000))
+    assert session.ledger.room[1] < 0
+
+
+def test_a_run_of_inputs_is_cut_where_the_servers_window_ends():
+    session = streaming(welcome={"limits": Limits(window_items=3)})
+    session.push_all([b"1", b"2", b"3", b"4", b"5"], [None] * 5, 5)
+    assert numbers_in(frames_out(session)) == [1, 2, 3]
+    session.receive(1, answers(1, b"A", b"B"))
+    assert numbers_in(frames_out(session)) == [4, 5]
+    assert session.counters.sent == 5
+
+
+def test_a_run_of_inputs_is_cut_where_the_servers_window_ends_in_bytes():
+    session = streaming(welcome={"limits": Limits(window_bytes=10)})
+    session.push_all([bytes(4), bytes(6), b"", bytes(1)], [None] * 4, 11)
+    assert numbers_in(frames_out(session)) == [1, 2, 3]
+    session.receive(1, answers(1, b"A"))
+    assert numbers_in(frames_out(session)) == [4]
+
+
+def test_inputs_above_the_servers_limit_fail_out_of_the_midst_of_a_run():
+    session = streaming(welcome={"limits": Limits(item_bytes=5)}, ordered=False)
+    payloads = [bytes(6), b"2", bytes(7), bytes(8), b"5", bytes(9)]
+    session.push_all(payloads, list("abcdef"), sum(map(len, payloads)))
+    assert inputs_in(frames_out(session)) == [(2, b"2"), (5, b"5")]
+    too_large = take_all(session)
+    assert [(d.number, d.item) for d in too_large] == [(1, "a"), (3, "c"), (4, "d"), (6, "f")]
+    assert {d.failure.kind for d in too_large} == {ItemErrorKind.INPUT_TOO_LARGE}
+    assert session.counters.sent == 2
+
+
+def test_an_input_cancelled_out_of_the_midst_of_a_run_is_not_sent():
+    session = streaming()
+    session.push_all([b"1", b"2", b"3", b"4"], [None] * 4, 4)
+    session.cancel(2)
+    session.cancel(4)
+    assert inputs_in(frames_out(session)) == [(1, b"1"), (3, b"3")]
+    session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"A"]), OutputRun(3, [b"C"])]))
+    cancelled = ItemErrorKind.CANCELLED
+    assert kinds(take_all(session)) == [(1, None), (2, cancelled), (3, None), (4, cancelled)]
+
+
+def test_a_resume_of_a_run_counts_what_was_sent_before_and_what_was_not():
+    session = streaming(welcome={"limits": Limits(window_items=2)})
+    session.push_all([b"1", b"2", b"3", b"4"], [None] * 4, 4)
+    frames_out(session)
+    assert (session.counters.sent, session.counters.replayed) == (2, 0)
+    session.lost(1)
+    open_attempt(session)
+    assert numbers_in(frames_out(session)) == [1, 2, 3, 4]
+    assert (session.counters.sent, session.counters.replayed) == (4, 2)
