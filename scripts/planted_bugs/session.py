@@ -673,4 +673,62 @@ BUGS = (
         "if endpoint.known or verdict.decision is Decision.WAIT:",
         "test_what_a_stream_raises_in_the_end",
     ),
+    # ------------------------------------------------------------------ rooms by themselves
+    Bug(
+        "an attempt that could not begin leaves its call open",
+        "Attempt.run",
+        "                link.cancel()\n",
+        "                if exchange is not None:\n                    link.cancel()\n",
+        "test_a_bug_leaves_nothing_of_it[beginning]",
+    ),
+    Bug(
+        "the error of an attempt keeps its call",
+        "Attempt.run",
+        "            link = None\n            del exchange",
+        "            del exchange",
+        "test_where_patience_ends_in_an_open_the_last_failure_is_told",
+    ),
+    Bug(
+        "hooks do not hear the end of an attempt that is interrupted",
+        "Attempt.run",
+        "            announcer.attempt_ended(outcome, reason)\n",
+        "            if outcome is not AttemptOutcome.CLOSED:\n"
+        "                announcer.attempt_ended(outcome, reason)\n",
+        "test_who_is_interrupted_closes_the_call",
+    ),
+    Bug(
+        "an attempt after one without progress takes no token",
+        "Attempts._admission",
+        "no_progress=last is not None and not last.progressed,",
+        "no_progress=False,",
+        "test_each_one_depends_on_the_one_before_it",
+    ),
+    Bug(
+        "a breach is looked into although nobody waits for it",
+        "Attempts._attempt",
+        "(self._nobody_waits or not attempt.broke_protocol)",
+        "(not attempt.broke_protocol)",
+        "test_a_breach_by_who_had_answered_all_is_looked_into_for_whoever_waits",
+    ),
+    Bug(
+        "the end of a lane leaves its calls waiting",
+        "PredictLane._end",
+        "call.fail(own_failure(error, call))",
+        "pass",
+        "test_however_its_stream_ends_each_call_is_settled",
+    ),
+    Bug(
+        "all calls of a lane get one exception",
+        "own_failure",
+        "        return copy.copy(error)\n",
+        "        return error\n",
+        "test_however_its_stream_ends_each_call_is_settled",
+    ),
+    Bug(
+        "a lane ends while it is used, since it was idle before",
+        "PredictLane.submit",
+        "            self._idle.cancel()\n",
+        "            pass\n",
+        "test_a_lane_without_calls_ends_once_it_has_been_idle_for_long_enough",
+    ),
 )
