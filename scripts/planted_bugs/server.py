@@ -475,4 +475,32 @@ BUGS = (
         "",
         "test_who_waits_for_a_turn_is_not_to_be_started_once_nobody_wants_it",
     ),
+    Bug(
+        "a reader stops at its attempt's last word",
+        "AttemptRunner._read",
+        "                    self._blame(str(error))\n",
+        "                    self._blame(str(error))\n                    return\n",
+        "test_it_reads_on_after_its_last_word_until_the_client_has_said_all",
+    ),
+    Bug(
+        "an attempt that is closed leaves its heartbeats",
+        "AttemptRunner.frames",
+        "for timer in (self._ticking, self._opening, self._leaving):",
+        "for timer in (self._opening, self._leaving):",
+        "test_nothing_is_left_of_it_wherever_it_is_closed",
+    ),
+    Bug(
+        "an attempt that is closed leaves its reader",
+        "AttemptRunner.frames",
+        "                reader.cancel()\n",
+        "                pass\n",
+        "test_nothing_is_left_of_it_wherever_it_is_closed",
+    ),
+    Bug(
+        "the longer of two graces holds",
+        "AttemptRunner.drain",
+        "if leaves_at < self._leaves_at:",
+        "if self._leaves_at == math.inf or leaves_at > self._leaves_at:",
+        "test_a_grace_that_is_over_ends_it_and_the_shorter_one_holds",
+    ),
 )

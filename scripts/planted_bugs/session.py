@@ -731,4 +731,25 @@ BUGS = (
         "            pass\n",
         "test_a_lane_without_calls_ends_once_it_has_been_idle_for_long_enough",
     ),
+    Bug(
+        "what is suspected is not asked whether somebody wants it",
+        "Isolation._go_on",
+        "if quarantine.is_cancelled(suspect.number):",
+        "if False:",
+        "test_a_suspect_that_nobody_wants_any_more_is_not_tried",
+    ),
+    Bug(
+        "what broke alone is tried again at once",
+        "Isolation._judge",
+        "self._waiting.insert(min(_ASIDE_FOR, len(self._waiting)), suspect)",
+        "self._waiting.appendleft(suspect)",
+        "test_what_broke_alone_lets_four_others_go_first_and_what_it_explains_goes_together",
+    ),
+    Bug(
+        "with nobody else left no control is tried",
+        "Isolation._judge",
+        "if known_good is not None and lonely:",
+        "if False:",
+        "test_with_nobody_else_left_one_that_was_answered_shows_whose_fault_it_is",
+    ),
 )
