@@ -752,4 +752,32 @@ BUGS = (
         "if False:",
         "test_with_nobody_else_left_one_that_was_answered_shows_whose_fault_it_is",
     ),
+    Bug(
+        "a drain is told as often as it is said",
+        "Announcer.attempt_drains",
+        "            self._drained = self._attempt\n",
+        "",
+        "test_a_drain_is_told_once_an_attempt_however_often_it_is_said",
+    ),
+    Bug(
+        "a context is entered that may be entered already",
+        "Announcer._within",
+        "return self._context.copy().run(call)",
+        "return self._context.run(call)",
+        "test_hooks_run_in_the_streams_context_whoever_caused_the_event",
+    ),
+    Bug(
+        "who waits for a client to close may call that off",
+        "Connection.aclose",
+        "await asyncio.shield(self._closing)",
+        "await self._closing",
+        "test_who_waits_for_the_end_may_be_cancelled_and_the_closing_goes_on",
+    ),
+    Bug(
+        "a stream that fails to close keeps its connection open",
+        "Connection._close",
+        "await asyncio.gather(*closing, return_exceptions=True)",
+        "await asyncio.gather(*closing)",
+        "test_one_stream_that_fails_to_close_keeps_nothing_open",
+    ),
 )
