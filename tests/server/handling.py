@@ -106,11 +106,8 @@ async def answers_of(handler: Handler, *payloads: bytes, longest: int = 99) -> F
     attempt = FakeAttempt(bystander)
     attempt.send(*payloads)
     call = Call(bystander)
-    for _ in payloads:
-        run = attempt.session.intake.next_run(longest)
-        if run is None:
-            break
-        await handler.handle(call, [Part(attempt, run)])
+    while (part := bystander._take(attempt, longest)) is not None:
+        await handler.handle(call, [part])
     attempt.wake_writer()
     await until(lambda: attempt.done)
     return attempt

@@ -27,6 +27,8 @@ from servestream_client.server.batch_workers import BatchWorkers
 from servestream_client.server.calls import Call, Part
 from servestream_client.server.handlers import batch_handler
 
+pytestmark = pytest.mark.usefixtures("quick_code")
+
 
 @pytest.fixture(autouse=True)
 async def no_worker_stays():

@@ -20,6 +20,8 @@ from servestream_client.server import stuck
 from servestream_client.server.handlers import batch_handler, item_handler
 from servestream_client.server.item_workers import ItemWorkers
 
+pytestmark = pytest.mark.usefixtures("quick_code")
+
 
 @pytest.fixture(autouse=True)
 async def no_worker_stays():
