@@ -684,7 +684,7 @@ BUGS = (
     Bug(
         "the error of an attempt keeps its call",
         "Attempt.run",
-        "            link = None\n            del exchange",
+        "            link = begun = None  # whose inputs would be kept\n            del exchange",
         "            del exchange",
         "test_where_patience_ends_in_an_open_the_last_failure_is_told",
     ),

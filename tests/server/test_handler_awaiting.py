@@ -27,7 +27,9 @@ class Worker:
         bystander = Bystander()
         self.attempt = FakeAttempt(bystander)
         self.attempt.send_many(count)
-        self.parts = [Part(self.attempt, self.attempt.session.next_run(1)) for _ in range(count)]
+        self.parts = [
+            Part(self.attempt, self.attempt.session.intake.next_run(1)) for _ in range(count)
+        ]
         self.call = Call(bystander)
         self.call.bind()
 

@@ -21,7 +21,7 @@ from servestream_client.protocol.frames import (
 from servestream_client.protocol.server import ServerOffer
 from servestream_client.protocol.states import ServerState
 from servestream_client.server import runner as runner_module
-from servestream_client.server.residents import ActiveAttempts
+from servestream_client.server.active_attempts import ActiveAttempts
 from servestream_client.server.runner import LINGER_SECONDS, OPEN_SECONDS, AttemptRunner
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.convert import client_frame_to_wire, server_frame_from_wire
@@ -45,8 +45,8 @@ class Workers:
         self.ended: list[AttemptRunner] = []
 
     def offer(self, attempt: AttemptRunner) -> None:
-        while self.answer and (run := attempt.session.next_run(10)) is not None:
-            attempt.session.outputs(run.first, run.payloads)
+        while self.answer and (run := attempt.session.intake.next_run(10)) is not None:
+            attempt.session.outbox.outputs(run.first, run.payloads)
 
     def cancel(self, attempt: AttemptRunner, numbers: Sequence[int] | None = None) -> None:
         if numbers is None:

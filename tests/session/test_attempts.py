@@ -19,7 +19,7 @@ from servestream_client.protocol.frames import (
 )
 from servestream_client.protocol.states import ClientState
 from servestream_client.session.announcer import Announcer
-from servestream_client.session.attempt import AttemptSettings
+from servestream_client.session.attempt import StreamParts
 from servestream_client.session.attempts import Attempts
 from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.lanes import Inlet
@@ -61,7 +61,7 @@ class Row:
         self._admit = self.endpoint.breaker.admit
         self.endpoint.breaker.admit = self._noting_admit
         outbound = Signal()
-        settings = AttemptSettings(
+        settings = StreamParts(
             session=self.session,
             endpoint=self.endpoint,
             apart=False,

@@ -24,7 +24,7 @@ from servestream_client.protocol.frames import (
 )
 from servestream_client.protocol.states import ClientState
 from servestream_client.session.announcer import Announcer
-from servestream_client.session.attempt import Attempt, AttemptSettings
+from servestream_client.session.attempt import Attempt, StreamParts
 from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.lanes import Inlet
 from servestream_client.session.outage import Outage
@@ -88,7 +88,7 @@ class Made:
         """Nobody writes yet."""
 
     async def run(self) -> AttemptFailed | None:
-        settings = AttemptSettings(
+        settings = StreamParts(
             session=self.session,
             endpoint=self.endpoint,
             apart=False,
