@@ -124,10 +124,10 @@ BUGS = (
     Bug(
         "a stream that may not start anything blocks the batches of the others",
         "BatchWorkers._gather",
-        "            if attempt.session.intake.startable or attempt in self._given_back:\n"
+        "            if self._has_work(attempt):\n"
         "                waiting.move",
         "            if part is None:\n                return parts\n"
-        "            if attempt.session.intake.startable or attempt in self._given_back:\n"
+        "            if self._has_work(attempt):\n"
         "                waiting.move",
         "test_a_stream_that_fills_up_while_it_waits_is_passed_over",
     ),

@@ -85,7 +85,7 @@ class BatchWorkers(Workers):
         return self._gather()
 
     def _goes_on(self, call: Call, attempt: Attempt) -> bool:
-        if attempt.session.intake.startable or attempt in self._given_back:
+        if self._has_work(attempt):
             self._waiting.add(attempt)
         if self._gatherer is not call:
             if self._gatherer is not None or not self._waiting:
@@ -105,7 +105,7 @@ class BatchWorkers(Workers):
         attempt = waiting.first()
         while attempt is not None:
             part = self._take(attempt, room)
-            if attempt.session.intake.startable or attempt in self._given_back:
+            if self._has_work(attempt):
                 waiting.move_to_end(attempt)
             else:
                 waiting.discard(attempt)

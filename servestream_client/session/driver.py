@@ -171,10 +171,9 @@ class StreamDriver:
 
     def cancel(self, number: int) -> None:
         """Nobody wants the outputs of an input any more."""
-        self.session.cancel(number)
+        self.inlet.cancel(number)
         if self.observer is not None:
             self.observer.cancelled(number)
-        self.wake_writer()
         if self.session.delivery.ready:  # it was never sent
             self.notify()
 
