@@ -124,8 +124,7 @@ BUGS = (
     Bug(
         "a stream that may not start anything blocks the batches of the others",
         "BatchWorkers._gather",
-        "            if self._has_work(attempt):\n"
-        "                waiting.move",
+        "            if self._has_work(attempt):\n                waiting.move",
         "            if part is None:\n                return parts\n"
         "            if self._has_work(attempt):\n"
         "                waiting.move",
