@@ -213,7 +213,8 @@ async def test_a_circuit_breaker_that_overflows_is_overload(start):
     with start("envoy", changed("max_requests: 10000", "max_requests: 1")) as reach:
         async with Held(**reach) as held:
             raised = await failure(retry=RetryPolicy(attempts=5, initial=0.001), **reach)
-            async with StreamClient(hooks=[reasons], retry=HASTY, **reach) as client:
+            patient = RetryPolicy(attempts=10_000, initial=0.001, maximum=0.05)
+            async with StreamClient(hooks=[reasons], retry=patient, **reach) as client:
                 waiting = asyncio.ensure_future(client.predict(b"one"))
                 await until(lambda: "circuit_breakers" in reasons)
                 assert await held.rest() == [b"last"]
