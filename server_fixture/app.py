@@ -25,7 +25,7 @@ from ray.serve import Application, Deployment
 
 from servestream_client.codecs import BytesCodec
 from servestream_client.demo.service import Digits
-from servestream_client.testing.faults import FaultyService
+from servestream_client.testing.injector import FaultyService
 from servestream_client.testing.ray_serve.ledger import enrol
 
 # Two replicas, and room on each for many streams: Serve's default of 5 would be the number of

@@ -53,8 +53,10 @@ from servestream_client.errors import (
     WrongEventLoopError,
 )
 from servestream_client.events import Hooks, StreamStatistics
+from servestream_client.outputs import Numbered, Seam, SeamKind
+from servestream_client.session.generation import Generation
 from servestream_client.session.stream import PredictionStream
-from servestream_client.sync import SyncPredictionStream, SyncStreamClient
+from servestream_client.sync import SyncGeneration, SyncPredictionStream, SyncStreamClient
 from servestream_client.version import __version__
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "ConfigurationError",
     "Delivered",
     "FlowControl",
+    "Generation",
     "Hooks",
     "InputEncodeError",
     "InputTooLargeError",
@@ -77,6 +80,7 @@ __all__ = [
     "MessageTooLargeError",
     "MsgpackCodec",
     "NotAServerError",
+    "Numbered",
     "NumpyCodec",
     "OutputDecodeError",
     "PeerProtocolError",
@@ -85,12 +89,15 @@ __all__ = [
     "RejectedError",
     "RetriesExhaustedError",
     "RetryPolicy",
+    "Seam",
+    "SeamKind",
     "ServeStreamError",
     "ServerFailedError",
     "StreamClient",
     "StreamError",
     "StreamStatistics",
     "StreamTimeoutError",
+    "SyncGeneration",
     "SyncPredictionStream",
     "SyncStreamClient",
     "UnreachableError",

@@ -7,7 +7,9 @@ from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 from servestream_client.codecs import Codec
 from servestream_client.errors import ItemError
+from servestream_client.outputs import Numbered
 from servestream_client.session.base import ClientBase, ClientOptions
+from servestream_client.session.generation import Generation, batch_of
 from servestream_client.session.stream import PredictionStream
 
 __all__ = ["StreamClient"]
@@ -91,6 +93,7 @@ class StreamClient(ClientBase[In, Out]):
         return_exceptions: Literal[False] = ...,
         timeout: float | None = ...,
         parameters: Mapping[str, str] | None = ...,
+        numbered: Literal[False] = ...,
     ) -> PredictionStream[Out]: ...
 
     @overload
@@ -102,7 +105,44 @@ class StreamClient(ClientBase[In, Out]):
         return_exceptions: bool,
         timeout: float | None = ...,
         parameters: Mapping[str, str] | None = ...,
+        numbered: Literal[False] = ...,
     ) -> PredictionStream[Out | ItemError]: ...
+
+    @overload
+    def stream(
+        self,
+        inputs: Iterable[In] | AsyncIterable[In],
+        *,
+        ordered: bool = ...,
+        return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
+        parameters: Mapping[str, str] | None = ...,
+        numbered: Literal[True],
+    ) -> PredictionStream[Numbered[Out]]: ...
+
+    @overload
+    def stream(
+        self,
+        inputs: Iterable[In] | AsyncIterable[In],
+        *,
+        ordered: bool = ...,
+        return_exceptions: bool,
+        timeout: float | None = ...,
+        parameters: Mapping[str, str] | None = ...,
+        numbered: Literal[True],
+    ) -> PredictionStream[Numbered[Out] | ItemError]: ...
+
+    @overload
+    def stream(
+        self,
+        inputs: Iterable[In] | AsyncIterable[In],
+        *,
+        ordered: bool = ...,
+        return_exceptions: bool = ...,
+        timeout: float | None = ...,
+        parameters: Mapping[str, str] | None = ...,
+        numbered: bool,
+    ) -> PredictionStream[Out | Numbered[Out] | ItemError]: ...
 
     def stream(
         self,
@@ -112,6 +152,7 @@ class StreamClient(ClientBase[In, Out]):
         return_exceptions: bool = False,
         timeout: float | None = None,
         parameters: Mapping[str, str] | None = None,
+        numbered: bool = False,
     ) -> PredictionStream[Any]:
         """Stream inputs, and iterate the predictions.
 
@@ -127,6 +168,9 @@ class StreamClient(ClientBase[In, Out]):
                 on; False: raise it there, and close.
             timeout: seconds for the whole stream, across failures; None: no limit.
             parameters: for the service, as they are.
+            numbered: yield `Numbered`, which says to what an output belongs. Where an input's
+                outputs end without a further one, that is yielded as well, with `last` and no
+                output.
 
         Raises:
             InputsError: the inputs are no iterable.
@@ -144,6 +188,7 @@ class StreamClient(ClientBase[In, Out]):
             start=self._connection.start,
             decode=self._streams.codec.decode_output,
             return_exceptions=return_exceptions,
+            numbered=numbered,
         )
 
     async def predict(self, item: In, *, timeout: float | None = None) -> Out:
@@ -166,6 +211,31 @@ class StreamClient(ClientBase[In, Out]):
         """
         self._connection.check()
         return cast("Out", await self._lanes().predict(item, timeout=timeout))
+
+    def generate(self, item: In, *, timeout: float | None = None) -> Generation[Out]:
+        """The outputs of one input, as they come.
+
+        Meant for many at a time: they share a few long-lived streams, and with them the cost of a
+        message. A reader who stops stops nobody else. It begins when it is first iterated, and
+        survives its replica as its handler allows (`Replay`); `Generation.seams` says where.
+
+        Args:
+            item: the input.
+            timeout: seconds for all of it, across failures; None: no limit.
+
+        Raises:
+            ConfigurationError: the timeout cannot work.
+            ClientClosedError: the client is closed.
+        """
+        self._connection.check_open()
+        return Generation(
+            item,
+            self._generate_lanes,
+            encode=self._streams.encode,
+            decode=self._streams.codec.decode_output,
+            timeout=timeout,
+            batch=batch_of(self._streams.flow),
+        )
 
     # ---------------------------------------------------------------- life
 

@@ -90,8 +90,9 @@ class RetryPolicy:
             no large item keeps the connection busy. Ray Serve lets a stream wait silently while
             its replicas are full.
         max_attempt_age: seconds after which an attempt takes leave of its replica in good order
-            and another one begins, so that long streams reach new replicas; ± 20 % jitter. None:
-            it stays as long as it can.
+            and another one begins, so that long streams reach new replicas; ± 20 % jitter. It waits
+            for inputs with many outputs that cannot go on elsewhere. None: it stays as long as it
+            can.
     """
 
     attempts: int = 30
@@ -172,6 +173,13 @@ class FlowControl:
             encoded counts for 64 KiB where its size is unknown. One input is always allowed.
         output_items: outputs received or under way that the caller has not taken.
         output_bytes: the same in payload bytes; may be exceeded by one output.
+        outputs_per_input: of a handler that gives many outputs, how many of one input are received
+            or under way that its reader has not taken.
+        bytes_per_input: the same in payload bytes; may be exceeded by one output.
+        continuation_bytes: what is kept at the most of an input that was answered in part, so that
+            another replica can go on with it: its outputs since the last checkpoint, and that. An
+            input that exceeds it cannot be continued until its next checkpoint.
+        checkpoint_bytes: the largest checkpoint.
         max_item_bytes: the largest payload, either way.
         max_unacknowledged_frames: frames with items outstanding in each direction (K).
     """
@@ -180,12 +188,25 @@ class FlowControl:
     window_bytes: int = 4 * MIB
     output_items: int = 4096
     output_bytes: int = 4 * MIB
+    outputs_per_input: int = 256
+    bytes_per_input: int = 256 * KIB
+    continuation_bytes: int = MIB
+    checkpoint_bytes: int = 64 * KIB
     max_item_bytes: int = 3 * MIB
     max_unacknowledged_frames: int = 4
 
     def __post_init__(self) -> None:
         _check_numbers(self)
-        for name in ("window_items", "window_bytes", "output_items", "output_bytes"):
+        for name in (
+            "window_items",
+            "window_bytes",
+            "output_items",
+            "output_bytes",
+            "outputs_per_input",
+            "bytes_per_input",
+            "continuation_bytes",
+            "checkpoint_bytes",
+        ):
             _require(
                 1 <= getattr(self, name) < 2**31,
                 f"FlowControl.{name} must lie between 1 and 2^31 - 1",

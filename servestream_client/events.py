@@ -72,6 +72,8 @@ class StreamKind(enum.Enum):
     """A call of `stream`."""
     PREDICT = "predict"
     """Carries many calls of `predict`, and outlives each."""
+    GENERATE = "generate"
+    """Carries many calls of `generate`, and outlives each."""
     ISOLATED = "isolated"
     """Tries inputs apart from the others, because servers broke while they had them."""
 

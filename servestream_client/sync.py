@@ -10,15 +10,18 @@ from servestream_client.codecs import Codec
 from servestream_client.config import check_timeout
 from servestream_client.errors import ClientClosedError, ItemError
 from servestream_client.events import StreamStatistics
+from servestream_client.outputs import Numbered
 from servestream_client.portal import PortalLease, may_not_wait, on_loop_thread
 from servestream_client.session.base import ClientBase, ClientOptions
 from servestream_client.session.driver import StreamDriver
 from servestream_client.session.feeder import InputFeeder
+from servestream_client.session.generation import GenerationBase, batch_of
 from servestream_client.session.predictor import Predictor
+from servestream_client.session.request import Owner
 from servestream_client.session.stream import StreamBase
 from servestream_client.usercode import contained
 
-__all__ = ["SyncPredictionStream", "SyncStreamClient"]
+__all__ = ["SyncGeneration", "SyncPredictionStream", "SyncStreamClient"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -55,8 +58,15 @@ class SyncPredictionStream(StreamBase[T_co]):
         start: Callable[[StreamDriver], None],
         decode: Callable[[bytes], T_co],
         return_exceptions: bool,
+        numbered: bool = False,
     ) -> None:
-        super().__init__(driver, start=start, decode=decode, return_exceptions=return_exceptions)
+        super().__init__(
+            driver,
+            start=start,
+            decode=decode,
+            return_exceptions=return_exceptions,
+            numbered=numbered,
+        )
         self._portal = portal
 
     def __iter__(self) -> Self:
@@ -113,6 +123,85 @@ class SyncPredictionStream(StreamBase[T_co]):
 
     async def _counted(self) -> StreamStatistics:
         return self._statistics()
+
+
+class SyncGeneration(GenerationBase[T_co]):
+    """The outputs of one input, for a plain ``for`` loop; else as `Generation` is.
+
+    Leaving the loop early ends it when the object is dropped, and ``with`` or `close` end it at
+    once.
+
+    While being iterated it may raise what follows, after the outputs that came before.
+
+    Raises:
+        ItemError: the input failed, or was cut and cannot go on.
+        StreamError: the stream that carried it failed.
+        StreamTimeoutError: its timeout passed.
+        ClientClosedError: the client is closed, or was used before a fork.
+        ConfigurationError: another thread iterates it at the same time.
+        WrongEventLoopError: a hook or a finaliser iterates it in the thread of the clients' own
+            event loop.
+
+    Attributes:
+        seams: where it was cut and went on, so far.
+        delivered: how many outputs the caller has taken.
+    """
+
+    def __init__(
+        self,
+        item: object,
+        owner: Callable[[], Owner],
+        portal: PortalLease,
+        *,
+        encode: Callable[[object], bytes],
+        decode: Callable[[bytes], T_co],
+        timeout: float | None,
+        batch: int,
+    ) -> None:
+        super().__init__(item, owner, encode=encode, decode=decode, timeout=timeout, batch=batch)
+        self._portal = portal
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T_co:
+        if self._loop is None and self._payload is None and not self._closed:
+            self._encode_item()  # in the caller's thread, and not in that which all share
+        rest = self._rest
+        while True:
+            while not rest:
+                if not self._portal.call(self._advance):
+                    raise StopIteration
+            try:
+                payload = rest.popleft()
+            except IndexError:  # another thread has closed it meanwhile
+                continue
+            try:
+                return self._decode(payload)
+            except BaseException as error:
+                failure = contained(error, "the codec")
+                problem = self._undecoded(failure)
+                self.close()
+                raise problem from failure
+
+    def close(self) -> None:
+        """End it: its handler is cancelled at the server. Harmless on one that has ended. It may be
+        called anywhere; see `SyncStreamClient.close`.
+        """
+        if self._loop is None or may_not_wait():
+            self._close_later()
+            return
+        with suppress(ClientClosedError):  # and with the client its streams
+            self._portal.call(self._aclose)
+
+    async def _aclose(self) -> None:
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class SyncStreamClient(ClientBase[In, Out]):
@@ -173,6 +262,7 @@ class SyncStreamClient(ClientBase[In, Out]):
         return_exceptions: Literal[False] = ...,
         timeout: float | None = ...,
         parameters: Mapping[str, str] | None = ...,
+        numbered: Literal[False] = ...,
     ) -> SyncPredictionStream[Out]: ...
 
     @overload
@@ -184,7 +274,44 @@ class SyncStreamClient(ClientBase[In, Out]):
         return_exceptions: bool,
         timeout: float | None = ...,
         parameters: Mapping[str, str] | None = ...,
+        numbered: Literal[False] = ...,
     ) -> SyncPredictionStream[Out | ItemError]: ...
+
+    @overload
+    def stream(
+        self,
+        inputs: Iterable[In],
+        *,
+        ordered: bool = ...,
+        return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
+        parameters: Mapping[str, str] | None = ...,
+        numbered: Literal[True],
+    ) -> SyncPredictionStream[Numbered[Out]]: ...
+
+    @overload
+    def stream(
+        self,
+        inputs: Iterable[In],
+        *,
+        ordered: bool = ...,
+        return_exceptions: bool,
+        timeout: float | None = ...,
+        parameters: Mapping[str, str] | None = ...,
+        numbered: Literal[True],
+    ) -> SyncPredictionStream[Numbered[Out] | ItemError]: ...
+
+    @overload
+    def stream(
+        self,
+        inputs: Iterable[In],
+        *,
+        ordered: bool = ...,
+        return_exceptions: bool = ...,
+        timeout: float | None = ...,
+        parameters: Mapping[str, str] | None = ...,
+        numbered: bool,
+    ) -> SyncPredictionStream[Out | Numbered[Out] | ItemError]: ...
 
     def stream(
         self,
@@ -194,6 +321,7 @@ class SyncStreamClient(ClientBase[In, Out]):
         return_exceptions: bool = False,
         timeout: float | None = None,
         parameters: Mapping[str, str] | None = None,
+        numbered: bool = False,
     ) -> SyncPredictionStream[Any]:
         """Stream inputs, and iterate the predictions with a plain ``for``.
 
@@ -209,6 +337,9 @@ class SyncStreamClient(ClientBase[In, Out]):
                 on; False: raise it there, and close.
             timeout: seconds for the whole stream, across failures; None: no limit.
             parameters: for the service, as they are.
+            numbered: yield `Numbered`, which says to what an output belongs. Where an input's
+                outputs end without a further one, that is yielded as well, with `last` and no
+                output.
 
         Raises:
             InputsError: the inputs are no iterable.
@@ -224,6 +355,7 @@ class SyncStreamClient(ClientBase[In, Out]):
             start=self._connection.start,
             decode=self._streams.codec.decode_output,
             return_exceptions=return_exceptions,
+            numbered=numbered,
         )
 
     def predict(self, item: In, *, timeout: float | None = None) -> Out:
@@ -252,6 +384,28 @@ class SyncStreamClient(ClientBase[In, Out]):
         payload = lanes.encode(item)
         answer = self._portal.call(lanes.answer, item, payload, timeout)
         return cast("Out", lanes.decode(answer, item))
+
+    def generate(self, item: In, *, timeout: float | None = None) -> SyncGeneration[Out]:
+        """The outputs of one input, as they come; see `StreamClient.generate`.
+
+        Args:
+            item: the input.
+            timeout: seconds for all of it, across failures; None: no limit.
+
+        Raises:
+            ConfigurationError: the timeout cannot work.
+            ClientClosedError: the client is closed.
+        """
+        self._connection.check_open()
+        return SyncGeneration(
+            item,
+            self._generate_lanes,
+            self._portal,
+            encode=self._streams.encode,
+            decode=self._streams.codec.decode_output,
+            timeout=timeout,
+            batch=batch_of(self._streams.flow),
+        )
 
     async def _on_loop(self) -> Predictor:
         self._connection.check()

@@ -85,6 +85,11 @@ class Turn:
         self._since = now
         return now + STRETCH_SECONDS
 
+    @property
+    def until(self) -> float:
+        """What `enter` returned, or would have, for code that went on in `metered`."""
+        return 0.0 if self._since is None else self._since + STRETCH_SECONDS
+
     async def wait(self) -> float:
         """Let others on the loop have their turn, until it is one's own again; then as `enter`."""
         place = len(self._waiting)
@@ -189,6 +194,10 @@ class Turn:
         """
         return cast("Awaitable[T]", _Metered(self, code))
 
+    def metered_rest(self, steps: Generator[Any, Any, T], waits_for: object) -> Awaitable[T]:
+        """The same for code of which the first step was made, and that waits for something."""
+        return cast("Awaitable[T]", _MeteredRest(self, steps, waits_for))
+
 
 class _Metered:
     """What `yield from` does (PEP 380), and the same in turns."""
@@ -203,29 +212,50 @@ class _Metered:
         code: Any = self._code
         # A coroutine that is a decorated generator iterates itself.
         steps: Any = code.__await__() if hasattr(type(code), "__await__") else iter(code)
-        turn = self._turn
         try:
             waits_for = next(steps)
-            while True:
-                turn.leave()
-                failure = yield from _settled(turn, waits_for)
-                if failure is None:
-                    waits_for = next(steps)
-                    continue
-                throw = getattr(steps, "throw", None)
-                try:
-                    if throw is None:
-                        raise failure
-                    waits_for = throw(failure)
-                finally:
-                    del failure  # its traceback leads here
-        except GeneratorExit:
-            close = getattr(steps, "close", None)
-            if close is not None:
-                close()
-            raise
         except StopIteration as result:
             return result.value
+        return (yield from _rest(self._turn, steps, waits_for))
+
+
+class _MeteredRest:
+    """The same, from the second step on."""
+
+    __slots__ = ("_steps", "_turn", "_waits_for")
+
+    def __init__(self, turn: Turn, steps: object, waits_for: object) -> None:
+        self._turn = turn
+        self._steps = steps
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return _rest(self._turn, self._steps, self._waits_for)
+
+
+def _rest(turn: Turn, steps: Any, waits_for: object) -> Generator[Any, None, Any]:  # noqa: ANN401
+    """Of what awaits something now."""
+    try:
+        while True:
+            turn.leave()
+            failure = yield from _settled(turn, waits_for)
+            if failure is None:
+                waits_for = next(steps)
+                continue
+            throw = getattr(steps, "throw", None)
+            try:
+                if throw is None:
+                    raise failure
+                waits_for = throw(failure)
+            finally:
+                del failure  # its traceback leads here
+    except GeneratorExit:
+        close = getattr(steps, "close", None)
+        if close is not None:
+            close()
+        raise
+    except StopIteration as result:
+        return result.value
 
 
 def _settled(turn: Turn, waits_for: object) -> Generator[Any, None, BaseException | None]:

@@ -8,8 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from servestream_client.client import StreamClient
+from servestream_client.config import FlowControl
+from servestream_client.protocol.client.delivery import DeliveryQueue
 from servestream_client.protocol.frames import ClientFrame
 from servestream_client.protocol.pulse import SILENT_INTERVALS
+from servestream_client.protocol.server.parts import PartsOutbox
+from servestream_client.server.kit import Kit
 from servestream_client.session.driver import StreamDriver
 from servestream_client.transport.base import Link, LinkStatus
 from servestream_client.wire import stream_pb2 as pb
@@ -47,7 +51,10 @@ class Books:
         self.violations: list[str] = []
         self.sent: Counter[bytes] = Counter()
         """How many inputs each stream has sent, each counted once."""
+        self.resumes: int = 0
+        """How many inputs came of which a server was not to send the first outputs."""
         self._server_window = server_window
+        self._of_each: set[bytes] = set()  # streams whose inputs have credit of their own
         self._sent_through: Counter[bytes] = Counter()
         self._unanswered: Counter[NotedCall] = Counter()
 
@@ -91,6 +98,7 @@ class Books:
     def note_received(self, call: NotedCall, message: pb.ClientFrame) -> None:
         """The server reads inputs: there must not be more than fit."""
         self._unanswered[call] += sum(len(run.payloads) for run in message.inputs)
+        self.resumes += sum(run.first_start_index > 0 for run in message.inputs)
         if self._unanswered[call] > self.window:
             self.violate(
                 f"{call}: {self._unanswered[call]} inputs unanswered, in a window of {self.window}"
@@ -99,6 +107,7 @@ class Books:
     def note_answers(self, call: NotedCall, message: pb.ServerFrame) -> None:
         """The server answers."""
         count = sum(len(run.payloads) for run in message.outputs) + len(message.errors)
+        count += sum(part.last for part in message.parts)
         if count:
             self._unanswered[call] -= count
 
@@ -118,14 +127,54 @@ class Books:
         times = 2 if session.counters.isolated else 1
         outputs = flow.output_items * times
         size = (flow.output_bytes + flow.max_item_bytes) * times
-        if session.delivery.held_outputs > outputs:
+        if session.attempt is not None and session.attempt.allowance.of_each:
+            self._of_each.add(call.stream_id)
+        if call.stream_id in self._of_each:
+            self._look_at_inputs(call, session.delivery, flow)
+        elif session.delivery.held_outputs > outputs:
             self.violate(f"{call}: {session.delivery.held_outputs} outputs held of {outputs}")
-        if session.delivery.held_bytes > size:
+        elif session.delivery.held_bytes > size:
             self.violate(f"{call}: {session.delivery.held_bytes} bytes held of {size}")
         if session.ledger.replay.size > max(flow.window_bytes, flow.max_item_bytes):
             self.violate(
                 f"{call}: {session.ledger.replay.size} bytes to replay of {flow.window_bytes}"
             )
+
+    def _look_at_inputs(self, call: NotedCall, delivery: DeliveryQueue, flow: FlowControl) -> None:
+        """Of each input there is no more than its own bounds allow."""
+        outputs, size = flow.outputs_per_input, flow.bytes_per_input + flow.max_item_bytes
+        for number, held in delivery._held_of.items():
+            if held.outputs > outputs or held.bytes >= size:
+                self.violate(f"{call}: {held} is held of input {number}, of {outputs} and {size}")
+        generator = self.client._generator if self.client is not None else None
+        requests = () if generator is None else generator._parked
+        for request in requests:
+            if request.held.outputs > outputs or request.held.bytes >= size:
+                self.violate(f"{request.held} is held of a parked input, of {outputs} and {size}")
+
+    def look_at_server(self, call: NotedCall, kit: Kit) -> None:
+        """A server makes a frame: it must not hold more than may be sent, and one output."""
+        for attempt in kit._active._here:
+            parts = attempt.session.parts  # type: ignore[attr-defined]
+            if parts is not None:
+                self._look_at_parts(call, parts)
+
+    def _look_at_parts(self, call: NotedCall, parts: PartsOutbox) -> None:
+        largest = waiting = beside = 0
+        for work in parts._works.values():
+            beside += work.checkpoint_bytes
+            if not work.outputs:
+                continue
+            waiting += 1
+            largest = max(largest, *map(len, work.outputs))
+            size = work.bytes_sent + work.size - len(work.outputs[-1])
+            if work.end_index > work.credit.outputs or size >= work.credit.bytes:
+                self.violate(
+                    f"{call}: {work.end_index} outputs and {size} bytes made of input"
+                    f" {work.number}, of {work.credit}"
+                )
+        if parts.held_bytes - beside > parts._ahead_bytes + (waiting + 1) * largest:
+            self.violate(f"{call}: {parts.held_bytes} bytes wait, of {parts._ahead_bytes}")
 
     def violate(self, text: str) -> None:
         """A promise is broken."""

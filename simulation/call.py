@@ -17,6 +17,7 @@ from typing import Protocol
 from google.protobuf.message import DecodeError
 
 from servestream_client.errors import RemoteProtocolError
+from servestream_client.protocol.continuation import FEATURE
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
 from servestream_client.server.kit import Frames, Kit
 from servestream_client.transport.base import LinkStatus
@@ -111,13 +112,19 @@ class SimulatedCall:
         if self.status_seen is not None:
             return False
         self._look_at(frame)
-        data = client_frame_to_wire(frame).SerializeToString()
+        data = self._on_the_wire(frame).SerializeToString()
         index = self._client_frames
         self._client_frames += 1
         self._books.trace.note(self.name, ("client sends", len(data)))
         self._pass_moment(Moment.CLIENT_FRAME, index, lambda: self._up.put(data))
         await self._up.writable()
         return self.status_seen is None
+
+    def _on_the_wire(self, frame: ClientFrame) -> pb.ClientFrame:
+        message = client_frame_to_wire(frame)
+        if self._conditions.weather.hides and FEATURE in message.open.features:
+            message.open.features.remove(FEATURE)
+        return message
 
     def _look_at(self, frame: ClientFrame) -> None:
         if frame.open is not None:
@@ -309,6 +316,8 @@ class SimulatedCall:
         is_end = isinstance(message, pb.ServerFrame) and message.HasField("end")
         if isinstance(message, pb.ServerFrame):
             self._books.note_answers(self, message)
+            if self._replica is not None:
+                self._books.look_at_server(self, self._replica.kit)
 
         def proceed() -> None:
             self._down.put(data)

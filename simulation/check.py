@@ -16,15 +16,26 @@ from servestream_client import (
     StreamTimeoutError,
 )
 from servestream_client.testing.faults import FaultKind
+from simulation.items import PLANNED_ERRORS, Items, Special
 from simulation.loop import VirtualLoop
 from simulation.network import SimulatedNetwork
 from simulation.schedule import RAISING, Scenario
-from simulation.service import PLANNED_ERRORS, Items, Special
 from simulation.workload import InputsFailed, PredictRecord, StreamRecord
 
-__all__ = ["check_calls", "check_predicts", "check_services", "check_stream", "leftovers"]
+__all__ = [
+    "LEAST_BREAKS_TO_BLAME",
+    "check_calls",
+    "check_predicts",
+    "check_services",
+    "check_stream",
+    "final_leftovers",
+    "leftovers",
+    "stream_error",
+    "struck_by_faults",
+    "wrong_last_word",
+]
 
-_LEAST_BREAKS_TO_BLAME = 5
+LEAST_BREAKS_TO_BLAME = 5
 """Two of a lane until its calls are suspected, and three of a suspect alone."""
 
 
@@ -39,11 +50,7 @@ class _Account:
         self.problems: list[str] = []
         self.numbers: set[int] = set()
         self._record = record
-        self._raised = {
-            (fault.at, _RAISES[fault.kind])
-            for fault in network.plan.fired
-            if fault.kind in _RAISES and fault.stream == str(record.plan.items.key)
-        }
+        self._raised = struck_by_faults(record.plan.items, network)
         self._last = 0
 
     def take(self, answer: object) -> None:
@@ -72,6 +79,15 @@ class _Account:
         while number + 1 in self.numbers:
             number += 1
         return number
+
+
+def struck_by_faults(items: Items, network: SimulatedNetwork) -> set[tuple[int, ItemErrorKind]]:
+    """The inputs of a stream that a fault struck, and with what error that may have failed them."""
+    return {
+        (fault.at, _RAISES[fault.kind])
+        for fault in network.plan.fired
+        if fault.kind in _RAISES and fault.stream == str(items.key)
+    }
 
 
 def wrong_output(items: Items, number: int | None, output: object) -> Iterator[str]:
@@ -126,14 +142,18 @@ def _wrong_end(
 ) -> Iterator[str]:
     """Whether a stream ended as it may."""
     error, plan = record.error, record.plan
-    if plan.return_exceptions and isinstance(error, ItemError):
-        yield f"raised what it should have returned: {error}"
-    if not plan.return_exceptions and any(isinstance(answer, ItemError) for answer in record.got):
-        yield "returned an item error that it should have raised"
+    yield from wrong_last_word(record)
     if isinstance(error, InputsFailed):
         yield from _not_all(account, "its inputs' error came")
     elif isinstance(error, StreamError | ClientClosedError):
-        yield from _stream_error(error, record, account, scenario, network)
+        yield from stream_error(
+            error,
+            record,
+            scenario,
+            network,
+            through=account.through,
+            answered=len(account.numbers),
+        )
     elif record.complete:
         yield from _not_all(account, "it ended in good order")
         if plan.inputs in RAISING:
@@ -142,20 +162,40 @@ def _wrong_end(
         yield "it has not ended"
 
 
+def wrong_last_word(record: StreamRecord) -> Iterator[str]:
+    """Whether item errors are raised or returned, as was asked for."""
+    error, plan = record.error, record.plan
+    if plan.return_exceptions and isinstance(error, ItemError):
+        yield f"raised what it should have returned: {error}"
+    if not plan.return_exceptions and any(isinstance(answer, ItemError) for answer in record.got):
+        yield "returned an item error that it should have raised"
+
+
 def _not_all(account: _Account, when: str) -> Iterator[str]:
     missing = account._record.plan.items.count - account.through
     if missing:
         yield f"{when}, although input {account.through + 1} was not answered ({missing} missing)"
 
 
-def _stream_error(
+def stream_error(
     error: BaseException,
     record: StreamRecord,
-    account: _Account,
     scenario: Scenario,
     network: SimulatedNetwork,
+    *,
+    through: int,
+    answered: int | None,
 ) -> Iterator[str]:
-    """Whether a stream may fail like this, and whether it says what is true."""
+    """Whether a stream may fail like this, and whether it says what is true.
+
+    Args:
+        error: that of the stream.
+        record: what its user saw.
+        scenario: what was to happen.
+        network: what did.
+        through: every input up to this one was answered.
+        answered: how many were; None: that was not to be seen.
+    """
     if isinstance(error, ClientClosedError):
         if scenario.closes is None and not record.left:
             yield f"the client was not closed: {error}"
@@ -165,8 +205,8 @@ def _stream_error(
             yield f"there was no timeout: {error}"
     elif not (scenario.stingy or _poisoned(record.plan.items)):
         yield f"failed, although it could go on: {error!r}"
-    if isinstance(error, StreamError):
-        yield from _delivered(error, record, account, network)
+    if isinstance(error, StreamError) and answered is not None:
+        yield from _delivered(error, record, network, through=through, answered=answered)
 
 
 def _poisoned(items: Items) -> bool:
@@ -175,13 +215,18 @@ def _poisoned(items: Items) -> bool:
 
 
 def _delivered(
-    error: StreamError, record: StreamRecord, account: _Account, network: SimulatedNetwork
+    error: StreamError,
+    record: StreamRecord,
+    network: SimulatedNetwork,
+    *,
+    through: int,
+    answered: int,
 ) -> Iterator[str]:
     said = error.delivered
-    if said.taken_through != account.through:
-        yield f"says that {said.taken_through} were delivered in a row, not {account.through}"
-    if said.answered != len(account.numbers):
-        yield f"says that {said.answered} were answered, not {len(account.numbers)}"
+    if said.taken_through != through:
+        yield f"says that {said.taken_through} were delivered in a row, not {through}"
+    if said.answered != answered:
+        yield f"says that {said.answered} were answered, not {answered}"
     if record.pulled and said.accepted != record.pulled:
         yield f"says that {said.accepted} were pulled, not {record.pulled}"
     sent = network.books.sent[record.stream_id]
@@ -220,7 +265,7 @@ def _wrong_call(
     items = record.plan.items
     if isinstance(result, ItemError):
         breaks = sum(call.broken for call in network.calls)
-        if result.kind is ItemErrorKind.POISON and breaks >= _LEAST_BREAKS_TO_BLAME:
+        if result.kind is ItemErrorKind.POISON and breaks >= LEAST_BREAKS_TO_BLAME:
             return  # it was there each time, and could not know better
         yield from wrong_item_error(items, number, result, set())
     elif isinstance(result, TimeoutError):
@@ -261,6 +306,7 @@ def check_services(network: SimulatedNetwork, concurrency: int) -> list[str]:
     """Handlers are bounded while they run, and none runs for ever."""
     problems: list[str] = []
     for service in network.services:
+        problems += service.problems
         if service.running:
             problems.append(f"{service.running} handlers have not ended")
         if service.most_running > concurrency:

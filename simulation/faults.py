@@ -25,6 +25,7 @@ class NetworkFaultKind(enum.StrEnum):
     CUT_NOT_FOUND = "cut: NOT_FOUND"
     CUT_MASKED = "cut: a masked status"
     DRAIN = "replica drains"
+    REDEPLOY = "redeploy"
     ADMISSION = "admission fails"
     SLOW_OPEN = "slow open"
     OUTAGE = "target down"
@@ -136,7 +137,10 @@ class Weather:
         crashes: when, which replica, and for how long.
         outages: when the whole target is down, and for how long.
         drains: when a replica is told to leave, which one, and with how much grace.
+        redeploys: when a new version takes the place of all replicas, one after the other, and with
+            how much grace.
         admission: how likely a service fails to decide on a stream.
+        hides: whether clients are of before inputs with many outputs, as servers see them.
     """
 
     latency: float
@@ -155,7 +159,9 @@ class Weather:
     crashes: Sequence[tuple[float, int, float]]
     outages: Sequence[tuple[float, float]]
     drains: Sequence[tuple[float, int, float]]
+    redeploys: Sequence[tuple[float, float]]
     admission: float
+    hides: bool
 
 
 _MOMENTS = (

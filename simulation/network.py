@@ -11,7 +11,8 @@ from servestream_client.client import StreamClient
 from servestream_client.metadata import Metadata
 from servestream_client.protocol.frames import HandlerKind
 from servestream_client.server.kit import Kit
-from servestream_client.testing.faults import Fault, FaultInjector, LocalPlan
+from servestream_client.testing.faults import Fault, LocalPlan
+from servestream_client.testing.injector import FaultInjector
 from servestream_client.transport.base import LinkStatus, Transport
 from simulation.books import Books
 from simulation.call import CALL, SimulatedCall
@@ -23,6 +24,9 @@ from simulation.trace import Trace
 __all__ = ["SimulatedNetwork", "SimulatedReplica"]
 
 _NOBODY = LinkStatus("UNAVAILABLE", "failed to connect to all addresses")
+_BETWEEN_REPLICAS = 0.5
+"""Seconds, in a redeploy."""
+
 _GONE = LinkStatus("INTERNAL", "The actor is unavailable")
 
 
@@ -54,12 +58,16 @@ class SimulatedReplica:
         self.up = True
         self.leaving = False
         self.name = f"replica {self._index}.{self._lives}"
-        self.service: SimulatedService = self._network.make_service(self._network.admit)
+        self.service: SimulatedService = self._network.make_service(
+            self._network.admit, self._network.version
+        )
+        self.service.replica = self.name
         self.service.die = partial(self.crash, 0.5)
         injector = FaultInjector(self._network.plan, die=partial(self.crash, 0.5))
         self.kit: Kit = Kit(self.service, self._network.kind, injector, replica=self.name)
+        self._network.kits.append(self.kit)
 
-    def drain(self, grace: float) -> None:
+    def drain(self, grace: float, kind: NetworkFaultKind = NetworkFaultKind.DRAIN) -> None:
         """Ask every client to go elsewhere, and stop once they had their time."""
         if not self.up or self.leaving:
             return
@@ -67,7 +75,7 @@ class SimulatedReplica:
         network, life = self._network, self._lives
         network.books.trace.note(self.name, f"drains, with {grace:g} s of grace")
         for call in self.calls:
-            network.books.note_fault(NetworkFaultKind.DRAIN, call)
+            network.books.note_fault(kind, call)
             call.broken = True
         self.kit.drain(grace)
         network.conditions.later(
@@ -103,7 +111,8 @@ class SimulatedNetwork:
         weather: how it behaves.
         faults: of the service.
         kind: of the service's handler.
-        make_service: called for each life of a replica, with what decides on its streams.
+        make_service: called for each life of a replica, with what decides on its streams, and the
+            version of its code.
         trace: where to note what happens.
     """
 
@@ -115,7 +124,7 @@ class SimulatedNetwork:
         *,
         faults: Sequence[Fault],
         kind: HandlerKind,
-        make_service: Callable[[Callable[[], None]], SimulatedService],
+        make_service: Callable[[Callable[[], None], int], SimulatedService],
         trace: Trace,
     ) -> None:
         self.conditions: Conditions = Conditions(loop, rng, weather)
@@ -126,6 +135,10 @@ class SimulatedNetwork:
         self.calls: list[SimulatedCall] = []
         self.services: list[SimulatedService] = []
         """Of lives that are over."""
+        self.kits: list[Kit] = []
+        """Of all lives."""
+        self.version: int = 0
+        """Of the code with which replicas start."""
         self._trouble = weather.budget
         self._turn = 0
         self._down_until = 0.0
@@ -206,6 +219,8 @@ class SimulatedNetwork:
         for seconds, index, grace in self.conditions.weather.drains:
             replica = self.replicas[index % len(self.replicas)]
             self.conditions.later(seconds, partial(replica.drain, grace))
+        for seconds, grace in self.conditions.weather.redeploys:
+            self.conditions.later(seconds, partial(self._redeploy, grace))
         for seconds, length in self.conditions.weather.outages:
             self.conditions.later(seconds, partial(self._go_down, length))
         self.conditions.later(self.conditions.weather.until, self._clear_up)
@@ -223,6 +238,14 @@ class SimulatedNetwork:
         self.books.note_fault(NetworkFaultKind.ADMISSION, call)
         call.broken = True
         raise AdmissionFailed
+
+    def _redeploy(self, grace: float) -> None:
+        self.version += 1
+        self.books.trace.note("target", f"version {self.version} comes")
+        for index, replica in enumerate(self.replicas):
+            self.conditions.later(
+                index * _BETWEEN_REPLICAS, partial(replica.drain, grace, NetworkFaultKind.REDEPLOY)
+            )
 
     def _go_down(self, seconds: float) -> None:
         self.books.trace.note("target", f"down for {seconds:.3f} s")

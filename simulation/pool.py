@@ -31,6 +31,7 @@ class Result:
     digest: str
     faults: Mapping[tuple[str, str], int]
     items: int
+    many: Mapping[str, int]
     attempts: int
     seconds: float
     violations: Sequence[str]
@@ -102,6 +103,7 @@ def _result(seed: int) -> Result:
         digest=outcome.digest,
         faults=outcome.faults,
         items=outcome.items,
+        many=outcome.many,
         attempts=outcome.attempts,
         seconds=outcome.seconds,
         violations=outcome.violations,

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from servestream_client.protocol.states import ClientState
 from simulation.books import OLD_ATTEMPT
+from simulation.counting import COUNTED
 from simulation.faults import FAULT_NAMES
 
 __all__ = ["Report", "Summary", "Tally"]
@@ -34,6 +35,8 @@ class Summary(Protocol):
     @property
     def items(self) -> int: ...
     @property
+    def many(self) -> Mapping[str, int]: ...
+    @property
     def attempts(self) -> int: ...
     @property
     def seconds(self) -> float: ...
@@ -50,6 +53,7 @@ class Tally:
         self.attempts: int = 0
         self.seconds: float = 0.0
         self.faults: Counter[tuple[str, str]] = Counter()
+        self.many: Counter[str] = Counter()
         self.failed: dict[int, Sequence[str]] = {}
 
     def add(self, summary: Summary) -> None:
@@ -59,6 +63,7 @@ class Tally:
         self.attempts += summary.attempts
         self.seconds += summary.seconds
         self.faults.update(summary.faults)
+        self.many.update(summary.many)
         if summary.violations:
             self.failed[summary.seed] = summary.violations
 
@@ -71,6 +76,7 @@ class Tally:
             "virtual_seconds": round(self.seconds, 3),
             "answers": self.items,
             "attempts": self.attempts,
+            "many": {name: self.many[name] for name in COUNTED},
             "faults": {
                 kind: {state: self.faults[kind, state] for state in STATES} for kind in FAULT_NAMES
             },
@@ -138,6 +144,8 @@ class Report:
             f" {sum(tally.faults.values())} faults, {tally.seconds / 3600:.1f} virtual hours in"
             f" {elapsed:.1f} s ({tally.seeds / max(elapsed, 1e-9):.0f} seeds/s)"
         )
+        counts = ", ".join(f"{name}: {tally.many[name]}" for name in COUNTED)
+        self.line(f"of inputs with many outputs: {counts}")
 
 
 def _cell(count: int) -> str:

@@ -6,13 +6,16 @@ import asyncio
 import gc
 import logging
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from servestream_client.client import StreamClient
 from servestream_client.codecs import BytesCodec
+from servestream_client.outputs import SeamKind
 from servestream_client.server.runner import OPEN_SECONDS
+from servestream_client.session.request import Request
 from simulation.check import (
     check_calls,
     check_predicts,
@@ -21,10 +24,14 @@ from simulation.check import (
     final_leftovers,
     leftovers,
 )
+from simulation.check_many import check_generations, check_many, check_parked, check_workers
+from simulation.counting import GENERATORS, PARKED, RESUMES, Counting, seams_of
+from simulation.items import SimulatedCodec
 from simulation.loop import Deadlock, Overdue, VirtualLoop, isolated
 from simulation.network import SimulatedNetwork
+from simulation.readers import GenerationRecord, read_all
 from simulation.schedule import Scenario, draw_scenario
-from simulation.service import SimulatedCodec, SimulatedService
+from simulation.service import Authors, SimulatedService
 from simulation.trace import Trace
 from simulation.workload import PredictRecord, StreamRecord, consume, predict_all
 
@@ -51,6 +58,7 @@ class Outcome:
         digest: of its trace; equal seeds have equal digests.
         faults: how many struck, by kind and by the state of the client's attempt.
         items: answers that callers got.
+        many: what happened to inputs with many outputs, counted by name.
         attempts: calls that were made.
         seconds: virtual ones.
         callbacks: of the event loop.
@@ -62,6 +70,7 @@ class Outcome:
     digest: str
     faults: Mapping[tuple[str, str], int]
     items: int
+    many: Mapping[str, int]
     attempts: int
     seconds: float
     callbacks: int
@@ -87,6 +96,9 @@ class Run:
         window = scenario.flow.window_items
         self.streams = [StreamRecord(plan, window) for plan in scenario.streams]
         self.predicts = PredictRecord(scenario.predicts)
+        self.generations = [GenerationRecord(plan) for plan in scenario.generations.readers]
+        self.parked = Counting[Request]()
+        self.authors = Authors()
         codec = SimulatedCodec() if scenario.own_codec else BytesCodec()
         service_rng = _rng(seed, "service")
         self.network = SimulatedNetwork(
@@ -95,8 +107,14 @@ class Run:
             scenario.weather,
             faults=scenario.faults,
             kind=scenario.service.kind,
-            make_service=lambda admission: SimulatedService(
-                scenario.service, scenario.items, codec, service_rng, admission
+            make_service=lambda admission, version: SimulatedService(
+                scenario.service,
+                scenario.items,
+                codec,
+                service_rng,
+                admission,
+                self.authors,
+                version,
             ),
             trace=self.trace,
         )
@@ -135,6 +153,7 @@ class Run:
         await self.network.aclose()
         await asyncio.sleep(_ENDING_SECONDS)
         self.violations += final_leftovers(self.loop)
+        self.violations += check_workers(self.network)
 
     async def _deaf_servers(self) -> list[str]:
         """Servers that never heard of their client's leaving must find it out by themselves."""
@@ -153,6 +172,11 @@ class Run:
             )
             for record in self.streams
         ]
+        if self.generations:
+            client._generate_lanes()._parked = self.parked
+            items = self.scenario.generations.items
+            reading = read_all(client, items, self.generations)
+            users.append(loop.create_task(reading, name="sim generations"))
         if self.scenario.predicts.items.count:
             predicting = predict_all(client, self.predicts, _rng(seed, "callers"))
             users.append(loop.create_task(predicting, name="sim predictions"))
@@ -162,7 +186,12 @@ class Run:
         """Look at what everybody has got."""
         scenario, network = self.scenario, self.network
         for record in self.streams:
-            self.violations += check_stream(record, scenario, network)
+            checked = check_many if record.plan.many else check_stream
+            self.violations += checked(record, scenario, network)
+        self.violations += check_generations(
+            self.generations, scenario, network, self.authors.replica
+        )
+        self.violations += check_parked(self.parked)
         self.violations += check_predicts(self.predicts, scenario, network)
         self.violations += check_calls(network, scenario)
         self.violations += check_services(network, scenario.service.concurrency)
@@ -170,11 +199,13 @@ class Run:
 
     def outcome(self) -> Outcome:
         answers = sum(len(record.got) for record in self.streams) + len(self.predicts.results)
+        answers += sum(len(record.got) for record in self.generations)
         return Outcome(
             seed=self.scenario.seed,
             digest=self.trace.digest,
             faults=dict(self.network.books.faults),
             items=answers,
+            many=self._many(),
             attempts=len(self.network.calls),
             seconds=self.loop.time(),
             callbacks=self.loop.callbacks,
@@ -182,14 +213,24 @@ class Run:
             trace=self.trace,
         )
 
+    def _many(self) -> Mapping[str, int]:
+        """What happened to inputs with many outputs, counted."""
+        kinds = Counter(seam.kind for record in self.generations for seam in record.seams)
+        return {
+            GENERATORS: len(self.authors.replicas),
+            RESUMES: self.network.books.resumes,
+            **{seams_of(kind): kinds[kind] for kind in SeamKind},
+            PARKED: self.parked.added,
+        }
 
-def simulate(seed: int) -> Outcome:
-    """Play the scenario of a seed."""
+
+def simulate(seed: int, *, many: bool | None = None) -> Outcome:
+    """Play the scenario of a seed; see `draw_scenario`."""
     collecting = gc.isenabled()
     gc.disable()  # when it comes, and what it finds, is no function of a seed
     try:
         with quiet():
-            return play(Run(draw_scenario(seed)))
+            return play(Run(draw_scenario(seed, many=many)))
     finally:
         if collecting:
             gc.enable()

@@ -5,14 +5,28 @@ from __future__ import annotations
 import enum
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from servestream_client.config import FlowControl, RetryPolicy, Watchdog
 from servestream_client.protocol.frames import HandlerKind
 from servestream_client.testing.faults import Fault, FaultKind
 from simulation.faults import FOUND_OUT_BY_HEARTBEATS, SERVICE_FAULTS, Weather
-from simulation.service import Items, ServiceShape, Special
+from simulation.items import Items, Special
+from simulation.many import (
+    GENERATE_KEY,
+    NO_GENERATIONS,
+    NO_GENERATOR,
+    draw_flow,
+    draw_generations,
+    draw_generator,
+    draw_redeploys,
+    few_outputs,
+    generates,
+    with_room,
+)
+from simulation.readers import GeneratePlan
+from simulation.service import ServiceShape
 
 __all__ = ["Consumption", "InputStyle", "PredictPlan", "Scenario", "StreamPlan", "draw_scenario"]
 
@@ -64,6 +78,8 @@ class StreamPlan:
         point: after how many outputs the consumer pauses or leaves.
         pause: seconds.
         starts: when, in virtual seconds.
+        many: whether its inputs have many outputs.
+        numbered: as for `StreamClient.stream`.
     """
 
     items: Items
@@ -75,6 +91,8 @@ class StreamPlan:
     point: int
     pause: float
     starts: float
+    many: bool = False
+    numbered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +116,7 @@ class Scenario:
 
     Attributes:
         seed: from which it was drawn.
-        streams, predicts: what the client is asked to do.
+        streams, predicts, generations: what the client is asked to do.
         flow, retry, watchdog: the client's options.
         stingy: whether the retry policy may run out.
         predict_streams: as for `StreamClient`.
@@ -113,6 +131,7 @@ class Scenario:
     seed: int
     streams: Sequence[StreamPlan]
     predicts: PredictPlan
+    generations: GeneratePlan
     flow: FlowControl
     retry: RetryPolicy
     watchdog: Watchdog
@@ -132,11 +151,97 @@ class Scenario:
         return {
             **{plan.items.key: plan.items for plan in self.streams},
             PREDICT_KEY: self.predicts.items,
+            GENERATE_KEY: self.generations.items,
         }
 
+    @property
+    def many(self) -> bool:
+        """Whether inputs have many outputs."""
+        return self.service.kind is HandlerKind.ONE_TO_MANY
 
-def draw_scenario(seed: int) -> Scenario:
-    """The scenario of a seed."""
+
+def draw_scenario(seed: int, *, many: bool | None = None) -> Scenario:
+    """The scenario of a seed.
+
+    Args:
+        seed: from which it is drawn.
+        many: whether its service gives many outputs for an input; None: so says the seed.
+    """
+    scenario = _draw(seed)
+    rng = random.Random(f"many {seed}")
+    drawn = generates(rng)
+    return _with_generators(rng, scenario) if (drawn if many is None else many) else scenario
+
+
+def _with_generators(rng: random.Random, scenario: Scenario) -> Scenario:
+    """The same, where the service gives many outputs."""
+    until = scenario.weather.until
+    flow, own = draw_flow(rng, scenario.flow), scenario.service.flow
+    roomy = rng.random() < 0.4
+    if roomy:
+        flow, own = with_room(rng, flow), with_room(rng, own)
+    narrow = _narrow(scenario.flow) and not roomy
+    streams = [
+        replace(
+            plan,
+            items=few_outputs(rng, plan.items, flow, narrow=narrow),
+            many=True,
+            numbered=rng.random() < 0.75,
+        )
+        for plan in scenario.streams
+    ]
+    generations = draw_generations(
+        rng,
+        flow,
+        until,
+        narrow=narrow,
+        own_codec=scenario.own_codec,
+        roomy=roomy,
+    )
+    predicts = replace(scenario.predicts, items=replace(scenario.predicts.items, count=0))
+    weather = replace(
+        scenario.weather,
+        redeploys=draw_redeploys(rng, until) if scenario.weather.trouble else (),
+        hides=rng.random() < 0.15,
+    )
+    service = replace(
+        scenario.service,
+        kind=HandlerKind.ONE_TO_MANY,
+        generator=draw_generator(rng),
+        flow=own,
+        concurrency=rng.choice((1, 2, 4, 16, 256)),
+    )
+    items = (generations.items, *(plan.items for plan in streams))
+    return replace(
+        scenario,
+        streams=streams,
+        generations=generations,
+        predicts=predicts,
+        flow=flow,
+        service=service,
+        weather=weather,
+        retry=_despairing(scenario.retry, until) if _poisonous(items) else scenario.retry,
+    )
+
+
+def _poisonous(all_items: Iterable[Items]) -> bool:
+    return any(Special.POISON in items.specials.values() for items in all_items)
+
+
+def _despairing(retry: RetryPolicy, until: float) -> RetryPolicy:
+    """Where nothing else is answered, the policy is what ends it."""
+    enough = _attempts(retry, until)
+    patience = min(max(enough, PATIENCE_WITH_POISON[0]), PATIENCE_WITH_POISON[-1])
+    attempts = min(retry.attempts, patience)
+    return replace(retry, attempts=attempts, connect_attempts=attempts)
+
+
+def _attempts(retry: RetryPolicy, until: float) -> int:
+    """As many as outlast the time of faults."""
+    return math.ceil(ATTEMPTS_A_WAIT * until / retry.maximum)
+
+
+def _draw(seed: int) -> Scenario:
     rng = random.Random(f"scenario {seed}")
     own_codec = rng.random() < 0.6
     flow = _flow(rng)
@@ -147,20 +252,16 @@ def draw_scenario(seed: int) -> Scenario:
     beats = watchdog.heartbeat_interval is not None
     predicts = _predicts(rng, flow, own_codec=own_codec)
     retry = replace(_retry(rng, stingy=stingy), max_attempt_age=_age(random.Random(f"age {seed}")))
-    enough = math.ceil(ATTEMPTS_A_WAIT * until / retry.maximum)
     if not stingy:
-        attempts = max(PATIENT_ATTEMPTS, enough)
+        attempts = max(PATIENT_ATTEMPTS, _attempts(retry, until))
         retry = replace(retry, attempts=attempts, connect_attempts=attempts)
-    all_items = [predicts.items, *(plan.items for plan in streams)]
-    if any(Special.POISON in items.specials.values() for items in all_items):
-        # Where nothing else is answered, the policy is what ends it.
-        patience = min(max(enough, PATIENCE_WITH_POISON[0]), PATIENCE_WITH_POISON[-1])
-        attempts = min(retry.attempts, patience)
-        retry = replace(retry, attempts=attempts, connect_attempts=attempts)
+    if _poisonous((predicts.items, *(plan.items for plan in streams))):
+        retry = _despairing(retry, until)
     return Scenario(
         seed=seed,
         streams=streams,
         predicts=predicts,
+        generations=NO_GENERATIONS,
         flow=flow,
         retry=retry,
         watchdog=watchdog,
@@ -299,6 +400,7 @@ def _service(rng: random.Random) -> ServiceShape:
         ),
         waits=rng.choice((0.0, 0.1, 0.5, 1.0)),
         seconds=rng.choice((0.0, 0.001, 0.01, 0.1)),
+        generator=NO_GENERATOR,
     )
 
 
@@ -345,7 +447,9 @@ def _weather(rng: random.Random, until: float, *, half_open: bool) -> Weather:
         crashes=crashes,
         outages=outages,
         drains=drains,
+        redeploys=(),
         admission=0.0 if calm or rng.random() < 0.8 else 0.3,
+        hides=False,
     )
 
 

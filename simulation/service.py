@@ -1,129 +1,22 @@
-"""The service under simulation, and what its answers must be.
-
-An answer names its input and carries a checksum of it, so that no two answers can be taken for
-each other, and the right one can be computed by whoever looks at it.
-"""
+"""The service under simulation."""
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import random
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from servestream_client.codecs import BytesCodec
 from servestream_client.config import FlowControl
-from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import HandlerKind
 from servestream_client.server.admission import StreamRequest
+from servestream_client.server.outputs import Output, Replay, Resume
+from simulation.generators import Continuation, GeneratorShape, Maker
+from simulation.items import Items, Special
 
-__all__ = [
-    "PLANNED_ERRORS",
-    "Items",
-    "ServiceShape",
-    "SimulatedCodec",
-    "SimulatedService",
-    "Special",
-]
-
-
-class Special(enum.Enum):
-    """An input that cannot be answered by an output."""
-
-    FAILS = "its handler raises"
-    UNENCODABLE = "the client's codec refuses it"
-    TOO_LARGE = "it is larger than the client sends"
-    ANSWER_TOO_LARGE = "its output is larger than the client accepts"
-    UNDECODABLE = "the client's codec cannot decode its output"
-    UNKNOWN_TO_SERVER = "the server's codec cannot decode it"
-    POISON = "its replica dies of it"
-
-
-PLANNED_ERRORS: Mapping[Special, ItemErrorKind] = {
-    Special.FAILS: ItemErrorKind.HANDLER,
-    Special.UNENCODABLE: ItemErrorKind.INPUT_ENCODE,
-    Special.TOO_LARGE: ItemErrorKind.INPUT_TOO_LARGE,
-    Special.ANSWER_TOO_LARGE: ItemErrorKind.TOO_LARGE,
-    Special.UNDECODABLE: ItemErrorKind.OUTPUT_DECODE,
-    Special.UNKNOWN_TO_SERVER: ItemErrorKind.DECODE,
-    Special.POISON: ItemErrorKind.POISON,
-}
-
-_FOREIGN = b"foreign"
-_GARBLED = b"garbled"
-
-
-class SimulatedCodec(BytesCodec):
-    """Bytes as they are, but for payloads that it cannot decode."""
-
-    def decode_input(self, payload: bytes, /) -> bytes:
-        if payload.endswith(_FOREIGN):
-            raise ValueError("a foreign payload")
-        return payload
-
-    def decode_output(self, payload: bytes, /) -> bytes:
-        if payload.endswith(_GARBLED):
-            raise ValueError("a garbled payload")
-        return payload
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Items:
-    """The inputs of one stream, by their numbers.
-
-    Attributes:
-        key: names the stream.
-        count: how many.
-        size: of an input at the most, beyond some bytes that name it.
-        answer_size: likewise of an output.
-        most_bytes: the client's limit for one.
-        specials: the inputs with something special about them.
-    """
-
-    key: int
-    count: int
-    size: int
-    answer_size: int
-    most_bytes: int
-    specials: Mapping[int, Special]
-
-    def item(self, number: int) -> object:
-        """The input of a number."""
-        special = self.specials.get(number)
-        if special is Special.UNENCODABLE:
-            return number
-        padding = b"." * (number * 7919 % (self.size + 1))
-        if special is Special.TOO_LARGE:
-            padding = b"." * (self.most_bytes + 1)
-        elif special is Special.UNKNOWN_TO_SERVER:
-            padding += _FOREIGN
-        return b"%d:%d:%b" % (self.key, number, padding)
-
-    def answer(self, item: bytes) -> bytes:
-        """The one right output for an input."""
-        _, text, _ = item.split(b":", 2)
-        number = int(text)
-        special = self.specials.get(number)
-        padding = b"." * (number * 104729 % (self.answer_size + 1))
-        if special is Special.ANSWER_TOO_LARGE:
-            padding = b"." * (self.most_bytes + 1)
-        elif special is Special.UNDECODABLE:
-            padding += _GARBLED
-        return b"%d:%d:%08x:%b" % (self.key, number, zlib.crc32(item), padding)
-
-    def number_of(self, output: object) -> int | None:
-        """Whose output this is; None: nobody's."""
-        if not isinstance(output, bytes):
-            return None
-        key, text, _ = output.split(b":", 2)
-        number = int(text)
-        if int(key) != self.key or not 1 <= number <= self.count:
-            return None
-        item = self.item(number)
-        return number if isinstance(item, bytes) and self.answer(item) == output else None
+__all__ = ["Authors", "ServiceShape", "SimulatedService"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +31,7 @@ class ServiceShape:
         flow: its limits.
         waits: how likely a handler waits.
         seconds: how long, about.
+        generator: how `generate` is written.
     """
 
     kind: HandlerKind
@@ -147,6 +41,24 @@ class ServiceShape:
     flow: FlowControl
     waits: float
     seconds: float
+    generator: GeneratorShape
+
+
+class Authors:
+    """The calls of `generate`, of all replicas and all their lives, numbered from 1."""
+
+    def __init__(self) -> None:
+        self.replicas: list[str] = []
+        """Of each, where it ran."""
+
+    def begin(self, replica: str) -> int:
+        """A call begins; its number."""
+        self.replicas.append(replica)
+        return len(self.replicas)
+
+    def replica(self, author: int) -> str:
+        """Where a call ran."""
+        return self.replicas[author - 1]
 
 
 def _nothing() -> None:
@@ -162,23 +74,28 @@ class SimulatedService:
         codec: the same as the client's.
         rng: draws how long handlers take.
         admission: called before a stream is welcomed; may raise.
+        authors: numbers the calls of `generate`.
+        version: of its code.
 
     Attributes:
         running: handler calls under way.
-        most_running: how many there were at once.
+        most_running: how many there were at once; a generator that pauses does not run.
         die: ends its replica.
+        replica: its replica's name.
+        problems: what it was called with, and should not have been.
     """
 
     application = ""
-    code_version = "simulated"
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 — made in one place
         self,
         shape: ServiceShape,
         items: Mapping[int, Items],
         codec: BytesCodec,
         rng: random.Random,
         admission: Callable[[], None],
+        authors: Authors,
+        version: int,
     ) -> None:
         self.codec: Any = codec
         self.max_concurrency: int | None = shape.concurrency
@@ -192,6 +109,15 @@ class SimulatedService:
         self._items = items
         self._rng = rng
         self._admission = admission
+        self.replay: Replay = shape.generator.replay
+        said = f"version {version}" if shape.generator.own_fingerprints else ""
+        self.fingerprint: str = said
+        self.code_version: str = said  # which is all that clients know of before fingerprints
+        self.replica: str = ""
+        self.problems: list[str] = []
+        self._authors = authors
+        self._version = version
+        self._active = 0  # generators that were asked for an output
 
     async def predict(self, item: bytes, /) -> bytes:
         self._begin()
@@ -211,6 +137,77 @@ class SimulatedService:
         finally:
             self.running -= 1
 
+    async def generate(self, item: bytes, resume: Resume[bytes], /) -> AsyncIterator[object]:
+        self.running += 1
+        self._ask()
+        asked = True
+        try:
+            author = self._authors.begin(self.replica)
+            shape = self._shape.generator
+            key = int(item.split(b":", 1)[0])
+            maker = Maker(shape, self._items[key], item, author, self._version)
+            at = self._beginning(maker, resume)
+            while at.index < maker.count:
+                await self._special(maker, at.index)
+                await self._take_time()
+                payload = maker.output(at)
+                at = at.after(payload)
+                self._active -= 1
+                asked = False
+                yield self._with_checkpoint(payload, at)
+                self._ask()
+                asked = True
+            await self._take_time()
+        finally:
+            self.running -= 1
+            if asked:
+                self._active -= 1
+
+    async def is_finished(self, item: bytes, resume: Resume[bytes], /) -> bool:
+        await self._take_time()
+        shape = self._shape.generator
+        key = int(item.split(b":", 1)[0])
+        maker = Maker(shape, self._items[key], item, 0, self._version)
+        return shape.tells_end and resume.index >= maker.count
+
+    def _ask(self) -> None:
+        """A generator is asked for an output."""
+        self._active += 1
+        self.most_running = max(self.most_running, self._active)
+
+    def _beginning(self, maker: Maker, resume: Resume[bytes]) -> Continuation:
+        if not resume:
+            return Continuation()
+        if self.replay is Replay.SEEK:
+            return maker.seek(resume.index)
+        if self.replay is not Replay.CONTINUE:
+            self.problems.append(f"{self.replay} is to go on at {resume.index}")
+        at = Continuation()
+        if resume.checkpoint is not None:
+            at = Continuation.read(resume.checkpoint)
+        if at.index != resume.outputs_from:
+            self.problems.append(f"outputs from {resume.outputs_from}, and a checkpoint of {at}")
+        for payload in resume.outputs:
+            at = at.after(payload)
+        if at.index != resume.index:
+            self.problems.append(f"outputs to {at.index}, to go on at {resume.index}")
+        return at
+
+    async def _special(self, maker: Maker, index: int) -> None:
+        if index != maker.special_at:
+            return
+        if maker.special is Special.POISON:
+            await self._die()
+        if maker.special is Special.FAILS:
+            raise ValueError("fails by plan")
+
+    def _with_checkpoint(self, payload: bytes, behind: Continuation) -> object:
+        shape = self._shape.generator
+        every = shape.checkpoint_every
+        if not every or behind.index % every:
+            return payload
+        return Output(payload, behind.checkpoint(shape.checkpoint_size))
+
     async def admit(self, _: StreamRequest, /) -> None:
         """Everybody is welcome, but for what goes wrong."""
         if self._rng.random() < 0.2:
@@ -225,8 +222,11 @@ class SimulatedService:
         for item in items:
             key, number, _ = item.split(b":", 2)
             if self._items[int(key)].specials.get(int(number)) is Special.POISON:
-                self.die()
-                await asyncio.Event().wait()  # until the call is cancelled with its replica
+                await self._die()
+
+    async def _die(self) -> None:
+        self.die()
+        await asyncio.Event().wait()  # until the call is cancelled with its replica
 
     async def _take_time(self) -> None:
         dice = self._rng.random()

@@ -15,14 +15,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from servestream_client import ItemError, ServeStreamError, StreamClient
+from servestream_client.server.outputs import Replay
 from simulation.check import leftovers
+from simulation.generators import read_output
+from simulation.items import Items
+from simulation.many import NO_GENERATIONS, NO_GENERATOR
 from simulation.run import Outcome, Run, play, quiet
 from simulation.schedule import Consumption, InputStyle, Scenario, draw_scenario
-from simulation.service import Items
 
 __all__ = ["Swept", "Victim", "sweep"]
 
 _ITEMS = 12
+_OUTPUTS = 20
+
+_CAN_GO_ON = replace(NO_GENERATOR, replay=Replay.SEEK)
 
 _SERVERS = ("sim call", "servestream reader", "servestream worker")
 """Tasks of other processes, were these not simulated in one."""
@@ -37,6 +43,7 @@ class Victim(enum.StrEnum):
     STREAM = "the task that iterates a stream"
     CLOSING = "the same, while it closes the stream"
     PREDICT = "the task that waits for a prediction"
+    GENERATION = "the task that iterates a generation"
     CLIENT = "the task that closes the client, with streams under way"
     EVERYTHING = "every task at once, as when an event loop ends"
 
@@ -157,6 +164,9 @@ class _SweptRun(Run):
             if self._victim is Victim.PREDICT:
                 for number in range(1, 4):
                     await client.predict(_item(items, number))
+            elif self._victim is Victim.GENERATION:
+                for number in range(1, 4):
+                    await _generate(client, items, number)
             elif self._victim is Victim.CLIENT:
                 await asyncio.sleep(0.05)
                 await client.aclose()
@@ -198,6 +208,11 @@ class _SweptRun(Run):
     async def _works_afterwards(self, client: StreamClient[bytes, bytes]) -> None:
         items = self._items()
         await asyncio.sleep(self.scenario.weather.until)  # when faults end
+        if self.scenario.many:
+            for number in range(1, items.count + 1):
+                if await _generate(client, items, number) != items.outputs_of(number):
+                    self.violations.append(f"generation {number} afterwards is wrong")
+            return
         stream = client.stream(
             [_item(items, number) for number in range(1, items.count + 1)], return_exceptions=True
         )
@@ -209,6 +224,17 @@ class _SweptRun(Run):
             self.violations.append("a prediction afterwards is wrong")
 
 
+async def _generate(client: StreamClient[bytes, bytes], items: Items, number: int) -> int:
+    """Iterate a generation; how many outputs it had."""
+    count = 0
+    # A task that was cancelled keeps what it had, and a generation that is kept keeps its place.
+    async with client.generate(_item(items, number)) as generation:
+        async for output in generation:
+            count += read_output(output).index == count
+            await asyncio.sleep(0.001)
+    return count
+
+
 def _item(items: Items, number: int) -> bytes:
     item = items.item(number)
     if not isinstance(item, bytes):
@@ -216,10 +242,10 @@ def _item(items: Items, number: int) -> bytes:
     return item
 
 
-def _scenario(seed: int) -> Scenario:
+def _scenario(seed: int, victim: Victim) -> Scenario:
     """A small one, with what the network does in the seed's."""
-    scenario = draw_scenario(seed)
-    items = replace(scenario.streams[0].items, count=_ITEMS, specials={})
+    scenario = draw_scenario(seed, many=victim is Victim.GENERATION)
+    items = replace(scenario.streams[0].items, count=_ITEMS, specials={}, most_outputs=_OUTPUTS)
     plan = replace(
         scenario.streams[0],
         items=items,
@@ -233,9 +259,11 @@ def _scenario(seed: int) -> Scenario:
         scenario,
         streams=[plan],
         predicts=predicts,
+        generations=NO_GENERATIONS,
+        service=replace(scenario.service, generator=_CAN_GO_ON),
         stingy=False,
         retry=replace(scenario.retry, attempts=200, connect_attempts=200, give_up_after=None),
-        weather=replace(scenario.weather, until=min(2.0, scenario.weather.until)),
+        weather=replace(scenario.weather, until=min(2.0, scenario.weather.until), hides=False),
         faults=[],
         closes=None,
     )
@@ -251,7 +279,7 @@ def sweep(seed: int, victim: Victim, *, most: int = 40) -> Swept:
             the rest is drawn from the others.
     """
     with quiet():
-        first = _SweptRun(_scenario(seed), victim, 0)
+        first = _SweptRun(_scenario(seed, victim), victim, 0)
         outcome = play(first)
         steps = first.steps
         broken = {0: outcome} if outcome.violations else {}
@@ -260,7 +288,7 @@ def sweep(seed: int, victim: Victim, *, most: int = 40) -> Swept:
             rest = random.Random(f"sweep {seed}").sample(places[most // 2 :], most - most // 2)
             places = [*places[: most // 2], *sorted(rest)]
         for at in places:
-            outcome = play(_SweptRun(_scenario(seed), victim, at))
+            outcome = play(_SweptRun(_scenario(seed, victim), victim, at))
             if outcome.violations:
                 broken[at] = outcome
     return Swept(steps, broken)

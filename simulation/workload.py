@@ -6,14 +6,17 @@ import asyncio
 import random
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from servestream_client import (
     ClientClosedError,
     ItemError,
+    OutputDecodeError,
     PredictionStream,
     StreamClient,
     StreamError,
 )
+from servestream_client.outputs import Numbered
 from simulation.schedule import RAISING, Consumption, InputStyle, PredictPlan, StreamPlan
 
 __all__ = ["InputsFailed", "PredictRecord", "StreamRecord", "consume", "predict_all"]
@@ -32,6 +35,7 @@ class StreamRecord:
         window: places in the client's window.
         pulled: inputs that were pulled from it.
         got: outputs and item errors, in order.
+        answered: inputs that have had their last answer, as far as that can be seen.
         left: whether the user went away early.
         complete: whether the iterator ended in good order.
         error: what it raised instead.
@@ -44,6 +48,7 @@ class StreamRecord:
     window: int
     pulled: int = 0
     got: list[object] = field(default_factory=list)
+    answered: int = 0
     left: bool = False
     complete: bool = False
     error: BaseException | None = None
@@ -56,11 +61,21 @@ class StreamRecord:
         self.pulled += 1
         # An item error that is about to be raised has given its place up already.
         raising = 0 if self.plan.return_exceptions else 1
-        if self.pulled - len(self.got) > self.window + raising:
+        if self.plan.many and not self.plan.numbered:
+            return  # nobody can tell
+        if self.pulled - self.answered > self.window + raising:
             self.violations.append(
-                f"{self.pulled} inputs pulled and {len(self.got)} answers taken, in a window of"
+                f"{self.pulled} inputs pulled and {self.answered} answered, in a window of"
                 f" {self.window}"
             )
+
+    def take(self, answer: object) -> None:
+        """An answer came."""
+        self.got.append(answer)
+        if isinstance(answer, Numbered):
+            self.answered += answer.last
+        elif not (self.plan.many and isinstance(answer, OutputDecodeError)):
+            self.answered += 1
 
 
 @dataclass(slots=True)
@@ -112,12 +127,13 @@ async def _iterate(
     client: StreamClient[bytes, bytes], record: StreamRecord, rng: random.Random
 ) -> None:
     plan = record.plan
-    stream = client.stream(
+    stream: PredictionStream[Any] = client.stream(
         _inputs(record, rng),  # type: ignore[arg-type]  # some are no bytes, which is the point
         ordered=plan.ordered,
         return_exceptions=plan.return_exceptions,
         timeout=plan.timeout,
         parameters={"fault-key": str(plan.items.key)},
+        numbered=plan.numbered,
     )
     record.stream_id = stream._driver.session.stream_id
     if plan.consumption is Consumption.CLOSES:
@@ -136,7 +152,7 @@ async def _take(
         record.left = True
         return
     async for output in stream:
-        record.got.append(output)
+        record.take(output)
         count = len(record.got)
         if leaves and count == plan.point:
             record.left = True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from . import codecs, other, protocol, server, session, testing, transport
+from . import codecs, generations, many, other, protocol, server, session, testing, transport
 
 BUGS = (
     *protocol.BUGS,
     *session.BUGS,
     *server.BUGS,
+    *many.BUGS,
+    *generations.BUGS,
     *transport.BUGS,
     *codecs.BUGS,
     *testing.BUGS,

@@ -137,4 +137,33 @@ BUGS = (
         "return False",
         "test_what_kubernetes_sets_for_a_service_of_that_name_is_ignored",
     ),
+    # ---- the demo of a language model
+    Bug(
+        "an answer that goes on counts its tokens from the beginning",
+        "answer",
+        "for position in range(len(given), prompt.max_tokens):",
+        "for position in range(prompt.max_tokens):",
+        "test_the_rest_after_any_cut_is_the_rest_of_the_whole",
+    ),
+    Bug(
+        "an answer under way waits until another has computed what is there",
+        "Answers._next",
+        "return await self._turns.run(lambda: next(steps, _END))",
+        "return await self._turns.run(lambda: next((each for each in steps if each), _END))",
+        "test_one_that_goes_on_late_does_not_stop_the_others",
+    ),
+    Bug(
+        "a seam is called exact though other tokens came behind it",
+        "_joints",
+        "equal=same >= end",
+        "equal=same >= seam.index",
+        "test_a_continuation_with_other_tokens_is_not_called_exact",
+    ),
+    Bug(
+        "repeated tokens are not counted",
+        "tally",
+        "duplicated += max(0, (d - c) - (b - a))",
+        "duplicated += 0",
+        "test_tally.py::test_what_is_wrong_is_counted",
+    ),
 )

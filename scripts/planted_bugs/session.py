@@ -626,7 +626,7 @@ BUGS = (
     Bug(
         "a later call shares an outage that began before it",
         "PredictLane.takes",
-        "(self._inherits and call.made > self._opened)",
+        "(self._outage.inherited and call.made > self._opened)",
         "False",
         "test_a_call_made_later_has_its_patience_whole",
     ),
@@ -713,7 +713,7 @@ BUGS = (
     Bug(
         "the end of a lane leaves its calls waiting",
         "PredictLane._end",
-        "call.fail(own_failure(error, call))",
+        "call.fail(own_failure(error, call.delivered()))",
         "pass",
         "test_however_its_stream_ends_each_call_is_settled",
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,9 +13,13 @@ from rich.console import Console
 from servestream_client.cli import connect
 from servestream_client.cli.bench import Load, Mode, bench
 from servestream_client.cli.call import Call, call
+from servestream_client.cli.generate import Generate, generate
 from servestream_client.cli.items import InputFormat, OutputFormat
 from servestream_client.cli.problems import ExitCode, Problem, for_people
 from servestream_client.version import __version__
+
+if TYPE_CHECKING:
+    from servestream_client.testing.ray_serve import Ingress
 
 __all__ = ["app"]
 
@@ -142,6 +146,104 @@ def call_command(
                 keep_going=keep_going,
                 timeout=timeout,
                 parameters=connect.pairs("--parameter", parameter),
+                metadata=connect.pairs("--metadata", metadata),
+                credentials=connect.credentials(tls=tls, authority=ca, certificate=cert, key=key),
+                quiet=quiet,
+            )
+        )
+    if failed:
+        raise typer.Exit(ExitCode.ITEMS_FAILED)
+
+
+_GENERATE_EPILOG = """\
+[bold]Examples[/]
+
+servestream generate 127.0.0.1:9000 -a chat "Tell me about the sea."
+
+servestream generate 127.0.0.1:9000 --codec json --field text '{"prompt": "hello"}'
+
+servestream generate 127.0.0.1:9000 --lines - < prompts.txt > outputs.jsonl
+"""
+
+
+@app.command("generate", epilog=_GENERATE_EPILOG)
+def generate_command(
+    target: connect.Target,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT",
+            show_default=False,
+            help="What to send. -, or none: lines of standard input.",
+        ),
+    ] = None,
+    *,
+    application: connect.Application = "",
+    codec: connect.Codec = "bytes",
+    input_format: Annotated[
+        InputFormat,
+        typer.Option(
+            help="How each input stands there: a JSON value or text; auto: by the codec. Raw"
+            " frames, as for call, from standard input only."
+        ),
+    ] = InputFormat.AUTO,
+    lines: Annotated[
+        bool,
+        typer.Option(
+            "--lines",
+            "-l",
+            help='Write a line of JSON for each output: {"number": of its input, "index": which of'
+            ' its outputs, "output": ...}, and "seam" where it joins those of another replica.',
+        ),
+    ] = False,
+    field: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Print one field of outputs that are objects.", show_default=False
+        ),
+    ] = None,
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going",
+            "-k",
+            help="Say that an input failed, and go on with the others. Otherwise it ends them.",
+        ),
+    ] = False,
+    concurrency: Annotated[
+        int,
+        typer.Option("--concurrency", "-c", min=1, help="How many inputs run at once."),
+    ] = 16,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0.001, metavar="SECONDS", help="For each input.", show_default=False),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No summary.")] = False,
+    metadata: connect.Metadata = None,
+    tls: connect.Tls = False,
+    ca: connect.Authority = None,
+    cert: connect.Certificate = None,
+    key: connect.Key = None,
+) -> None:
+    """Send inputs to a service with many outputs for each, and print these as they come.
+
+    Text is printed as it is, without line breaks of its own but at the end of each input's;
+    outputs that are neither text nor bytes are lines of JSON. Several inputs run at once, and are
+    printed in order. Ctrl-C stops them at the service, too.
+    """
+    with for_people():
+        failed = generate(
+            Generate(
+                target=target,
+                application=application,
+                codec=codec,
+                inputs=inputs or (),
+                input_format=input_format,
+                lines=lines,
+                field=field,
+                keep_going=keep_going,
+                concurrency=concurrency,
+                timeout=timeout,
                 metadata=connect.pairs("--metadata", metadata),
                 credentials=connect.credentials(tls=tls, authority=ca, certificate=cert, key=key),
                 quiet=quiet,
@@ -297,20 +399,85 @@ def demo_command(
 
 
 def _demo(*, ingress: str, kills: int, images: int | None, seed: int | None) -> bool:
-    from servestream_client.demo.show import DemoError, Settings, demo
-    from servestream_client.testing.ray_serve import FixtureError, Ingress
+    from servestream_client.demo.phases import DemoError
+    from servestream_client.demo.show import Settings, demo
+    from servestream_client.testing.ray_serve import FixtureError
 
-    if ingress not in list(Ingress):
-        raise Problem(f"--ingress is {' or '.join(Ingress)}, not {ingress!r}")
-    settings = Settings(
-        ingress=Ingress(ingress),
-        kills=kills,
-        images=images,
-        seed=secrets.randbelow(1_000_000) if seed is None else seed,
-    )
+    settings = Settings(ingress=_ingress(ingress), kills=kills, images=images, seed=_seed(seed))
     try:
         return demo(settings, Console(highlight=False))
     except DemoError as error:
         raise Problem(str(error)) from None
     except FixtureError as error:
         raise Problem(str(error), ExitCode.STREAM_FAILED) from None
+
+
+_DEMO_TOKENS_EPILOG = """\
+[bold]Examples[/]
+
+servestream demo-tokens
+
+servestream demo-tokens --kills 5 --max-tokens 300 --seed 7
+"""
+
+
+@app.command("demo-tokens", epilog=_DEMO_TOKENS_EPILOG)
+def demo_tokens_command(
+    *,
+    ingress: Annotated[
+        str, typer.Option(help="proxy: Serve's own; haproxy: the other mode.")
+    ] = "proxy",
+    kills: Annotated[int, typer.Option(min=0, metavar="N", help="Replicas to kill.")] = 3,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, max=400, metavar="N", help="Of each answer.")
+    ] = 200,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Decides where to kill, and what is sampled; or a random one."),
+    ] = None,
+) -> None:
+    """Generate eight answers of a language model at once, while their replicas are killed.
+
+    Answers the prompts offline, then starts Ray Serve on this machine with two replicas of the same
+    small model, generates all answers at the same time, kills the replica that serves them with
+    SIGKILL a few times, and compares every token. The exit code is 0 only if all answers are those
+    of the offline run, and nothing is left running.
+    """
+    with for_people():
+        for module in ("numpy", "psutil", "ray"):
+            if find_spec(module) is None:
+                raise Problem(
+                    f"{module} is not installed;"
+                    " pip install 'servestream-client[tokens]' brings what the demo needs"
+                )
+        if not _demo_tokens(ingress=ingress, kills=kills, max_tokens=max_tokens, seed=seed):
+            raise typer.Exit(ExitCode.ITEMS_FAILED)
+
+
+def _demo_tokens(*, ingress: str, kills: int, max_tokens: int, seed: int | None) -> bool:
+    from servestream_client.demo.phases import DemoError
+    from servestream_client.demo.tokens.engine import EngineError
+    from servestream_client.demo.tokens.show import Settings, demo
+    from servestream_client.testing.ray_serve import FixtureError
+
+    settings = Settings(
+        ingress=_ingress(ingress), kills=kills, max_tokens=max_tokens, seed=_seed(seed)
+    )
+    try:
+        return demo(settings, Console(highlight=False))
+    except (DemoError, EngineError) as error:
+        raise Problem(str(error)) from None
+    except FixtureError as error:
+        raise Problem(str(error), ExitCode.STREAM_FAILED) from None
+
+
+def _ingress(name: str) -> Ingress:
+    from servestream_client.testing.ray_serve import Ingress
+
+    if name not in list(Ingress):
+        raise Problem(f"--ingress is {' or '.join(Ingress)}, not {name!r}")
+    return Ingress(name)
+
+
+def _seed(given: int | None) -> int:
+    return secrets.randbelow(1_000_000) if given is None else given

@@ -31,6 +31,7 @@ from servestream_client.cli.items import (
     input_format,
     payloads,
     printer,
+    standard_input,
 )
 from servestream_client.cli.problems import Problem, errors
 from servestream_client.errors import ItemError
@@ -204,25 +205,13 @@ def _count(number: int, what: str) -> str:
 
 @contextmanager
 def _source(path: str) -> Iterator[BinaryIO]:
-    file = _standard_input() if path == _STANDARD else _open(path, "rb")
+    file = standard_input() if path == _STANDARD else _open(path, "rb")
     try:
         yield file
     finally:
         # A thread may be waiting in a read of what has no end, and closing would wait for it.
         if file.seekable():
             file.close()
-
-
-def _standard_input() -> BinaryIO:
-    """Standard input, with a buffer of its own: Python would die of the one of `sys.stdin` if a
-    thread still waits in it when the interpreter ends.
-    """
-    if sys.stdin is None:
-        raise Problem("standard input is closed")
-    try:
-        return open(sys.stdin.fileno(), "rb", closefd=False)
-    except io.UnsupportedOperation:  # somebody has put another object in its place
-        return sys.stdin.buffer
 
 
 @contextmanager

@@ -1,10 +1,12 @@
-"""From files to payloads, and from payloads to lines: what `servestream call` reads and writes."""
+"""From files to payloads, and from payloads to lines: what the commands read and write."""
 
 from __future__ import annotations
 
 import base64
 import enum
+import io
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import PurePath
@@ -15,7 +17,22 @@ import msgspec
 from servestream_client.cli.problems import ExitCode, Problem
 from servestream_client.errors import ItemError
 
-__all__ = ["InputFormat", "OutputFormat", "PayloadCodec", "input_format", "payloads", "printer"]
+__all__ = [
+    "InputFormat",
+    "OutputFormat",
+    "PayloadCodec",
+    "as_error",
+    "as_json",
+    "as_text",
+    "field_of",
+    "input_format",
+    "json_of",
+    "payload",
+    "payloads",
+    "printer",
+    "standard_input",
+    "text_of",
+]
 
 _LENGTH = struct.Struct(">I")
 LONGEST_FRAME = 1 << 30
@@ -88,22 +105,53 @@ def payloads(source: BinaryIO, form: InputFormat, codec: str, skip: int = 0) -> 
     """
     if form is InputFormat.FRAMES:
         return islice(_frames(source), skip, None)
+    return _lines(source, _encoder(form, codec), skip)
+
+
+def payload(text: bytes, form: InputFormat, codec: str) -> bytes:
+    """One item as a payload, which may have line breaks.
+
+    Raises:
+        Problem: it cannot be read, or not be carried by that codec.
+    """
+    return _encoded(text, _encoder(form, codec), "the input")
+
+
+def standard_input() -> BinaryIO:
+    """Standard input, with a buffer of its own: Python would die of the one of `sys.stdin` if a
+    thread still waits in it when the interpreter ends.
+
+    Raises:
+        Problem: it is closed.
+    """
+    if sys.stdin is None:
+        raise Problem("standard input is closed")
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except io.UnsupportedOperation:  # somebody has put another object in its place
+        return sys.stdin.buffer
+
+
+def _encoder(form: InputFormat, codec: str) -> Callable[[bytes], bytes]:
     encode = _ENCODERS.get((form, codec))
     if encode is None:
         raise Problem(
             f"items of the codec {codec!r} are read with --input-format frames only: each one's"
             " length in 4 bytes, big-endian, and its payload"
         )
-    return _lines(source, encode, skip)
+    return encode
 
 
 def _lines(source: BinaryIO, encode: Callable[[bytes], bytes], skip: int) -> Iterator[bytes]:
     for number, line in islice(enumerate(source, 1), skip, None):
-        try:
-            payload = encode(line.rstrip(b"\r\n"))
-        except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
-            raise Problem(f"line {number} of the input cannot be read: {error}") from None
-        yield payload
+        yield _encoded(line.rstrip(b"\r\n"), encode, f"line {number} of the input")
+
+
+def _encoded(text: bytes, encode: Callable[[bytes], bytes], what: str) -> bytes:
+    try:
+        return encode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
+        raise Problem(f"{what} cannot be read: {error}") from None
 
 
 def _frames(source: BinaryIO) -> Iterator[bytes]:
@@ -160,7 +208,7 @@ def printer(form: OutputFormat, codec: str) -> Callable[[bytes | ItemError], byt
 
     def shown(result: bytes | ItemError) -> bytes:
         if isinstance(result, ItemError):
-            return end(_as_error(result))
+            return end(as_error(result))
         try:
             return end(show(result))
         except Exception as error:  # whatever a service calls JSON or MessagePack
@@ -173,7 +221,74 @@ def printer(form: OutputFormat, codec: str) -> Callable[[bytes | ItemError], byt
     return shown
 
 
-def _as_error(error: ItemError) -> bytes:
+def as_json(payload: bytes, codec: str) -> bytes:
+    """An output as JSON, on one line; bytes that are no text as an object with their base64.
+
+    Raises:
+        Problem: the service calls something JSON, or MessagePack, that is none.
+    """
+    try:
+        return _SHOWN_AS_JSON.get(codec, _as_string)(payload)
+    except Exception as error:  # whatever a service calls JSON or MessagePack
+        raise Problem(f"an output cannot be shown: {error}", ExitCode.STREAM_FAILED) from None
+
+
+def as_text(payload: bytes, codec: str) -> bytes:
+    """An output as it is read: what is a string, or bytes, as it is and without an end of line;
+    else a line of JSON.
+
+    Raises:
+        Problem: as for `as_json`.
+    """
+    if codec not in ("json", "msgpack"):
+        return payload
+    return text_of(_decoded(payload, codec))
+
+
+def field_of(payload: bytes, name: str, codec: str) -> object:
+    """One field of an output that is an object, in JSON or MessagePack.
+
+    Raises:
+        Problem: it is none, or has no such field.
+    """
+    value = _decoded(payload, codec)
+    if not isinstance(value, dict) or name not in value:
+        has = ", ".join(map(str, value)) if isinstance(value, dict) else type(value).__name__
+        text = f"--field {name}: an output has no such field; it has: {has}"
+        raise Problem(text, ExitCode.STREAM_FAILED)
+    return value[name]
+
+
+def text_of(value: object) -> bytes:
+    """The same as `as_text`, of a value."""
+    if isinstance(value, str):
+        return value.encode(errors="surrogatepass")
+    return value if isinstance(value, bytes) else json_of(value) + b"\n"
+
+
+def json_of(value: object) -> bytes:
+    """A value that came in JSON or MessagePack, as JSON on one line.
+
+    Raises:
+        Problem: there is no JSON for it.
+    """
+    try:
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Problem(f"an output cannot be shown: {error}", ExitCode.STREAM_FAILED) from None
+
+
+def _decoded(payload: bytes, codec: str) -> object:
+    decode = msgspec.msgpack.decode if codec == "msgpack" else msgspec.json.decode
+    try:
+        value: object = decode(payload)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise Problem(f"an output cannot be shown: {error}", ExitCode.STREAM_FAILED) from None
+    return value
+
+
+def as_error(error: ItemError) -> bytes:
+    """An item's failure as JSON."""
     return msgspec.json.encode(
         {
             "error": {

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from servestream_client.codecs import Codec
 from servestream_client.demo.model import DigitsCodec, DigitsModel, Image, Prediction
-from servestream_client.testing.faults import FaultPlan, FaultyService
+from servestream_client.testing.faults import FaultPlan
+from servestream_client.testing.injector import FaultyService
 from servestream_client.testing.ray_serve.ledger import enrol
 
 if TYPE_CHECKING:

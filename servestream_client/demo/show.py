@@ -15,18 +15,14 @@ from rich.table import Table
 
 from servestream_client.client import StreamClient
 from servestream_client.demo.model import DigitsCodec, Image, Prediction, digits
+from servestream_client.demo.phases import DemoError, concluded, left_over, waiting
 from servestream_client.demo.trial import Report, Trial, answers_offline, kill_places
 from servestream_client.testing.ray_serve import Ingress, ServeFixture
-from servestream_client.testing.ray_serve.cluster import members
 
 APPLICATION = "servestream_client.demo.service:digits"
 
 TICK_SECONDS = 0.1
 LINE_SECONDS = 1.0
-
-
-class DemoError(Exception):
-    """The demo cannot do what it was asked for; the message is for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,20 +62,19 @@ def demo(settings: Settings, console: Console) -> bool:
         f"seed {seed}: {len(images)} images, kills after"
         f" {', '.join(map(str, places)) or 'no'} answers; ingress: {settings.ingress}"
     )
-    with _waiting(console, "classifying every image offline, to compare with"):
+    with waiting(console, "classifying every image offline, to compare with"):
         offline = answers_offline(images)
-    with _waiting(console, "starting Ray Serve (about 30 s)") as phase:
+    with waiting(console, "starting Ray Serve (about 30 s)") as phase:
         fixture = ServeFixture([APPLICATION], settings.ingress, on_phase=phase)
         fixture.start()
     try:
         report = asyncio.run(_stream(fixture, images, offline, places, console))
         started = len(fixture.processes())
     finally:
-        with _waiting(console, "ending Ray Serve"):
+        with waiting(console, "ending Ray Serve"):
             fixture.stop()
-    left = [process.pid for process in members(fixture.id)]
     console.print(_table(report, seed))
-    return _conclude(report, started, left, console)
+    return _conclude(report, fixture.id, started, console)
 
 
 async def _stream(
@@ -109,17 +104,6 @@ async def _tick(show: Callable[[], None]) -> None:
 
 
 # ---------------------------------------------------------------- what is shown
-
-
-@contextmanager
-def _waiting(console: Console, what: str) -> Iterator[Callable[[str], None]]:
-    """Say what is being waited for: with a spinner on a terminal, in plain lines elsewhere."""
-    if not console.is_terminal:
-        console.print(f"{what} ...")
-        yield lambda phase: console.print(f"  {phase} ...")
-        return
-    with console.status(f"{what} ...") as status:
-        yield lambda phase: status.update(f"{what}: {phase} ...")
 
 
 @contextmanager
@@ -211,14 +195,8 @@ def _table(report: Report, seed: int) -> Table:
     return table
 
 
-def _conclude(report: Report, started: int, left: Sequence[int], console: Console) -> bool:
-    problems = report.problems()
-    if left:
-        problems.append(f"{len(left)} processes are left: {', '.join(map(str, left))}")
-    else:
-        console.print(f"all {started} processes of Ray Serve have ended; none is left")
-    for problem in problems:
-        console.print(f"[red]wrong:[/] {problem}")
-    if not problems:
-        console.print("[green]every answer came once, in its place, and equals the offline run[/]")
-    return not problems
+def _conclude(report: Report, fixture: str, started: int, console: Console) -> bool:
+    problems = report.problems() + left_over(fixture, started, console)
+    return concluded(
+        problems, "every answer came once, in its place, and equals the offline run", console
+    )

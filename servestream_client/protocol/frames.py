@@ -17,6 +17,12 @@ PROTOCOL_VERSION = 1
 
 STREAM_ID_BYTES = 16
 
+RESUME_BYTES = 32
+"""What a `Resume` weighs beside its checkpoint and its outputs."""
+
+RESUMED_OUTPUT_BYTES = 8
+"""What an output in it weighs beside its payload."""
+
 
 class Order(enum.IntEnum):
     """Whether outputs keep the order of their inputs."""
@@ -38,6 +44,16 @@ class HandlerKind(enum.IntEnum):
 
 SINGLE_OUTPUT: frozenset[HandlerKind] = frozenset({HandlerKind.ONE_TO_ONE, HandlerKind.BATCH})
 """The handlers of which every input has one output, with index 0, or an item error."""
+
+
+class Replay(enum.IntEnum):
+    """How a handler of many outputs goes on with an input of which outputs were received."""
+
+    UNSPECIFIED = 0
+    NEVER = 1
+    RESTART = 2
+    SEEK = 3
+    CONTINUE = 4
 
 
 class RefusalKind(enum.IntEnum):
@@ -101,11 +117,15 @@ class Limits:
     unacknowledged_frames: int = 4
     frame_bytes: int = 4 * 1024 * 1024
     item_bytes: int = 3 * 1024 * 1024
+    input_outputs: int = 256
+    input_bytes: int = 256 * 1024
+    token_bytes: int = 64 * 1024
 
     def within(self, offer: Limits) -> Limits:
         """The limits that hold for the inputs of a client that offered `offer` to these.
 
-        Windows and K are what both allow; sizes are what the receiver of the inputs accepts.
+        Windows and K are what both allow; sizes are what the receiver of the inputs accepts. The
+        credit of single inputs is the client's alone.
         """
         return Limits(
             window_items=min(self.window_items, offer.window_items),
@@ -113,6 +133,9 @@ class Limits:
             unacknowledged_frames=min(self.unacknowledged_frames, offer.unacknowledged_frames),
             frame_bytes=self.frame_bytes,
             item_bytes=self.item_bytes,
+            input_outputs=offer.input_outputs,
+            input_bytes=offer.input_bytes,
+            token_bytes=self.token_bytes,
         )
 
 
@@ -194,6 +217,37 @@ class ItemMetadata:
 
 
 @dataclass(slots=True)
+class Credit:
+    """Totals over one attempt."""
+
+    outputs: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """What was received of an input whose last output was not. Docs section 18.
+
+    Attributes:
+        digest: of all outputs below the start index; 8 bytes.
+        checkpoint: the last one; None: there was none.
+        outputs_from: the index of the first of `outputs`.
+        outputs: from there up to the start index, where the handler is given them.
+    """
+
+    digest: bytes
+    checkpoint: bytes | None = None
+    outputs_from: int = 0
+    outputs: Sequence[bytes] = ()
+
+    @property
+    def size(self) -> int:
+        """What it weighs, in bytes: against the window, and in a frame."""
+        outputs = sum(map(len, self.outputs)) + RESUMED_OUTPUT_BYTES * len(self.outputs)
+        return RESUME_BYTES + len(self.checkpoint or b"") + outputs
+
+
+@dataclass(slots=True)
 class InputRun:
     """Inputs first_number, first_number + 1 and so on. Docs section 6."""
 
@@ -201,6 +255,8 @@ class InputRun:
     payloads: Sequence[bytes]
     first_start_index: int = 0
     metadata: Sequence[ItemMetadata] = ()
+    first_credit: Credit | None = None
+    first_resume: Resume | None = None
 
 
 @dataclass(slots=True)
@@ -212,11 +268,18 @@ class NumberRange:
 
 
 @dataclass(slots=True)
-class Credit:
-    """Totals over one attempt."""
+class InputCredit:
+    """What may be sent of one input on this attempt. Docs section 18.
 
-    outputs: int = 0
-    bytes: int = 0
+    Attributes:
+        number: the input's.
+        outputs: those below this index.
+        bytes: a total over what is sent of it.
+    """
+
+    number: int
+    outputs: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +303,7 @@ class ClientFrame:
     end: ClientEnd | None = None
     heartbeat: Heartbeat | None = None
     coming: Coming | None = None
+    input_credit: Sequence[InputCredit] = ()
 
     @property
     def paced(self) -> bool:
@@ -264,6 +328,8 @@ class Welcome:
     endpoints: Sequence[str] = ()
     heartbeat_interval_ms: int = 0
     restartable: bool = False
+    replay: Replay = Replay.UNSPECIFIED
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +357,7 @@ class OutputPart:
     first_index: int
     payloads: Sequence[bytes]
     last: bool
+    checkpoint: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

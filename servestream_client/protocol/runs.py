@@ -12,6 +12,7 @@ from itertools import accumulate
 from operator import attrgetter
 from typing import cast
 
+from servestream_client.protocol.frames import Resume
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD_BYTES
 
 __all__ = ["Run", "RunQueue"]
@@ -33,17 +34,25 @@ class Run:
         payloads: at least one.
         size: of the payloads together, in bytes.
         start_index: outputs of the first input below this index are not wanted.
+        resume: what it takes to go on with the first input.
     """
 
-    __slots__ = ("first", "holes", "payloads", "size", "start_index")
+    __slots__ = ("_extra", "first", "holes", "payloads", "resume", "size", "start_index")
 
     def __init__(
-        self, first: int, payloads: Sequence[bytes], size: int, start_index: int = 0
+        self,
+        first: int,
+        payloads: Sequence[bytes],
+        size: int,
+        start_index: int = 0,
+        resume: Resume | None = None,
     ) -> None:
         self.first: int = first
         self.payloads: list[bytes] = list(payloads)
         self.size: int = size
         self.start_index: int = start_index
+        self.resume: Resume | None = resume
+        self._extra = 0 if resume is None else resume.size
         self.holes: list[int] | None = None  # where a queue has removed payloads
 
     @property
@@ -54,7 +63,23 @@ class Run:
     @property
     def frame_bytes(self) -> int:
         """What the run takes up in a frame."""
-        return self.size + len(self.payloads) * ITEM_OVERHEAD_BYTES
+        return self.size + len(self.payloads) * ITEM_OVERHEAD_BYTES + self._extra
+
+    @property
+    def resume_bytes(self) -> int:
+        """What it takes to go on with the first input, if anything came of that."""
+        return self._extra
+
+    @property
+    def window_bytes(self) -> int:
+        """What the run counts for in the window."""
+        return self.size + self._extra
+
+    def begin_anew(self) -> int:
+        """Its first input is gone, and what was special about that. Returns what that weighed."""
+        extra, self._extra = self._extra, 0
+        self.start_index, self.resume = 0, None
+        return extra
 
     def within(self, size: int) -> int:
         """How many of the payloads, from the first on, have so many bytes together at the most."""
@@ -66,6 +91,7 @@ class Run:
         """How many of them take up that much of a frame at the most."""
         if self.frame_bytes <= room:
             return len(self.payloads)
+        room -= self._extra
         guess = max(0, room * len(self.payloads) // self.frame_bytes)  # right if all are alike
         taken = sum(map(len, self.payloads[:guess])) + guess * ITEM_OVERHEAD_BYTES
         if taken <= room < taken + len(self.payloads[guess]) + ITEM_OVERHEAD_BYTES:
@@ -79,6 +105,7 @@ class Run:
         if (
             other.first != self.last + 1
             or other.start_index
+            or self.resume is not None
             or self.frame_bytes + other.frame_bytes > FRAME_TARGET_BYTES
         ):
             return False
@@ -89,11 +116,12 @@ class Run:
     def cut(self, count: int) -> Run:
         """Take the first `count` payloads off; some must remain."""
         payloads = self.payloads[:count]
-        head = Run(self.first, payloads, sum(map(len, payloads)), self.start_index)
+        size = sum(map(len, payloads))
+        head = Run(self.first, payloads, size, self.start_index, self.resume)
         del self.payloads[:count]
         self.first += count
         self.size -= head.size
-        self.start_index = 0
+        self.begin_anew()
         return head
 
     def split(self, count: int) -> Run:
@@ -210,11 +238,11 @@ class RunQueue:
             run.holes = [offset]
         else:
             run.holes.append(offset)
-        if not offset:
-            run.start_index = 0
         self._holes += 1
         self.count -= 1
         self.frame_bytes -= len(payload) + ITEM_OVERHEAD_BYTES
+        if not offset:
+            self.frame_bytes -= run.begin_anew()
 
     def _tidy(self) -> None:
         """Make runs without holes of all that waits."""
@@ -240,8 +268,8 @@ def _without_holes(run: Run) -> list[Run]:
     begin = 0
     for hole in (*sorted(run.holes or ()), len(run.payloads)):
         if hole > begin:
-            start_index = 0 if begin else run.start_index
-            parts.append(Run(run.first + begin, run.payloads[begin:hole], 0, start_index))
+            start_index, resume = (0, None) if begin else (run.start_index, run.resume)
+            parts.append(Run(run.first + begin, run.payloads[begin:hole], 0, start_index, resume))
         begin = hole + 1
     # All sizes but one are counted, and the longest run's is the rest: runs that are taken apart
     # again and again would otherwise be counted as often.

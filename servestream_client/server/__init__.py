@@ -7,8 +7,11 @@ decorated with ``@serve.deployment``, or on any ``grpc.aio`` server with `add_to
 from servestream_client.server.service import (
     GRPC_SERVER_OPTIONS,
     GRPC_SERVICER_FUNCTIONS,
+    Output,
     RefusalKind,
     Refuse,
+    Replay,
+    Resume,
     StreamRequest,
     StreamService,
     add_to_server,
@@ -17,8 +20,11 @@ from servestream_client.server.service import (
 __all__ = [
     "GRPC_SERVER_OPTIONS",
     "GRPC_SERVICER_FUNCTIONS",
+    "Output",
     "RefusalKind",
     "Refuse",
+    "Replay",
+    "Resume",
     "StreamRequest",
     "StreamService",
     "add_to_server",

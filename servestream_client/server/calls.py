@@ -101,6 +101,10 @@ class NonCancellable(Protocol):
         """Whether all of them are."""
         ...
 
+    def unwanted(self) -> None:
+        """Something of what it computes is wanted no more: it may look whether it has to go on."""
+        ...
+
     def abandon(self, text: str, since: float) -> bool:
         """Answer its inputs without it, as far as that can be said; give the others back.
 
@@ -118,6 +122,7 @@ class Places(Protocol):
     def suspended(self, call: Call, held: Sequence[Held]) -> None: ...
     def resumed(self, call: Call, held: Sequence[Held]) -> None: ...
     def requeue(self, part: Part) -> None: ...
+    async def pause(self, attempt: Attempt, number: int) -> bool: ...
 
 
 class Call:
@@ -132,6 +137,7 @@ class Call:
         self._began = 0.0
         self._until = math.inf  # by its caller's word, besides what an input may take
         self._code: NonCancellable | None = None
+        self._advances = False
         self._answer_without: Callable[[str], None] | None = None
         self._expired = ""
         self.abandoned: bool = False
@@ -155,6 +161,7 @@ class Call:
         parts: Sequence[Part],
         *,
         non_cancellable: NonCancellable | None = None,
+        advances: bool = False,
         until: float = math.inf,
         answer_without: Callable[[str], None] | None = None,
     ) -> T:
@@ -164,6 +171,7 @@ class Call:
             code: what to wait for.
             parts: the inputs that it is about.
             non_cancellable: what it is, if it cannot be cancelled.
+            advances: whether it says with `advanced` that its time begins anew.
             until: when it must end, in the event loop's time, if that is before an input's time is
                 over.
             answer_without: answers all of `parts` if the code will not be cancelled; gets the
@@ -175,6 +183,7 @@ class Call:
             Expired: it took longer than it may.
         """
         self._code = non_cancellable
+        self._advances = advances
         self._until = until
         self._answer_without = answer_without
         self._suspend([Held(attempt, run.first, run.last) for attempt, run in parts])
@@ -270,6 +279,15 @@ class Call:
         """Have others compute inputs of this call that were not begun."""
         self._places.requeue(part)
 
+    async def pause(self, attempt: Attempt, number: int) -> bool:
+        """Give the place back until an input's generator may make another output, and there is a
+        place again. Not while `run` waits.
+
+        Returns:
+            Whether anybody still wants it.
+        """
+        return await self._places.pause(attempt, number)
+
     # ---------------------------------------------------------------- how long it takes
 
     @property
@@ -278,9 +296,20 @@ class Call:
         return self._held
 
     @property
-    def in_thread(self) -> bool:
-        """Whether it goes on from input to input without a word, and cannot be cancelled."""
-        return self._code is not None
+    def advances(self) -> bool:
+        """Whether what it computes now changes while it runs: it goes on from input to input, or
+        from output to output.
+        """
+        return self._code is not None or self._advances
+
+    @property
+    def stopped(self) -> bool:
+        """Whether its code was cancelled."""
+        return self._stopped
+
+    def advanced(self) -> None:
+        """Another output was made; the time that it may take begins anew."""
+        self._began = asyncio.get_running_loop().time()
 
     @property
     def since(self) -> float:
@@ -341,7 +370,10 @@ class Call:
         """Nobody wants these of its inputs any more, or none of the attempt's: cancel what computes
         nothing else. Once is enough: user code gets its time to clean up.
         """
-        if self._code is not None or self._stopped:
+        if self._code is not None:
+            self._code.unwanted()
+            return
+        if self._stopped:
             return
         if self._wanted is None:
             self._wanted = dict.fromkeys((each.attempt for each in self._held), 0)

@@ -29,7 +29,7 @@ class InFlight:
         inline: calls whose user code runs, and has not been seen to wait.
     """
 
-    __slots__ = ("_calls", "_firsts", "_in_threads", "_in_turn", "count", "inline")
+    __slots__ = ("_advancing", "_calls", "_firsts", "_in_turn", "count", "inline")
 
     def __init__(self) -> None:
         self.count: int = 0
@@ -37,10 +37,10 @@ class InFlight:
         # Disjoint stretches, mostly in the order of their numbers:
         self._firsts: list[int] = []
         self._calls: dict[int, tuple[int, Call]] = {}  # by the first: the last, and whose it is
-        # A call that waits began when it was put here. One in a thread goes on to the next input
-        # by itself, and is looked at again when it seems to be the oldest.
+        # A call that waits began when it was put here. One that advances, to the next input or
+        # output, does so by itself, and is looked at again when it seems to be the oldest.
         self._in_turn: OrderedDict[Call, None] = OrderedDict()
-        self._in_threads: Agenda[Call] = Agenda()
+        self._advancing: Agenda[Call] = Agenda()
 
     def __bool__(self) -> bool:
         return bool(self._firsts or self.inline)
@@ -54,8 +54,8 @@ class InFlight:
             firsts.append(first)
         self._calls[first] = last, call
         self.count += last - first + 1
-        if call.in_thread:
-            self._in_threads.set(call, call.since)
+        if call.advances:
+            self._advancing.set(call, call.since)
         else:
             self._in_turn[call] = None
 
@@ -67,7 +67,7 @@ class InFlight:
         del self._firsts[bisect_left(self._firsts, first)]
         self.count -= last - first + 1
         self._in_turn.pop(call, None)
-        self._in_threads.discard(call)
+        self._advancing.discard(call)
 
     def holding(self, numbers: Sequence[int]) -> dict[Call, list[int]]:
         """The calls that compute these inputs, and which of them each."""
@@ -89,9 +89,9 @@ class InFlight:
         oldest, since = next(iter(self._in_turn), None), math.inf
         if oldest is not None:
             since = oldest.since
-        while (first := self._in_threads.first()) is not None and first[0] < since:
+        while (first := self._advancing.first()) is not None and first[0] < since:
             noted, call = first
             if call.since == noted:
                 return call, noted
-            self._in_threads.set(call, call.since)
+            self._advancing.set(call, call.since)
         return oldest, since

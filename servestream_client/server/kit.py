@@ -11,14 +11,22 @@ from typing import Any, Protocol, TypeAlias
 
 from servestream_client.codecs import Codec
 from servestream_client.config import FlowControl
+from servestream_client.protocol import frames
 from servestream_client.protocol.frames import CodecId, HandlerKind, Limits, Open, RefusalKind
 from servestream_client.protocol.server import ServerOffer
 from servestream_client.server.active_attempts import ActiveAttempts
 from servestream_client.server.admission import AdmissionControl, Refuse, StreamRequest
 from servestream_client.server.batch_workers import BatchWorkers
-from servestream_client.server.calls import Handler
-from servestream_client.server.handlers import batch_handler, item_handler
+from servestream_client.server.calls import Handler, Part
+from servestream_client.server.generator_workers import GeneratorWorkers
+from servestream_client.server.handlers import (
+    Source,
+    batch_handler,
+    generator_handler,
+    item_handler,
+)
 from servestream_client.server.item_workers import ItemWorkers
+from servestream_client.server.outputs import Replay, Resume
 from servestream_client.server.runner import AttemptRunner
 from servestream_client.server.workers import Workers
 from servestream_client.wire import stream_pb2 as pb
@@ -27,6 +35,9 @@ __all__ = ["Frames", "Interceptor", "Kit", "Requests", "Served"]
 
 DEFAULT_CONCURRENCY = 16
 DEFAULT_BATCH_CONCURRENCY = 1
+DEFAULT_GENERATORS = 256
+"""On the event loop, where one that waits costs its memory."""
+DEFAULT_GENERATORS_IN_THREADS = 16
 
 Requests: TypeAlias = AsyncIterable[pb.ClientFrame]
 Frames: TypeAlias = AsyncGenerator[pb.ServerFrame, None]
@@ -41,6 +52,12 @@ class Interceptor:
     def handler(self, handler: Handler) -> Handler:
         """What answers inputs in the handler's place."""
         return handler
+
+    def generator(self, part: Part, index: int, generator: Any) -> Any:  # noqa: ANN401, ARG002
+        """What gives an input's outputs, from that index on, in its generator's place; async as
+        that is, or plain and called in threads.
+        """
+        return generator
 
     def frames(self, serve: Callable[[Requests], Frames], requests: Requests) -> Frames:
         """Serve one call."""
@@ -64,9 +81,15 @@ class Served(Protocol):
     def batch_wait(self) -> float: ...
     @property
     def flow(self) -> FlowControl: ...
+    @property
+    def replay(self) -> Replay: ...
+    @property
+    def fingerprint(self) -> str: ...
 
     def predict(self, item: Any, /) -> object: ...  # noqa: ANN401 — whatever the codec decodes
     def predict_batch(self, items: list[Any], /) -> object: ...
+    def generate(self, item: Any, resume: Resume[Any], /) -> object: ...  # noqa: ANN401
+    def is_finished(self, item: Any, resume: Resume[Any], /) -> object: ...  # noqa: ANN401
     def admit(self, request: StreamRequest, /) -> Awaitable[None]: ...
 
 
@@ -99,6 +122,8 @@ class Kit:
             code_version=service.code_version,
             replica=_replica_name() if replica is None else replica,
             handler_kind=kind,
+            replay=_replay(service, kind),
+            fingerprint=service.fingerprint,
             limits=Limits(
                 window_items=service.flow.window_items,
                 window_bytes=service.flow.window_bytes,
@@ -160,10 +185,30 @@ def _workers(service: Served, kind: HandlerKind, interceptor: Interceptor) -> Wo
             max_batch=service.max_batch_size,
             batch_wait=service.batch_wait,
         )
+    if kind is HandlerKind.ONE_TO_MANY:
+        on_loop = inspect.isasyncgenfunction(service.generate)
+        usual = DEFAULT_GENERATORS if on_loop else DEFAULT_GENERATORS_IN_THREADS
+        places = service.max_concurrency or usual
+        source = Source(
+            service.generate,
+            service.is_finished,
+            service.codec,
+            service.replay,
+            interceptor.generator,
+        )
+        return GeneratorWorkers(
+            interceptor.handler(generator_handler(source, places)), places=places
+        )
     places = service.max_concurrency or DEFAULT_CONCURRENCY
     return ItemWorkers(
         interceptor.handler(item_handler(service.predict, service.codec, places)), places=places
     )
+
+
+def _replay(service: Served, kind: HandlerKind) -> frames.Replay:
+    if kind is not HandlerKind.ONE_TO_MANY:
+        return frames.Replay.UNSPECIFIED
+    return frames.Replay[service.replay.name]
 
 
 def _serve_context() -> Any:  # noqa: ANN401 — Ray is not imported here

@@ -7,18 +7,20 @@ The kit's own state is made when the first stream comes, since users forget
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterator, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import grpc.aio
 
 from servestream_client.codecs import BytesCodec, Codec
 from servestream_client.config import FlowControl
+from servestream_client.errors import ConfigurationError
 from servestream_client.metadata import METADATA_OPTIONS
 from servestream_client.protocol.frames import HandlerKind
 from servestream_client.server.admission import RefusalKind, Refuse, StreamRequest
 from servestream_client.server.kit import Frames, Interceptor, Kit
 from servestream_client.server.kits import Kits
+from servestream_client.server.outputs import Output, Replay, Resume
 from servestream_client.server.settings import check_class, check_service
 from servestream_client.usercode import contained, describe, is_a
 from servestream_client.wire import stream_pb2 as pb
@@ -27,8 +29,11 @@ from servestream_client.wire import stream_pb2_grpc as pb_grpc
 __all__ = [
     "GRPC_SERVER_OPTIONS",
     "GRPC_SERVICER_FUNCTIONS",
+    "Output",
     "RefusalKind",
     "Refuse",
+    "Replay",
+    "Resume",
     "StreamRequest",
     "StreamService",
     "add_to_server",
@@ -37,7 +42,11 @@ __all__ = [
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-_HANDLERS = {"predict": HandlerKind.ONE_TO_ONE, "predict_batch": HandlerKind.BATCH}
+_HANDLERS = {
+    "predict": HandlerKind.ONE_TO_ONE,
+    "predict_batch": HandlerKind.BATCH,
+    "generate": HandlerKind.ONE_TO_MANY,
+}
 
 GRPC_SERVICER_FUNCTIONS: list[str] = [
     "servestream_client.wire.stream_pb2_grpc.add_StreamServiceServicer_to_server"
@@ -46,7 +55,7 @@ GRPC_SERVICER_FUNCTIONS: list[str] = [
 
 
 class StreamService(Generic[In, Out]):
-    """One deployment's streams: override `predict` or `predict_batch`.
+    """One deployment's streams: override `predict`, `predict_batch` or `generate`.
 
     An exception in the handler becomes that item's error at the caller, and touches no other.
     Handlers may be called more than once for the same input, also at the same time: after a
@@ -62,13 +71,19 @@ class StreamService(Generic[In, Out]):
         code_version: of the user's code; shown to clients.
         max_concurrency: handler calls at a time in this process, over all streams; None: 16 for
             `predict`, and 1 for `predict_batch`, since what arrives during one call is the next
-            one's batch. A plain `def` handler runs in as many threads; one whose client has gone
-            still runs to its end, and counts. Codecs run on the event loop,
-            which has its turn after each item that takes long.
+            one's batch; for `generate` 256 if it is an `async def`, else 16, of which those that
+            pause do not count. A plain `def` handler runs in as many threads; one whose client has
+            gone still runs to its end, and counts. Codecs run on the event loop, which has its turn
+            after each item that takes long.
         max_batch_size: items that `predict_batch` gets at the most.
         batch_wait: seconds that an incomplete batch waits for more items. 0: it never waits, and
             batches grow by themselves as the load does.
         flow: the limits that clients are held to.
+        replay: how `generate` goes on with an input of which outputs were delivered when their
+            server is lost.
+        fingerprint: what the outputs of `generate` depend on, in the service's own words, e.g.
+            model, tokenizer and quantisation. An input goes on only where it is the same: so a
+            redeploy with another one never puts the outputs of two models together.
     """
 
     codec: Codec[In, Out] = BytesCodec()  # type: ignore[assignment]  # the default for bytes
@@ -78,12 +93,16 @@ class StreamService(Generic[In, Out]):
     max_batch_size: ClassVar[int] = 64
     batch_wait: ClassVar[float] = 0.0
     flow: ClassVar[FlowControl] = FlowControl()
+    replay: ClassVar[Replay] = Replay.NEVER
+    fingerprint: ClassVar[str] = ""
 
     def __init_subclass__(cls, **arguments: Any) -> None:  # noqa: ANN401 — the user's own
         super().__init_subclass__(**arguments)
         check_class(cls)
         if _overridden(cls):  # a base class of others may have none
             _handler_kind(cls)
+        if isinstance(vars(cls).get("replay"), Replay):
+            _check_is_finished(cls, cls.replay)
 
     def predict(self, item: In) -> Out | Awaitable[Out]:
         """One input to one output.
@@ -104,6 +123,34 @@ class StreamService(Generic[In, Out]):
         done by then fails with `TIMEOUT`.
         """
         raise NotImplementedError
+
+    def generate(
+        self, item: In, resume: Resume[Out]
+    ) -> AsyncIterator[Out | Output[Out]] | Iterator[Out | Output[Out]]:
+        """One input to any number of outputs: tokens, rows, frames.
+
+        It is a generator function. Of an `async def`, the generators take turns on the event loop,
+        which they should not block; of a plain `def`, each runs in a thread while it makes outputs.
+        Each output is sent at once. It is not asked for another while the caller has enough of
+        this input: then others have its place.
+
+        It is closed at its present ``yield`` once nobody wants more, and an async one has a second
+        for its ``finally``; one that awaits something is cancelled there. The client's
+        `Watchdog.item_timeout` is the longest that one output may take.
+
+        Args:
+            item: the input.
+            resume: from where to go on, as `replay` says; false: from the beginning. Only with
+                `Replay.SEEK` and `Replay.CONTINUE` is it ever true.
+        """
+        raise NotImplementedError
+
+    def is_finished(self, item: In, resume: Resume[Out]) -> bool:  # noqa: ARG002
+        """Whether the outputs that `generate` would go on after are the whole answer, so that it is
+        not called: what was lost is its end alone. Asked with `Replay.CONTINUE` only; called where
+        `generate` is.
+        """
+        return False
 
     async def admit(self, request: StreamRequest) -> None:
         """Called before a stream is welcomed. Raise `Refuse` to turn it away.
@@ -178,10 +225,13 @@ def checked_handler(service: StreamService[Any, Any]) -> HandlerKind:
 
     Raises:
         ConfigurationError: one of its attributes cannot work.
-        TypeError: it overrides no handler, or more than one, or with a generator.
+        TypeError: it overrides no handler, or more than one, or one that yields, or does not, and
+            should not, or should.
     """
     check_service(service)
-    return _handler_kind(type(service))
+    kind = _handler_kind(type(service))
+    _check_is_finished(type(service), service.replay)
+    return kind
 
 
 def _handler_kind(service: type[StreamService[Any, Any]]) -> HandlerKind:
@@ -192,11 +242,28 @@ def _handler_kind(service: type[StreamService[Any, Any]]) -> HandlerKind:
             f" {' and '.join(overridden) or 'none'}"
         )
     handler = getattr(service, overridden[0])
-    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+    kind = _HANDLERS[overridden[0]]
+    yields = inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler)
+    if yields and kind is not HandlerKind.ONE_TO_MANY:
         raise TypeError(
-            f"{service.__name__}.{overridden[0]} yields; it must return one output for each input"
+            f"{service.__name__}.{overridden[0]} yields; it must return one output for each input."
+            " For any number of them, override generate"
         )
-    return _HANDLERS[overridden[0]]
+    if not yields and kind is HandlerKind.ONE_TO_MANY:
+        raise TypeError(
+            f"{service.__name__}.generate must be a generator function, plain or async: one that"
+            " yields its outputs"
+        )
+    return kind
+
+
+def _check_is_finished(service: type[StreamService[Any, Any]], replay: Replay) -> None:
+    overrides = service.is_finished is not StreamService.is_finished
+    if overrides and replay is not Replay.CONTINUE:
+        raise ConfigurationError(
+            f"{service.__name__}.is_finished is asked with replay = Replay.CONTINUE only, and it is"
+            f" Replay.{replay.name}"
+        )
 
 
 def _overridden(service: type[StreamService[Any, Any]]) -> list[str]:
@@ -225,7 +292,7 @@ def add_to_server(service: StreamService[Any, Any], server: grpc.aio.Server) -> 
 
     Raises:
         ConfigurationError: one of the service's attributes cannot work.
-        TypeError: the service overrides no handler, or more than one, or with a generator.
+        TypeError: the service overrides no handler, or more than one, or one of the wrong kind.
     """
     checked_handler(service)
     pb_grpc.add_StreamServiceServicer_to_server(service, server)  # type: ignore[arg-type]  # duck-typed

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from servestream_client.codecs import check_codec
 from servestream_client.config import FlowControl, check_count, check_number
 from servestream_client.errors import ConfigurationError
+from servestream_client.server.outputs import Replay
 
 __all__ = ["check_class", "check_service"]
 
@@ -58,6 +59,12 @@ def _flow(name: str, value: object) -> None:
         raise ConfigurationError(f"{name} must be a FlowControl(...), not {value!r}")
 
 
+def _replay(name: str, value: object) -> None:
+    if not isinstance(value, Replay):
+        members = ", ".join(f"Replay.{each.name}" for each in Replay)
+        raise ConfigurationError(f"{name} must be one of {members}, not {value!r}")
+
+
 _CHECKS: Mapping[str, Callable[[str, object], None]] = {
     "codec": check_codec,
     "application": _text_or_none,
@@ -66,4 +73,6 @@ _CHECKS: Mapping[str, Callable[[str, object], None]] = {
     "max_batch_size": check_count,
     "batch_wait": _seconds,
     "flow": _flow,
+    "replay": _replay,
+    "fingerprint": _text,
 }

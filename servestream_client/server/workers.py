@@ -176,6 +176,10 @@ class Workers(abc.ABC):
         self._given_back.setdefault(attempt, GivenBack()).add(part.run)
         self._want(attempt)
 
+    async def pause(self, attempt: Attempt, number: int) -> bool:
+        """Give a place back for a while; see `GeneratorWorkers`."""
+        raise NotImplementedError
+
     def _remove(self, call: Call, held: Sequence[Held]) -> None:
         for attempt, first, _ in held:
             in_flight = self._in_flight[attempt]

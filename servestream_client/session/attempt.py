@@ -142,7 +142,8 @@ class Attempt:
                 # gRPC hears least of what a reverse proxy says on a connection that is used again;
                 # and behind what is on its way the next attempt would wait.
                 ending = exchange.ending if exchange is not None and not cut_short else Ending()
-                if ending.unanswered or ending.silent or untold or session.large_under_way:
+                laden = begun is not None and begun.large_under_way > 0
+                if ending.unanswered or ending.silent or untold or laden:
                     link.avoid_connection()
                 link.cancel()
             if begun is not None:

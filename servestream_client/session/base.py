@@ -30,6 +30,7 @@ from servestream_client.session.arguments import (
 )
 from servestream_client.session.connection import Connection
 from servestream_client.session.factory import StreamFactory
+from servestream_client.session.generator import Generator
 from servestream_client.session.predictor import Predictor
 from servestream_client.transport.grpc_link import GrpcTransport
 
@@ -122,6 +123,7 @@ class ClientBase(Generic[In, Out]):
             hooks=checked_hooks(hooks),
         )
         self._predictor: Predictor | None = None
+        self._generator: Generator | None = None
 
     def with_options(
         self,
@@ -163,6 +165,7 @@ class ClientBase(Generic[In, Out]):
             close_timeout=close_timeout or self._streams.close_timeout,
         )
         other._predictor = None  # noqa: SLF001
+        other._generator = None  # noqa: SLF001
         return other
 
     # ---------------------------------------------------------------- for the faces
@@ -176,6 +179,15 @@ class ClientBase(Generic[In, Out]):
             weakref.finalize(self, _orphan, loop, self._predictor).atexit = False
         return self._predictor
 
+    def _generate_lanes(self) -> Generator:
+        """What carries the calls of `generate`."""
+        self._connection.check()
+        if self._generator is None:
+            self._generator = self._streams.generator(self._predict_streams)
+            loop = asyncio.get_running_loop()
+            weakref.finalize(self, _orphan, loop, self._generator).atexit = False
+        return self._generator
+
     def __repr__(self) -> str:
         streams = self._streams
         application = f", application={streams.application!r}" if streams.application else ""
@@ -186,7 +198,7 @@ class ClientBase(Generic[In, Out]):
         )
 
 
-def _orphan(loop: asyncio.AbstractEventLoop, predictor: Predictor) -> None:
+def _orphan(loop: asyncio.AbstractEventLoop, lanes: Predictor | Generator) -> None:
     """A client was dropped, in whatever thread."""
     with suppress(RuntimeError):  # the loop is closed
-        loop.call_soon_threadsafe(predictor.orphaned)
+        loop.call_soon_threadsafe(lanes.orphaned)

@@ -38,7 +38,7 @@ __all__ = ["OpenLane", "StreamDriver"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-_SHARED = frozenset({StreamKind.PREDICT, StreamKind.ISOLATED})
+_SHARED = frozenset({StreamKind.PREDICT, StreamKind.GENERATE, StreamKind.ISOLATED})
 """Streams that belong to none of those whose inputs they carry. They run in an empty context of
 their own: one of the first caller's would be kept alive by them, and would be taken by hooks, logs
 and interceptors for that of everything the stream carries."""

@@ -152,8 +152,10 @@ class Exchange:
             self._moving = self._later(self.age, self._move)
 
     def _move(self) -> None:
-        """The attempt is old: go elsewhere."""
+        """The attempt is old: go elsewhere, or try again later."""
         self.ending.moved = self._session.move()
+        if not self.ending.moved:
+            self._move_later()
         self._limit_the_rest()
         self._outbound.set()
 
@@ -198,7 +200,7 @@ class Exchange:
                     del frame  # its payloads are not to be held while waiting for the next
                     self._limit_the_rest()
                     self._changed()
-                if overdue := attempt.overdue:
+                if overdue := attempt.reports.overdue:
                     self.ending.overdue = overdue
                     return
 
@@ -259,7 +261,7 @@ class Exchange:
             self.line.quit()
 
     def _note_under_way(self) -> None:
-        size = self._session.large_under_way + self._pledged
+        size = self._attempt.large_under_way + self._pledged
         self._laden = size > 0
         self.line.under_way(size)
 

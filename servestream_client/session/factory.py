@@ -16,7 +16,9 @@ from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
 from servestream_client.session.arguments import check_parameters
 from servestream_client.session.connection import Connection
 from servestream_client.session.driver import StreamDriver
+from servestream_client.session.encoding import encoded
 from servestream_client.session.feeder import InputFeeder
+from servestream_client.session.generator import Generator
 from servestream_client.session.isolation import Isolation
 from servestream_client.session.outage import Outage
 from servestream_client.session.outcome import AttemptFailed
@@ -95,6 +97,52 @@ class StreamFactory:
             idle_seconds=PREDICT_IDLE_SECONDS,
         )
 
+    def generator(self, lanes: int) -> Generator:
+        """What carries the calls of `generate`, on so many streams at the most."""
+        return Generator(
+            self._open_generate_lane,
+            self._open_generate_suspects,
+            lambda: self.connection.endpoint.answered,
+            flow=self.flow,
+            lanes=lanes,
+            idle_seconds=PREDICT_IDLE_SECONDS,
+        )
+
+    def encode(self, item: object) -> bytes:
+        """The payload of an input of `generate`.
+
+        Raises:
+            ItemError: the codec cannot encode it, or it is too large.
+        """
+        return encoded(self.codec.encode_input, item, self.flow.max_item_bytes)
+
+    def _open_generate_lane(
+        self,
+        *,
+        on_arrival: Callable[[], None],
+        on_break: Callable[[AttemptFailed], None],
+        outage: Outage | None,
+        isolated: bool = False,
+    ) -> StreamDriver:
+        """A stream that carries the calls of `generate`, started."""
+        session = self._session(ordered=False, isolated=isolated, frees_places=True)
+        kind = StreamKind.ISOLATED if isolated else StreamKind.GENERATE
+        driver = self._hand_fed(session, on_arrival, on_break, outage, kind=kind)
+        self.connection.start(driver)
+        return driver
+
+    def _open_generate_suspects(
+        self,
+        *,
+        on_arrival: Callable[[], None],
+        on_break: Callable[[AttemptFailed], None],
+        outage: Outage | None,
+    ) -> StreamDriver:
+        """The same for those that may break their servers."""
+        return self._open_generate_lane(
+            on_arrival=on_arrival, on_break=on_break, outage=outage, isolated=True
+        )
+
     def _open_lane(
         self,
         *,
@@ -157,6 +205,7 @@ class StreamFactory:
         ordered: bool,
         parameters: Mapping[str, str] | None = None,
         isolated: bool = False,
+        frees_places: bool = False,
     ) -> ClientSession:
         return ClientSession(
             stream_id=os.urandom(STREAM_ID_BYTES),
@@ -166,5 +215,6 @@ class StreamFactory:
             ordered=ordered,
             parameters=parameters,
             isolated=isolated,
+            frees_places=frees_places,
             watchdog=self.watchdog,
         )

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from servestream_client.errors import ItemErrorKind
-from servestream_client.protocol.client import ClientSession, Delivery
-from servestream_client.protocol.frames import ItemFailure, OutputRun
+from servestream_client.protocol.client import ClientSession, Delivery, Part, Partial
+from servestream_client.protocol.frames import Credit, ItemFailure, OutputRun
 from servestream_client.session.outcome import AttemptFailed
 
 __all__ = ["BreakObserver", "Inlet", "Outlet", "Quarantine", "Wakes"]
@@ -154,9 +154,19 @@ class Inlet:
         self._session.cancel(number)
         self._stream.wake_writer()
 
-    def drop(self, number: int) -> None:
-        """Forget an input. Call it between two attempts: the next begins without the input."""
-        self._session.drop(number)
+    def push_partial(self, payload: bytes, item: object, partial: Partial, held: Credit) -> int:
+        """Accept an input that another stream has dropped in its middle; `held` are those of its
+        outputs that its consumer has not acknowledged.
+        """
+        number = self._session.push_partial(payload, item, partial, held)
+        self._stream.wake_writer()
+        return number
+
+    def drop(self, number: int) -> Partial | None:
+        """Forget an input. Call it between two attempts: the next begins without the input.
+        Returns what it takes to go on with it, if outputs came.
+        """
+        return self._session.drop(number)
 
     def finish(self) -> None:
         """No further inputs will come."""
@@ -173,43 +183,65 @@ class Outlet:
         self._delivery = session.delivery
         self._stream = stream
 
-    def next(self, limit: int) -> OutputRun | Delivery | None:
+    def next(self, limit: int) -> OutputRun | Part | Delivery | None:
         """What comes next; None while nothing is there.
 
         Returns:
-            A run of at most `limit` outputs, which counts as held until it is given to
-            `ack_consumed`; or what else there is, which is taken.
+            At most `limit` outputs, which count as held until they are given to `ack_consumed`; or
+            what else there is, which is taken.
         """
         run = self._delivery.take_run(limit)
         if run is not None:
             return run
+        part = self._delivery.take_part(limit)
+        if part is not None:
+            return part
         delivery = self._delivery.take()
         if delivery is not None:
             self._stream.capacity_changed()
         return delivery
 
-    def ack_consumed(self, run: OutputRun) -> None:
+    def ack_consumed(self, outputs: OutputRun | Part) -> None:
         """The consumer has taken these outputs, of which there may be none, and goes on."""
-        self.count(run)
+        self.count(outputs)
         self._stream.capacity_changed()
 
-    def count(self, run: OutputRun) -> None:
+    def count(self, outputs: OutputRun | Part) -> None:
         """The consumer has taken these outputs, but does not go on: what that gives room for waits
         for the next `ack_consumed`.
         """
-        if run.payloads:
-            self._delivery.ack_consumed(run)
+        if not outputs.payloads:
+            return
+        if isinstance(outputs, Part):
+            self._delivery.ack_part(outputs)
+        else:
+            self._delivery.ack_consumed(outputs)
+
+    def ack_outputs(self, number: int, count: int, size: int) -> None:
+        """The consumer of one input has taken so many of its outputs, of so many bytes, which
+        `deliver` has handed on in parts.
+        """
+        self._delivery.ack_outputs(number, count, size)
+        self._stream.capacity_changed()
+
+    def forget_held(self, number: int) -> None:
+        """The input goes on elsewhere, and what is held of it counts there."""
+        held = self._delivery.held_of(number)
+        self._delivery.ack_outputs(number, held.outputs, held.bytes)
 
     def deliver(
         self,
         on_delivery: Callable[[Delivery], None],
         on_run: Callable[[OutputRun], None] | None = None,
+        on_part: Callable[[Part], None] | None = None,
     ) -> bool:
         """Take all there is, and hand it on.
 
         Args:
             on_delivery: takes what comes by itself.
             on_run: takes outputs at once; None: these, too, are handed on one by one.
+            on_part: the same for those of an input that may have several; they count as held
+                until they are given to `ack_outputs`.
 
         Returns:
             Whether there was anything.
@@ -220,6 +252,8 @@ class Outlet:
             if run is not None and on_run is not None:
                 on_run(run)
                 queue.ack_consumed(run)
+            elif on_part is not None and (part := queue.take_part(_RUN)) is not None:
+                on_part(part)
             else:
                 delivery = queue.take()
                 if delivery is None:

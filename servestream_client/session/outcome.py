@@ -9,12 +9,14 @@ call's status.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from servestream_client.config import RetryPolicy
 from servestream_client.errors import (
     ClientClosedError,
+    Delivered,
     RetriesExhaustedError,
     StreamError,
     UnreachableError,
@@ -45,6 +47,7 @@ __all__ = [
     "end_of_task",
     "explained",
     "out_of_patience",
+    "own_failure",
     "silent_for",
 ]
 
@@ -306,3 +309,16 @@ def _why_no_more(policy: RetryPolicy, outage: Outage, told: float | None, now: f
     if told is not None and now + told > outage.deadline:
         return f"the server asks for {told:g} s, more than RetryPolicy.give_up_after leaves"
     return f"{policy.attempts} in a row brought nothing new, RetryPolicy.attempts"
+
+
+def own_failure(error: BaseException | None, delivered: Delivered) -> BaseException:
+    """A stream's failure as that of one of those who share it: an exception has one traceback, and
+    one caller.
+    """
+    if error is None:
+        error = StreamError("the stream ended")
+    if not isinstance(error, StreamError):
+        return copy.copy(error)
+    own = type(error)(error.reason, delivered)
+    own.__cause__ = error.__cause__
+    return own

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from typing import Protocol
 
 from servestream_client.errors import (
@@ -16,14 +15,12 @@ from servestream_client.errors import (
 from servestream_client.protocol.client import Delivery
 from servestream_client.protocol.frames import OutputRun
 from servestream_client.session.driver import OpenLane, StreamDriver
+from servestream_client.session.encoding import THE_ONLY_INPUT
 from servestream_client.session.outage import Outage
-from servestream_client.session.outcome import AttemptFailed
+from servestream_client.session.outcome import AttemptFailed, own_failure
 from servestream_client.usercode import as_value, unforeseen
 
-__all__ = ["THE_ONLY_INPUT", "Call", "LaneOwner", "PredictLane", "own_failure"]
-
-THE_ONLY_INPUT = 1
-"""A call is a stream of one input."""
+__all__ = ["Call", "LaneOwner", "PredictLane"]
 
 
 class Call:
@@ -109,13 +106,13 @@ class PredictLane:
             on_arrival=self._arrived, on_break=self._attempt_failed, outage=outage
         )
         self._ledger = self.driver.session.ledger
-        self._inherits = self.driver.outage.inherited
+        self._outage = self.driver.outage
 
     def takes(self, call: Call, size: int) -> bool:
-        """Whether it has room for a call, whose payload has so many bytes. One that was made since
-        it went on with another lane's outage has more patience than is left to it.
+        """Whether it has room for a call, whose payload has so many bytes. While it goes on with
+        another lane's outage, one that was made since has more patience than is left to it.
         """
-        if self.retiring or (self._inherits and call.made > self._opened):
+        if self.retiring or (self._outage.inherited and call.made > self._opened):
             return False
         return self._ledger.fits(size)  # asked of each lane for each call: no layer between
 
@@ -175,7 +172,7 @@ class PredictLane:
             del self.calls[delivery.number]
         if delivery.failure is None:
             outputs = "no output" if delivery.payload is None else "several outputs"
-            text = f"the handler gives {outputs} for an input: use stream(), not predict()"
+            text = f"the handler gives {outputs} for an input: use generate(), not predict()"
             call.fail(StreamError(text, call.delivered()))
             return
         failure = delivery.failure
@@ -198,21 +195,10 @@ class PredictLane:
         if self._idle is not None:
             self._idle.cancel()
         for call in self.calls.values():
-            call.fail(own_failure(error, call))
+            call.fail(own_failure(error, call.delivered()))
         self.calls.clear()
         self._owner.left(self, error)
 
     def _attempt_failed(self, _: AttemptFailed) -> None:
         if not self.calls:
             self.retire()  # there is nothing to come back for
-
-
-def own_failure(error: BaseException | None, call: Call) -> BaseException:
-    """A stream's failure as one call's: an exception has one traceback, and one caller."""
-    if error is None:
-        error = StreamError("the stream ended")
-    if not isinstance(error, StreamError):
-        return copy.copy(error)
-    own = type(error)(error.reason, call.delivered())
-    own.__cause__ = error.__cause__
-    return own

@@ -16,23 +16,21 @@ from servestream_client.codecs import direct, encodes_bytes
 from servestream_client.config import check_timeout
 from servestream_client.errors import (
     Delivered,
-    InputEncodeError,
-    InputTooLargeError,
     ItemErrorKind,
     OutputDecodeError,
     StreamTimeoutError,
 )
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES
 from servestream_client.session.driver import OpenLane
+from servestream_client.session.encoding import THE_ONLY_INPUT, encoded
 from servestream_client.session.outage import Outage
+from servestream_client.session.outcome import own_failure
 from servestream_client.session.predict_lane import (
-    THE_ONLY_INPUT,
     Call,
     PredictLane,
-    own_failure,
 )
 from servestream_client.turns import Turn, turn_of_loop
-from servestream_client.usercode import contained, describe, type_name, unforeseen
+from servestream_client.usercode import contained, describe, unforeseen
 
 __all__ = ["Predictor"]
 
@@ -180,24 +178,7 @@ class Predictor:
         Raises:
             ItemError: the codec cannot encode it, or it is too large.
         """
-        try:
-            payload = self._encode(item)
-            if not issubclass(type(payload), bytes):
-                raise TypeError(f"the codec made a {type_name(payload)}, not bytes")
-            size = len(payload)
-        except BaseException as error:
-            failure = contained(error, "the codec")
-            raise InputEncodeError(
-                THE_ONLY_INPUT, ItemErrorKind.INPUT_ENCODE, describe(failure), input=item
-            ) from failure
-        if size > self._max_item_bytes:
-            raise InputTooLargeError(
-                THE_ONLY_INPUT,
-                ItemErrorKind.INPUT_TOO_LARGE,
-                f"{size} bytes encoded, and FlowControl.max_item_bytes is {self._max_item_bytes}",
-                input=item,
-            )
-        return payload
+        return encoded(self._encode, item, self._max_item_bytes)
 
     def decode(self, payload: bytes, item: object) -> object:
         """
@@ -294,7 +275,7 @@ class Predictor:
         """A lane gave up: so does each call that waited for a place as long as the lane tried."""
         for call in [each for each in self._waiting if each.made <= when]:
             del self._waiting[call]
-            call.fail(own_failure(error, call))
+            call.fail(own_failure(error, call.delivered()))
 
 
 def _no_answer(timeout: float | None) -> str:

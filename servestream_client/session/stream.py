@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import operator
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from servestream_client.codecs import direct, encodes_bytes
 from servestream_client.errors import (
@@ -21,11 +20,14 @@ from servestream_client.errors import (
     ItemErrorKind,
     OutputDecodeError,
     StreamError,
+    WrongEventLoopError,
 )
 from servestream_client.events import StreamStatistics
-from servestream_client.protocol.client import Delivery
+from servestream_client.outputs import Numbered
+from servestream_client.protocol.client import Delivery, Part
 from servestream_client.protocol.frames import OutputRun
 from servestream_client.session.driver import StreamDriver
+from servestream_client.session.taken import Taken
 from servestream_client.turns import Turn, turn_of_loop
 from servestream_client.usercode import as_value, contained, describe, is_a, unforeseen
 
@@ -62,11 +64,16 @@ class StreamBase(Generic[T_co]):
         start: Callable[[StreamDriver], None],
         decode: Callable[[bytes], T_co],
         return_exceptions: bool,
+        numbered: bool = False,
     ) -> None:
         self._driver = driver
         self._start = start
-        self._decode = direct(decode)
-        self._as_is = encodes_bytes(decode)  # so there is nothing to decode
+        self._numbered = numbered
+        self._decode_payload: Callable[[bytes], Any] = direct(decode)
+        self._decode: Callable[[bytes], T_co] = (
+            self._decode_numbered if numbered else self._decode_payload
+        )
+        self._as_is = encodes_bytes(decode) and not numbered  # so there is nothing to decode
         self._return_exceptions = return_exceptions
         self._started = False
         self._exhausted = False
@@ -75,10 +82,9 @@ class StreamBase(Generic[T_co]):
         self._pid = os.getpid()
         self._turn: Turn | None = None  # of the event loop on which it is iterated
         self._loop: asyncio.AbstractEventLoop | None = None
-        # Outputs leave the session in runs, of which this many were released as taken.
-        self._run = OutputRun(0, [])
-        self._released = 0
-        self._rest: Iterator[bytes] = iter(self._run.payloads)
+        # Outputs leave the session several at once.
+        self._taken = Taken()
+        self._rest: Iterator[bytes] = self._taken.rest
         self._single: deque[T_co] = deque()
 
     async def _advance(self) -> bool:
@@ -93,6 +99,12 @@ class StreamBase(Generic[T_co]):
         Raises:
             BaseException: as for the faces.
         """
+        if self._pid != os.getpid():  # two processes would give one stream the same id
+            raise ClientClosedError(
+                "the stream was made before this process was forked; make it here"
+            )
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise WrongEventLoopError("the stream was begun in another event loop")
         if self._iterating:
             raise ConfigurationError("two tasks or threads iterate one stream at the same time")
         self._iterating = True
@@ -130,9 +142,9 @@ class StreamBase(Generic[T_co]):
         driver = self._driver
         if not self._started:
             self._begin()
-        elif self._run.payloads:
-            driver.outlet.ack_consumed(self._take_unreleased())
-            self._run, self._released, self._rest = OutputRun(0, []), 0, iter(())
+        elif self._taken:
+            driver.outlet.ack_consumed(self._taken.unacknowledged())
+            self._take(None)
             # A consumer that never waits for anything itself would let nobody else run.
             await asyncio.sleep(0)
         if self._turn is None:
@@ -142,28 +154,22 @@ class StreamBase(Generic[T_co]):
             # Before anything is taken: it would be lost with a consumer that is cancelled.
             await turn.ready()
             found = driver.outlet.next(self._longest_run)
-            if isinstance(found, OutputRun):
-                self._run, self._released, self._rest = found, 0, iter(found.payloads)
+            if isinstance(found, (OutputRun, Part)):
+                self._take(found)
                 return True
             if found is not None:
-                if found.payload is None and found.failure is None:
+                if found.payload is None and found.failure is None and not self._numbered:
                     continue  # the input has no further output
                 return found
             if driver.finished:
                 return False
             await driver.arrived.wait()
 
-    def _take_unreleased(self) -> OutputRun:
-        """What was taken of the run, and not yet given to the outlet; it is to be given there."""
-        first = self._released
-        self._released = len(self._run.payloads) - operator.length_hint(self._rest)
-        return OutputRun(self._run.first_number + first, self._run.payloads[first : self._released])
+    def _take(self, outputs: OutputRun | Part | None) -> None:
+        self._taken = Taken(outputs)
+        self._rest = self._taken.rest
 
     def _begin(self) -> None:
-        if self._pid != os.getpid():  # two processes would give one stream the same id
-            raise ClientClosedError(
-                "the stream was made before this process was forked; make it here"
-            )
         self._start(self._driver)
         self._started = True
         self._loop = asyncio.get_running_loop()
@@ -180,18 +186,14 @@ class StreamBase(Generic[T_co]):
         raise as_value(error, "the stream")
 
     async def _presented(self, delivery: Delivery) -> T_co:
-        """An output decoded, or an item error raised or returned in its place."""
-        if delivery.failure is None and delivery.payload is not None:
-            turn = turn_of_loop()
-            turn.enter()  # see `_next`
-            try:
-                return self._decode(delivery.payload)
-            except BaseException as error:
-                failure = contained(error, "the codec")
-                return await self._failure(_undecoded(delivery.number, delivery.index, failure))
-            finally:
-                turn.leave()
+        """The end of an input's outputs, or an item error raised or returned in its place."""
+        if delivery.failure is None:
+            return Numbered(delivery.number, delivery.index, None, last=True)  # type: ignore[return-value]
         return await self._failure(_item_error(delivery))
+
+    def _decode_numbered(self, payload: bytes) -> Any:  # noqa: ANN401 — `Numbered` of whatever
+        number, index, last = self._taken.place()
+        return Numbered(number, index, self._decode_payload(payload), last=last)
 
     async def _undecoded(self, error: BaseException) -> T_co:
         """What to give in the place of the run's last output, which cannot be decoded.
@@ -199,8 +201,8 @@ class StreamBase(Generic[T_co]):
         Raises:
             OutputDecodeError: unless that is to be returned.
         """
-        offset = len(self._run.payloads) - operator.length_hint(self._rest) - 1
-        return await self._failure(_undecoded(self._run.first_number + offset, 0, error))
+        number, index, _ = self._taken.place()
+        return await self._failure(_undecoded(number, index, error))
 
     async def _failure(self, problem: ItemError) -> T_co:
         if isinstance(problem, OutputDecodeError):
@@ -220,8 +222,8 @@ class StreamBase(Generic[T_co]):
     def _drop(self) -> None:
         """End the stream, and drop what was not taken."""
         self._exhausted = True
-        self._driver.outlet.count(self._take_unreleased())
-        self._run, self._rest = OutputRun(0, []), iter(())
+        self._driver.outlet.count(self._taken.unacknowledged())
+        self._take(None)
         self._single.clear()
         self._driver.drop(ClientClosedError(_CLOSED))
 
@@ -239,7 +241,7 @@ class StreamBase(Generic[T_co]):
             loop.call_soon_threadsafe(self._driver.drop)
 
     def _statistics(self) -> StreamStatistics:
-        self._driver.outlet.count(self._take_unreleased())
+        self._driver.outlet.count(self._taken.unacknowledged())
         return self._driver.statistics()
 
 

@@ -23,9 +23,10 @@ from servestream_client.greenlets import check_threads
 from servestream_client.server import StreamService
 from servestream_client.server.kit import Frames, Kit, Requests
 from servestream_client.server.service import checked_handler, server_options
-from servestream_client.testing.faults import FaultInjector, Garbage, LocalPlan
+from servestream_client.testing.faults import LocalPlan
 from servestream_client.testing.handle import ProxiedServer
 from servestream_client.testing.history import History
+from servestream_client.testing.injector import FaultInjector, Garbage
 from servestream_client.wire import stream_pb2 as pb
 
 __all__ = ["Echo", "StreamServer"]
@@ -263,6 +264,7 @@ class _Call:
                 f"input {failed.number} failed: {failed.text}", self._stream, self._attempt
             )
         self._outputs += sum(len(run.payloads) for run in frame.outputs)
+        self._outputs += sum(len(part.payloads) for part in frame.parts)
         self._ended |= frame.HasField("end")
 
     def ends(self) -> None:

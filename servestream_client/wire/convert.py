@@ -85,6 +85,9 @@ def _limits_to_wire(limits: f.Limits) -> pb.Limits:
         unacknowledged_frames=limits.unacknowledged_frames,
         frame_bytes=limits.frame_bytes,
         item_bytes=limits.item_bytes,
+        input_outputs=limits.input_outputs,
+        input_bytes=limits.input_bytes,
+        token_bytes=limits.token_bytes,
     )
 
 
@@ -95,6 +98,9 @@ def _limits_from_wire(limits: pb.Limits) -> f.Limits:
         unacknowledged_frames=limits.unacknowledged_frames or _DEFAULTS.unacknowledged_frames,
         frame_bytes=limits.frame_bytes or _DEFAULTS.frame_bytes,
         item_bytes=limits.item_bytes or _DEFAULTS.item_bytes,
+        input_outputs=limits.input_outputs or _DEFAULTS.input_outputs,
+        input_bytes=limits.input_bytes or _DEFAULTS.input_bytes,
+        token_bytes=limits.token_bytes or _DEFAULTS.token_bytes,
     )
 
 
@@ -138,6 +144,10 @@ def client_frame_to_wire(frame: f.ClientFrame) -> pb.ClientFrame:
         _run_to_wire(run, message.inputs.add(first_number=run.first_number))
     for numbers in frame.cancelled:
         message.cancelled.add(first=numbers.first, last=numbers.last)
+    for granted in frame.input_credit:
+        message.input_credit.add(
+            number=granted.number, outputs=granted.outputs, bytes=granted.bytes
+        )
     if frame.open is not None:
         message.open.CopyFrom(_open_to_wire(frame.open))
     if frame.credit is not None:
@@ -217,6 +227,11 @@ def _run_to_wire(run: f.InputRun, message: pb.InputRun) -> None:
     message.payloads.extend(run.payloads)
     if run.first_start_index:
         message.first_start_index = run.first_start_index
+    if run.first_credit is not None:
+        message.first_credit.outputs = run.first_credit.outputs
+        message.first_credit.bytes = run.first_credit.bytes
+    if run.first_resume is not None:
+        message.first_resume.CopyFrom(_resume_to_wire(run.first_resume))
     for m in run.metadata:
         message.metadata.add(
             deadline_ms=m.deadline_ms,
@@ -230,20 +245,48 @@ def _run_to_wire(run: f.InputRun, message: pb.InputRun) -> None:
 def _run_from_wire(run: pb.InputRun) -> f.InputRun:
     payloads = _payloads(run)
     first = _number(run.first_number, len(payloads))
-    start_index, metadata = _index(run.first_start_index), run.metadata
-    if not metadata:
-        return f.InputRun(first, payloads, start_index)
-    if len(metadata) != len(payloads):
-        raise RemoteProtocolError(f"metadata for {len(metadata)} of {len(payloads)} inputs")
-    return f.InputRun(
-        first,
-        payloads,
-        start_index,
-        [
-            f.ItemMetadata(m.deadline_ms, m.priority, m.traceparent, m.tracestate, m.key)
-            for m in metadata
-        ],
+    made = f.InputRun(first, payloads, _index(run.first_start_index))
+    if run.metadata:
+        made.metadata = _metadata_from_wire(run.metadata, len(payloads))
+    if run.HasField("first_credit"):
+        made.first_credit = f.Credit(run.first_credit.outputs, run.first_credit.bytes)
+    if run.HasField("first_resume"):
+        made.first_resume = _resume_from_wire(run.first_resume)
+    return made
+
+
+def _metadata_from_wire(metadata: Sequence[pb.ItemMetadata], count: int) -> list[f.ItemMetadata]:
+    if len(metadata) != count:
+        raise RemoteProtocolError(f"metadata for {len(metadata)} of {count} inputs")
+    return [
+        f.ItemMetadata(m.deadline_ms, m.priority, m.traceparent, m.tracestate, m.key)
+        for m in metadata
+    ]
+
+
+def _resume_to_wire(resume: f.Resume) -> pb.Resume:
+    return pb.Resume(
+        digest=resume.digest,
+        checkpoint=resume.checkpoint,
+        outputs_from=resume.outputs_from,
+        outputs=resume.outputs,
     )
+
+
+def _resume_from_wire(message: pb.Resume) -> f.Resume:
+    outputs = list(message.outputs)
+    return f.Resume(
+        message.digest,
+        message.checkpoint if message.HasField("checkpoint") else None,
+        _index(message.outputs_from, len(outputs) or 1),
+        outputs,
+    )
+
+
+def _input_credit_from_wire(granted: Sequence[pb.InputCredit]) -> list[f.InputCredit]:
+    if len(granted) > _MAX_RANGES:
+        raise RemoteProtocolError(f"credit for {len(granted)} inputs in one frame")
+    return [f.InputCredit(each.number, each.outputs, each.bytes) for each in granted]
 
 
 def _cancelled_from_wire(ranges: Sequence[pb.NumberRange]) -> list[f.NumberRange]:
@@ -307,6 +350,7 @@ def _answers_to_wire(frame: f.ServerFrame, message: pb.ServerFrame) -> None:
             first_index=part.first_index,
             payloads=part.payloads,
             last=part.last,
+            checkpoint=part.checkpoint,
         )
     for failure in frame.errors:
         message.errors.add(
@@ -374,7 +418,8 @@ def _output_part(part: pb.OutputPart) -> f.OutputPart:
     _plain(part.encoding)
     payloads = list(part.payloads)
     first_index = _index(part.first_index, len(payloads) or 1)
-    return f.OutputPart(_number(part.number), first_index, payloads, part.last)
+    checkpoint = part.checkpoint if part.HasField("checkpoint") else None
+    return f.OutputPart(_number(part.number), first_index, payloads, part.last, checkpoint)
 
 
 def _welcome_to_wire(welcome: f.Welcome) -> pb.Welcome:
@@ -389,6 +434,8 @@ def _welcome_to_wire(welcome: f.Welcome) -> pb.Welcome:
         endpoints=welcome.endpoints,
         heartbeat_interval_ms=welcome.heartbeat_interval_ms,
         restartable=welcome.restartable,
+        replay=pb.Replay.ValueType(welcome.replay),
+        fingerprint=welcome.fingerprint,
     )
 
 
@@ -404,6 +451,8 @@ def _welcome_from_wire(message: pb.Welcome) -> f.Welcome:
         endpoints=[printable(endpoint, 500) for endpoint in message.endpoints],
         heartbeat_interval_ms=message.heartbeat_interval_ms,
         restartable=message.restartable,
+        replay=_known(f.Replay, message.replay),
+        fingerprint=message.fingerprint,
     )
 
 
@@ -442,6 +491,7 @@ _CLIENT_FRAME: dict[str, Callable[[Any], object]] = {
     "end": lambda end: f.ClientEnd(end.last_number),
     "heartbeat": _heartbeat_from_wire,
     "coming": _coming_from_wire,
+    "input_credit": _input_credit_from_wire,
 }
 """How each field is read that a client's message may have; one that it has not is the default."""
 

@@ -50,6 +50,37 @@ ORDER_ANY: Order.ValueType  # 2
 """Outputs come as they are ready."""
 global___Order = Order
 
+class _Replay:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ReplayEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Replay.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    REPLAY_UNSPECIFIED: _Replay.ValueType  # 0
+    """Same as REPLAY_NEVER."""
+    REPLAY_NEVER: _Replay.ValueType  # 1
+    """Not at all."""
+    REPLAY_RESTART: _Replay.ValueType  # 2
+    """It gives the same outputs again, of which the first ones are left out; a digest proves it."""
+    REPLAY_SEEK: _Replay.ValueType  # 3
+    """It starts at any index by itself."""
+    REPLAY_CONTINUE: _Replay.ValueType  # 4
+    """It goes on after outputs that it is given."""
+
+class Replay(_Replay, metaclass=_ReplayEnumTypeWrapper): ...
+
+REPLAY_UNSPECIFIED: Replay.ValueType  # 0
+"""Same as REPLAY_NEVER."""
+REPLAY_NEVER: Replay.ValueType  # 1
+"""Not at all."""
+REPLAY_RESTART: Replay.ValueType  # 2
+"""It gives the same outputs again, of which the first ones are left out; a digest proves it."""
+REPLAY_SEEK: Replay.ValueType  # 3
+"""It starts at any index by itself."""
+REPLAY_CONTINUE: Replay.ValueType  # 4
+"""It goes on after outputs that it is given."""
+global___Replay = Replay
+
 class _HandlerKind:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -151,7 +182,9 @@ class _ItemErrorKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     ITEM_ERROR_KIND_POISON: _ItemErrorKind.ValueType  # 7
     """It broke the server whenever it was tried. The client finds this out. [14]"""
     ITEM_ERROR_KIND_INTERRUPTED: _ItemErrorKind.ValueType  # 8
-    """It was cut in its middle, and the handler cannot go on from there. The client finds this out. [14]"""
+    """It was cut in its middle, and the handler cannot go on from there. The client finds this out,
+    or the server, by the digest. [14, 18]
+    """
 
 class ItemErrorKind(_ItemErrorKind, metaclass=_ItemErrorKindEnumTypeWrapper): ...
 
@@ -172,7 +205,9 @@ ITEM_ERROR_KIND_CANCELLED: ItemErrorKind.ValueType  # 6
 ITEM_ERROR_KIND_POISON: ItemErrorKind.ValueType  # 7
 """It broke the server whenever it was tried. The client finds this out. [14]"""
 ITEM_ERROR_KIND_INTERRUPTED: ItemErrorKind.ValueType  # 8
-"""It was cut in its middle, and the handler cannot go on from there. The client finds this out. [14]"""
+"""It was cut in its middle, and the handler cannot go on from there. The client finds this out,
+or the server, by the digest. [14, 18]
+"""
 global___ItemErrorKind = ItemErrorKind
 
 class _BlockedOn:
@@ -263,6 +298,7 @@ class ClientFrame(google.protobuf.message.Message):
     END_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
     COMING_FIELD_NUMBER: builtins.int
+    INPUT_CREDIT_FIELD_NUMBER: builtins.int
     frames_read: builtins.int
     """How many paced frames of the server this client has read on this attempt. [8]"""
     want_token: builtins.bool
@@ -297,6 +333,10 @@ class ClientFrame(google.protobuf.message.Message):
     def coming(self) -> global___Coming:
         """What may keep the next frame on its way for long. [12]"""
 
+    @property
+    def input_credit(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___InputCredit]:
+        """What the server may send of single inputs; totals, never lowered. Feature "many". [18]"""
+
     def __init__(
         self,
         *,
@@ -310,9 +350,10 @@ class ClientFrame(google.protobuf.message.Message):
         end: global___ClientEnd | None = ...,
         heartbeat: global___Heartbeat | None = ...,
         coming: global___Coming | None = ...,
+        input_credit: collections.abc.Iterable[global___InputCredit] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["coming", b"coming", "credit", b"credit", "end", b"end", "heartbeat", b"heartbeat", "open", b"open"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cancelled", b"cancelled", "coming", b"coming", "credit", b"credit", "end", b"end", "frames_read", b"frames_read", "heartbeat", b"heartbeat", "inputs", b"inputs", "open", b"open", "taken_through", b"taken_through", "want_token", b"want_token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cancelled", b"cancelled", "coming", b"coming", "credit", b"credit", "end", b"end", "frames_read", b"frames_read", "heartbeat", b"heartbeat", "input_credit", b"input_credit", "inputs", b"inputs", "open", b"open", "taken_through", b"taken_through", "want_token", b"want_token"]) -> None: ...
 
 global___ClientFrame = ClientFrame
 
@@ -544,6 +585,9 @@ class Limits(google.protobuf.message.Message):
     UNACKNOWLEDGED_FRAMES_FIELD_NUMBER: builtins.int
     FRAME_BYTES_FIELD_NUMBER: builtins.int
     ITEM_BYTES_FIELD_NUMBER: builtins.int
+    INPUT_OUTPUTS_FIELD_NUMBER: builtins.int
+    INPUT_BYTES_FIELD_NUMBER: builtins.int
+    TOKEN_BYTES_FIELD_NUMBER: builtins.int
     window_items: builtins.int
     """Inputs sent and not yet answered: how many, and their payloads' bytes."""
     window_bytes: builtins.int
@@ -552,6 +596,11 @@ class Limits(google.protobuf.message.Message):
     frame_bytes: builtins.int
     """The largest frame, and the largest payload in it, that the sender of this message accepts."""
     item_bytes: builtins.int
+    input_outputs: builtins.int
+    """In Open: the credit with which each input begins. Feature "many". [18]"""
+    input_bytes: builtins.int
+    token_bytes: builtins.int
+    """The largest checkpoint that the sender of this message accepts. Feature "many". [18]"""
     def __init__(
         self,
         *,
@@ -560,8 +609,11 @@ class Limits(google.protobuf.message.Message):
         unacknowledged_frames: builtins.int = ...,
         frame_bytes: builtins.int = ...,
         item_bytes: builtins.int = ...,
+        input_outputs: builtins.int = ...,
+        input_bytes: builtins.int = ...,
+        token_bytes: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["frame_bytes", b"frame_bytes", "item_bytes", b"item_bytes", "unacknowledged_frames", b"unacknowledged_frames", "window_bytes", b"window_bytes", "window_items", b"window_items"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["frame_bytes", b"frame_bytes", "input_bytes", b"input_bytes", "input_outputs", b"input_outputs", "item_bytes", b"item_bytes", "token_bytes", b"token_bytes", "unacknowledged_frames", b"unacknowledged_frames", "window_bytes", b"window_bytes", "window_items", b"window_items"]) -> None: ...
 
 global___Limits = Limits
 
@@ -579,6 +631,8 @@ class Welcome(google.protobuf.message.Message):
     ENDPOINTS_FIELD_NUMBER: builtins.int
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: builtins.int
     RESTARTABLE_FIELD_NUMBER: builtins.int
+    REPLAY_FIELD_NUMBER: builtins.int
+    FINGERPRINT_FIELD_NUMBER: builtins.int
     protocol_version: builtins.int
     application: builtins.str
     """The application that answers; empty: it has no name."""
@@ -590,7 +644,15 @@ class Welcome(google.protobuf.message.Message):
     heartbeat_interval_ms: builtins.int
     """The server sends at least one frame in this time; 0: it makes no such promise."""
     restartable: builtins.bool
-    """A one-to-many handler that can start at any output index, or gives the same outputs again."""
+    """Without the feature "many": a one-to-many handler that can start at any output index, or gives
+    the same outputs again.
+    """
+    replay: global___Replay.ValueType
+    """How a one-to-many handler goes on with an input of which outputs were received. [18]"""
+    fingerprint: builtins.str
+    """The service's own word for what its outputs depend on, e.g. model and tokenizer: outputs that
+    were made under another one are not continued. [18]
+    """
     @property
     def features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The subset of Open.features that is in force."""
@@ -614,9 +676,11 @@ class Welcome(google.protobuf.message.Message):
         endpoints: collections.abc.Iterable[builtins.str] | None = ...,
         heartbeat_interval_ms: builtins.int = ...,
         restartable: builtins.bool = ...,
+        replay: global___Replay.ValueType = ...,
+        fingerprint: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["limits", b"limits"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["application", b"application", "code_version", b"code_version", "endpoints", b"endpoints", "features", b"features", "handler_kind", b"handler_kind", "heartbeat_interval_ms", b"heartbeat_interval_ms", "limits", b"limits", "protocol_version", b"protocol_version", "replica", b"replica", "restartable", b"restartable"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["application", b"application", "code_version", b"code_version", "endpoints", b"endpoints", "features", b"features", "fingerprint", b"fingerprint", "handler_kind", b"handler_kind", "heartbeat_interval_ms", b"heartbeat_interval_ms", "limits", b"limits", "protocol_version", b"protocol_version", "replay", b"replay", "replica", b"replica", "restartable", b"restartable"]) -> None: ...
 
 global___Welcome = Welcome
 
@@ -659,6 +723,8 @@ class InputRun(google.protobuf.message.Message):
     FIRST_START_INDEX_FIELD_NUMBER: builtins.int
     ENCODING_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
+    FIRST_CREDIT_FIELD_NUMBER: builtins.int
+    FIRST_RESUME_FIELD_NUMBER: builtins.int
     first_number: builtins.int
     first_start_index: builtins.int
     """Outputs of the first input below this index are already received."""
@@ -669,6 +735,14 @@ class InputRun(google.protobuf.message.Message):
     def metadata(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ItemMetadata]:
         """Empty, or as many as there are payloads."""
 
+    @property
+    def first_credit(self) -> global___Credit:
+        """Of the first input: with what credit it begins, where that is not the one of the open. [18]"""
+
+    @property
+    def first_resume(self) -> global___Resume:
+        """Of the first input: what the server needs to go on with it. Feature "many". [18]"""
+
     def __init__(
         self,
         *,
@@ -677,10 +751,48 @@ class InputRun(google.protobuf.message.Message):
         first_start_index: builtins.int = ...,
         encoding: global___Encoding.ValueType = ...,
         metadata: collections.abc.Iterable[global___ItemMetadata] | None = ...,
+        first_credit: global___Credit | None = ...,
+        first_resume: global___Resume | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["encoding", b"encoding", "first_number", b"first_number", "first_start_index", b"first_start_index", "metadata", b"metadata", "payloads", b"payloads"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["first_credit", b"first_credit", "first_resume", b"first_resume"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["encoding", b"encoding", "first_credit", b"first_credit", "first_number", b"first_number", "first_resume", b"first_resume", "first_start_index", b"first_start_index", "metadata", b"metadata", "payloads", b"payloads"]) -> None: ...
 
 global___InputRun = InputRun
+
+@typing.final
+class Resume(google.protobuf.message.Message):
+    """What was received of an input whose last output was not."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: builtins.int
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    OUTPUTS_FROM_FIELD_NUMBER: builtins.int
+    OUTPUTS_FIELD_NUMBER: builtins.int
+    digest: builtins.bytes
+    """Of all outputs below the start index. [18]"""
+    checkpoint: builtins.bytes
+    """REPLAY_CONTINUE: the last checkpoint, if there was one, and the index of the first output after
+    it. Without one, the index is 0.
+    """
+    outputs_from: builtins.int
+    @property
+    def outputs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
+        """REPLAY_CONTINUE: the outputs from there up to the start index."""
+
+    def __init__(
+        self,
+        *,
+        digest: builtins.bytes = ...,
+        checkpoint: builtins.bytes | None = ...,
+        outputs_from: builtins.int = ...,
+        outputs: collections.abc.Iterable[builtins.bytes] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_checkpoint", b"_checkpoint", "checkpoint", b"checkpoint"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_checkpoint", b"_checkpoint", "checkpoint", b"checkpoint", "digest", b"digest", "outputs", b"outputs", "outputs_from", b"outputs_from"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_checkpoint", b"_checkpoint"]) -> typing.Literal["checkpoint"] | None: ...
+
+global___Resume = Resume
 
 @typing.final
 class ItemMetadata(google.protobuf.message.Message):
@@ -753,6 +865,31 @@ class Credit(google.protobuf.message.Message):
 global___Credit = Credit
 
 @typing.final
+class InputCredit(google.protobuf.message.Message):
+    """What the server may send of one input on this attempt."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    OUTPUTS_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    outputs: builtins.int
+    """Outputs below this index."""
+    bytes: builtins.int
+    """Payload bytes, as a total over what is sent of this input."""
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        outputs: builtins.int = ...,
+        bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "number", b"number", "outputs", b"outputs"]) -> None: ...
+
+global___InputCredit = InputCredit
+
+@typing.final
 class ClientEnd(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -806,11 +943,16 @@ class OutputPart(google.protobuf.message.Message):
     PAYLOADS_FIELD_NUMBER: builtins.int
     LAST_FIELD_NUMBER: builtins.int
     ENCODING_FIELD_NUMBER: builtins.int
+    CHECKPOINT_FIELD_NUMBER: builtins.int
     number: builtins.int
     first_index: builtins.int
     last: builtins.bool
-    """The input is answered; there may be no payload in this part."""
+    """The input is answered; there may be no payload in this part. [6]"""
     encoding: global___Encoding.ValueType
+    checkpoint: builtins.bytes
+    """From where the handler can go on after the last payload of this part; opaque to the client.
+    Feature "many". [18]
+    """
     @property
     def payloads(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]: ...
     def __init__(
@@ -821,8 +963,11 @@ class OutputPart(google.protobuf.message.Message):
         payloads: collections.abc.Iterable[builtins.bytes] | None = ...,
         last: builtins.bool = ...,
         encoding: global___Encoding.ValueType = ...,
+        checkpoint: builtins.bytes | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["encoding", b"encoding", "first_index", b"first_index", "last", b"last", "number", b"number", "payloads", b"payloads"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_checkpoint", b"_checkpoint", "checkpoint", b"checkpoint"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_checkpoint", b"_checkpoint", "checkpoint", b"checkpoint", "encoding", b"encoding", "first_index", b"first_index", "last", b"last", "number", b"number", "payloads", b"payloads"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_checkpoint", b"_checkpoint"]) -> typing.Literal["checkpoint"] | None: ...
 
 global___OutputPart = OutputPart
 
@@ -837,7 +982,7 @@ class ItemError(google.protobuf.message.Message):
     TEXT_FIELD_NUMBER: builtins.int
     number: builtins.int
     index: builtins.int
-    """How many outputs of this input came before the error."""
+    """How many outputs of this input came before the error, on whatever attempt. [6]"""
     kind: global___ItemErrorKind.ValueType
     retryable: builtins.bool
     """The same input may succeed when it is sent again as a new one: a word for the user. [10]"""

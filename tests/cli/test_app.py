@@ -10,7 +10,9 @@ from servestream_client.version import __version__
 COMMAND = [sys.executable, "-m", "servestream_client.cli"]
 
 
-@pytest.mark.parametrize("command", [[], ["call"], ["bench"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [[], ["call"], ["generate"], ["bench"], ["demo"], ["demo-tokens"]]
+)
 def test_help_has_examples_and_exit_codes(servestream, command):
     code, out, _ = servestream(*command, "--help")
     assert code == 0
@@ -52,6 +54,20 @@ def test_a_shell_completes_it(typed, offered):
 def test_a_demo_that_cannot_be(servestream, arguments, words):
     code, out, err = servestream("demo", *arguments)
     assert (code, out) == (2, "")
+    assert words in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "there is no model at /nowhere.gguf"),
+        (["--ingress", "envoy"], "--ingress is proxy or haproxy, not 'envoy'"),
+    ],
+)
+def test_a_demo_of_a_language_model_that_cannot_be(servestream, monkeypatch, arguments, words):
+    monkeypatch.setenv("SERVESTREAM_DEMO_MODEL", "/nowhere.gguf")
+    code, _, err = servestream("demo-tokens", *arguments)
+    assert code == 2
     assert words in err
 
 

@@ -1,4 +1,4 @@
-"""The test vectors of docs/protocol.md, section 18, against the codecs."""
+"""The test vectors of docs/protocol.md, section 19, against the codecs."""
 
 import datetime as dt
 import re

@@ -9,7 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
-from servestream_client import StreamClient, SyncPredictionStream, SyncStreamClient
+from servestream_client import (
+    StreamClient,
+    SyncGeneration,
+    SyncPredictionStream,
+    SyncStreamClient,
+)
 
 END = object()
 
@@ -73,12 +78,50 @@ class BlockingStream:
         await self.aclose()
 
 
+class BlockingGeneration:
+    def __init__(self, generation: SyncGeneration) -> None:
+        self.plain = generation
+
+    @property
+    def seams(self):
+        return self.plain.seams
+
+    @property
+    def delivered(self):
+        return self.plain.delivered
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        result = await in_thread(next, self.plain, END)
+        if result is END:
+            raise StopAsyncIteration
+        return result
+
+    async def rest(self) -> list:
+        """All that comes, in one go."""
+        return await in_thread(list, self.plain)
+
+    async def aclose(self) -> None:
+        await in_thread(self.plain.close)
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        await self.aclose()
+
+
 class BlockingClient:
     def __init__(self, *args, **options) -> None:
         self.plain = SyncStreamClient(*args, **options)
 
     def stream(self, *args, **options) -> BlockingStream:
         return BlockingStream(self.plain.stream(*args, **options))
+
+    def generate(self, *args, **options) -> BlockingGeneration:
+        return BlockingGeneration(self.plain.generate(*args, **options))
 
     async def predict(self, *args, **options):
         return await in_thread(lambda: self.plain.predict(*args, **options))

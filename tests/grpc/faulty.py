@@ -2,7 +2,8 @@
 
 import asyncio
 
-from servestream_client.testing.faults import FaultyService, LocalPlan
+from servestream_client.testing.faults import LocalPlan
+from servestream_client.testing.injector import FaultyService
 
 
 class FaultyEcho(FaultyService[bytes, bytes]):

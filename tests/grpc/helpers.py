@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterable, Callable
 
-from faces import BlockingStream
+from faces import BlockingGeneration, BlockingStream
 
 from servestream_client import ItemError
 
@@ -13,7 +13,7 @@ def numbered(count: int) -> list[bytes]:
 
 
 async def collect(stream: AsyncIterable) -> list:
-    if isinstance(stream, BlockingStream):
+    if isinstance(stream, (BlockingGeneration, BlockingStream)):
         return await stream.rest()
     return [output async for output in stream]
 

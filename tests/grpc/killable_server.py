@@ -8,7 +8,8 @@ from pathlib import Path
 import grpc.aio
 
 from servestream_client.server import GRPC_SERVER_OPTIONS, add_to_server
-from servestream_client.testing.faults import Fault, FaultyService, FilePlan
+from servestream_client.testing.faults import Fault, FilePlan
+from servestream_client.testing.injector import FaultyService
 
 
 class Echo(FaultyService[bytes, bytes]):

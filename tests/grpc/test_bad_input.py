@@ -1,6 +1,7 @@
 """What cannot work says so at once, in an error of its own type, and loses nothing."""
 
 import asyncio
+import os
 import socket
 from contextlib import closing
 
@@ -528,3 +529,24 @@ async def test_a_stream_raises_its_error_once_and_is_over(client):
     with pytest.raises(ItemError):
         await collect(stream)
     assert await collect(stream) == []
+
+
+@only_async
+async def test_a_stream_that_has_begun_belongs_to_its_event_loop_and_process(client, monkeypatch):
+    stream = client.stream(iter(numbered(3000)), ordered=False)
+    await anext(stream)
+    stream._rest = iter(())  # so that there is something to wait for
+
+    def elsewhere() -> None:
+        async def iterate() -> None:
+            await anext(stream)
+
+        asyncio.run(iterate())
+
+    with pytest.raises(WrongEventLoopError, match="another event loop"):
+        await asyncio.to_thread(elsewhere)
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(ClientClosedError, match="forked"):
+            await anext(stream)
+    await stream.aclose()

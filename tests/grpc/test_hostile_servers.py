@@ -18,7 +18,7 @@ from servestream_client import (
     Watchdog,
 )
 from servestream_client.config import MIB
-from servestream_client.testing.faults import Garbage
+from servestream_client.testing.injector import Garbage
 from servestream_client.wire import stream_pb2 as pb
 
 QUICK = RetryPolicy(attempts=3, connect_attempts=3, connect_timeout=0, initial=0.001, maximum=0.001)

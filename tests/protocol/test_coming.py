@@ -302,7 +302,7 @@ def test_a_large_frame_that_may_not_go_yet_holds_back_nothing_else():
     assert len(frame.inputs) == 1
     assert frame.coming == Coming(3000)  # the next one asks first
     assert client.large == 900 * KIB
-    assert client.large_under_way == 1000 * KIB
+    assert client.attempt.large_under_way == 1000 * KIB
 
 
 def test_what_is_to_be_acknowledged_at_once_is():

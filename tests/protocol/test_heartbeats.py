@@ -261,9 +261,9 @@ def running(seconds: float, number: int = 1) -> ServerFrame:
 def test_an_input_is_overdue_once_the_server_had_time_to_let_go_of_it():
     pair = Pair(BEAT, b"x", b"y")
     pair.client.receive(1, running(22.9, 2))
-    assert not pair.client.attempt.overdue
+    assert not pair.client.attempt.reports.overdue
     pair.client.receive(1, running(23.1, 2))
-    assert pair.client.attempt.overdue == 2
+    assert pair.client.attempt.reports.overdue == 2
     assert pair.client.suspects == (2,)
 
 
@@ -271,7 +271,7 @@ def test_an_input_that_is_answered_is_not_overdue():
     pair = Pair(BEAT, b"x", b"y")
     pair.client.receive(1, ServerFrame(outputs=[OutputRun(1, [b"X"])]))
     pair.client.receive(1, running(100, 1))
-    assert not pair.client.attempt.overdue
+    assert not pair.client.attempt.reports.overdue
 
 
 def test_an_old_input_is_reported_however_busy_the_link_is():

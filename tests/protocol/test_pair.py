@@ -21,15 +21,19 @@ from single_inputs import Input, next_input
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemErrorKind, RemoteProtocolError
-from servestream_client.protocol.client import ClientSession, Delivery
+from servestream_client.protocol import continuation
+from servestream_client.protocol.client import ClientSession, Delivery, Part
 from servestream_client.protocol.frames import (
     ClientFrame,
     CodecId,
     Credit,
     HandlerKind,
+    InputRun,
     Limits,
+    OutputPart,
     OutputRun,
     RefusalKind,
+    Replay,
     ServerFrame,
     StreamErrorKind,
 )
@@ -48,12 +52,20 @@ SHAPES = {
     "none": (0, None),
     "two": (2, None),
     "three": (3, None),
+    "ten": (10, None),
+    "seven, then error": (7, ItemErrorKind.HANDLER),
     "error": (0, ItemErrorKind.HANDLER),
     "one, then error": (1, ItemErrorKind.HANDLER),
     "too large": (0, ItemErrorKind.TOO_LARGE),
 }
+SINGLE_SHAPES = ["one", "one", "one", "error", "too large"]
 UNSENDABLE = "unsendable"
 HALF_CLOSE = None
+
+# Handlers that give single outputs, or many; the latter at servers that know of the feature
+# "many", at such as do not, and now here, now there.
+WORLDS = ["single", "many", "many", "many", "old", "mixed"]
+REPLAYS = [Replay.NEVER, Replay.RESTART, Replay.SEEK, Replay.CONTINUE, Replay.CONTINUE]
 
 WALK_SHAPES = ["one", "one", "one", *SHAPES, UNSENDABLE]
 SHAPE_NAMES = st.sampled_from(WALK_SHAPES)
@@ -68,6 +80,8 @@ STEP_NAMES = [
     *["to client, a run twice"] * 2,
     "to client, an earlier run",
 ]
+# The consumer is away for a while.
+NAMES_WITHOUT_CONSUMER = [name for name in STEP_NAMES if not name.startswith("consumer")]
 STEPS = st.tuples(st.sampled_from(STEP_NAMES), st.integers(0, 5))
 SERVER_LIMITS = st.builds(
     Limits,
@@ -91,6 +105,31 @@ def output_payload(number: int, index: int, payload: bytes, author: int) -> byte
     return said + b"o" * ((number * 7 + index * 3) % 30)
 
 
+def number_of(payload: bytes) -> int:
+    """The input whose output this is."""
+    return int(payload.split(b"/")[0])
+
+
+def checkpoint_after(number: int, index: int) -> bytes | None:
+    """What a handler that is given outputs attaches to some of its own."""
+    return b"after %d.%d" % (number, index) if (number + index) % 2 else None
+
+
+def places_in(frame: ServerFrame) -> list[tuple[int, int, bytes]]:
+    """Of the outputs of a frame: number, index and payload, those of one input ascending."""
+    found = [
+        (number, 0, payload)
+        for run in frame.outputs
+        for number, payload in enumerate(run.payloads, run.first_number)
+    ]
+    found += [
+        (part.number, index, payload)
+        for part in frame.parts
+        for index, payload in enumerate(part.payloads, part.first_index)
+    ]
+    return found
+
+
 def outputs_in(frame: ServerFrame) -> list[bytes]:
     runs = [*frame.outputs, *frame.parts]
     return [payload for run in runs for payload in run.payloads]
@@ -102,6 +141,8 @@ def ready_in(client: ClientSession) -> list[tuple[int, bytes | None]]:
     for ready in client.delivery.ready:
         if isinstance(ready, Delivery):
             found.append((ready.number, ready.payload))
+        elif isinstance(ready, Part):
+            found.extend((ready.number, payload) for payload in ready.payloads)
         else:
             found.extend(enumerate(ready.payloads, ready.first))
     return found
@@ -138,6 +179,17 @@ class Job:
 
 
 @dataclass
+class Own:
+    """The books of one input's own credit on an attempt."""
+
+    promised: Credit
+    heard: Credit | None = None
+    sent_bytes: int = 0
+    index: int = 0  # received
+    bytes: int = 0
+
+
+@dataclass
 class Link:
     """One attempt: its server, what is on the way, and the harness's own books of the rules."""
 
@@ -145,12 +197,14 @@ class Link:
     server: ServerSession
     refuses: bool
     limit: int  # K
+    old: bool = False  # the server knows nothing of the feature "many"
+    many: bool = False  # the client has its welcome, and that says that the feature holds
     to_server: deque[ClientFrame | None] = field(default_factory=deque)
     to_client: deque[ServerFrame] = field(default_factory=deque)
     jobs: dict[int, Job] = field(default_factory=dict)
     tainted: bool = False  # by a whole frame that came twice: one side may now blame the other
     left: bool = False
-    earlier: list[OutputRun] = field(default_factory=list)
+    earlier: list[OutputRun | OutputPart] = field(default_factory=list)
     # Books, kept apart from the code under test.
     client_paced: int = 0
     client_heard: int = 0
@@ -160,6 +214,7 @@ class Link:
     heard: Credit = field(default_factory=Credit)
     sent: Credit = field(default_factory=Credit)
     received: Credit = field(default_factory=Credit)
+    own: dict[int, Own] = field(default_factory=dict)
 
 
 def plus(total: Credit, payloads: list[bytes]) -> Credit:
@@ -178,20 +233,24 @@ class Pair(RuleBasedStateMachine):
     @initialize(
         window=st.tuples(st.integers(1, 4), st.integers(20, 120)),
         budget=st.tuples(st.integers(1, 4), st.integers(10, 80)),
+        own=st.tuples(st.integers(1, 4), st.integers(10, 80)),
         limit=st.integers(2, 4),
-        restartable=st.booleans(),
+        handler=st.tuples(st.sampled_from(WORLDS), st.sampled_from(REPLAYS)),
     )
-    def start(self, window, budget, limit, restartable):
+    def start(self, window, budget, own, limit, handler):
         self.flow = FlowControl(
             window_items=window[0],
             window_bytes=window[1],
             output_items=budget[0],
             output_bytes=budget[1],
+            outputs_per_input=own[0],
+            bytes_per_input=own[1],
             max_item_bytes=LARGEST,
             max_unacknowledged_frames=limit,
         )
         # Constant over the attempts of a stream, as it belongs to the user's code.
-        self.restartable = restartable
+        self.world, self.replay = handler
+        self.own = Credit(*own)
         self.client = ClientSession(
             stream_id=bytes(16), codec=CODEC, flow=self.flow, ordered=self.ordered
         )
@@ -204,7 +263,7 @@ class Pair(RuleBasedStateMachine):
         self.small_servers = False
         self.wanted = ("one", 5)
         self.held: list[bytes] = []
-        self.out: deque[OutputRun] = deque()  # runs that were taken and not released yet
+        self.out: deque[OutputRun | Part] = deque()  # taken, and not let go of yet
         self.events = 0
 
     # ---------------------------------------------------------------- the user
@@ -212,7 +271,8 @@ class Pair(RuleBasedStateMachine):
     @precondition(lambda self: not self.finished)
     @rule(items=st.lists(st.tuples(SHAPE_NAMES, SIZES), min_size=1, max_size=4))
     def push(self, items):
-        for shape, size in items:
+        for wanted, size in items:
+            shape = self.possible(wanted)
             number = self.client.ledger.accepted + 1
             payload = input_payload(number, shape, size)
             if not self.client.ledger.has_place:
@@ -233,7 +293,8 @@ class Pair(RuleBasedStateMachine):
         places, room = self.client.ledger.room
         first = self.client.ledger.accepted + 1
         payloads = []
-        for number, (shape, size) in enumerate(items, first):
+        for number, (wanted, size) in enumerate(items, first):
+            shape = self.possible(wanted)
             payload = input_payload(number, shape, size)
             if shape == UNSENDABLE or len(payloads) == places or len(payload) > room:
                 break
@@ -244,6 +305,12 @@ class Pair(RuleBasedStateMachine):
             assert self.client.push_all(payloads, numbers, sum(map(len, payloads))) == first
             for number, payload in zip(numbers, payloads, strict=True):
                 self.inputs[number] = Pushed(payload, sendable=True)
+
+    def possible(self, shape: str) -> str:
+        """The same, or what a handler of single outputs can make of an input."""
+        if self.world != "single" or shape == UNSENDABLE:
+            return shape
+        return SINGLE_SHAPES[WALK_SHAPES.index(shape) % len(SINGLE_SHAPES)]
 
     # Seldom wanted early: most streams should have something to do.
     @precondition(lambda self: not self.finished and len(self.inputs) >= 8)
@@ -270,25 +337,41 @@ class Pair(RuleBasedStateMachine):
 
     def take_run(self, limit: int) -> None:
         """Take several outputs, and let go of them later."""
-        run = self.client.delivery.take_run(limit)
-        if run is None:
+        queue = self.client.delivery
+        taken = queue.take_run(limit) or queue.take_part(limit)
+        if taken is None:
             return
-        assert 1 <= len(run.payloads) <= limit
-        self.out.append(run)
-        for number, payload in enumerate(run.payloads, run.first_number):
-            self.check_delivery(Delivery(number, 0, payload, None, last=True))
+        assert 1 <= len(taken.payloads) <= limit
+        self.out.append(taken)
+        if isinstance(taken, OutputRun):
+            for number, payload in enumerate(taken.payloads, taken.first_number):
+                self.check_delivery(Delivery(number, 0, payload, None, last=True))
+            return
+        final = taken.first_index + len(taken.payloads) - 1
+        for index, payload in enumerate(taken.payloads, taken.first_index):
+            last = taken.last and index == final
+            self.check_delivery(Delivery(taken.number, index, payload, None, last))
+        if taken.seam is not None:
+            assert taken.seam.index == taken.first_index > 0
+            assert taken.seam.replay is self.replay
 
     def let_go(self, count: int) -> None:
         """Of the outputs that were taken first; at most of one run."""
         if not self.out:
             return
-        run = self.out.popleft()
-        released = OutputRun(run.first_number, run.payloads[:count])
-        if count < len(run.payloads):
-            self.out.appendleft(OutputRun(run.first_number + count, run.payloads[count:]))
+        taken, queue = self.out.popleft(), self.client.delivery
         self.events += 1
-        self.client.delivery.ack_consumed(released)
-        for payload in released.payloads:
+        payloads, rest = taken.payloads[:count], taken.payloads[count:]
+        if isinstance(taken, OutputRun):
+            if rest:
+                self.out.appendleft(OutputRun(taken.first_number + count, rest))
+            queue.ack_consumed(OutputRun(taken.first_number, payloads))
+        else:
+            number, first, last = taken.number, taken.first_index, taken.last
+            if rest:
+                self.out.appendleft(Part(number, first + count, rest, last))
+            queue.ack_part(Part(number, first, payloads, last and not rest))
+        for payload in payloads:
             self.held.remove(payload)
 
     # ---------------------------------------------------------------- attempts
@@ -299,22 +382,34 @@ class Pair(RuleBasedStateMachine):
         refuses=st.integers(0, 9),
         limits=SERVER_LIMITS,
         ahead=st.integers(1, 60),
+        old=st.booleans(),
     )
-    def begin(self, *, remember, refuses, limits, ahead):
+    def begin(self, *, remember, refuses, limits, ahead, old):
         self.small_servers |= limits.item_bytes == SMALL
-        self.begin_at(limits, ahead, known=remember, refuses=refuses == 0)
+        self.begin_at(limits, ahead, known=remember, refuses=refuses == 0, old=old)
 
-    def begin_at(self, limits: Limits, ahead: int, *, known: bool, refuses: bool = False) -> None:
+    def begin_at(
+        self,
+        limits: Limits,
+        ahead: int,
+        *,
+        known: bool,
+        refuses: bool = False,
+        old: bool = False,
+    ) -> None:
+        kind = HandlerKind.ONE_TO_ONE if self.world == "single" else HandlerKind.ONE_TO_MANY
         offer = ServerOffer(
             codec=CODEC,
-            handler_kind=HandlerKind.ONE_TO_MANY,
+            handler_kind=kind,
             limits=limits,
             ahead_bytes=ahead,
-            restartable=self.restartable,
+            replay=self.replay,
+            fingerprint="as of today",
         )
         number = self.client.begin(known=self.known if known else None).number
         limit = min(limits.unacknowledged_frames, self.flow.max_unacknowledged_frames)
-        self.link = Link(number, ServerSession(offer), refuses, limit)
+        old = self.world == "old" or (self.world == "mixed" and old)
+        self.link = Link(number, ServerSession(offer), refuses, limit, old)
 
     def abandon(self) -> None:
         """The client gives the attempt up; its server does not know yet."""
@@ -357,10 +452,11 @@ class Pair(RuleBasedStateMachine):
         limits=SERVER_LIMITS,
         shape=SHAPE_NAMES,
         size=SIZES,
+        old=st.booleans(),
     )
-    def traffic(self, steps, limits, shape, size):
+    def traffic(self, steps, limits, shape, size, old):
         if self.link is None and not self.ended:
-            self.begin(remember=True, refuses=1, limits=limits, ahead=30)
+            self.begin(remember=True, refuses=1, limits=limits, ahead=30, old=old)
         self.wanted = (shape, size)
         for step, pick in steps:
             self.one_step(step, pick)
@@ -415,7 +511,7 @@ class Pair(RuleBasedStateMachine):
             link.client_paced += 1
         if client.state is not ClientState.OPENING:
             assert link.client_paced - link.client_heard <= link.limit
-        held = Credit(len(self.held), sum(map(len, self.held)))
+        held = Credit() if link.many else Credit(len(self.held), sum(map(len, self.held)))
         link.promised = highest(
             link.promised,
             Credit(
@@ -424,7 +520,63 @@ class Pair(RuleBasedStateMachine):
             ),
         )
         assert frame.credit == link.promised
+        for run in frame.inputs:
+            self.note_inputs(link, run, with_open=frame.open is not None)
+        self.note_input_credit(link, frame)
         link.to_server.append(frame)
+
+    def note_inputs(self, link: Link, run: InputRun, *, with_open: bool) -> None:
+        """What the client says with inputs is right, also of what came on other attempts."""
+        first, start_index = run.first_number, run.first_start_index
+        if start_index:
+            assert not with_open
+            assert self.resumes(link)
+        assert (run.first_resume is not None) == (link.many and start_index > 0)
+        if run.first_resume is not None:
+            self.check_resume(run)
+        held = [payload for payload in self.held if number_of(payload) == first]
+        begins = Credit(
+            start_index + max(0, self.own.outputs - len(held)),
+            max(0, self.own.bytes - sum(map(len, held))),
+        )
+        assert run.first_credit == (begins if link.many and held else None)
+        for number in range(first, first + len(run.payloads)):
+            usual = Credit(self.own.outputs, self.own.bytes)
+            link.own[number] = Own(usual if number > first else begins)
+        link.own[first].index = start_index
+
+    def check_resume(self, run: InputRun) -> None:
+        """The outputs of the machine's handlers are a function of their input, where they can go
+        on, so it can be said what a server is to be given.
+        """
+        number, start_index = run.first_number, run.first_start_index
+        resume, payload = run.first_resume, self.inputs[run.first_number].payload
+        said = [output_payload(number, index, payload, 0) for index in range(start_index)]
+        assert resume.digest == continuation.digest(continuation.NO_OUTPUTS, said)
+        if self.replay is not Replay.CONTINUE:
+            assert (resume.checkpoint, resume.outputs_from, resume.outputs) == (None, 0, ())
+            return
+        assert list(resume.outputs) == said[resume.outputs_from :]
+        if resume.outputs_from:
+            assert resume.checkpoint == checkpoint_after(number, resume.outputs_from - 1)
+        else:
+            assert resume.checkpoint is None
+
+    def note_input_credit(self, link: Link, frame: ClientFrame) -> None:
+        """The client grants what its consumer has room for, and no small sums."""
+        assert link.many or not frame.input_credit
+        for granted in frame.input_credit:
+            own = link.own[granted.number]
+            held = [each for each in self.held if number_of(each) == granted.number]
+            size = sum(map(len, held))
+            allowed = Credit(
+                own.index + max(0, self.own.outputs - len(held)),
+                own.bytes + max(0, self.own.bytes - size),
+            )
+            rise = allowed.outputs - own.promised.outputs, allowed.bytes - own.promised.bytes
+            assert rise[0] * 2 >= self.own.outputs or rise[1] * 2 >= self.own.bytes
+            own.promised = highest(own.promised, allowed)
+            assert Credit(granted.outputs, granted.bytes) == own.promised
 
     def speak(self, link: Link) -> None:
         frame = link.server.next_frame()
@@ -440,6 +592,12 @@ class Pair(RuleBasedStateMachine):
             # In which order they were taken into the frame does not show; one may overshoot.
             assert link.sent.outputs <= link.heard.outputs
             assert link.sent.bytes - max(map(len, payloads)) < link.heard.bytes
+        if not link.old and self.world != "single":
+            for number, index, payload in places_in(frame):
+                own = link.own[number]
+                assert index < own.heard.outputs
+                assert own.sent_bytes < own.heard.bytes
+                own.sent_bytes += len(payload)
         link.to_client.append(frame)
 
     @precondition(
@@ -467,8 +625,10 @@ class Pair(RuleBasedStateMachine):
         if server.over:
             return
         link.server_heard = max(link.server_heard, frame.frames_read)
-        if frame.credit is not None:
-            link.heard = highest(link.heard, frame.credit)
+        self.hear_credit(link, frame)
+        if frame.open is not None and link.old:
+            known = [name for name in frame.open.features if name != continuation.FEATURE]
+            frame = replace(frame, open=replace(frame.open, features=known))
         try:
             server.receive(frame)
             if server.state is ServerState.DECIDING:
@@ -482,6 +642,19 @@ class Pair(RuleBasedStateMachine):
             if number in link.jobs:
                 link.jobs[number].cancelled = True
 
+    def hear_credit(self, link: Link, frame: ClientFrame) -> None:
+        if frame.credit is not None:
+            link.heard = highest(link.heard, frame.credit)
+        for run in frame.inputs:
+            for number in range(run.first_number, run.first_number + len(run.payloads)):
+                link.own[number].heard = Credit(self.own.outputs, self.own.bytes)
+            start = run.first_start_index
+            usual = Credit(start + self.own.outputs, self.own.bytes)
+            link.own[run.first_number].heard = run.first_credit or usual
+        for granted in frame.input_credit:
+            own = link.own[granted.number]
+            own.heard = highest(own.heard, Credit(granted.outputs, granted.bytes))
+
     def decide(self, link: Link) -> None:
         if link.refuses:
             link.server.refuse(RefusalKind.OVERLOADED, "full", 10)
@@ -491,8 +664,9 @@ class Pair(RuleBasedStateMachine):
     def frame_reaches_client(self, step: str) -> None:
         link = self.link
         frame = link.to_client[0]
-        if step.endswith("a run twice") and frame.outputs:
-            link.to_client[0] = self.with_duplicate(link, frame, frame.outputs[-1])
+        answering = self.answering(frame)
+        if step.endswith("a run twice") and answering:
+            link.to_client[0] = self.with_duplicate(link, frame, answering[-1])
         elif step.endswith("an earlier run") and frame.paced and link.earlier:
             link.to_client[0] = self.with_duplicate(link, frame, link.earlier[0])
         self.deliver_to_client()
@@ -501,17 +675,26 @@ class Pair(RuleBasedStateMachine):
             link.to_client.appendleft(frame)
             self.deliver_to_client()
 
-    def with_duplicate(self, link: Link, frame: ServerFrame, run: OutputRun) -> ServerFrame:
-        """The frame with a run that repeats itself, if the server has the credit for it."""
+    def answering(self, frame: ServerFrame) -> list[OutputRun | OutputPart]:
+        """What of a frame answers inputs by outputs: of those, nothing is new a second time."""
+        return [*frame.outputs, *(part for part in frame.parts if part.last and part.payloads)]
+
+    def with_duplicate(
+        self, link: Link, frame: ServerFrame, run: OutputRun | OutputPart
+    ) -> ServerFrame:
+        """The frame with outputs that repeat themselves, if the server has the credit for it."""
+        credit = link.server.outbox.credit
         for done, payload in enumerate(run.payloads):
-            if not link.server.outbox.ready.credit.allows_output:
-                run = OutputRun(run.first_number, run.payloads[:done])
+            if not credit.allows_output:
+                run = replace(run, payloads=run.payloads[:done])
                 break
-            link.server.outbox.ready.credit.spend(len(payload))
+            credit.spend(len(payload))
             link.sent = plus(link.sent, [payload])
         if not run.payloads:
             return frame
-        return replace(frame, outputs=[run, *frame.outputs])
+        if isinstance(run, OutputRun):
+            return replace(frame, outputs=[run, *frame.outputs])
+        return replace(frame, parts=[*frame.parts, replace(run, last=False, checkpoint=None)])
 
     def deliver_to_client(self) -> None:
         link, client = self.link, self.client
@@ -520,7 +703,7 @@ class Pair(RuleBasedStateMachine):
         if client.over:
             return  # on the way to the call's end
         link.client_heard = max(link.client_heard, frame.frames_read)
-        link.earlier = [*frame.outputs, *link.earlier][:3]
+        link.earlier = [*self.answering(frame), *link.earlier][:3]
         try:
             client.receive(link.number, frame)
         except RemoteProtocolError:
@@ -531,12 +714,18 @@ class Pair(RuleBasedStateMachine):
             return
         if frame.welcome is not None and not client.over:
             self.known = frame.welcome.limits
+            link.many = continuation.FEATURE in frame.welcome.features
+            assert link.many == (not link.old and self.world != "single")
         link.received = plus(link.received, outputs_in(frame))
+        for number, index, payload in places_in(frame):
+            own = link.own[number]
+            own.index = max(own.index, index + 1)
+            own.bytes += len(payload)
         self.note_held()
 
     def note_held(self) -> None:
-        self.held = [payload for _, payload in ready_in(self.client) if payload is not None]
-        self.held += [payload for run in self.out for payload in run.payloads]
+        self.held = [payload for taken in self.out for payload in taken.payloads]
+        self.held += [payload for _, payload in ready_in(self.client) if payload is not None]
 
     def old_attempt_goes_on(self, link: Link, step: str) -> None:
         if step == "old server speaks":
@@ -598,15 +787,28 @@ class Pair(RuleBasedStateMachine):
     def start_job(self, link: Link, item: Input) -> None:
         self.events += 1
         assert item.payload == self.inputs[item.number].payload
-        assert self.restartable or not item.start_index
+        assert self.world == "single" or self.resumes(link) or not item.start_index
         assert item.number not in link.jobs, "an input was started twice"
         link.jobs[item.number] = Job(item, item.start_index)
+
+    def resumes(self, link: Link) -> bool:
+        """Whether the service on this link can go on with an input that was cut, by its word."""
+        return self.may_resume(old=link.old)
+
+    def may_resume(self, *, old: bool) -> bool:
+        return self.replay is Replay.SEEK or (self.replay is not Replay.NEVER and not old)
+
+    def author(self, link: Link) -> int:
+        """Whose outputs are alike. An old server's code is another than a new one's."""
+        if self.world == "single":
+            return 0
+        return int(link.old) if self.resumes(link) else 10 + link.number
 
     def answer_run(self, link: Link, first: int) -> bool:
         """Answer consecutive inputs together, if each has a single output; False if not even the
         first one has.
         """
-        author = 0 if self.restartable else link.number
+        author = self.author(link)
         payloads: list[bytes] = []
         while (job := link.jobs.get(first + len(payloads))) is not None:
             if shape_of(job.item.payload) != "one" or job.next_index or job.cancelled:
@@ -626,15 +828,18 @@ class Pair(RuleBasedStateMachine):
             return True
         count, kind = SHAPES[shape_of(payload)]
         if kind is ItemErrorKind.TOO_LARGE:
-            server.outbox.output(number, bytes(LARGEST + 1), last=True)
+            server.outbox.outputs(number, [bytes(LARGEST + 1)])
             return True
         if job.next_index < count:
-            # A handler that cannot start in the middle answers differently each time.
-            author = 0 if self.restartable else link.number
-            said = output_payload(number, job.next_index, payload, author)
+            # A handler that cannot go on in the middle answers differently each time.
+            said = output_payload(number, job.next_index, payload, self.author(link))
             job.next_index += 1
             last = together and kind is None and job.next_index == count
-            server.outbox.output(number, said, last=last)
+            if server.parts is None:
+                server.outbox.outputs(number, [said])
+                return True
+            checkpoint = checkpoint_after(number, job.next_index - 1)
+            server.parts.output(number, said, last=last, checkpoint=checkpoint)
             return last
         if kind is None:
             server.outbox.close(number)
@@ -688,7 +893,7 @@ class Pair(RuleBasedStateMachine):
             known.failure = delivery.failure.kind
 
     def check_output(self, number: int, known: Pushed, payload: bytes) -> None:
-        author = 0 if self.restartable else int(payload.split(b"/")[3])
+        author = int(payload.split(b"/")[3])
         assert payload == output_payload(number, len(known.outputs), known.payload, author)
         if known.outputs:
             assert int(known.outputs[0].split(b"/")[3]) == author, "two answers were spliced"
@@ -709,7 +914,7 @@ class Pair(RuleBasedStateMachine):
         else:
             assert kind is ItemErrorKind.INTERRUPTED
             assert known.outputs
-            assert not self.restartable
+            assert self.world == "mixed" or not self.may_resume(old=self.world == "old")
 
     @invariant()
     def windows_and_budgets_hold(self):
@@ -724,17 +929,24 @@ class Pair(RuleBasedStateMachine):
         # An input that closed without an output of its own is done only once it is taken.
         assert open_places <= self.flow.window_items + self.closed_in_silence()
         assert size <= self.flow.window_bytes or len(payloads) == 1
-        assert len(self.held) == self.client.delivery.held_outputs <= self.flow.output_items
-        if len(self.held) > 1:
-            assert sum(map(len, self.held)) < self.flow.output_bytes + LARGEST
+        assert len(self.held) == self.client.delivery.held_outputs
+        if self.world in {"single", "old"}:
+            assert len(self.held) <= self.flow.output_items
+            if len(self.held) > 1:
+                assert sum(map(len, self.held)) < self.flow.output_bytes + LARGEST
+        elif self.world == "many":
+            for number in {number_of(payload) for payload in self.held}:
+                sizes = [len(each) for each in self.held if number_of(each) == number]
+                assert len(sizes) <= self.own.outputs
+                assert sum(sizes[:-1]) < self.own.bytes
 
     def numbers_out(self) -> set[int]:
-        """The inputs whose outputs were taken and not let go."""
-        return {
-            number
-            for run in self.out
-            for number in range(run.first_number, run.first_number + len(run.payloads))
-        }
+        """The inputs whose last outputs were taken and not let go."""
+        numbers = {part.number for part in self.out if isinstance(part, Part) and part.last}
+        for run in self.out:
+            if isinstance(run, OutputRun):
+                numbers.update(range(run.first_number, run.first_number + len(run.payloads)))
+        return numbers
 
     def closed_in_silence(self) -> int:
         """Inputs whose harness-side account is open although their empty last part was taken."""
@@ -833,8 +1045,9 @@ def walk(machine: Pair, random: Random, steps: int) -> None:
     machine.start(
         window=(random.randint(1, 4), random.randint(20, 120)),
         budget=(random.randint(1, 4), random.randint(10, 80)),
+        own=(random.randint(1, 4), random.randint(10, 80)),
         limit=random.randint(2, 4),
-        restartable=random.random() < 0.5,
+        handler=(random.choice(WORLDS), random.choice(REPLAYS)),
     )
     for step in range(steps):
         if step == steps - 200:
@@ -851,9 +1064,11 @@ def walk(machine: Pair, random: Random, steps: int) -> None:
                 refuses=random.randint(0, 9),
                 limits=limits,
                 ahead=random.randint(1, 60),
+                old=random.random() < 0.5,
             )
         machine.wanted = (random.choice(WALK_SHAPES), random.choice([0, 5, 15, 40, 75]))
-        machine.one_step(random.choice(STEP_NAMES), random.randint(0, 5))
+        names = NAMES_WITHOUT_CONSUMER if step % 200 < 80 else STEP_NAMES
+        machine.one_step(random.choice(names), random.randint(0, 5))
         chance = random.random()
         if machine.link is not None and machine.client.over and chance < 0.3:
             machine.leave()

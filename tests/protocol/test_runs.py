@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from servestream_client.protocol.frames import Resume
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD_BYTES
 from servestream_client.protocol.runs import Run, RunQueue
 
@@ -93,6 +94,62 @@ def test_the_rest_of_a_run_is_split_off_without_the_start_index():
     rest = run.split(1)
     assert items_in(run) == [(4, b"a", 2)]
     assert items_in(rest) == [(5, b"bb", 0), (6, b"ccc", 0)]
+
+
+# ------------------------------------------------------------------ what it takes to go on
+
+RESUME = Resume(bytes(8), b"checkpoint", 1, (b"output",))
+
+
+def resumed(first: int, *payloads: bytes) -> Run:
+    return Run(first, payloads, sum(map(len, payloads)), 2, RESUME)
+
+
+def test_what_it_takes_to_go_on_weighs_in_frames_and_in_the_window():
+    run = resumed(1, b"abc")
+    assert run.resume_bytes == RESUME.size == 32 + 10 + 6 + 8
+    assert run.frame_bytes == 3 + ITEM_OVERHEAD_BYTES + RESUME.size
+    assert run.window_bytes == 3 + RESUME.size
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("size", [0, 3, 100])
+def test_so_many_fit_into_a_frame_as_there_is_room_for_beside_it(count, size):
+    run = resumed(1, *[bytes(size)] * 3)
+    needed = RESUME.size + count * (size + ITEM_OVERHEAD_BYTES)
+    assert run.within_frame(needed) == count
+    assert run.within_frame(needed - 1) == count - 1
+
+
+def test_it_goes_with_the_first_input():
+    run = resumed(1, b"a", b"bb", b"c")
+    rest = run.split(2)
+    assert (run.resume, rest.resume) == (RESUME, None)
+    head = run.cut(1)
+    assert (head.start_index, head.resume, head.frame_bytes - 1) == (
+        2,
+        RESUME,
+        ITEM_OVERHEAD_BYTES + RESUME.size,
+    )
+    assert (run.start_index, run.resume, run.frame_bytes) == (0, None, 2 + ITEM_OVERHEAD_BYTES)
+
+
+def test_nothing_joins_a_run_with_it():
+    run = resumed(1, b"a")
+    assert not run.join(run_of(2, b"b"))
+    assert not run_of(0, b"z").join(run)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_it_leaves_a_queue_with_its_input(number):
+    queue = queue_of(resumed(1, b"a", b"b"))
+    queue.remove(number)
+    (left,) = queue
+    assert left.resume == (None if number == 1 else RESUME)
+    assert queue.frame_bytes == left.frame_bytes
+    assert left.resume_bytes == (0 if number == 1 else RESUME.size)
+    queue.take(1)
+    assert queue.frame_bytes == 0
 
 
 # ------------------------------------------------------------------ the queue

@@ -51,6 +51,9 @@ class Thread:
     done = 0
     finished = False
 
+    def unwanted(self) -> None:
+        """It goes on."""
+
     def abandon(self, text: str, since: float) -> bool:
         raise AssertionError(text)
 

@@ -14,7 +14,7 @@ class Call:
     """Stands for one; in a thread it goes on from input to input by itself."""
 
     since: float
-    in_thread: bool = False
+    advances: bool = False
     stretches: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -38,7 +38,7 @@ def test_it_is_what_a_list_of_all_calls_is(seed):
         now += 1
         what = rng.random()
         if what < 0.5 and free:
-            call = Call(now, in_thread=rng.random() < 0.5)
+            call = Call(now, advances=rng.random() < 0.5)
             for _ in range(rng.randint(1, min(3, len(free)))):
                 # Stretches of a call are disjoint, and may come in any order: some were put back.
                 first = free.pop(0 if rng.random() < 0.8 else rng.randrange(len(free)))
@@ -48,7 +48,7 @@ def test_it_is_what_a_list_of_all_calls_is(seed):
             end(in_flight, calls.pop(rng.randrange(len(calls))))
         else:
             for call in calls:
-                if call.in_thread and call.since < math.inf and rng.random() < 0.3:
+                if call.advances and call.since < math.inf and rng.random() < 0.3:
                     call.since = math.inf if rng.random() < 0.2 else now
         whose = {
             number: call
@@ -73,7 +73,7 @@ def test_it_is_what_a_list_of_all_calls_is(seed):
 
 def test_a_thread_that_went_on_is_as_old_as_the_input_at_hand():
     in_flight = InFlight()
-    thread, other = Call(1.0, in_thread=True), Call(2.0)
+    thread, other = Call(1.0, advances=True), Call(2.0)
     put(in_flight, thread, (1, 8))
     put(in_flight, other, (9, 9))
     assert in_flight.oldest() == (thread, 1.0)

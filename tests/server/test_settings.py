@@ -5,7 +5,7 @@ import functools
 import pytest
 
 from servestream_client import BytesCodec, ConfigurationError, SyncStreamClient
-from servestream_client.server import StreamService, add_to_server
+from servestream_client.server import Replay, StreamService, add_to_server
 from servestream_client.testing import StreamServer
 
 WRONG = [
@@ -24,6 +24,11 @@ WRONG = [
     ("batch_wait", -1, "at least 0"),
     ("batch_wait", float("nan"), "at least 0"),
     ("flow", {"window_items": 5}, "must be a FlowControl"),
+    ("replay", "restart", "must be one of Replay.NEVER, .*, not 'restart'"),
+    ("replay", None, "must be one of Replay.NEVER"),
+    ("replay", 3, "must be one of Replay.NEVER"),
+    ("fingerprint", 7, "must be a string"),
+    ("fingerprint", None, "must be a string"),
 ]
 
 
@@ -83,10 +88,26 @@ def returns(self, item):
     return item
 
 
+async def returns_later(self, item):
+    return item
+
+
+def generates(self, item, resume):
+    yield item
+
+
+def is_finished(self, item, resume):
+    return True
+
+
 @pytest.mark.parametrize(
     ("handlers", "expected"),
     [
         ({"predict": returns, "predict_batch": returns}, "exactly one"),
+        ({"predict": returns, "generate": generates}, "exactly one of .*predict and generate"),
+        ({"predict": yields}, "override generate"),
+        ({"generate": returns}, "generate must be a generator function"),
+        ({"generate": returns_later}, "generate must be a generator function"),
         ({"predict": yields}, "predict yields"),
         ({"predict": yields_later}, "predict yields"),
         ({"predict_batch": yields}, "predict_batch yields"),
@@ -103,3 +124,26 @@ def test_a_service_without_a_handler_may_be_a_base_of_others_and_no_more():
     for serve in (StreamServer, functools.partial(add_to_server, server=None)):
         with pytest.raises(TypeError, match="overrides none"):
             serve(base())
+
+
+@pytest.mark.parametrize("replay", [each for each in Replay if each is not Replay.CONTINUE])
+def test_whether_an_input_is_finished_is_asked_where_it_continues_only(replay):
+    handlers = {"generate": generates, "is_finished": is_finished}
+    expected = f"is_finished is asked with replay = Replay.CONTINUE only.* Replay.{replay.name}"
+    with pytest.raises(ConfigurationError, match=expected):
+        type("Service", (StreamService,), {**handlers, "replay": replay})
+    service = type("Service", (StreamService,), handlers)()
+    service.replay = replay
+    with pytest.raises(ConfigurationError, match=expected):
+        add_to_server(service, server=None)
+
+
+def test_there_it_may_be_and_so_may_a_base_that_leaves_it_open():
+    base = type("Base", (StreamService,), {"generate": generates, "is_finished": is_finished})
+    service = type("Service", (base,), {"replay": Replay.CONTINUE})
+    StreamServer(service)
+
+
+@pytest.mark.parametrize("handler", [generates, yields_later])
+def test_a_generator_function_will_do(handler):
+    StreamServer(type("Service", (StreamService,), {"generate": handler}))

@@ -229,6 +229,25 @@ def test_an_old_attempt_moves():
     in_virtual_time(main)
 
 
+def test_an_attempt_that_cannot_move_tries_again(monkeypatch):
+    refusals, honest = [1, 2], ClientSession.move
+
+    def move(session):
+        if refusals:
+            refusals.pop()
+            return False
+        return honest(session)
+
+    monkeypatch.setattr(ClientSession, "move", move)
+
+    async def main():
+        call = Call(after_welcome(), max_age=100, more=True)
+        assert await call.run() > 300
+        assert call.ending.moved
+
+    in_virtual_time(main)
+
+
 # ---------------------------------------------------------------- what nobody foresaw
 
 

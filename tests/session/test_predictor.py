@@ -250,6 +250,38 @@ async def test_a_suspects_account_says_that_it_was_sent(predict_with):
     assert [error.delivered.unsent for error in errors] == [0, 0]
 
 
+async def test_a_lane_that_has_got_over_anothers_outage_takes_whatever_comes(predict_with):
+    down = False
+
+    def answer(number, payload):
+        if down:
+            raise CallFailed("UNAVAILABLE", "down")
+        return upper(number, payload)
+
+    async def server(requests):
+        if down:
+            raise CallFailed("UNAVAILABLE", "down")
+        async for frame in exchange(requests, answer):
+            yield frame
+
+    harness = predict_with(
+        server,
+        flow=FlowControl(window_items=1),
+        retry=RetryPolicy(attempts=30, initial=0.0001, maximum=0.0001),
+    )
+    assert await harness.call(b"good") == b"GOOD"
+    down = True
+    carried = harness.call(b"carried")
+    await until(lambda: harness.drivers[0].outage.began < float("inf"))
+    waiting = harness.call(b"waiting")
+    await until(carried.done)
+    assert isinstance(carried.exception(), RetriesExhaustedError)
+    down = False
+    assert await waiting == b"WAITING"
+    assert await asyncio.wait_for(harness.call(b"new"), 20) == b"NEW"
+    assert len(harness.drivers) == 2
+
+
 async def test_an_answer_that_comes_with_the_timeout_is_the_answer(predict_with):
     harness = predict_with(silent_server)
     loop = asyncio.get_running_loop()

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from effort import effort
 
-from servestream_client.protocol.client import ClientSession
-from servestream_client.protocol.client.answers import AnswerReceiver
+from servestream_client.protocol.client import ClientSession, answers
 from servestream_client.protocol.client.ledger import Ledger
 from servestream_client.protocol.credit import CreditGrant
 from servestream_client.session import driver, exchange, pump, retry
@@ -78,8 +77,8 @@ def test_a_seed_replays_in_this_process():
 
 @broken
 def test_duplicates_that_are_not_dropped_are_found(monkeypatch):
-    monkeypatch.setattr(AnswerReceiver, "_all_new", lambda *_: True)
-    monkeypatch.setattr(AnswerReceiver, "_takes", lambda *_: True)
+    monkeypatch.setattr(answers.AnswerReceiver, "_all_new", lambda *_: True)
+    monkeypatch.setattr(answers, "is_new", lambda *_: True)
     assert first_violation()
 
 
@@ -88,10 +87,10 @@ def test_gaps_that_are_ignored_are_found(monkeypatch):
     honest = ClientSession.begin
 
     def forgetful(self, **known):
-        number = honest(self, **known)
-        if number > 1 and self._attempt.unsent:
-            self._attempt.unsent.take(1)
-        return number
+        attempt = honest(self, **known)
+        if attempt.number > 1 and attempt.unsent:
+            attempt.unsent.take(1)
+        return attempt
 
     monkeypatch.setattr(ClientSession, "begin", forgetful)
     assert first_violation()

@@ -20,19 +20,24 @@ from servestream_client import (
     Codec,
     Delivered,
     FlowControl,
+    Generation,
     Hooks,
     ItemError,
     ItemErrorKind,
     JsonCodec,
     MsgpackCodec,
+    Numbered,
     NumpyCodec,
     PredictionStream,
     ProtobufCodec,
     RetryPolicy,
+    Seam,
+    SeamKind,
     ServeStreamError,
     StreamClient,
     StreamError,
     StreamStatistics,
+    SyncGeneration,
     SyncPredictionStream,
     SyncStreamClient,
     Watchdog,
@@ -54,8 +59,11 @@ from servestream_client.opentelemetry import OpenTelemetryHooks
 from servestream_client.server import (
     GRPC_SERVER_OPTIONS,
     GRPC_SERVICER_FUNCTIONS,
+    Output,
     RefusalKind,
     Refuse,
+    Replay,
+    Resume,
     StreamRequest,
     StreamService,
     add_to_server,
@@ -194,9 +202,55 @@ async def streams(client: StreamClient[str, int]) -> None:
     assert_type(await client.predict("one", timeout=1), int)
 
 
+async def numbered_streams(client: StreamClient[str, int], flag: bool) -> None:
+    numbered = client.stream(["one"], numbered=True)
+    assert_type(numbered, PredictionStream[Numbered[int]])
+    async for each in numbered:
+        assert_type(each.number, int)
+        assert_type(each.index, int)
+        assert_type(each.output, int | None)
+        assert_type(each.last, bool)
+    async for either in client.stream(("one",), numbered=True, return_exceptions=True):
+        assert_type(either, Numbered[int] | ItemError)
+        match either:
+            case Numbered(number, index, output, last):
+                assert_type((number, index, output, last), tuple[int, int, int | None, bool])
+            case ItemError():
+                assert_type(either.number, int)
+    maybe = client.stream(["one"], numbered=True, return_exceptions=flag, ordered=flag)
+    assert_type(maybe, PredictionStream[Numbered[int] | ItemError])
+    assert_type(client.stream(["one"], numbered=False), PredictionStream[int])
+    plain = client.stream(["one"], numbered=False, return_exceptions=True)
+    assert_type(plain, PredictionStream[int | ItemError])
+    either_way = client.stream(["one"], numbered=flag)
+    assert_type(either_way, PredictionStream[int | Numbered[int] | ItemError])
+    wider: Numbered[int | str] = Numbered(1, 0, 5, last=True)
+    assert_type(wider.last, bool)
+
+
+async def generations(client: StreamClient[str, int]) -> None:
+    generation = client.generate("one", timeout=1.5)
+    assert_type(generation, Generation[int])
+    async for output in generation:
+        assert_type(output, int)
+    async with client.generate("one") as entered:
+        assert_type(entered, Generation[int])
+        assert_type(await anext(entered), int)
+    for seam in generation.seams:
+        assert_type(seam, Seam)
+        assert_type(seam.index, int)
+        assert_type(seam.kind, SeamKind)
+        assert_type((seam.before, seam.after), tuple[str, str])
+    assert_type(generation.delivered, int)
+    await generation.aclose()
+    wider: Generation[int | str] = generation
+    await wider.aclose()
+
+
 async def mistakes(client: StreamClient[str, int]) -> None:
     client.stream([b"bytes"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     await client.predict(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.generate(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     StreamClient("localhost:9000", retries=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     StreamClient("localhost:9000", codec=5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     SyncStreamClient("localhost:9000").stream(nothing())  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
@@ -231,6 +285,27 @@ def blocking() -> None:
             stream.close()
         assert_type(client.predict("one", timeout=1.0), int)
     client.close()
+
+
+def blocking_with_many_outputs(client: SyncStreamClient[str, int], flag: bool) -> None:
+    for each in client.stream(["one"], numbered=True):
+        assert_type(each, Numbered[int])
+        assert_type(each.output, int | None)
+    for either in client.stream(["one"], numbered=True, return_exceptions=True):
+        assert_type(either, Numbered[int] | ItemError)
+    assert_type(client.stream(["one"], numbered=False), SyncPredictionStream[int])
+    plain = client.stream(["one"], numbered=False, return_exceptions=flag)
+    assert_type(plain, SyncPredictionStream[int | ItemError])
+    either_way = client.stream(["one"], numbered=flag)
+    assert_type(either_way, SyncPredictionStream[int | Numbered[int] | ItemError])
+    for output in client.generate("one", timeout=1.0):
+        assert_type(output, int)
+    with client.generate("one") as generation:
+        assert_type(generation, SyncGeneration[int])
+        assert_type(next(generation), int)
+        assert_type(generation.seams, tuple[Seam, ...])
+        assert_type(generation.delivered, int)
+        generation.close()
 
 
 # ------------------------------------------------------------------ errors
@@ -283,6 +358,32 @@ class Lengths(StreamService[str, int]):
         return [len(item) for item in items]
 
 
+class Words(StreamService[str, int]):
+    codec = LengthCodec()
+    replay = Replay.CONTINUE
+    fingerprint = "words 1"
+
+    async def generate(self, item: str, resume: Resume[int]) -> AsyncIterator[int | Output[int]]:
+        assert_type(resume.index, int)
+        assert_type(resume.outputs, Sequence[int])
+        assert_type(resume.outputs_from, int)
+        assert_type(resume.checkpoint, bytes | None)
+        for word in item.split()[resume.index :]:
+            yield Output(len(word), checkpoint=word.encode())
+            yield len(word)
+
+    def is_finished(self, item: str, resume: Resume[int]) -> bool:
+        return bool(resume) and resume.index == len(item.split())
+
+
+class PlainWords(StreamService[str, int]):
+    codec = LengthCodec()
+    replay = Replay.SEEK
+
+    def generate(self, item: str, resume: Resume[int]) -> Iterator[int]:
+        yield from (len(word) for word in item.split()[resume.index :])
+
+
 def serve() -> None:
     server = grpc.aio.server(options=GRPC_SERVER_OPTIONS)
     add_to_server(Length(), server)
@@ -305,6 +406,8 @@ async def with_plugin(
     assert_type(stream_server.history.events, Sequence[Event])
     stream_server.add_faults(Fault(FaultKind.SLOW, at=1, seconds=0.5), Deaf(Direction.UP))
     stream_server.clear_faults()
+    stream_server.add_faults(Fault(FaultKind.KILL, at=1, output=40))
+    assert_type(Fault(FaultKind.KILL, at=1).output, int | None)
     stream_server.kill()
     assert_type(stream_server.lives, int)
     assert_type(stream_server.proxy, FaultProxy)

@@ -71,7 +71,11 @@ LIMITS = st.builds(
     unacknowledged_frames=st.integers(1, 2**32 - 1),
     frame_bytes=NUMBERS,
     item_bytes=NUMBERS,
+    input_outputs=st.integers(1, 2**32 - 1),
+    input_bytes=NUMBERS,
+    token_bytes=NUMBERS,
 )
+CREDITS = st.builds(f.Credit, outputs=U64, bytes=U64)
 TOKENS = st.builds(f.StateToken, number=U64, token=BYTES)
 HEARTBEATS = st.builds(f.Heartbeat, inputs_through=U64, outputs=U64)
 COMINGS = st.builds(f.Coming, bytes=U64, frame_bytes=U64, number=U64, acknowledge=st.booleans())
@@ -92,6 +96,7 @@ OPENS = st.builds(
     heartbeat_interval_ms=U32,
     deadline_ms=U64,
     parameters=st.dictionaries(TEXT, TEXT, max_size=3),
+    item_timeout_ms=U64,
 )
 METADATA = st.builds(
     f.ItemMetadata,
@@ -101,12 +106,21 @@ METADATA = st.builds(
     tracestate=TEXT,
     key=BYTES,
 )
+RESUMES = st.builds(
+    f.Resume,
+    digest=BYTES,
+    checkpoint=st.none() | BYTES,
+    outputs_from=INDEXES,
+    outputs=st.lists(BYTES, max_size=3),
+)
 INPUT_RUNS = st.builds(
     f.InputRun,
     first_number=NUMBERS,
     payloads=PAYLOADS,
     first_start_index=INDEXES,
     metadata=some(METADATA),
+    first_credit=st.none() | CREDITS,
+    first_resume=st.none() | RESUMES,
 ).map(
     # Metadata for each payload, or for none.
     lambda run: replace(run, metadata=(list(run.metadata) * len(run.payloads))[: len(run.payloads)])
@@ -116,13 +130,14 @@ CLIENT_FRAMES = st.builds(
     open=st.none() | OPENS,
     inputs=some(INPUT_RUNS),
     frames_read=U64,
-    credit=st.none() | st.builds(f.Credit, outputs=U64, bytes=U64),
+    credit=st.none() | CREDITS,
     cancelled=some(st.builds(f.NumberRange, first=U64, last=U64)),
     want_token=st.booleans(),
     taken_through=U64,
     end=st.none() | st.builds(f.ClientEnd, last_number=U64),
     heartbeat=st.none() | HEARTBEATS,
     coming=st.none() | COMINGS,
+    input_credit=some(st.builds(f.InputCredit, number=U64, outputs=U64, bytes=U64)),
 )
 WELCOMES = st.builds(
     f.Welcome,
@@ -136,6 +151,8 @@ WELCOMES = st.builds(
     endpoints=TEXTS,
     heartbeat_interval_ms=U32,
     restartable=st.booleans(),
+    replay=st.sampled_from(f.Replay),
+    fingerprint=st.text(max_size=20),
 )
 PARTS = st.builds(
     f.OutputPart,
@@ -143,6 +160,7 @@ PARTS = st.builds(
     first_index=INDEXES,
     payloads=st.lists(BYTES, max_size=3),
     last=st.booleans(),
+    checkpoint=st.none() | BYTES,
 )
 FAILURES = st.builds(
     f.ItemFailure,
@@ -188,6 +206,18 @@ SERVER_FRAMES = st.builds(
 )
 
 
+LIMITS_WITHOUT_DEFAULTS = f.Limits(
+    window_items=1,
+    window_bytes=2,
+    unacknowledged_frames=3,
+    frame_bytes=5,
+    item_bytes=6,
+    input_outputs=7,
+    input_bytes=8,
+    token_bytes=9,
+)
+
+
 def full(kind: type) -> f.ClientFrame | f.ServerFrame:
     """A frame of this kind in which no field has its default."""
     examples = {
@@ -201,21 +231,25 @@ def full(kind: type) -> f.ClientFrame | f.ServerFrame:
                 application="a",
                 order=f.Order.ANY,
                 first_number=4,
-                limits=f.Limits(
-                    window_items=1,
-                    window_bytes=2,
-                    unacknowledged_frames=3,
-                    frame_bytes=5,
-                    item_bytes=6,
-                ),
+                limits=LIMITS_WITHOUT_DEFAULTS,
                 isolated=True,
                 token=f.StateToken(1, b"t"),
                 emit_from=f.Position(1, 2),
                 heartbeat_interval_ms=7,
                 deadline_ms=8,
                 parameters={"k": "v"},
+                item_timeout_ms=10,
             ),
-            inputs=[f.InputRun(1, [b"p"], 2, [f.ItemMetadata(1, -2, "p", "s", b"k")])],
+            inputs=[
+                f.InputRun(
+                    1,
+                    [b"p"],
+                    2,
+                    [f.ItemMetadata(1, -2, "p", "s", b"k")],
+                    first_credit=f.Credit(1, 2),
+                    first_resume=f.Resume(b"d", b"c", 3, [b"o"]),
+                )
+            ],
             frames_read=1,
             credit=f.Credit(1, 2),
             cancelled=[f.NumberRange(1, 2)],
@@ -224,6 +258,7 @@ def full(kind: type) -> f.ClientFrame | f.ServerFrame:
             end=f.ClientEnd(4),
             heartbeat=f.Heartbeat(1, 2),
             coming=f.Coming(4, 3, 2, acknowledge=True),
+            input_credit=[f.InputCredit(1, 2, 3)],
         ),
         f.ServerFrame: f.ServerFrame(
             welcome=f.Welcome(
@@ -233,14 +268,16 @@ def full(kind: type) -> f.ClientFrame | f.ServerFrame:
                 replica="r",
                 handler_kind=f.HandlerKind.BATCH,
                 features=["x"],
-                limits=f.Limits(window_items=1),
+                limits=LIMITS_WITHOUT_DEFAULTS,
                 endpoints=["e"],
                 heartbeat_interval_ms=7,
                 restartable=True,
+                replay=f.Replay.SEEK,
+                fingerprint="f\n",
             ),
             refused=f.Refused(f.RefusalKind.TOKEN, "t", 0),
             outputs=[f.OutputRun(1, [b"p"])],
-            parts=[f.OutputPart(1, 2, [b"p"], last=True)],
+            parts=[f.OutputPart(1, 2, [b"p"], last=True, checkpoint=b"c")],
             errors=[f.ItemFailure(1, ItemErrorKind.POISON, "t", 2, retryable=True)],
             tokens=[f.StateToken(1, b"t")],
             frames_read=1,
@@ -281,18 +318,49 @@ def test_server_frames_come_back_as_they_were(frame):
 )
 def test_every_field_travels(kind, trip):
     frame = full(kind)
-    for field in dataclasses.fields(kind):
-        assert plain(getattr(frame, field.name)) != plain(getattr(kind(), field.name))
+    assert left_at_default(frame) == []
     assert plain(trip(frame)) == plain(frame)
 
 
+def left_at_default(value: object, path: str = "") -> list[str]:
+    """The fields of a frame, and of what is in it, that have their defaults."""
+    if isinstance(value, (list, tuple)):
+        return [found for part in value for found in left_at_default(part, path)]
+    if not dataclasses.is_dataclass(value):
+        return []
+    found = []
+    for field in dataclasses.fields(value):
+        here, own = f"{path}.{field.name}", getattr(value, field.name)
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        empty = default is dataclasses.MISSING and not own
+        found += [here] if empty or plain(own) == plain(default) else left_at_default(own, here)
+    return found
+
+
+MESSAGES = {
+    "CodecId": "Codec",
+    "ItemFailure": "ItemError",
+    "StreamFailure": "StreamError",
+}
+"""Where a frame's name for a message is another one."""
+
+
 @pytest.mark.parametrize(
-    ("kind", "message"), [(f.ClientFrame, pb.ClientFrame), (f.ServerFrame, pb.ServerFrame)]
+    "kind", [kind for kind in vars(f).values() if dataclasses.is_dataclass(kind)]
 )
-def test_frames_and_messages_have_the_same_fields(kind, message):
-    assert {field.name for field in dataclasses.fields(kind)} == set(
-        message.DESCRIPTOR.fields_by_name
+def test_frames_and_messages_have_the_same_fields(kind):
+    message = pb.DESCRIPTOR.message_types_by_name[MESSAGES.get(kind.__name__, kind.__name__)]
+    unread = {"encoding"}  # any value but 0 is a protocol error
+    assert {field.name for field in dataclasses.fields(kind)} == (
+        set(message.fields_by_name) - unread
     )
+
+
+def test_every_message_is_a_frame_or_part_of_one():
+    names = {kind.__name__ for kind in vars(f).values() if dataclasses.is_dataclass(kind)}
+    assert {MESSAGES.get(name, name) for name in names} == set(pb.DESCRIPTOR.message_types_by_name)
 
 
 def test_an_empty_message_is_an_empty_frame():
@@ -320,12 +388,7 @@ def test_no_retry_after_differs_from_at_once():
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(f.Limits)])
 def test_a_limit_of_zero_is_the_default(name):
-    given_limits = dataclasses.replace(
-        f.Limits(
-            window_items=1, window_bytes=2, unacknowledged_frames=3, frame_bytes=4, item_bytes=5
-        ),
-        **{name: 0},
-    )
+    given_limits = dataclasses.replace(LIMITS_WITHOUT_DEFAULTS, **{name: 0})
     filled = dataclasses.replace(given_limits, **{name: getattr(DEFAULTS, name)})
     opened = f.Open(stream_id=b"", attempt=1, codec=f.CodecId("c"), limits=given_limits)
     welcome = f.Welcome(limits=given_limits)
@@ -345,7 +408,7 @@ def test_unknown_enumeration_values_become_zero():
     assert convert.client_frame_from_wire(opened).open.order is f.Order.UNSPECIFIED
     frame = convert.server_frame_from_wire(
         pb.ServerFrame(
-            welcome=pb.Welcome(handler_kind=UNKNOWN_VALUE),
+            welcome=pb.Welcome(handler_kind=UNKNOWN_VALUE, replay=UNKNOWN_VALUE),
             refused=pb.Refused(kind=UNKNOWN_VALUE),
             running=pb.Running(blocked_on=UNKNOWN_VALUE),
             error=pb.StreamError(kind=UNKNOWN_VALUE),
@@ -353,6 +416,7 @@ def test_unknown_enumeration_values_become_zero():
         )
     )
     assert frame.welcome.handler_kind is f.HandlerKind.UNSPECIFIED
+    assert frame.welcome.replay is f.Replay.UNSPECIFIED
     assert frame.refused.kind is f.RefusalKind.UNSPECIFIED
     assert frame.running.blocked_on is f.BlockedOn.UNSPECIFIED
     assert frame.error.kind is f.StreamErrorKind.UNSPECIFIED
@@ -373,6 +437,7 @@ def test_the_clients_own_kinds_of_item_errors_never_come_from_the_wire(kind):
         (f.RefusalKind, pb.RefusalKind, "REFUSAL_KIND_"),
         (f.StreamErrorKind, pb.StreamErrorKind, "STREAM_ERROR_KIND_"),
         (f.BlockedOn, pb.BlockedOn, "BLOCKED_ON_"),
+        (f.Replay, pb.Replay, "REPLAY_"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -412,6 +477,16 @@ def test_item_error_kinds_have_the_names_and_values_of_the_wire():
         pb.ClientFrame(
             inputs=[pb.InputRun(first_number=1, payloads=[b"x"]), pb.InputRun(first_number=2)]
         ),
+        pb.ClientFrame(input_credit=[pb.InputCredit()] * 70_000),
+        pb.ClientFrame(
+            inputs=[
+                pb.InputRun(
+                    first_number=1,
+                    payloads=[b"x"],
+                    first_resume=pb.Resume(outputs_from=2**63 - 1, outputs=[b"x", b"y"]),
+                )
+            ]
+        ),
     ],
     ids=[
         "no payloads",
@@ -422,6 +497,8 @@ def test_item_error_kinds_have_the_names_and_values_of_the_wire():
         "past the last start index",
         "ranges without end",
         "second run",
+        "credit without end",
+        "past the last index of a resume",
     ],
 )
 def test_inputs_that_mean_nothing_are_the_clients_error(message):
@@ -466,6 +543,15 @@ def test_a_last_part_may_be_empty():
     assert plain(convert.server_frame_from_wire(message).parts) == plain(
         [f.OutputPart(1, 2, [], last=True)]
     )
+
+
+def test_an_empty_checkpoint_differs_from_none():
+    for checkpoint in (None, b""):
+        part = f.OutputPart(1, 0, [b"x"], last=False, checkpoint=checkpoint)
+        resume = f.Resume(bytes(8), checkpoint, 1, [])
+        run = f.InputRun(1, [b"x"], 1, first_resume=resume)
+        assert server_trip(f.ServerFrame(parts=[part])).parts[0].checkpoint == checkpoint
+        assert client_trip(f.ClientFrame(inputs=[run])).inputs[0].first_resume == resume
 
 
 def test_unknown_fields_are_ignored():

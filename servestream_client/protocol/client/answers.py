@@ -7,10 +7,13 @@ goes item by item through the same rules.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from servestream_client.config import FlowControl
 from servestream_client.errors import FrameLostError, RemoteProtocolError
 from servestream_client.protocol.client.attempt import Attempt
 from servestream_client.protocol.client.counters import ClientCounters
-from servestream_client.protocol.client.delivery import DeliveryQueue
+from servestream_client.protocol.client.delivery import DeliveryQueue, Part
 from servestream_client.protocol.client.ledger import Ledger
 from servestream_client.protocol.frames import ItemFailure, OutputPart, OutputRun, ServerFrame
 
@@ -31,12 +34,12 @@ def is_new(ledger: Ledger, attempt: Attempt, number: int, index: int) -> bool:
     if number not in ledger.replay or ledger.decided.get(number, False):
         return False
     # 3. It was not sent on this attempt.
-    if number > attempt.sent_through or ledger.elsewhere(number):
+    if number > attempt.in_flight.sent_through or ledger.elsewhere(number):
         raise RemoteProtocolError(
             f"an answer to input {number}, which was not sent on this attempt"
         )
     # 4. The index is below the next one that is missing.
-    next_index = ledger.next_index.get(number, 0)
+    next_index = ledger.next_index(number)
     if index < next_index:
         return False
     # 5. It is above it.
@@ -59,16 +62,19 @@ class AnswerReceiver:
     Args:
         delivery: where answers go; its ledger has the inputs.
         counters: of the stream.
-        item_bytes: the largest output that the client accepts.
+        flow: the sizes that it accepts.
     """
 
-    __slots__ = ("_counters", "_delivery", "_item_bytes", "_ledger")
+    __slots__ = ("_counters", "_delivery", "_flow", "_item_bytes", "_ledger")
 
-    def __init__(self, delivery: DeliveryQueue, counters: ClientCounters, item_bytes: int) -> None:
+    def __init__(
+        self, delivery: DeliveryQueue, counters: ClientCounters, flow: FlowControl
+    ) -> None:
         self._delivery = delivery
         self._ledger = delivery.ledger
         self._counters = counters
-        self._item_bytes = item_bytes
+        self._flow = flow
+        self._item_bytes = flow.max_item_bytes
 
     def receive(self, attempt: Attempt, frame: ServerFrame) -> None:
         """The answers in a frame that came on `attempt`.
@@ -83,7 +89,7 @@ class AnswerReceiver:
             *frame.parts,
             *frame.errors,
         ]
-        attempt.grant.receive_all(_sizes(frame))
+        attempt.allowance.receive_all(_sizes(frame))
         if self._ledger.ordered and len(answers) > 1:
             answers.sort(key=_place)
         for answer in answers:
@@ -97,9 +103,11 @@ class AnswerReceiver:
     def _receive_run(self, attempt: Attempt, run: OutputRun) -> None:
         first, payloads = run.first_number, run.payloads
         count, size = len(payloads), sum(map(len, payloads))
-        if size > self._item_bytes or not self._all_new(attempt, first, count):
+        each = attempt.allowance.of_each
+        if each or size > self._item_bytes or not self._all_new(attempt, first, count):
             for number, payload in enumerate(payloads, first):
-                self._receive_output(attempt, number, 0, payload, last=True)
+                attempt.allowance.receive(number, 0, (payload,))
+                self._receive_output(attempt, number, payload)
             return
         self._counters.received += count
         attempt.progressed = True
@@ -113,10 +121,10 @@ class AnswerReceiver:
         """
         ledger = self._ledger
         if (
-            ledger.next_index
+            ledger.partials
             or ledger.decided
             or ledger.quarantined
-            or first + count - 1 > attempt.sent_through
+            or first + count - 1 > attempt.in_flight.sent_through
         ):
             return False
         return ledger.replay.may_answer(first, count)
@@ -126,39 +134,90 @@ class AnswerReceiver:
         if not payloads:
             if not part.last:
                 raise RemoteProtocolError(f"an empty part for input {number}")
-            breach = f"no output for input {number}, before its turn"
-            if self._takes(attempt, number, part.first_index, breach):
-                self._delivery.add_end(number, part.first_index)
-                self._answered(attempt, number)
+            self._receive_end(attempt, number, part.first_index)
             return
-        final = part.first_index + len(payloads) - 1
-        for index, payload in enumerate(payloads, part.first_index):
-            last = part.last and index == final
-            self._receive_output(attempt, number, index, payload, last=last)
+        attempt.allowance.receive(number, part.first_index, payloads)
+        if part.last and len(payloads) == 1 and not part.first_index:
+            self._receive_output(attempt, number, payloads[0])
+            return
+        self._check_sizes(number, part.first_index, payloads)
+        if part.checkpoint is not None:
+            self._check_checkpoint(number, part.checkpoint)
+        known = self._known(attempt, part)
+        self._counters.duplicates += known
+        if known < len(payloads):
+            self._accept(attempt, part, payloads[known:])
+        elif part.last and number in self._ledger.partials:
+            self._receive_end(attempt, number, part.first_index + known)
 
-    def _receive_output(
-        self, attempt: Attempt, number: int, index: int, payload: bytes, *, last: bool
-    ) -> None:
-        if len(payload) > self._item_bytes:
-            raise RemoteProtocolError(
-                f"output {index} of input {number} has {len(payload)} bytes, and at most"
-                f" {self._item_bytes} were allowed"
-            )
-        breach = "" if last else f"several outputs for input {number}, before its turn"
-        if not self._takes(attempt, number, index, breach):
+    def _known(self, attempt: Attempt, part: OutputPart) -> int:
+        """How many of a part's outputs are duplicates; the others are new, and stand behind
+        them.
+        """
+        ledger, number, first_index = self._ledger, part.number, part.first_index
+        if is_new(ledger, attempt, number, first_index):
+            return 0
+        if number not in ledger.partials:  # it is answered
+            return len(part.payloads)
+        return min(ledger.next_index(number) - first_index, len(part.payloads))
+
+    def _accept(self, attempt: Attempt, part: OutputPart, payloads: Sequence[bytes]) -> None:
+        """The new ones of a part's outputs."""
+        ledger, number = self._ledger, part.number
+        if not ledger.replay.may_answer(number):
+            raise RemoteProtocolError(f"several outputs for input {number}, before its turn")
+        self._counters.received += len(payloads)
+        attempt.progressed = True
+        index = ledger.next_index(number)
+        partial = ledger.partial(number, attempt.terms, self._flow.continuation_bytes)
+        seam = partial.seam(attempt.identity, attempt.replica)
+        new = Part(number, index, payloads, part.last, seam)
+        self._delivery.add_part(new, sum(map(len, payloads)))
+        if part.last:
+            self._answered(attempt, number)
+        else:
+            partial.receive(payloads, part.checkpoint)
+
+    def _receive_end(self, attempt: Attempt, number: int, index: int) -> None:
+        """So many outputs, and no further one, are the answer to an input."""
+        if self._ends(attempt, number, index, f"no output for input {number}, before its turn"):
+            self._delivery.add_end(number, index)
+            self._answered(attempt, number)
+
+    def _receive_output(self, attempt: Attempt, number: int, payload: bytes) -> None:
+        """An output that is the whole answer to an input."""
+        self._check_sizes(number, 0, (payload,))
+        if not is_new(self._ledger, attempt, number, 0):
+            self._counters.duplicates += 1
+            if number in self._ledger.partials:
+                self._receive_end(attempt, number, 1)
             return
+        self._counters.received += 1
+        attempt.progressed = True
         if not self._ledger.replay.may_answer(number):
             self._answered_early(attempt, number, payload, None)
             return
-        self._delivery.add(number, index, payload, last=last)
-        if last:
-            self._answered(attempt, number)
-        else:
-            self._ledger.note_output(number, index)
+        self._delivery.add(number, payload)
+        self._answered(attempt, number)
+
+    def _check_sizes(self, number: int, first_index: int, payloads: Sequence[bytes]) -> None:
+        for index, payload in enumerate(payloads, first_index):
+            if len(payload) > self._item_bytes:
+                raise RemoteProtocolError(
+                    f"output {index} of input {number} has {len(payload)} bytes, and at most"
+                    f" {self._item_bytes} were allowed"
+                )
+
+    def _check_checkpoint(self, number: int, checkpoint: bytes) -> None:
+        size, most = len(checkpoint), self._flow.checkpoint_bytes
+        if size > most:
+            raise RemoteProtocolError(
+                f"a checkpoint of input {number} has {size} bytes, and at most {most} were allowed"
+            )
 
     def _receive_failure(self, attempt: Attempt, failure: ItemFailure) -> None:
         number = failure.number
-        if not self._takes(attempt, number, failure.index):
+        if not self._ends(attempt, number, failure.index):
             return
         if not self._ledger.replay.may_answer(number):
             self._answered_early(attempt, number, None, failure)
@@ -166,23 +225,28 @@ class AnswerReceiver:
         self._delivery.add_failure(failure)
         self._answered(attempt, number)
 
-    def _takes(self, attempt: Attempt, number: int, index: int, breach: str = "") -> bool:
-        """Count an answer as new, or as a duplicate; whether it is new.
+    def _ends(self, attempt: Attempt, number: int, index: int, early: str = "") -> bool:
+        """Whether the last word on an input is new; of these there is one, at one place.
 
         Args:
             attempt: on which it came.
             number: of its input.
-            index: which output of that.
-            breach: what a new one would be before its turn; empty: it may come then.
+            index: how many outputs came before it, by its server's word.
+            early: what it would be before the input's turn; empty: it may come then.
 
         Raises:
-            RemoteProtocolError: it is that; or as `is_new`.
+            RemoteProtocolError: it is that, or stands before outputs that came; or as `is_new`.
         """
         if not is_new(self._ledger, attempt, number, index):
             self._counters.duplicates += 1
+            if number in self._ledger.partials:
+                raise RemoteProtocolError(
+                    f"the last word on input {number} counts {index} outputs, and"
+                    f" {self._ledger.next_index(number)} came"
+                )
             return False
-        if breach and not self._ledger.replay.may_answer(number):
-            raise RemoteProtocolError(breach)  # which is no progress
+        if early and not self._ledger.replay.may_answer(number):
+            raise RemoteProtocolError(early)  # which is no progress
         self._counters.received += 1
         attempt.progressed = True
         return True
@@ -191,7 +255,7 @@ class AnswerReceiver:
         self, attempt: Attempt, number: int, payload: bytes | None, failure: ItemFailure | None
     ) -> None:
         """The only answer on a stream that is ordered, while others try an input before it."""
-        attempt.answered(1, self._ledger.size_sent(number))
+        attempt.answered(number, 1, self._ledger.size_sent(number))
         self._delivery.add_early(number, payload, failure)
 
     def _answered(self, attempt: Attempt, first: int, count: int = 1) -> None:
@@ -199,7 +263,7 @@ class AnswerReceiver:
         ledger = self._ledger
         if ledger.known_good is None:
             ledger.note_good(first)
-        attempt.answered(count, ledger.settle(first, count))
+        attempt.answered(first, count, ledger.settle(first, count))
         if ledger.decided:  # which may have waited for these
             self._delivery.flush_early()
 

@@ -2,33 +2,33 @@
 
 Invariant: nothing is sent beyond the window, the pacing and the frame size that hold on this call;
 one input goes out alone whatever its size. The ledger's carried inputs are in exactly one of two
-places here: they wait (`unsent`), or are in flight, which `in_flight_items` and `in_flight_bytes`
-count.
+places here: they wait (`unsent`), or are `in_flight`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from servestream_client.errors import FrameLostError, ItemErrorKind, RemoteProtocolError
-from servestream_client.protocol import coming
+from servestream_client.errors import ItemErrorKind
+from servestream_client.protocol import coming, continuation
+from servestream_client.protocol.client.allowance import Allowance
 from servestream_client.protocol.client.cancels import CancelNotices
 from servestream_client.protocol.client.counters import ClientCounters
 from servestream_client.protocol.client.delivery import DeliveryQueue
+from servestream_client.protocol.client.in_flight import InFlight
 from servestream_client.protocol.client.opening import Offer, open_of
-from servestream_client.protocol.client.standstill import Standstill
+from servestream_client.protocol.client.partial import Partial
+from servestream_client.protocol.client.reports import Reports
 from servestream_client.protocol.coming import Announcements
-from servestream_client.protocol.credit import CreditGrant
+from servestream_client.protocol.continuation import NEVER, Terms, terms_of
 from servestream_client.protocol.frames import (
-    BlockedOn,
     ClientEnd,
     ClientFrame,
     Coming,
+    Credit,
     Heartbeat,
     InputRun,
     Limits,
-    Running,
-    ServerEnd,
     Welcome,
 )
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, Pacer
@@ -36,9 +36,6 @@ from servestream_client.protocol.pulse import Pulse
 from servestream_client.protocol.runs import Run, RunQueue
 
 __all__ = ["Attempt"]
-
-OVERDUE_INTERVALS = 3
-"""Of heartbeats, that a server gets beyond an input's time until it should have let go of it."""
 
 
 class Attempt:
@@ -60,26 +57,27 @@ class Attempt:
         "_deadline_ms",
         "_delivery",
         "_frame_room",
-        "_inputs_sent",
         "_ledger",
         "_offer",
-        "_standstill",
+        "_welcomed",
+        "allowance",
         "announcements",
         "announces",
         "awaited",
         "cancelled",
         "end_sent",
-        "grant",
-        "in_flight_bytes",
-        "in_flight_items",
+        "identity",
+        "in_flight",
         "limits",
         "number",
         "open_sent",
+        "opening",
         "pacer",
         "progressed",
         "pulse",
-        "running",
-        "sent_through",
+        "replica",
+        "reports",
+        "terms",
         "unsent",
     )
 
@@ -104,15 +102,22 @@ class Attempt:
         self._frame_room = _frame_room(self.limits)
         self.pacer: Pacer = Pacer((known or offer.limits).unacknowledged_frames)
         self.pulse: Pulse = Pulse()
-        self.grant: CreditGrant = CreditGrant(delivery.budget)
+        self.allowance: Allowance = Allowance(delivery)
+        """What its server may send."""
         self.announcements: Announcements = Announcements()
         self.announces: bool = False
         """Whether the server understands announcements."""
         self._crowded = False  # see `crowd`
         self.awaited: Coming | None = None
         """What the server said of its next frame, until it comes (docs section 12)."""
-        self.running: Running | None = None
-        """On what it works, by its last word."""
+
+        self._welcomed = False
+        self.terms: Terms = NEVER
+        """On which its server goes on with inputs that were cut."""
+        self.replica: str = ""
+        """Of its server, by its own word."""
+        self.identity: object = (offer.stream_id, number)
+        """Which one it is among those of all streams."""
 
         self.unsent: RunQueue = RunQueue()
         """What waits for a frame."""
@@ -120,17 +125,17 @@ class Attempt:
             self.unsent.append(run)
         self.cancelled: CancelNotices = CancelNotices()
         """Of what the server is to hear so."""
-        self.sent_through: int = 0
-        """The last input that was sent: they go out in ascending order."""
-        self.in_flight_items: int = 0
-        self.in_flight_bytes: int = 0
-        self._inputs_sent = 0
+        self.in_flight: InFlight = InFlight(self._ledger)
+        """What was sent, and of that what lacks an answer."""
+        self.reports: Reports = Reports(offer, self._ledger, self.in_flight, self.allowance)
+        """What its server says of itself."""
         self._cursor = 0  # if ordered: no answer below this number is missing here
+        self.opening: bool = True
+        """Its server has said nothing yet."""
         self.open_sent: bool = False
         self.end_sent: bool = False
         self.progressed: bool = False
         """Whether it brought anything new."""
-        self._standstill = Standstill()
 
     # ---------------------------------------------------------------- opening
 
@@ -149,15 +154,15 @@ class Attempt:
                 deadline_ms=self._deadline_ms,
             ),
             inputs=self.gather(opening=True),
-            credit=self.grant.grant(self._delivery.held),
+            credit=self.allowance.grant(),
             taken_through=self._ledger.taken_through,
             coming=Coming(beside) if beside else None,
         )
 
     def welcomed(self, welcome: Welcome) -> None:
         """The server takes the stream: its limits hold, and both keep their promises."""
-        if not welcome.restartable:
-            self._interrupt()
+        self._welcomed = True
+        self.terms, self.replica = terms_of(welcome), welcome.replica
         self.limits = welcome.limits.within(self._offer.limits)
         self._frame_room = _frame_room(self.limits)
         self.pacer.limit = self.limits.unacknowledged_frames
@@ -167,21 +172,33 @@ class Attempt:
             self.announcements.begin(heartbeat_ms)
         if heartbeat_ms:
             self.pulse.begin(own_ms=heartbeat_ms, peer_ms=welcome.heartbeat_interval_ms)
+        self._interrupt_all(self.limits)
+        if continuation.holds(welcome):
+            self._begin_each()
 
-    def _interrupt(self) -> None:
-        """Fail the inputs that were cut in their middle: the server cannot go on there.
+    def _begin_each(self) -> None:
+        """Each input has its own credit from now on, also those that went out with the open."""
+        own = self._offer.limits
+        self.allowance.begin_each(Credit(own.input_outputs, own.input_bytes))
+        for number in self.in_flight:
+            if not self._ledger.is_cancelled(number):
+                self.allowance.begin(Run(number, (b"",), 0))
 
-        Two halves of different answers are never spliced (docs section 14).
-        """
-        for number, index in sorted(self._ledger.next_index.items()):
-            if number > self.sent_through and number not in self._ledger.decided:
+    def _interrupt_all(self, limits: Limits) -> None:
+        """The same for all inputs that were cut in their middle: none of them was sent here yet."""
+        for number, partial in sorted(self._ledger.partials.items()):
+            if self._ledger.carries(number) and self._interrupts(number, partial, limits):
                 self.unsent.remove(number)
-                self._delivery.fail_here(
-                    number,
-                    ItemErrorKind.INTERRUPTED,
-                    f"cut after {index} outputs, and its handler can neither start in the middle"
-                    " nor repeat itself",
-                )
+
+    def _interrupts(self, number: int, partial: Partial, limits: Limits) -> bool:
+        """Fail an input that was cut in its middle, where the server cannot go on with it; False if
+        it can. Two halves of different answers are never spliced (docs section 18).
+        """
+        why = partial.why_not(self.terms, limits, len(self._ledger.payload(number)))
+        if why:
+            text = f"cut after {partial.index} outputs, {why}"
+            self._delivery.fail_here(number, ItemErrorKind.INTERRUPTED, text)
+        return bool(why)
 
     # ---------------------------------------------------------------- inputs
 
@@ -199,10 +216,10 @@ class Attempt:
         """
         if self.limits is None or not self.may_send:
             return ()
-        before = self.in_flight_bytes
+        before = self.in_flight.bytes
         runs = self._runs(self.limits, opening=opening)
         if runs:
-            self.pacer.sent(self.in_flight_bytes - before)
+            self.pacer.sent(self.in_flight.bytes - before)
         return runs
 
     def _runs(self, limits: Limits, *, opening: bool) -> tuple[InputRun, ...]:
@@ -225,9 +242,20 @@ class Attempt:
                 break
             run = self.unsent.take(count)
             used += run.frame_bytes
-            self._note_sent(run)
-            runs.append(InputRun(run.first, run.payloads, run.start_index))
+            runs.append(self._send(run))
         return tuple(runs)
+
+    def _send(self, run: Run) -> InputRun:
+        replayed = self.in_flight.add(run)
+        self._counters.replayed += replayed
+        self._counters.sent += len(run.payloads) - replayed
+        return InputRun(
+            run.first,
+            run.payloads,
+            run.start_index,
+            first_credit=self.allowance.begin(run),
+            first_resume=run.resume if self.allowance.of_each else None,
+        )
 
     def _fail_too_large(self, run: Run, limits: Limits) -> bool:
         """Fail those inputs of a run that the server does not accept; False if there are none."""
@@ -243,40 +271,34 @@ class Attempt:
         return bool(large)
 
     def _fitting(self, limits: Limits, run: Run, frame_room: int, used: int) -> int:
-        """How many of a run's inputs fit into the window and into the frame.
-
-        One is always allowed when none is unanswered, and one goes alone into a frame.
+        """How many of a run's inputs fit into the window and into the frame, which one may have for
+        itself.
         """
-        items, size = self.in_flight_items, self.in_flight_bytes
-        in_window = min(limits.window_items - items, run.within(limits.window_bytes - size))
         in_frame = run.within_frame(frame_room - used)
-        return min(max(in_window, items == 0), max(in_frame, used == 0))
+        return min(self.in_flight.fitting(run, limits), max(in_frame, used == 0))
 
-    def _note_sent(self, run: Run) -> None:
-        count = len(run.payloads)
-        replayed = self._ledger.note_sent(run.first, count)
-        self._counters.replayed += replayed
-        self._counters.sent += count - replayed
-        self.sent_through = run.last
-        self.in_flight_items += count
-        self.in_flight_bytes += run.size
-        self._inputs_sent += count
-
-    def answered(self, count: int, size: int) -> None:
+    def answered(self, first: int, count: int, size: int) -> None:
         """Inputs in flight, of so many bytes together, have their last answer."""
-        self.in_flight_items -= count
-        self.in_flight_bytes -= size
+        self.in_flight.answered(first, count, size)
+        self.allowance.forget(first, count)
+
+    def add_partial(self, number: int, payload: bytes, partial: Partial) -> None:
+        """An input of which outputs came elsewhere is to go on here, if its server can."""
+        if self._welcomed and self.limits and self._interrupts(number, partial, self.limits):
+            return
+        self.unsent.append(Run(number, (payload,), len(payload), partial.index, partial.resume()))
 
     def may_push_at(self, number: int) -> bool:
         """Whether an input with this number would come after all that was sent or waits."""
-        return number > max(self.sent_through, self.unsent.last)
+        return number > max(self.in_flight.sent_through, self.unsent.last)
 
     def cancel(self, number: int) -> bool:
         """Nobody wants the outputs of an input that it carries; False if it was not sent, and will
         not be.
         """
-        if number <= self.sent_through:
+        if number <= self.in_flight.sent_through:
             self.cancelled.add(number)
+            self.allowance.forget(number)
             return True
         self.unsent.remove(number)
         return False
@@ -286,14 +308,9 @@ class Attempt:
         """What its server has got, as far as it was sent, and not answered; or of that the one
         that does not end.
         """
-        if overdue := self.overdue:
+        if overdue := self.reports.overdue:
             return (overdue,)
-        ledger = self._ledger
-        return [
-            number
-            for number, _ in ledger.replay
-            if number <= self.sent_through and not ledger.elsewhere(number)
-        ]
+        return list(self.in_flight)
 
     def turn(self) -> int:
         """Of an ordered stream: the input that is to be answered next here."""
@@ -307,14 +324,50 @@ class Attempt:
     @property
     def notices_due(self) -> bool:
         """Whether there is something to say besides inputs and the end."""
-        delivery = self._delivery
         return (
             bool(self.cancelled)
             or self.pulse.due
             or self._crowded
             or self.pacer.acknowledgement_due
-            or self.grant.due(delivery.held, grant_one=delivery.head_of_line_blocked)
+            or self.allowance.due
         )
+
+    @property
+    def waits_for_consumer(self) -> bool:
+        """Whether its server may send no output of what it has until the consumer takes some."""
+        if not self.allowance.of_each:
+            return self._delivery.full
+        if self._ledger.ordered:  # the others wait for this one
+            return self.allowance.exhausted(self.turn())
+        return all(map(self.allowance.exhausted, self.in_flight))
+
+    @property
+    def owes_nothing(self) -> bool:
+        """Whether no input in flight is to be waited for before a server is left: each of those
+        lacks credit, which its consumer has not given, and can go on elsewhere.
+        """
+        if not self.in_flight.items:
+            return True
+        return all(
+            self.allowance.exhausted(number)
+            and number in self._ledger.partials
+            and self._goes_on_elsewhere(number)
+            for number in self.in_flight
+        )
+
+    @property
+    def bound(self) -> bool:
+        """Whether an input in flight can go on nowhere else. A consumer who stops would then keep a
+        server from being left, and what is not sent from being sent.
+        """
+        return self.allowance.of_each and not all(map(self._goes_on_elsewhere, self.in_flight))
+
+    def _goes_on_elsewhere(self, number: int) -> bool:
+        """Whether an input in flight can, once outputs of it have come."""
+        partial, limits = self._ledger.partials.get(number), self.limits
+        if partial is None or limits is None:
+            return self.terms.resumable
+        return not partial.why_not(self.terms, limits, len(self._ledger.payload(number)))
 
     @property
     def may_end(self) -> bool:
@@ -333,7 +386,7 @@ class Attempt:
         if size <= self.announcements.covered or self.limits is None:
             return 0  # which is nearly always so
         head, room = self.unsent.head, self._frame_room
-        size = max(min(size, room), len(head.payloads[0]))
+        size = max(min(size, room), len(head.payloads[0]) + head.resume_bytes)
         goes = self.may_send and self._fitting(self.limits, head, room, 0)
         return size if goes and self.announcements.lacks(size) else 0
 
@@ -353,8 +406,19 @@ class Attempt:
 
     @property
     def large_under_way(self) -> int:
-        """Bytes of announced frames that the server has not acknowledged."""
-        return sum(size for size in self.pacer.sizes if self.announcements.large(size))
+        """Bytes of announced frames, and of inputs with the open, that the server has not
+        acknowledged.
+        """
+        sizes = self.pacer.sizes
+        return sum(size for size in sizes if self.opening or self.announcements.large(size))
+
+    def heartbeat(self) -> Heartbeat | None:
+        """What the frame now made says of where the client stands, if that is due."""
+        pulse, due = self.pulse, self.pulse.due
+        pulse.on_sent()
+        if not due:
+            return None
+        return Heartbeat(self.in_flight.sent_through, self.allowance.received_outputs)
 
     # ---------------------------------------------------------------- the server's word
 
@@ -374,74 +438,8 @@ class Attempt:
             beside: bytes that come for other calls, ahead of what comes for this one.
             free: no large frame of another call goes, ahead of what goes for this one.
         """
-        self._standstill.tick(free=free)
+        self.reports.tick(free=free)
         self.pulse.tick(beside + (self.awaited.bytes if self.awaited else 0))
-
-    @property
-    def overdue(self) -> int:
-        """The input on which the server, by its own word, works for longer than it may without
-        letting go of it; 0: there is none.
-        """
-        offer, running = self._offer, self.running
-        if running is None or not offer.item_timeout_ms:
-            return 0
-        number, age = running.oldest_number, running.oldest_age_ms
-        if age <= offer.item_timeout_ms + OVERDUE_INTERVALS * offer.heartbeat_ms:
-            return 0
-        return number if number <= self.sent_through and self._ledger.carries(number) else 0
-
-    def check_positions(self, beat: Heartbeat, running: Running | None) -> None:
-        """A heartbeat says where its sender stands, so the loss of a last frame is noticed (docs
-        section 12).
-
-        Raises:
-            FrameLostError: it stands elsewhere than what came would have it.
-        """
-        received = self.grant.received_outputs
-        if beat.outputs > received:
-            raise FrameLostError(
-                f"a gap: the server has sent {beat.outputs} outputs, of which {received} came"
-            )
-        if (
-            running is None  # an earlier one may have been true, and the inputs come since
-            or not self.in_flight_items
-            or beat.inputs_through != self.sent_through
-        ):
-            return
-        if running.blocked_on is BlockedOn.INPUT:
-            raise FrameLostError(
-                f"a gap: the server has answered all inputs, but no answer came to"
-                f" {self.in_flight_items} of them"
-            )
-        if self._standstill.lasts(beat, running, self.sent_through):
-            raise FrameLostError(
-                f"the server has {self.in_flight_items} inputs, works on none of them, and"
-                " sends nothing: it waits for what was lost"
-            )
-
-    def check_end(self, end: ServerEnd) -> None:
-        """The end frame cross-checks what both sides counted (docs section 9).
-
-        Raises:
-            RemoteProtocolError: the counts do not match.
-            FrameLostError: some inputs did not reach the server.
-        """
-        if not self.end_sent:
-            raise RemoteProtocolError("the server sent its end before the client's end")
-        accepted, sent = self._ledger.accepted, self._inputs_sent
-        said = (end.last_number, end.inputs_received, end.inputs_answered)
-        if end.last_number == accepted and end.inputs_answered == end.inputs_received < sent:
-            raise FrameLostError(
-                f"a gap: {sent} inputs were sent, of which {end.inputs_received}"
-                " reached the server before its end"
-            )
-        if said != (accepted, sent, sent) or self.in_flight_items:
-            raise RemoteProtocolError(
-                f"the counts in the end frame do not match: last input {end.last_number},"
-                f" {end.inputs_received} received and {end.inputs_answered} answered,"
-                f" where {accepted} was the last, {sent} were sent"
-                f" and {self.in_flight_items} lack an answer"
-            )
 
 
 def _frame_room(limits: Limits | None) -> int:

@@ -8,14 +8,17 @@ call that carries the head has credit for one output (`held`).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.client.ledger import Ledger
+from servestream_client.protocol.client.partial import Seam
 from servestream_client.protocol.frames import Credit, ItemFailure, OutputRun
 
-__all__ = ["Delivery", "DeliveryQueue", "Ready"]
+__all__ = ["Delivery", "DeliveryQueue", "Part", "Ready"]
+
+_NOTHING = Credit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,34 @@ class _Early:
     cause: BaseException | None
 
 
+@dataclass(slots=True)
+class Part:
+    """Outputs of one input, of which there may be others.
+
+    Attributes:
+        number: the input's.
+        first_index: of the first of them.
+        payloads: at least one.
+        last: nothing further comes for this input.
+        seam: how they join the outputs before them, if another server made those.
+    """
+
+    number: int
+    first_index: int
+    payloads: Sequence[bytes]
+    last: bool
+    seam: Seam | None = None
+
+    def take(self, limit: int) -> Part:
+        """The first of them, as many as `limit`, which is less than there are."""
+        taken = Part(
+            self.number, self.first_index, self.payloads[:limit], last=False, seam=self.seam
+        )
+        self.payloads, self.seam = self.payloads[limit:], None
+        self.first_index += limit
+        return taken
+
+
 class Ready:
     """Single outputs of consecutive inputs; what was taken is kept no longer."""
 
@@ -85,18 +116,20 @@ class DeliveryQueue:
     __slots__ = (
         "_early",
         "_held_early",
+        "_held_of",
         "budget",
         "failed",
         "held_bytes",
         "held_outputs",
         "ledger",
+        "on_taken",
         "ready",
     )
 
     def __init__(self, ledger: Ledger, budget: Credit) -> None:
         self.ledger: Ledger = ledger
         self.budget: Credit = budget
-        self.ready: deque[Delivery | Ready] = deque()
+        self.ready: deque[Delivery | Part | Ready] = deque()
         """What may be taken, in this order."""
         self._early: dict[int, _Early] = {}  # of each input that the ledger calls decided
         self.failed: list[ItemFailure] = []
@@ -107,6 +140,9 @@ class DeliveryQueue:
         """Accepted and not taken."""
         self.held_bytes: int = 0
         """The same, in bytes."""
+        self._held_of: dict[int, Credit] = {}  # of these, what single inputs have
+        self.on_taken: Callable[[int], None] | None = None
+        """Told of each input of which outputs were taken that may have others."""
         self._held_early = 0  # of these outputs, before whose turn others come
 
     # ---------------------------------------------------------------- in, in their turn
@@ -117,14 +153,22 @@ class DeliveryQueue:
         self.held_bytes += size
         self.ready.append(Ready(first, payloads))
 
-    def add(self, number: int, index: int, payload: bytes, *, last: bool) -> None:
-        """One output of an input whose turn it is."""
-        if last and index == 0:
-            self.add_run(number, (payload,), len(payload))
-            return
-        self.held_outputs += 1
-        self.held_bytes += len(payload)
-        self.ready.append(Delivery(number, index, payload, None, last))
+    def add(self, number: int, payload: bytes) -> None:
+        """The only output of an input whose turn it is."""
+        self.add_run(number, (payload,), len(payload))
+
+    def add_part(self, part: Part, size: int) -> None:
+        """Outputs of an input whose turn it is, of so many bytes together."""
+        count = len(part.payloads)
+        self.held_outputs += count
+        self.held_bytes += size
+        held = self._held_of.get(part.number)
+        if held is None:
+            self._held_of[part.number] = Credit(count, size)
+        else:
+            held.outputs += count
+            held.bytes += size
+        self.ready.append(part)
 
     def add_end(self, number: int, index: int) -> None:
         """There is no further output of an input whose turn it is."""
@@ -148,7 +192,7 @@ class DeliveryQueue:
     ) -> None:
         """Answer an input without the server; when ordered, once its turn has come."""
         ledger = self.ledger
-        failure = ItemFailure(number, kind, text, ledger.next_index.get(number, 0))
+        failure = ItemFailure(number, kind, text, ledger.next_index(number))
         self._decide(number, _Early(None, failure, cause), sent=number <= ledger.sent_through)
 
     def add_early(self, number: int, payload: bytes | None, failure: ItemFailure | None) -> None:
@@ -200,6 +244,10 @@ class DeliveryQueue:
         if run is not None:
             self.ack_consumed(run)
             return Delivery(run.first_number, 0, run.payloads[0], None, last=True)
+        part = self.take_part(1)
+        if part is not None:
+            self.ack_part(part)
+            return Delivery(part.number, part.first_index, part.payloads[0], None, part.last)
         head = self.ready.popleft() if self.ready else None
         if not isinstance(head, Delivery):
             return None
@@ -233,6 +281,52 @@ class DeliveryQueue:
         self.held_bytes -= sum(map(len, run.payloads))
         self.ledger.taken(run.first_number, count)
 
+    def take_part(self, limit: int) -> Part | None:
+        """The next outputs of one input at once, at most `limit`, if it may have others; otherwise
+        None.
+
+        They count as held until they are given to `ack_part`.
+        """
+        head = self.ready[0] if self.ready else None
+        if not isinstance(head, Part):
+            return None
+        if limit < len(head.payloads):
+            return head.take(limit)
+        self.ready.popleft()
+        return head
+
+    def ack_part(self, part: Part) -> None:
+        """The consumer has these outputs of `take_part`."""
+        self.ack_outputs(part.number, len(part.payloads), sum(map(len, part.payloads)))
+        if part.last:
+            self.ledger.taken(part.number)
+
+    def ack_outputs(self, number: int, count: int, size: int) -> None:
+        """The consumer has so many outputs of an input, of so many bytes together."""
+        held = self._held_of.get(number)
+        if held is None:
+            return  # everything was dropped meanwhile
+        self.held_outputs -= count
+        self.held_bytes -= size
+        if count == held.outputs:
+            del self._held_of[number]
+        else:
+            held.outputs -= count
+            held.bytes -= size
+        if self.on_taken is not None:
+            self.on_taken(number)
+
+    def adopt(self, number: int, held: Credit) -> None:
+        """Of this input so much was delivered elsewhere, and is not taken yet."""
+        if held.outputs:
+            self.held_outputs += held.outputs
+            self.held_bytes += held.bytes
+            self._held_of[number] = Credit(held.outputs, held.bytes)
+
+    def held_of(self, number: int) -> Credit:
+        """What is held of one input that may have many outputs. To look at."""
+        return self._held_of.get(number, _NOTHING)
+
     def take_failed(self) -> list[ItemFailure]:
         """What has `failed` since the last call."""
         failed, self.failed = self.failed, []
@@ -241,6 +335,7 @@ class DeliveryQueue:
     def drop_all(self) -> None:
         """The consumer takes nothing any more."""
         self.ready.clear()
+        self._held_of.clear()
         self._early.clear()
         self.ledger.drop_decided()
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import LocalProtocolError
+from servestream_client.protocol.client.partial import Partial
+from servestream_client.protocol.continuation import Terms
 from servestream_client.protocol.numbers import NumberSet
 from servestream_client.protocol.replay import OrderedReplay, UnorderedReplay
 from servestream_client.protocol.runs import Run
@@ -29,6 +31,8 @@ class Ledger:
     Args:
         flow: the window that holds here, whatever a server allows.
         ordered: whether answers come in the order of the inputs.
+        frees_places: whether an input is done with once it is answered, and not only when its
+            answer is taken: each has a consumer of its own.
     """
 
     __slots__ = (
@@ -36,6 +40,7 @@ class Ledger:
         "_charges",
         "_dropped_sizes",
         "_failed_bytes",
+        "_frees_places",
         "_places",
         "_taken",
         "_window_bytes",
@@ -44,14 +49,15 @@ class Ledger:
         "decided",
         "finished",
         "known_good",
-        "next_index",
         "ordered",
+        "partials",
         "quarantined",
         "replay",
         "sent_through",
     )
 
-    def __init__(self, flow: FlowControl, *, ordered: bool) -> None:
+    def __init__(self, flow: FlowControl, *, ordered: bool, frees_places: bool = False) -> None:
+        self._frees_places = frees_places
         self._window_items = flow.window_items
         self._window_bytes = flow.window_bytes
         self.ordered: bool = ordered
@@ -59,8 +65,8 @@ class Ledger:
             OrderedReplay() if ordered else UnorderedReplay()
         )
         """The unanswered inputs. With something special about them:"""
-        self.next_index: dict[int, int] = {}
-        """Partly received: the next output's index."""
+        self.partials: dict[int, Partial] = {}
+        """Received in part: what it takes to go on."""
         self.decided: dict[int, bool] = {}
         """Answered before their turn, or without a server: whether one may have got the input."""
         self.quarantined: set[int] = set()
@@ -77,7 +83,7 @@ class Ledger:
         """No further inputs will come."""
         self.known_good: tuple[int, bytes] | None = None
         """The first input that a server answered: the control when suspects are isolated."""
-        self._places = 0  # inputs whose last output the consumer has not taken
+        self._places = 0  # inputs whose last output the consumer has not taken, or that lack one
         self._failed_bytes = 0  # what failed inputs count for, until they are taken
         self._taken = NumberSet()
 
@@ -124,6 +130,18 @@ class Ledger:
         self._places += count
         self.replay.append(first, payloads, items, size)
         return first
+
+    def next_index(self, number: int) -> int:
+        """The index of the first output of an input that is missing."""
+        partial = self.partials.get(number)
+        return 0 if partial is None else partial.index
+
+    def partial(self, number: int, terms: Terms, limit: int) -> Partial:
+        """What was received of an input; begun on these terms, if nothing was. See `Partial`."""
+        partial = self.partials.get(number)
+        if partial is None:
+            partial = self.partials[number] = Partial(terms, limit)
+        return partial
 
     def append_at(self, number: int, payload: bytes) -> None:
         """Accept one input under a number of the caller's, which is not unanswered. Only where
@@ -212,8 +230,13 @@ class Ledger:
         ascending, under its old numbers, from the first output that is missing.
         """
         for number, payload in self.replay:
-            if not self.elsewhere(number):
-                yield Run(number, (payload,), len(payload), self.next_index.get(number, 0))
+            if self.elsewhere(number):
+                continue
+            partial = self.partials.get(number)
+            if partial is None:
+                yield Run(number, (payload,), len(payload))
+            else:
+                yield Run(number, (payload,), len(payload), partial.index, partial.resume())
 
     @property
     def cancelled_and_carried(self) -> list[int]:
@@ -247,7 +270,7 @@ class Ledger:
             Which of them it concerns: those that lack an answer, and of which nothing came yet.
         """
         moved = [
-            number for number in numbers if self.carries(number) and number not in self.next_index
+            number for number in numbers if self.carries(number) and number not in self.partials
         ]
         self.quarantined.update(moved)
         return moved
@@ -266,17 +289,16 @@ class Ledger:
         """The answers that wait for their turn are dropped: there will be no further attempt."""
         self.decided.clear()
 
-    def note_output(self, number: int, index: int) -> None:
-        """An unanswered input has had its output of this index, which is not its last."""
-        self.next_index[number] = index + 1
-
     def settle(self, first: int, count: int = 1) -> int:
         """Forget inputs that are answered, and return the size of their payloads as sent."""
         size = self.replay.remove(first, count)
-        if self.next_index or self.decided or self._cancelled:
+        if self._frees_places:
+            self._places -= count
+            self._taken.add_run(first, count)
+        if self.partials or self.decided or self._cancelled:
             for number in range(first, first + count):
                 size += self._dropped_sizes.pop(number, 0)
-                self.next_index.pop(number, None)
+                self.partials.pop(number, None)
                 self.decided.pop(number, None)
                 self._cancelled.discard(number)
         return size
@@ -304,14 +326,19 @@ class Ledger:
             count: how many they are.
             failed_bytes: what they counted for, if they failed.
         """
-        self._places -= count
+        if not self._frees_places:
+            self._places -= count
         self._failed_bytes -= failed_bytes
         self._taken.add_run(first, count)
 
-    def drop(self, number: int) -> None:
-        """Forget an unanswered input, of which nothing will be delivered."""
+    def drop(self, number: int) -> Partial | None:
+        """Forget an unanswered input, of which nothing more will be delivered here. Returns what it
+        takes to go on with it, if anything came.
+        """
+        partial = self.partials.get(number)
         self.settle(number)
         self.taken(number)
+        return partial
 
     def drop_payloads(self) -> None:
         """There will be no further attempt: of what lacks an answer, keep the numbers only."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import FrameLostError, RemoteProtocolError, printable
-from servestream_client.protocol import coming
+from servestream_client.protocol import coming, continuation
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
     CodecId,
@@ -64,6 +64,9 @@ def limits_of(flow: FlowControl) -> Limits:
         unacknowledged_frames=flow.max_unacknowledged_frames,
         frame_bytes=flow.max_frame_bytes,
         item_bytes=flow.max_item_bytes,
+        input_outputs=flow.outputs_per_input,
+        input_bytes=flow.bytes_per_input,
+        token_bytes=flow.checkpoint_bytes,
     )
 
 
@@ -84,7 +87,7 @@ def open_of(offer: Offer, *, attempt: int, first_number: int, deadline_ms: int) 
     return Open(
         stream_id=offer.stream_id,
         attempt=attempt,
-        features=(coming.FEATURE,),
+        features=(coming.FEATURE, continuation.FEATURE),
         codec=offer.codec,
         application=offer.application,
         order=Order.INPUT if offer.ordered else Order.ANY,

@@ -21,6 +21,7 @@ from servestream_client.protocol.client.counters import ClientCounters
 from servestream_client.protocol.client.delivery import DeliveryQueue
 from servestream_client.protocol.client.ledger import UNKNOWN_BYTES, Ledger
 from servestream_client.protocol.client.opening import Offer, first_word, limits_of, milliseconds
+from servestream_client.protocol.client.partial import Partial
 from servestream_client.protocol.frames import (
     STREAM_ID_BYTES,
     ClientFrame,
@@ -28,7 +29,6 @@ from servestream_client.protocol.frames import (
     Coming,
     Credit,
     HandlerKind,
-    Heartbeat,
     ItemFailure,
     Limits,
     Refused,
@@ -72,6 +72,7 @@ class ClientSession:
         ordered: whether outputs come in input order.
         parameters: for the handler, as they are.
         isolated: its inputs are suspected of breaking servers.
+        frees_places: see `Ledger`.
         watchdog: how long silence and single inputs may last; None: for ever.
     """
 
@@ -85,6 +86,7 @@ class ClientSession:
         ordered: bool = True,
         parameters: Mapping[str, str] | None = None,
         isolated: bool = False,
+        frees_places: bool = False,
         watchdog: Watchdog | None = None,
     ) -> None:
         if len(stream_id) != STREAM_ID_BYTES:
@@ -94,7 +96,7 @@ class ClientSession:
         self.watchdog: Watchdog = watchdog or Watchdog(heartbeat_interval=None, item_timeout=None)
         self.application: str = application
         self.ordered: bool = ordered
-        self.ledger: Ledger = Ledger(flow, ordered=ordered)
+        self.ledger: Ledger = Ledger(flow, ordered=ordered, frees_places=frees_places)
         """Its inputs."""
         budget = Credit(flow.output_items, flow.output_bytes)
         self.delivery: DeliveryQueue = DeliveryQueue(self.ledger, budget)
@@ -102,7 +104,7 @@ class ClientSession:
         self.attempt: Attempt | None = None
         """The one under way."""
         self.counters: ClientCounters = ClientCounters()
-        self._answers = AnswerReceiver(self.delivery, self.counters, flow.max_item_bytes)
+        self._answers = AnswerReceiver(self.delivery, self.counters, flow)
         self._offer = Offer(
             stream_id=stream_id,
             codec=codec,
@@ -130,6 +132,17 @@ class ClientSession:
         """The same as `push_all`, for one input. Call `Ledger.fits` first."""
         return self.push_all((payload,), (item,), len(payload))
 
+    def push_partial(self, payload: bytes, item: object, partial: Partial, held: Credit) -> int:
+        """The same for an input that another stream has dropped in its middle; `held` are those of
+        its outputs that its consumer has not taken.
+        """
+        number = self.ledger.append((payload,), (item,), len(payload))
+        self.ledger.partials[number] = partial
+        self.delivery.adopt(number, held)
+        if self.attempt is not None:
+            self.attempt.add_partial(number, payload, partial)
+        return number
+
     def push_all(self, payloads: Sequence[bytes], items: Sequence[object], size: int) -> int:
         """Accept inputs, at least one, and return the first one's number. See `Ledger.room`.
 
@@ -146,9 +159,7 @@ class ClientSession:
     def push_at(self, number: int, payload: bytes) -> None:
         """The same under a number of the caller's, see `may_push_at`, of an unordered stream."""
         if self.ledger.ordered or not self.may_push_at(number):
-            raise LocalProtocolError(
-                "push_at needs an unordered stream, and a number above all that were sent or wait"
-            )
+            raise LocalProtocolError("push_at needs an unordered stream, and a number above all")
         self.ledger.append_at(number, payload)
         if self.attempt is not None:
             self.attempt.unsent.append(Run(number, (payload,), len(payload)))
@@ -206,13 +217,16 @@ class ClientSession:
         if self.delivery.resolve_quarantined(number, payload, failure):
             self.counters.isolated += 1
 
-    def drop(self, number: int) -> None:
-        """Between two attempts: forget an input, of which nothing will be delivered. Its caller
-        has it answered in another way. Only for a stream that is not ordered.
+    def drop(self, number: int) -> Partial | None:
+        """Between two attempts: forget an input, of which nothing more will be delivered. Its
+        caller has it answered in another way. Only for a stream that is not ordered.
+
+        Returns:
+            What it takes to go on with it, if outputs came: see `push_partial`.
         """
         if self.attempt is not None or self.ledger.ordered:
             raise LocalProtocolError("inputs are dropped between attempts, from unordered streams")
-        self.ledger.drop(number)
+        return self.ledger.drop(number)
 
     # ---------------------------------------------------------------- attempts
 
@@ -247,14 +261,16 @@ class ClientSession:
 
     def move(self) -> bool:
         """Take leave of the present attempt's server in good order, as after a drain; False where
-        the attempt is at its end, or has not begun.
+        the attempt is at its end, or has not begun, or is `bound`.
         """
         attempt = self.attempt
-        if attempt is None or self.state is not ClientState.STREAMING or attempt.end_sent:
+        if attempt is None or self.state is not ClientState.STREAMING:
+            return False
+        if attempt.end_sent or attempt.bound:
             return False
         self.state = local_step(CLIENT, self.state, ClientEvent.MOVE)
         self.grace_ms = MOVE_GRACE_MS
-        if not attempt.in_flight_items:
+        if attempt.owes_nothing:
             self.state = local_step(CLIENT, self.state, ClientEvent.LEAVE)
         return True
 
@@ -309,19 +325,16 @@ class ClientSession:
         end = attempt.end() if ends else None
         own = streaming and not hold and (large > 0 or alone)
         announced = attempt.announce(beside, own=own)
-        beat = None
-        if attempt.pulse.due:
-            beat = Heartbeat(attempt.sent_through, attempt.grant.received_outputs)
-        attempt.pulse.on_sent()
         return ClientFrame(
             inputs=inputs,
             frames_read=attempt.pacer.report(),
-            credit=attempt.grant.grant(self.delivery.held),
+            credit=attempt.allowance.grant(),
             cancelled=attempt.cancelled.take(attempt.limits) if attempt.cancelled else (),
             taken_through=self.ledger.taken_through,
             end=end,
-            heartbeat=beat,
+            heartbeat=attempt.heartbeat(),
             coming=announced,
+            input_credit=attempt.allowance.grant_each(),
         )
 
     # ---------------------------------------------------------------- frames in
@@ -343,7 +356,7 @@ class ClientSession:
         current.pulse.on_received()
         if self.state in _OVER:  # what comes after the last word is dropped
             if self.state is ClientState.LEFT and frame.end is not None:  # it crossed the leaving
-                current.check_end(frame.end)
+                current.reports.check_end(frame.end, end_sent=current.end_sent)
                 self._step(ClientEvent.END)
             return
         awaited = current.awaited
@@ -359,13 +372,12 @@ class ClientSession:
             self._step(ClientEvent.ANSWER)
             current.pacer.read(urgent=awaited is not None and awaited.acknowledge)
             self._answers.receive(current, frame)
-        current.running = frame.running or current.running
-        if frame.heartbeat is not None:
-            current.check_positions(frame.heartbeat, frame.running)
+        current.reports.receive(frame.running, frame.heartbeat)
         self._receive_parting(current, frame)
 
     def _receive_first(self, attempt: Attempt, frame: ServerFrame) -> None:
         said = first_word(self._offer, frame)
+        attempt.opening = False
         if isinstance(said, Welcome):
             self._step(ClientEvent.WELCOME)
             self.welcome = said
@@ -386,9 +398,9 @@ class ClientSession:
             self.failure = frame.error
             self._step(ClientEvent.FAILURE)
         elif frame.end is not None:
-            attempt.check_end(frame.end)
+            attempt.reports.check_end(frame.end, end_sent=attempt.end_sent)
             self._step(ClientEvent.END)
-        elif self.state is ClientState.DRAINING and attempt.in_flight_items == 0:
+        elif self.state is ClientState.DRAINING and attempt.owes_nothing:
             self.state = local_step(CLIENT, self.state, ClientEvent.LEAVE)
 
     # ---------------------------------------------------------------- the present attempt
@@ -407,7 +419,7 @@ class ClientSession:
         return (
             attempt is not None
             and self.state is ClientState.STREAMING
-            and (attempt.in_flight_items == 0 or self.delivery.full)
+            and (not attempt.in_flight.items or attempt.waits_for_consumer)
         )
 
     @property
@@ -436,15 +448,3 @@ class ClientSession:
     def suspects(self) -> Sequence[int]:
         """See `Attempt`; none between two of them."""
         return self.attempt.suspects if self.attempt is not None else ()
-
-    @property
-    def large_under_way(self) -> int:
-        """Bytes of announced frames, and of inputs with the open, that the server has not
-        acknowledged.
-        """
-        attempt = self.attempt
-        if attempt is None:
-            return 0
-        if self.state is ClientState.OPENING:
-            return sum(attempt.pacer.sizes)
-        return attempt.large_under_way

@@ -14,10 +14,13 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from servestream_client.errors import FrameLostError, RemoteProtocolError
+from servestream_client.protocol import continuation
 from servestream_client.protocol.frames import SINGLE_OUTPUT, InputRun, NumberRange
 from servestream_client.protocol.runs import Run, RunQueue
 from servestream_client.protocol.server.opening import ServerOffer, Terms
 from servestream_client.protocol.server.outbox import Outbox
+from servestream_client.protocol.server.parts import PartsOutbox
+from servestream_client.protocol.server.resumes import check_resume
 
 __all__ = ["Intake"]
 
@@ -35,28 +38,33 @@ class Intake:
         "_ahead_bytes",
         "_last_seen",
         "_limits",
+        "_many",
         "_newly_cancelled",
         "_outbox",
+        "_replay",
         "_single_output",
         "received",
         "started_through",
         "waiting",
     )
 
-    def __init__(self, offer: ServerOffer, outbox: Outbox) -> None:
+    def __init__(self, offer: ServerOffer, outbox: Outbox | PartsOutbox) -> None:
         self.received: int = 0
         self.started_through: int = 0
         self.waiting: RunQueue = RunQueue()
         self._outbox = outbox
         self._ahead_bytes = offer.ahead_bytes
         self._single_output = offer.handler_kind in SINGLE_OUTPUT
+        self._replay = offer.replay
         self._limits = offer.limits
+        self._many = False  # inputs that were cut come with what it takes to go on
         self._last_seen = 0
         self._newly_cancelled: list[int] = []
 
     def begin(self, terms: Terms) -> None:
         """The stream is served on these terms."""
         self._limits = terms.limits
+        self._many = continuation.FEATURE in terms.features
         self._last_seen = terms.first_number - 1
 
     @property
@@ -81,16 +89,21 @@ class Intake:
         outbox, limits = self._outbox, self._limits
         sizes = list(map(len, run.payloads))
         count, size = len(sizes), sum(sizes)
+        extra = self._check_resume(run) if self._many else 0
         if (
             outbox.unanswered + count > limits.window_items
-            or outbox.open.size + size > limits.window_bytes
+            or outbox.open.size + size + extra > limits.window_bytes
             or max(sizes) > limits.item_bytes
         ):
-            self._check_each(run.first_number, sizes)
-        accepted = Run(run.first_number, run.payloads, size, run.first_start_index)
+            self._check_each(run.first_number, sizes, extra)
+        resume = credit = None
+        if self._many:
+            sizes[0] += extra
+            resume, credit = run.first_resume, run.first_credit
+        accepted = Run(run.first_number, run.payloads, size, run.first_start_index, resume)
         self.received += count
         self._last_seen = accepted.last
-        outbox.expect(accepted.first, sizes, accepted.start_index)
+        outbox.expect(accepted.first, sizes, accepted.start_index, credit)
         if accepted.start_index and self._single_output:
             # Its only output, which has index 0, is there already: nothing is to be computed.
             outbox.close(accepted.first)
@@ -105,8 +118,22 @@ class Intake:
             return f"but input {self._last_seen} came before: numbers must ascend"
         return f"but the open frame names input {self._last_seen + 1} as the first"
 
-    def _check_each(self, first: int, sizes: Sequence[int]) -> None:
+    def _check_resume(self, run: InputRun) -> int:
+        """What it takes to go on with a run's first input, in bytes.
+
+        Raises:
+            RemoteProtocolError: it cannot be so.
         """
+        check_resume(run, self._replay, self._limits.token_bytes)
+        return run.first_resume.size if run.first_resume is not None else 0
+
+    def _check_each(self, first: int, sizes: Sequence[int], extra: int) -> None:
+        """
+        Args:
+            first: the number of the first.
+            sizes: of the payloads.
+            extra: what the first one takes besides, in bytes.
+
         Raises:
             RemoteProtocolError: an input is too large, or beyond the window.
         """
@@ -117,6 +144,8 @@ class Intake:
                     f"input {number} has {length} bytes, and at most {limits.item_bytes} were"
                     " allowed"
                 )
+            length += extra  # noqa: PLW2901 — what counts from here on
+            extra = 0
             if items and (items >= limits.window_items or size + length > limits.window_bytes):
                 raise RemoteProtocolError(
                     f"input {number} exceeds the window of {limits.window_items} inputs and"
@@ -136,11 +165,15 @@ class Intake:
             raise RemoteProtocolError(
                 f"{len(ranges)} ranges cancelled, in a window of {self._limits.window_items} inputs"
             )
-        numbers = self._outbox.open.within(_disjoint(ranges))
+        outbox, disjoint = self._outbox, _disjoint(ranges)
+        numbers = outbox.open.within(disjoint)
         started = bisect_right(numbers, self.started_through)
-        self._newly_cancelled += self._outbox.open.cancel(numbers[:started])
+        fresh = outbox.open.cancel(numbers[:started])
+        self._newly_cancelled += fresh
         if started < len(numbers):
             self._drop(numbers[started:])
+        if isinstance(outbox, PartsOutbox):
+            outbox.cancel(fresh, disjoint)
 
     def _drop(self, numbers: Sequence[int]) -> None:
         """Never start these inputs, which are open and ascend."""
@@ -177,8 +210,7 @@ class Intake:
         """
         waiting, outbox = self.waiting, self._outbox
         return waiting.count > 0 and (
-            outbox.held_bytes < self._ahead_bytes
-            or (bool(outbox.early) and waiting.head.first == outbox.turn)
+            outbox.held_bytes < self._ahead_bytes or outbox.may_start(waiting.head.first)
         )
 
     @property
@@ -205,10 +237,14 @@ class Intake:
     def put_back(self, run: Run) -> None:
         """Inputs of the last `next_run` were not started after all."""
         inputs = self._outbox.open
-        if run.first not in inputs:
+        gone: Sequence[int] = ()
+        if isinstance(self._outbox, PartsOutbox):  # where the cancelled ones are answered already
+            gone = [number for number in range(run.first, run.last + 1) if number not in inputs]
+        if run.first not in inputs and len(gone) in (0, len(run.payloads)):
             return  # everything was dropped meanwhile
         self.started_through = run.first - 1
         self.waiting.put_back(run)
+        self.waiting.remove_each(gone)
         if inputs.cancelled:
             self._drop(sorted(inputs.cancelled.intersection(range(run.first, run.last + 1))))
 

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from servestream_client.errors import printable
-from servestream_client.protocol import coming
+from servestream_client.protocol import coming, continuation
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
     STREAM_ID_BYTES,
     CodecId,
+    Credit,
     HandlerKind,
     InputRun,
     Limits,
@@ -22,6 +23,7 @@ from servestream_client.protocol.frames import (
     Order,
     RefusalKind,
     Refused,
+    Replay,
     Welcome,
 )
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES
@@ -50,7 +52,8 @@ class ServerOffer:
         code_version: of the user's code.
         replica: names this process.
         handler_kind: which of the four kinds.
-        restartable: see `Welcome`.
+        replay: how a handler of many outputs goes on with an input that was cut.
+        fingerprint: what its outputs depend on; see `Welcome`.
         limits: what it accepts at the most.
         ahead_bytes: how much finished output may wait for its turn or for credit before no
             further input is started.
@@ -61,7 +64,8 @@ class ServerOffer:
     code_version: str = ""
     replica: str = ""
     handler_kind: HandlerKind = HandlerKind.ONE_TO_ONE
-    restartable: bool = False
+    replay: Replay = Replay.UNSPECIFIED
+    fingerprint: str = ""
     limits: Limits = field(default_factory=Limits)
     ahead_bytes: int = 4 * 1024 * 1024
 
@@ -75,9 +79,11 @@ class Terms:
         first_number: no input below it comes.
         limits: what the client must keep to.
         output_bytes: the largest output that the client accepts.
+        checkpoint_bytes: the largest checkpoint that either end accepts; 0: the client takes none.
         frame_bytes: up to which a frame gathers answers.
         heartbeat_ms: the interval that this end promises; 0: none.
         features: those that both ends know.
+        input_credit: with which an input begins; None: the client knows of no such credit.
     """
 
     ordered: bool
@@ -87,6 +93,8 @@ class Terms:
     frame_bytes: int
     heartbeat_ms: int
     features: Sequence[str]
+    checkpoint_bytes: int = 0
+    input_credit: Credit | None = None
 
 
 def incompatibility(offer: ServerOffer, opened: Open) -> Refused | None:
@@ -121,15 +129,19 @@ def incompatibility(offer: ServerOffer, opened: Open) -> Refused | None:
 
 def agree(offer: ServerOffer, opened: Open) -> Terms:
     """The terms on which a stream is served that is compatible."""
-    wished = opened.heartbeat_interval_ms
+    wished, theirs = opened.heartbeat_interval_ms, opened.limits
+    many = offer.handler_kind is HandlerKind.ONE_TO_MANY and continuation.FEATURE in opened.features
+    known = (coming.FEATURE, continuation.FEATURE) if many else (coming.FEATURE,)
     return Terms(
         ordered=opened.order is not Order.ANY,
         first_number=opened.first_number,
-        limits=offer.limits.within(opened.limits),
-        output_bytes=opened.limits.item_bytes,
-        frame_bytes=min(FRAME_TARGET_BYTES, opened.limits.frame_bytes),
+        limits=offer.limits.within(theirs),
+        output_bytes=theirs.item_bytes,
+        frame_bytes=min(FRAME_TARGET_BYTES, theirs.frame_bytes),
         heartbeat_ms=max(SHORTEST_HEARTBEAT_MS, wished) if wished else 0,
-        features=tuple(name for name in opened.features if name == coming.FEATURE)[:1],
+        features=tuple(name for name in known if name in opened.features),
+        checkpoint_bytes=min(theirs.token_bytes, offer.limits.token_bytes) if many else 0,
+        input_credit=Credit(theirs.input_outputs, theirs.input_bytes) if many else None,
     )
 
 
@@ -152,10 +164,12 @@ def welcome(offer: ServerOffer, terms: Terms) -> Welcome:
         code_version=offer.code_version,
         replica=offer.replica,
         handler_kind=offer.handler_kind,
-        restartable=offer.restartable,
+        restartable=offer.replay is Replay.SEEK,
         features=terms.features,
         limits=terms.limits,
         heartbeat_interval_ms=terms.heartbeat_ms,
+        replay=offer.replay,
+        fingerprint=offer.fingerprint,
     )
 
 

@@ -6,11 +6,11 @@ in the order of the inputs, if the client wants that.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from servestream_client.errors import ItemErrorKind
-from servestream_client.protocol.frames import ItemFailure
+from servestream_client.protocol.credit import CreditBalance
+from servestream_client.protocol.frames import Credit, ItemFailure
 from servestream_client.protocol.runs import Run
 from servestream_client.protocol.server.inputs import OpenInputs
 from servestream_client.protocol.server.opening import Terms
@@ -21,37 +21,12 @@ from servestream_client.protocol.server.ready import (
     ReadyQueue,
     Work,
 )
+from servestream_client.protocol.server.turns import Turns
 
 __all__ = ["Outbox"]
 
 _DROPPED = Dropped(())
 """In the place of an early answer: the input was dropped."""
-
-
-class _Turns:
-    """The numbers of the inputs in the order in which they came; only runs of them are kept."""
-
-    __slots__ = ("_ranges",)
-
-    def __init__(self) -> None:
-        self._ranges: deque[range] = deque()
-
-    @property
-    def next(self) -> int:
-        """The next number to be answered; 0 if there is none."""
-        return self._ranges[0].start if self._ranges else 0
-
-    def append(self, first: int, count: int) -> None:
-        self._ranges.append(range(first, first + count))
-
-    def advance(self, count: int) -> None:
-        """So many numbers, consecutive ones, have had their turn."""
-        while count:
-            head = self._ranges.popleft()
-            if count < len(head):
-                self._ranges.appendleft(head[count:])
-                return
-            count -= len(head)
 
 
 class Outbox:
@@ -87,7 +62,7 @@ class Outbox:
         self.early: dict[int, Run | Work | Dropped] = {}
         self.ready: ReadyQueue = ReadyQueue()
         self._works: dict[int, Work] = {}
-        self._turns = _Turns()
+        self._turns = Turns()
         self._ordered = True
         self._output_bytes = 0
 
@@ -112,14 +87,18 @@ class Outbox:
         """Whether the client still waits for the answer."""
         return number in self.open and number not in self.open.cancelled
 
-    def expect(self, first: int, sizes: Sequence[int], start_index: int = 0) -> None:
+    def expect(
+        self, first: int, sizes: Sequence[int], start_index: int = 0, credit: Credit | None = None
+    ) -> None:
         """The inputs `first`, `first` + 1 and so on came, above all others, and are to be answered.
 
         Args:
             first: the number of the first.
             sizes: of their payloads.
             start_index: of the first one's outputs, those below this index are not wanted.
+            credit: of the first one, which here has none of its own.
         """
+        del credit
         count = len(sizes)
         self.open.append(first, sizes)
         self.unanswered += count
@@ -243,7 +222,33 @@ class Outbox:
                     return
             self._turns.advance(1)
 
+    def may_start(self, number: int) -> bool:
+        """Whether an input may be started although too much output waits already: all of that
+        waits for it.
+        """
+        return bool(self.early) and number == self.turn
+
     # ---------------------------------------------------------------- what leaves
+
+    @property
+    def credit(self) -> CreditBalance:
+        """What the client has granted."""
+        return self.ready.credit
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something may leave."""
+        return bool(self.ready.waiting)
+
+    @property
+    def lacks_credit(self) -> bool:
+        """Whether what waits may not leave for want of credit."""
+        return bool(self.ready.waiting) and not self.ready.credit.allows_output
+
+    @property
+    def next_number(self) -> int:
+        """The input whose output leaves next; 0 if there is none, or errors go before it."""
+        return self.ready.next_number
 
     @property
     def fills_frame(self) -> bool:

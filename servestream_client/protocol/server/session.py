@@ -24,6 +24,7 @@ from servestream_client.protocol.frames import (
     ClientFrame,
     Coming,
     Drain,
+    HandlerKind,
     Heartbeat,
     Open,
     OutputRun,
@@ -42,6 +43,7 @@ from servestream_client.protocol.server import opening
 from servestream_client.protocol.server.intake import Intake
 from servestream_client.protocol.server.opening import ServerOffer
 from servestream_client.protocol.server.outbox import Outbox
+from servestream_client.protocol.server.parts import PartsOutbox
 from servestream_client.protocol.server.ready import FrameAnswers
 from servestream_client.protocol.states import (
     SERVER,
@@ -62,6 +64,7 @@ class ServerSession:
     Attributes:
         intake: the inputs that came; workers take them there.
         outbox: the answers; handlers put them there.
+        parts: the same, where the handler gives many outputs.
     """
 
     def __init__(self, offer: ServerOffer) -> None:
@@ -69,7 +72,9 @@ class ServerSession:
         self.opened: Open | None = None
         """The client's open, once it came."""
 
-        self.outbox: Outbox = Outbox()
+        many = offer.handler_kind is HandlerKind.ONE_TO_MANY
+        self.parts: PartsOutbox | None = PartsOutbox(offer.ahead_bytes) if many else None
+        self.outbox: Outbox | PartsOutbox = self.parts or Outbox()
         self.intake: Intake = Intake(offer, self.outbox)
         self._offer = offer
         self._pacer = Pacer(offer.limits.unacknowledged_frames)
@@ -182,7 +187,9 @@ class ServerSession:
     def _receive_rest(self, frame: ClientFrame) -> None:
         self._pacer.acknowledge(frame.frames_read)
         if frame.credit is not None:
-            self.outbox.ready.credit.raise_to(frame.credit)
+            self.outbox.credit.raise_to(frame.credit)
+        if frame.input_credit and self.parts is not None:
+            self.parts.grant(frame.input_credit)
         if frame.paced:
             self._step(ServerEvent.INPUT)
             self._pacer.read(urgent=self._urgent)
@@ -250,14 +257,13 @@ class ServerSession:
         self._running = running
 
     def _blocked_on(self) -> BlockedOn:
-        ready = self.outbox.ready
-        if ready.waiting and not ready.credit.allows_output:
+        if self.outbox.lacks_credit:
             return BlockedOn.CREDIT
         if self._running.count or self.intake.waiting:
             return BlockedOn.HANDLER
         if not self.outbox.unanswered:
             return BlockedOn.INPUT
-        return BlockedOn.NOTHING if ready.waiting else BlockedOn.HANDLER
+        return BlockedOn.NOTHING if self.outbox.waiting else BlockedOn.HANDLER
 
     # ---------------------------------------------------------------- frames out
 
@@ -272,7 +278,7 @@ class ServerSession:
         if isinstance(greeting, Refused):
             return ServerFrame(refused=greeting)
         outbox, pacer = self.outbox, self._pacer
-        waiting = outbox.ready.waiting
+        waiting = outbox.waiting
         large = self._large if waiting else 0
         answers = self._gather() if waiting and not large else None
         if self.state is ServerState.FINISHING and not outbox.unanswered:
@@ -286,7 +292,7 @@ class ServerSession:
             return None
         beat = running = announced = None
         if self._pulse.due and not farewell:
-            beat = Heartbeat(self.intake.through, outbox.ready.credit.outputs_sent)
+            beat = Heartbeat(self.intake.through, outbox.credit.outputs_sent)
             running = replace(
                 self._running,
                 started_through=self.intake.started_through,
@@ -295,7 +301,7 @@ class ServerSession:
         self._pulse.on_sent()
         self._announcements.sent()
         if waiting and (large := self._large):
-            announced = self._announcements.announce(large, outbox.ready.next_number)
+            announced = self._announcements.announce(large, outbox.next_number)
         frame = ServerFrame(
             welcome=greeting,
             frames_read=pacer.report(),
@@ -326,8 +332,8 @@ class ServerSession:
     def _large(self) -> int:
         """The bytes of the frame that goes next, if it must be announced and is not yet; else 0."""
         outbox, announcements = self.outbox, self._announcements
-        if outbox.held_bytes <= announcements.covered or not outbox.ready.waiting:
+        if outbox.held_bytes <= announcements.covered or not outbox.waiting:
             return 0
         size = outbox.next_frame_bytes
-        goes = outbox.ready.credit.allows_output and self._pacer.may_send(full=outbox.fills_frame)
+        goes = outbox.credit.allows_output and self._pacer.may_send(full=outbox.fills_frame)
         return size if goes and announcements.lacks(size) else 0

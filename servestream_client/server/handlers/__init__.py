@@ -13,10 +13,13 @@ from typing import Any
 from servestream_client.codecs import Codec
 from servestream_client.server.calls import Handler
 from servestream_client.server.handlers.batches import Batches
+from servestream_client.server.handlers.generators import AsyncGenerators
 from servestream_client.server.handlers.items import AsyncItems
+from servestream_client.server.handlers.resuming import Source
+from servestream_client.server.handlers.thread_generators import ThreadGenerators
 from servestream_client.server.handlers.threads import ThreadedItems
 
-__all__ = ["batch_handler", "item_handler"]
+__all__ = ["Source", "batch_handler", "generator_handler", "item_handler"]
 
 
 def item_handler(predict: Callable[[Any], Any], codec: Codec[Any, Any], places: int) -> Handler:
@@ -31,3 +34,10 @@ def batch_handler(
 ) -> Handler:
     """A handler that calls `predict_batch` with what it is given."""
     return Batches(predict_batch, codec, places)
+
+
+def generator_handler(source: Source, places: int) -> Handler:
+    """A handler that calls `generate` for each input, up to `places` generators at once."""
+    if inspect.isasyncgenfunction(source.generate):
+        return AsyncGenerators(source)
+    return ThreadGenerators(source, places)

@@ -80,6 +80,9 @@ class Progress:
                 self.results.append(result)
         return self.results
 
+    def unwanted(self) -> None:
+        """What it computes may be wanted for others; its results are dropped."""
+
     def abandon(self, text: str, since: float) -> bool:
         with self._lock:
             if self.began != since or self.finished:

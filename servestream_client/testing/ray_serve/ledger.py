@@ -14,7 +14,8 @@ from ray import serve
 
 from servestream_client.server import StreamService
 from servestream_client.server.kit import Interceptor
-from servestream_client.testing.faults import Fault, FaultInjector, LocalPlan
+from servestream_client.testing.faults import Fault, LocalPlan
+from servestream_client.testing.injector import FaultInjector
 
 __all__ = ["Ledger", "LedgerPlan", "enrol", "inject", "ledger"]
 

@@ -61,9 +61,9 @@ class Scene:
         offer = Offer(bytes(16), CodecId("bytes"), ordered=ordered)
         self.attempt = Attempt(1, offer, self.queue, self.counters, known=Limits(window_items=4))
         assert [run.first_number for run in self.attempt.gather()] == [1, 5]
-        assert self.attempt.sent_through == 5
-        self.attempt.grant.grant(Credit())
-        self.answers = AnswerReceiver(self.queue, self.counters, 10)
+        assert self.attempt.in_flight.sent_through == 5
+        self.attempt.allowance.grant()
+        self.answers = AnswerReceiver(self.queue, self.counters, FlowControl(max_item_bytes=10))
         self.receive(outputs=(OutputRun(1, [b"1"]),))
         self.receive(parts=(OutputPart(2, 0, [b"2.0"], False),))
         self.ledger.decide(3, sent=True)
@@ -138,9 +138,9 @@ def test_what_is_new_is_counted_as_progress_and_what_is_not_is_not():
 
 def test_an_answered_input_is_in_flight_no_longer():
     scene = Scene(ordered=False)
-    assert (scene.attempt.in_flight_items, scene.attempt.in_flight_bytes) == (2 + 1, 3)
+    assert (scene.attempt.in_flight.items, scene.attempt.in_flight.bytes) == (2 + 1, 3)
     scene.receive(outputs=(OutputRun(5, [b"5"]),))
-    assert (scene.attempt.in_flight_items, scene.attempt.in_flight_bytes) == (2, 2)
+    assert (scene.attempt.in_flight.items, scene.attempt.in_flight.bytes) == (2, 2)
 
 
 def test_a_breach_before_its_turn_holds_nothing():
@@ -368,17 +368,21 @@ def test_a_cut_input_goes_on_in_its_middle_where_the_handler_can():
     session.receive(1, part(1, 0, b"a", b"b"))
     session.lost(1)
     open_attempt(session, restartable=True)
-    assert session.next_frame().inputs == (InputRun(1, [b"x", b"y"], 2),)
+    assert session.next_frame().inputs == (InputRun(1, [b"x"], 2), InputRun(2, [b"y"]))
     session.receive(2, part(1, 2, b"c", last=True))
     assert [(d.index, d.payload) for d in take_all(session)] == [(0, b"a"), (1, b"b"), (2, b"c")]
 
 
-def test_each_input_that_goes_on_in_its_middle_begins_a_run():
+def test_each_input_that_goes_on_in_its_middle_is_a_run_of_its_own():
     session = streaming(b"1", b"2", b"3", ordered=False, welcome={"restartable": True})
     session.receive(1, part(2, 0, b"b0"))
     session.lost(1)
     open_attempt(session, restartable=True)
-    assert session.next_frame().inputs == (InputRun(1, [b"1"]), InputRun(2, [b"2", b"3"], 1))
+    assert session.next_frame().inputs == (
+        InputRun(1, [b"1"]),
+        InputRun(2, [b"2"], 1),
+        InputRun(3, [b"3"]),
+    )
 
 
 def test_a_cut_input_is_interrupted_where_the_handler_cannot_go_on():
@@ -495,13 +499,14 @@ def test_a_run_that_answers_what_failed_at_the_client_is_the_servers_error():
     expect_breach(session, answers(3, b"?", b"D"), "not sent on this attempt")
 
 
-def test_a_run_that_answers_a_half_answered_input_anew_is_a_duplicate_there():
+def test_a_run_that_repeats_a_half_answered_inputs_output_says_that_it_is_the_last():
     session = streaming(b"1", b"2", ordered=False)
     session.receive(1, part(1, 0, b"a"))
     session.receive(1, answers(1, b"a", b"B"))
-    assert [d.number for d in take_all(session)] == [1, 2]
+    end = Delivery(1, 1, None, None, last=True)
+    assert take_all(session) == [output(1, b"a", last=False), end, output(2, b"B")]
     assert session.counters.duplicates == 1
-    assert session.ledger.unanswered == 1
+    assert session.ledger.unanswered == 0
 
 
 def test_a_cancelled_input_may_be_answered_within_a_run():
@@ -536,7 +541,7 @@ class Twins:
             ClientSession(stream_id=STREAM_ID, codec=CODEC, flow=flow, ordered=ordered)
             for _ in range(2)
         )
-        self.twin._answers = OneByOne(self.twin.delivery, self.twin.counters, flow.max_item_bytes)
+        self.twin._answers = OneByOne(self.twin.delivery, self.twin.counters, flow)
         self.attempt = 0
         self.paced = 0  # frames that both have sent on this attempt
 

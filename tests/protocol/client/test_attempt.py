@@ -118,7 +118,7 @@ class Model:
             assert self.attempt.turn() == number
             if self.ledger.turn != number:
                 return
-        self.attempt.answered(1, self.ledger.settle(number))
+        self.attempt.answered(number, 1, self.ledger.settle(number))
         del self.open[number]
         self.queue.flush_early()
 
@@ -145,8 +145,8 @@ class Model:
         assert waiting | self.open.keys() == carried
         assert not waiting & self.open.keys()
         assert attempt.suspects == sorted(self.open)
-        assert attempt.in_flight_items == len(self.open)
-        assert attempt.in_flight_bytes == sum(self.open.values())
+        assert attempt.in_flight.items == len(self.open)
+        assert attempt.in_flight.bytes == sum(self.open.values())
         assert self.counters.sent == len(self.sent)
 
 
@@ -178,9 +178,13 @@ def test_what_belongs_to_one_call_dies_with_it():
     model.attempt.end()
     model.begin()
     attempt = model.attempt
-    assert (attempt.sent_through, attempt.in_flight_items, attempt.end_sent) == (0, 0, False)
+    assert (attempt.in_flight.sent_through, attempt.in_flight.items, attempt.end_sent) == (
+        0,
+        0,
+        False,
+    )
     assert not attempt.cancelled
-    assert (attempt.suspects, attempt.progressed, attempt.overdue) == ([], False, 0)
+    assert (attempt.suspects, attempt.progressed, attempt.reports.overdue) == ([], False, 0)
     assert [run.first for run in attempt.unsent] == [1]
 
 

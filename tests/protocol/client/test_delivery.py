@@ -1,5 +1,6 @@
 """The delivery queue: each answer once, in order, and held until it is taken."""
 
+from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -23,8 +24,9 @@ from streaming import (
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.client import ClientSession
-from servestream_client.protocol.client.delivery import Delivery, DeliveryQueue
+from servestream_client.protocol.client.delivery import Delivery, DeliveryQueue, Part
 from servestream_client.protocol.client.ledger import Ledger
+from servestream_client.protocol.continuation import NEVER
 from servestream_client.protocol.frames import (
     Credit,
     ItemFailure,
@@ -50,7 +52,7 @@ def make_queue(*, ordered: bool = True, inputs: int = 0) -> DeliveryQueue:
 
 def answer(queue: DeliveryQueue, number: int, payload: bytes) -> None:
     """As a server's, whose turn it is."""
-    queue.add(number, 0, payload, last=True)
+    queue.add(number, payload)
     queue.ledger.settle(number)
     queue.flush_early()
 
@@ -75,6 +77,7 @@ class Model:
         self.expected: dict[int, list[bytes | None]] = {}  # of each input
         self.found: list[tuple[int, bytes | None]] = []
         self.out: list[OutputRun] = []
+        self.parts_out: list[Part] = []
 
     def push(self) -> None:
         number = self.ledger.append([b"in"], [None], 2)
@@ -87,29 +90,37 @@ class Model:
         return self.random.choice(open_ones) if open_ones else None
 
     def output(self) -> None:
+        """The only output of an input, or some of many."""
         number = self.candidate()
         if number is None:
             return
-        index = self.ledger.next_index.get(number, 0)
+        index = self.ledger.next_index(number)
+        if not index and self.random.random() < 0.5:
+            self.expected[number].append(b"%d.0" % number)
+            self.queue.add(number, b"%d.0" % number)
+            self.go_on(number)
+            return
+        indexes = range(index, index + self.random.randint(1, 4))
+        payloads = [b"%d.%d" % (number, each) for each in indexes]
         last = self.random.random() < 0.6
-        payload = b"%d.%d" % (number, index)
-        self.expected[number].append(payload)
-        self.queue.add(number, index, payload, last=last)
-        self.go_on(number, index, last=last)
+        self.expected[number] += payloads
+        self.queue.add_part(Part(number, index, payloads, last), sum(map(len, payloads)))
+        self.go_on(number, () if last else payloads)
 
     def end(self) -> None:
         number = self.candidate()
         if number is not None:
-            self.queue.add_end(number, self.ledger.next_index.get(number, 0))
+            self.queue.add_end(number, self.ledger.next_index(number))
             self.expected[number].append(None)
-            self.go_on(number, 0, last=True)
+            self.go_on(number)
 
-    def go_on(self, number: int, index: int, *, last: bool) -> None:
-        if last:
+    def go_on(self, number: int, received: Sequence[bytes] = ()) -> None:
+        """It is answered in part, with these outputs besides, or else in full."""
+        if received:
+            self.ledger.partial(number, NEVER, 0).receive(received)
+        else:
             self.ledger.settle(number)
             self.queue.flush_early()
-        else:
-            self.ledger.next_index[number] = index + 1
 
     def early(self) -> None:
         open_ones = [n for n in self.expected if self.ledger.carries(n)]
@@ -117,7 +128,7 @@ class Model:
         if number is None:
             return
         how = self.random.choice(["here", "server", "quarantine"])
-        if how == "here" or number in self.ledger.next_index:
+        if how == "here" or number in self.ledger.partials:
             self.expected[number].append(None)
             self.queue.fail_here(number, ItemErrorKind.CANCELLED, "no")
             return
@@ -142,9 +153,21 @@ class Model:
             self.found += enumerate(run.payloads, run.first_number)
             self.out.append(run)
 
+    def take_part(self) -> None:
+        part = self.queue.take_part(self.random.randint(1, 3))
+        if part is not None:
+            before = [payload for number, payload in self.found if number == part.number]
+            assert part.first_index == len(before)
+            self.found += [(part.number, payload) for payload in part.payloads]
+            self.parts_out.append(part)
+
     def ack(self) -> None:
         if self.out:
             self.queue.ack_consumed(self.out.pop(self.random.randrange(len(self.out))))
+
+    def ack_part(self) -> None:
+        if self.parts_out:
+            self.queue.ack_part(self.parts_out.pop(self.random.randrange(len(self.parts_out))))
 
     def check(self) -> None:
         queue = self.queue
@@ -154,11 +177,15 @@ class Model:
         ]
         held = [payload for group in waiting for payload in group if payload is not None]
         held += [early.payload for early in queue._early.values() if early.payload is not None]
-        held += [payload for run in self.out for payload in run.payloads]
+        held += [payload for run in (*self.out, *self.parts_out) for payload in run.payloads]
         assert (queue.held_outputs, queue.held_bytes) == (len(held), sum(map(len, held)))
+        parts = [each for each in queue.ready if isinstance(each, Part)] + self.parts_out
+        for number in self.expected:
+            own = [payload for part in parts if part.number == number for payload in part.payloads]
+            assert queue.held_of(number) == Credit(len(own), sum(map(len, own)))
         assert queue._early.keys() == self.ledger.decided.keys()
-        turn = self.ledger.turn
-        if queue._early and not queue.ready and not self.out and self.ledger.carries(turn):
+        turn, none_out = self.ledger.turn, not (self.out or self.parts_out)
+        if queue._early and not queue.ready and none_out and self.ledger.carries(turn):
             assert queue.held.outputs < BUDGET.outputs
             assert queue.held.bytes < BUDGET.bytes
 
@@ -171,6 +198,8 @@ class Model:
             self.take()
         while self.out:
             self.ack()
+        while self.parts_out:
+            self.ack_part()
         self.check()
         by_input: dict[int, list[bytes | None]] = {number: [] for number in self.expected}
         for number, payload in self.found:
@@ -184,7 +213,8 @@ class Model:
 
 OPERATIONS = [
     Model.push, Model.push, Model.output, Model.output, Model.output, Model.end, Model.early,
-    Model.take, Model.take_run, Model.take_run, Model.ack, Model.ack,
+    Model.take, Model.take_run, Model.take_run, Model.take_part, Model.take_part, Model.ack,
+    Model.ack, Model.ack_part, Model.ack_part,
 ]  # fmt: skip
 
 

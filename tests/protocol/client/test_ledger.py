@@ -22,7 +22,15 @@ from streaming import (
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemErrorKind, LocalProtocolError
 from servestream_client.protocol.client.ledger import Ledger
-from servestream_client.protocol.frames import InputRun, Limits, OutputRun, ServerFrame
+from servestream_client.protocol.continuation import NEVER, NO_OUTPUTS, Terms, digest
+from servestream_client.protocol.frames import (
+    InputRun,
+    Limits,
+    OutputRun,
+    Replay,
+    Resume,
+    ServerFrame,
+)
 
 ORDERS = pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
 WINDOW_ITEMS, WINDOW_BYTES, LARGEST = 8, 60, 90
@@ -86,7 +94,9 @@ class Model:
     def begin_answer(self) -> None:
         number = self.one("carried")
         if number is not None and not self.ledger.is_cancelled(number):
-            self.begun[number] = self.ledger.next_index[number] = self.begun.get(number, 0) + 1
+            self.ledger.partial(number, NEVER, 0).receive([b"output"])
+            self.begun[number] = self.begun.get(number, 0) + 1
+            assert self.ledger.next_index(number) == self.begun[number]
 
     def cancel(self) -> None:
         number = self.random.randint(0, self.ledger.accepted + 1)
@@ -237,6 +247,47 @@ def test_a_number_of_the_callers_leaves_the_others_as_they_are():
     ledger.append_at(3, b"c")
     assert ledger.accepted == 7
     assert [number for number, _ in ledger.replay] == [1, 3, 7]
+
+
+def test_where_each_input_has_a_consumer_its_place_is_free_once_it_is_answered():
+    flow = FlowControl(window_items=2)
+    for frees_places in (False, True):
+        ledger = Ledger(flow, ordered=False, frees_places=frees_places)
+        ledger.append([b"a", b"b"], [None, None], 2)
+        assert not ledger.has_place
+        ledger.settle(2)
+        assert ledger.has_place is frees_places
+        ledger.taken(2)
+        ledger.drop(1)
+        assert ledger.room[0] == 2
+        assert ledger.taken_through == 2
+
+
+def test_numbers_without_a_gap_are_kept_as_one_although_nobody_says_that_they_were_taken():
+    ledger = Ledger(FlowControl(), ordered=False, frees_places=True)
+    for number in range(1, 6):
+        ledger.append([b"a"], [None], 1)
+        ledger.settle(number)
+    assert ledger.taken_through == 5
+
+
+def test_what_is_dropped_in_its_middle_can_go_on_elsewhere():
+    ledger = filled(b"a", b"b", ordered=False)
+    partial = ledger.partial(2, Terms(Replay.SEEK, "f"), 1000)
+    partial.receive([b"x", b"y"])
+    assert ledger.drop(1) is None
+    assert ledger.drop(2) is partial
+    assert list(ledger.resume()) == []
+    assert not ledger.partials
+
+
+def test_a_resume_has_what_it_takes_to_go_on():
+    ledger = filled(b"a", b"b", b"c")
+    ledger.partial(2, Terms(Replay.SEEK, "f"), 1000).receive([b"x", b"y"])
+    first, second, third = ledger.resume()
+    assert (first.resume, third.resume) == (None, None)
+    assert second.resume == Resume(digest(NO_OUTPUTS, [b"x", b"y"]))
+    assert (second.start_index, second.resume_bytes) == (2, second.resume.size)
 
 
 def test_nothing_follows_the_finish():

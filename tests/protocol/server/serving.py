@@ -29,6 +29,8 @@ def make_server(**offer) -> ServerSession:
 
 
 MANY = {"handler_kind": HandlerKind.ONE_TO_MANY}
+SEVERAL = {"handler_kind": HandlerKind.STATEFUL}
+"""Any number of outputs an input, which are kept as those of handlers of single ones."""
 
 
 def opening(**fields) -> Open:

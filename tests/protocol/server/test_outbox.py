@@ -6,8 +6,8 @@ from random import Random
 import pytest
 from serving import (
     CODEC,
-    MANY,
     PLENTY,
+    SEVERAL,
     answers_in,
     computing,
     end,
@@ -118,7 +118,7 @@ def test_an_item_error_follows_the_outputs_before_it(order):
 
 
 def test_a_resumed_input_goes_on_at_its_start_index():
-    server = serving(offer=MANY)
+    server = serving(offer=SEVERAL)
     server.receive(inputs(1, b"x", start=2))
     next_input(server)
     server.outbox.output(1, b"c", last=False)
@@ -129,7 +129,7 @@ def test_a_resumed_input_goes_on_at_its_start_index():
 
 
 def test_a_last_output_that_is_not_the_first_is_no_run():
-    server = serving(offer=MANY)
+    server = serving(offer=SEVERAL)
     server.receive(inputs(1, b"x", start=2))
     server.outbox.output(1, b"c", last=True)
     assert server.next_frame().parts == [OutputPart(1, 2, (b"c",), last=True)]
@@ -260,7 +260,7 @@ def test_of_a_run_only_the_output_that_is_too_large_fails_its_input(place):
 
 
 def test_a_run_whose_first_input_goes_on_in_its_middle_is_answered_there():
-    server = serving(offer=MANY)
+    server = serving(offer=SEVERAL)
     server.receive(inputs(1, b"1", b"2", start=2))
     server.intake.next_run(2)
     server.outbox.outputs(1, [b"a2", b"B"])
@@ -300,7 +300,7 @@ class Twins:
             item_bytes=random.choice([6, 4096]),
         )
         credit = Credit(random.randint(0, 10), random.randint(0, 40))
-        offer = {"ahead_bytes": random.choice([10, 1000]), **MANY}
+        offer = {"ahead_bytes": random.choice([10, 1000]), **SEVERAL}
         self.server, self.twin = (
             serving(credit=credit, limits=limits, order=order, offer=offer) for _ in range(2)
         )

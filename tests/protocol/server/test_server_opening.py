@@ -28,6 +28,7 @@ from servestream_client.protocol.frames import (
     Limits,
     RefusalKind,
     Refused,
+    Replay,
     ServerFrame,
     StateToken,
 )
@@ -129,7 +130,8 @@ def test_a_welcome_says_who_serves_and_what_holds():
         "code_version": "7",
         "replica": "r1",
         "handler_kind": HandlerKind.BATCH,
-        "restartable": True,
+        "replay": Replay.SEEK,
+        "fingerprint": "model 3",
         "limits": Limits(window_items=10, window_bytes=5000, unacknowledged_frames=9),
     }
     server = make_server(**offer)
@@ -142,7 +144,8 @@ def test_a_welcome_says_who_serves_and_what_holds():
     assert server.state is ServerState.SERVING
     welcome = server.next_frame().welcome
     assert welcome.protocol_version == PROTOCOL_VERSION
-    for name in ("application", "code_version", "replica", "handler_kind", "restartable"):
+    names = ("application", "code_version", "replica", "handler_kind", "replay", "fingerprint")
+    for name in names:
         assert getattr(welcome, name) == offer[name]
     assert welcome.limits == Limits(window_items=10, window_bytes=4000, unacknowledged_frames=4)
 

@@ -1,0 +1,264 @@
+"""Generations: inputs with many outputs each, on few long-lived streams.
+
+A *lane* is an unordered stream that carries the inputs of many readers. One whose reader has
+stopped stops no other: it has credit of its own, and after a cut it is *parked*, so that it takes
+no place until its reader goes on. An input that is suspected of breaking its servers moves to a
+lane with few others, and in the end to one of its own.
+
+Invariant: a request that has not ended is carried by one lane, waits for one, or is parked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from servestream_client.config import FlowControl
+from servestream_client.errors import ItemError, ItemErrorKind
+from servestream_client.protocol.client import Part
+from servestream_client.session.driver import OpenLane
+from servestream_client.session.encoding import THE_ONLY_INPUT
+from servestream_client.session.generate_lane import GenerateLane
+from servestream_client.session.isolation import LONE_BREAKS
+from servestream_client.session.outage import Outage
+from servestream_client.session.outcome import AttemptFailed, own_failure
+from servestream_client.session.request import Request
+from servestream_client.usercode import unforeseen
+
+__all__ = ["Generator"]
+
+_ENOUGH = 16
+"""A further lane is opened once every lane carries so many: lanes are routed to replicas one by
+one, so more of them spread the load, and fewer share their messages better."""
+
+_FEW = 16
+"""An attempt that brought fewer outputs of an input speaks against it, if it breaks."""
+
+_SUSPECT_BREAKS = 2
+"""After so many in a row an input moves to a lane for suspects."""
+
+_WIDTH = 8
+"""Into so many lanes those of one that broke are spread."""
+
+
+class Generator:
+    """Hands requests to lanes.
+
+    Args:
+        open_stream: starts a lane's stream.
+        open_suspects: starts that of a lane for inputs that may break their servers.
+        answered: how many answers the target has given to this client.
+        flow: how much of one request may be held.
+        lanes: how many streams at the most, those for suspects not counted.
+        idle_seconds: how long a lane without requests is kept.
+    """
+
+    def __init__(
+        self,
+        open_stream: OpenLane,
+        open_suspects: OpenLane,
+        answered: Callable[[], int],
+        *,
+        flow: FlowControl,
+        lanes: int,
+        idle_seconds: float,
+    ) -> None:
+        self.idle_seconds: float = idle_seconds
+        self._open_stream = open_stream
+        self._open_suspects = open_suspects
+        self._target_answered = answered
+        self._flow = flow
+        self._most_lanes = lanes
+        self._lanes: list[GenerateLane] = []
+        self._waiting: OrderedDict[Request, None] = OrderedDict()
+        self._parked: set[Request] = set()
+        self._known_good: bytes | None = None  # the payload of one that was answered
+        self._control: Request | None = None  # that, tried again beside a suspect
+        self._last_outage: Outage | None = None  # of the last lane that gave up
+        self._last_failure = math.inf  # when that was
+
+    # ---------------------------------------------------------------- from the readers
+
+    def submit(self, request: Request) -> None:
+        """Have it answered."""
+        self._waiting[request] = None
+        self.has_room()
+
+    def forget(self, request: Request) -> None:
+        """It waits for a lane, or is parked, and nobody reads its outputs any more."""
+        self._parked.discard(request)
+        if self._waiting.pop(request, request) is None:
+            self.has_room()  # those behind it may fit where it did not
+
+    def reads_on(self, request: Request) -> None:
+        """The reader of a parked request has taken something."""
+        if request in self._parked and request.reads(self._flow):
+            self._parked.remove(request)
+            self.submit(request)
+
+    def orphaned(self) -> None:
+        """No further requests will come: no lane is kept for them."""
+        self.idle_seconds = 0.0
+        for lane in list(self._lanes):
+            if not lane.requests:
+                lane.retire()
+
+    # ---------------------------------------------------------------- lanes
+
+    def has_room(self) -> None:
+        """Hand out the requests that wait, as far as there is room. What goes wrong with one of
+        them is that one's, whoever asked.
+        """
+        while self._waiting:
+            request = next(iter(self._waiting))
+            try:
+                lane = self._lane_for(request)
+                if lane is None:
+                    return
+                del self._waiting[request]  # which no other call is to hand out as well
+                lane.submit(request)
+            except Exception as error:
+                self._waiting.pop(request, None)
+                request.end(unforeseen(error))
+
+    def _lane_for(self, request: Request) -> GenerateLane | None:
+        open_lanes = [lane for lane in self._lanes if not (lane.retiring or lane.suspected)]
+        taking = [lane for lane in open_lanes if lane.takes(request)]
+        best = min(taking, key=_load, default=None)
+        if len(open_lanes) < self._most_lanes and (best is None or _load(best) >= _ENOUGH):
+            best = GenerateLane(self, self._open_stream, self._outage_for(request))
+            self._lanes.append(best)
+        return best
+
+    def _outage_for(self, request: Request) -> Outage | None:
+        """What a request has suffered of the last outage while it waited for a place."""
+        if self._last_outage is None or request.made >= self._last_failure:
+            return None
+        now = asyncio.get_running_loop().time()
+        return self._last_outage.heir(now, at_most=now - request.made)
+
+    def answered(self, request: Request) -> None:
+        """A request has its last output."""
+        if request is not self._control:
+            self._known_good = request.payload
+
+    def left(self, lane: GenerateLane, error: BaseException | None) -> None:
+        """A lane has ended."""
+        if lane in self._lanes:
+            self._lanes.remove(lane)
+        if error is not None and lane.driver.gave_up:
+            self._last_outage = lane.driver.outage
+            self._last_failure = asyncio.get_running_loop().time()
+            began = lane.driver.outage.began
+            for request in [each for each in self._waiting if each.made <= began]:
+                del self._waiting[request]  # it has waited as long as the lane has tried
+                request.end(own_failure(error, request.delivered()))
+        self.has_room()
+
+    # ---------------------------------------------------------------- between two attempts
+
+    def broke(self, lane: GenerateLane, failed: AttemptFailed) -> None:
+        """An attempt of a lane has failed, and the next has not begun."""
+        for request in list(lane.requests.values()):
+            if request.lacks_credit(self._flow) and not request.ended:
+                lane.take_back(request)
+                self._parked.add(request)
+        if not failed.counted:
+            return
+        suspects = [
+            suspect
+            for number in failed.suspects
+            if (suspect := lane.requests.get(number)) is not None and not suspect.ended
+        ]
+        for request in list(lane.requests.values()):
+            few = request.received - request.broke_at < _FEW
+            request.broke_at = request.received
+            request.breaks = request.breaks + 1 if few and request in suspects else 0
+            if not few:
+                request.lone_breaks = 0
+        if not lane.suspected:
+            moving = [each for each in suspects if each.breaks >= _SUSPECT_BREAKS]
+            self._spread(lane, moving)
+        elif len(suspects) > 1:
+            self._spread(lane, [each for each in suspects if each.breaks])
+        elif suspects and suspects[0].breaks:
+            self._judge(lane, suspects[0], failed)
+
+    def _spread(self, lane: GenerateLane, requests: list[Request]) -> None:
+        """Move requests to lanes for suspects, so that the next break tells more."""
+        for request in requests:
+            lane.take_back(request)
+        width = max(1, math.ceil(len(requests) / _WIDTH))
+        for first in range(0, len(requests), width):
+            self._try_apart(requests[first : first + width], lane.driver.outage)
+
+    def _try_apart(self, requests: Sequence[Request], outage: Outage) -> None:
+        now = asyncio.get_running_loop().time()
+        try:
+            lane = GenerateLane(self, self._open_suspects, outage.heir(now), suspected=True)
+        except Exception as error:  # the client was closed just now
+            for request in requests:
+                request.end(own_failure(unforeseen(error), request.delivered()))
+            return
+        self._lanes.append(lane)
+        for request in requests:
+            lane.submit(request)
+
+    def _judge(self, lane: GenerateLane, request: Request, failed: AttemptFailed) -> None:
+        """An input broke its server alone."""
+        if request is self._control:  # the server is broken, whatever it gets
+            lane.take_back(request)
+            request.end()
+            return
+        answered = self._target_answered()
+        if request.lone_breaks == 0:
+            request.answered_before = answered
+        request.lone_breaks += 1
+        if answered > request.answered_before:
+            if request.lone_breaks >= LONE_BREAKS:
+                lane.take_back(request)
+                request.end(_poison(request, failed))
+        elif self._known_good is not None and self._control is None:
+            self._control = _Control(self._known_good, self._control_ended)
+            self._try_apart((self._control,), lane.driver.outage)
+
+    def _control_ended(self) -> None:
+        self._control = None
+
+
+class _Control(Request):
+    """An input that was answered before, tried again until its first output: to see whether its
+    server still answers anything.
+    """
+
+    __slots__ = ("_on_end",)
+
+    def __init__(self, payload: bytes, on_end: Callable[[], None]) -> None:
+        super().__init__(None, payload)
+        self._on_end = on_end
+
+    def add(self, part: Part) -> None:
+        super().add(part)
+        self.drop()
+
+    def end(self, error: BaseException | None = None) -> None:
+        if not self.ended:
+            self._on_end()
+        super().end(error)
+
+
+def _load(lane: GenerateLane) -> int:
+    return len(lane.requests)
+
+
+def _poison(request: Request, failed: AttemptFailed) -> ItemError:
+    return ItemError(
+        THE_ONLY_INPUT,
+        ItemErrorKind.POISON,
+        f"its server broke {request.lone_breaks} times in a row on this input alone, and answered"
+        f" others meanwhile; last: {failed.verdict.reason}",
+        index=request.received,
+        input=request.item,
+    )

@@ -1,0 +1,36 @@
+"""What is counted of inputs with many outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from servestream_client.outputs import SeamKind
+
+__all__ = ["COUNTED", "GENERATORS", "PARKED", "RESUMES", "Counting", "seams_of"]
+
+T = TypeVar("T")
+
+GENERATORS = "generators that ran"
+RESUMES = "inputs that went on at another server"
+PARKED = "inputs that were parked"
+
+
+def seams_of(kind: SeamKind) -> str:
+    """The name under which seams of a kind are counted, those that readers of `generate` saw."""
+    return f"seams: {kind.value}"
+
+
+COUNTED: Sequence[str] = (GENERATORS, RESUMES, *map(seams_of, SeamKind), PARKED)
+
+
+class Counting(set[T]):
+    """A set that knows how often something was added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.added: int = 0
+
+    def add(self, element: T, /) -> None:
+        self.added += 1
+        super().add(element)

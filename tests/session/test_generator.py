@@ -1,0 +1,155 @@
+"""Generations over links in memory: what becomes of each, whatever its lane meets."""
+
+import asyncio
+import gc
+
+import pytest
+from session.generations import everything, until, whole
+from session.replicas import Replicas
+
+from servestream_client import (
+    FlowControl,
+    ItemError,
+    RetriesExhaustedError,
+    RetryPolicy,
+    Seam,
+    SeamKind,
+    StreamTimeoutError,
+)
+from servestream_client.errors import ItemErrorKind
+from servestream_client.protocol.frames import Replay
+
+
+async def test_each_reader_gets_its_own_outputs(generate_with):
+    harness = generate_with(Replicas())
+    counts = [0, 1, 2, 700, 300, 5]
+    readers = [everything(harness.generate(f"g{n}:{count}")) for n, count in enumerate(counts)]
+    assert await asyncio.gather(*readers) == [whole(f"g{n}", c) for n, c in enumerate(counts)]
+    assert len(harness.drivers) == 1
+
+
+@pytest.mark.parametrize("replay", [Replay.RESTART, Replay.SEEK, Replay.CONTINUE])
+async def test_a_cut_is_a_seam_and_nothing_is_lost_or_twice(generate_with, replay):
+    replicas = Replicas(replay, dies=lambda call, _, index: (call, index) in ((1, 40), (2, 90)))
+    harness = generate_with(replicas)
+    generation = harness.generate("g:200")
+    assert await everything(generation) == whole("g", 200)
+    assert replicas.calls == 3
+    kind = SeamKind.CONTINUED if replay is Replay.CONTINUE else SeamKind.EXACT
+    assert {seam.kind for seam in generation.seams} == {kind}
+    assert [(seam.before, seam.after) for seam in generation.seams] == [
+        ("replica 1", "replica 2"),
+        ("replica 2", "replica 3"),
+    ]
+    assert generation.delivered == 200
+
+
+async def test_what_cannot_go_on_fails_behind_what_came(generate_with):
+    harness = generate_with(
+        Replicas(Replay.NEVER, dies=lambda call, _, index: call == 1 and index == 40)
+    )
+    generation, seen = harness.generate("g:200"), []
+    with pytest.raises(ItemError, match="cut after") as caught:
+        async for output in generation:
+            seen.append(output)
+    assert caught.value.kind is ItemErrorKind.INTERRUPTED
+    assert seen == whole("g", caught.value.index)
+    assert 0 < len(seen) <= 40
+    assert generation.seams == ()
+
+
+async def test_outputs_of_two_models_never_become_one_answer(generate_with):
+    replicas = Replicas(fingerprint=str, dies=lambda call, _, index: call == 1 and index == 40)
+    harness = generate_with(replicas)
+    with pytest.raises(ItemError, match="another fingerprint"):
+        await everything(harness.generate("g:200"))
+
+
+async def test_a_reader_who_stops_stops_nobody_and_is_parked_by_a_cut(generate_with):
+    flow = FlowControl(outputs_per_input=20)
+    cut = []
+
+    def dies(call, name, index):
+        return call == 1 and bool(cut) and name != "slow"
+
+    replicas = Replicas(dies=dies)
+    harness = generate_with(replicas, flow=flow)
+    slow = harness.generate("slow:100")
+    assert await anext(slow) == "slow 0"
+    await until(lambda: replicas.made["slow"] >= 20)
+    assert await everything(harness.generate("one:300")) == whole("one", 300)
+    cut.append(True)
+    assert await everything(harness.generate("two:300")) == whole("two", 300)
+    assert replicas.calls == 2
+    assert not [name for name, _, _ in replicas.resumed if name == "slow"]
+    assert await everything(slow) == whole("slow", 100)[1:]
+    assert [name for name, _, _ in replicas.resumed if name == "slow"]
+    assert len(slow.seams) == 1
+
+
+async def test_a_reader_who_leaves_cancels_at_the_server(generate_with):
+    replicas = Replicas()
+    harness = generate_with(replicas)
+    async with harness.generate("g:100000") as generation:
+        assert await anext(generation) == "g 0"
+    await until(lambda: replicas.cancelled == [1])
+    with pytest.raises(StopAsyncIteration):
+        await anext(generation)
+    dropped = harness.generate("g:100000")
+    assert await anext(dropped) == "g 0"
+    del dropped
+    gc.collect()
+    await until(lambda: replicas.cancelled == [1, 2])
+    assert await everything(harness.generate("h:3")) == whole("h", 3)
+    ledger = harness.drivers[0].session.ledger
+    await until(lambda: not ledger.replay)
+    assert harness.drivers[0].session.delivery.held_outputs == 0
+
+
+async def test_a_prompt_that_breaks_its_servers_is_blamed_and_the_others_go_on(generate_with):
+    replicas = Replicas(dies=lambda _, name, index: name == "poison" and index == 3)
+    harness = generate_with(replicas)
+    readers = [everything(harness.generate(f"g{n}:600")) for n in range(20)]
+    poison = everything(harness.generate("poison:10"))
+    *results, blamed = await asyncio.gather(*readers, poison, return_exceptions=True)
+    assert results == [whole(f"g{n}", 600) for n in range(20)]
+    assert isinstance(blamed, ItemError)
+    assert (blamed.kind, blamed.index) == (ItemErrorKind.POISON, 3)
+    assert replicas.deaths <= 8
+
+
+async def test_a_poison_alone_is_told_by_one_that_was_answered_before(generate_with):
+    replicas = Replicas(dies=lambda _, name, index: name == "poison")
+    harness = generate_with(replicas)
+    assert await everything(harness.generate("good:50")) == whole("good", 50)
+    with pytest.raises(ItemError) as caught:
+        await everything(harness.generate("poison:10"))
+    assert caught.value.kind is ItemErrorKind.POISON
+
+
+async def test_a_server_that_breaks_on_everything_is_not_called_poisoned(generate_with):
+    replicas = Replicas(dies=lambda *_: True)
+    retry = RetryPolicy(attempts=5, initial=0.0001, maximum=0.0001)
+    harness = generate_with(replicas, retry=retry)
+    readers = [everything(harness.generate(f"g{n}:5")) for n in range(3)]
+    results = await asyncio.gather(*readers, return_exceptions=True)
+    assert {type(result) for result in results} == {RetriesExhaustedError}
+
+
+async def test_its_timeout_ends_it_behind_what_came(generate_with):
+    replicas = Replicas()
+    harness = generate_with(replicas, flow=FlowControl(outputs_per_input=4))
+    generation = harness.generate("g:100", timeout=0.05)
+    seen = [await anext(generation)]
+    with pytest.raises(StreamTimeoutError, match=r"0\.05 s"):
+        async for output in generation:
+            seen.append(output)
+            if len(seen) == 2:
+                await until(lambda: generation._request.ended)
+    assert seen == whole("g", len(seen))
+    await until(lambda: replicas.cancelled == [1])
+
+
+def test_seams_read_well():
+    seam = Seam(3, SeamKind.EXACT, "a", "b")
+    assert "index=3" in repr(seam)
