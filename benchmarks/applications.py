@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ray import serve
+from ray.serve import Application
 
 from benchmarks.services import SERVICES
 from server_fixture.app import OPTIONS
@@ -31,6 +32,16 @@ def _builder(name: str) -> Builder:
     return builder(serve.deployment(**_OPTIONS)(Enrolled))
 
 
+def _twice(build: Builder) -> Builder:
+    def built(*, replicas: int) -> Application:
+        return build(replicas=2 * replicas)
+
+    return built
+
+
 echo = _builder("echo")
 echo_batch = _builder("echo_batch")
 echo_large = _builder("echo_large")
+tokens = _builder("tokens")
+tokens_twice = _twice(tokens)
+"""With twice as many replicas as others have."""

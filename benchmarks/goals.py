@@ -51,6 +51,22 @@ GOALS: dict[tuple[str, str], _Goals] = {
     ("payloads", "2 MB"): {ANY: Goal(0.9)},
     ("latency", "lone item on an open stream"): _by_mode(1.15, 1.25, 1.6, at_most=True),
     ("predict", "1000 callers"): {Mode.PROXY: Goal(50)},
+    ("tokens", "100 generations, as fast as they can"): _by_mode(50, 8, 5),
+    ("tokens", "100 generations of 50 a second, share that comes, ours"): {Mode.PROXY: Goal(98)},
+    ("tokens", "100 generations of 50 a second, p99 gap over the handlers', ours"): {
+        Mode.PROXY: Goal(3, at_most=True)
+    },
+    ("tokens", "1,000 generations of 20 a second, share that comes, ours"): {Mode.PROXY: Goal(95)},
+    ("tokens", "one generation, time to the first token"): {ANY: Goal(1.3, at_most=True)},
+    ("tokens", "one generation, gap between tokens"): {ANY: Goal(1.15, at_most=True)},
+    ("tokens", "from the cut to the next token, beyond raw"): {
+        Mode.PROXY: Goal(20, at_most=True),
+        Mode.HAPROXY: Goal(20, at_most=True),
+    },
+    ("tokens", "100 of 200 readers stop, rate of the others over before"): {ANY: Goal(0.95)},
+    ("tokens", "100 of 200 readers stop, growth over the sum of the bounds"): {
+        ANY: Goal(1, at_most=True)
+    },
     ("pause", "beyond the raw stub"): {ANY: Goal(50, at_most=True)},
     ("memory", "growth, ours"): {ANY: Goal(32, at_most=True)},
     ("blocking", "blocking over async"): {Mode.PROXY: Goal(0.5)},

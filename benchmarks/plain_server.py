@@ -12,7 +12,7 @@ import sys
 
 import grpc.aio
 
-from benchmarks.services import SERVICES, RawEcho
+from benchmarks.services import SERVICES, RawServicer
 from benchmarks.wire import raw_pb2_grpc
 from servestream_client.server import StreamService, add_to_server
 
@@ -41,7 +41,7 @@ async def serve(application: str) -> None:
     served = service(application)
     server = grpc.aio.server(options=OPTIONS)
     add_to_server(served, server)
-    if isinstance(served, RawEcho):
+    if isinstance(served, RawServicer):
         raw_pb2_grpc.add_RawServiceServicer_to_server(served, server)  # type: ignore[arg-type]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

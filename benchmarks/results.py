@@ -26,6 +26,7 @@ class Unit(StrEnum):
     TIMES = "x"
     MILLISECONDS = "ms"
     MEBIBYTES = "MiB"
+    PERCENT = "%"
 
 
 @dataclass(kw_only=True)

@@ -15,6 +15,7 @@ from benchmarks.suites import (
     predict,
     streams,
     throughput,
+    tokens,
 )
 
 SUITES: dict[str, Suite] = {
@@ -26,6 +27,7 @@ SUITES: dict[str, Suite] = {
         latency.SUITE,
         predict.SUITE,
         pause.SUITE,
+        tokens.SUITE,
         memory.SUITE,
         growth.SUITE,
         imports.SUITE,

@@ -8,20 +8,14 @@ what it was before; the growth is its peak.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import statistics
-import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-import psutil
-
 from benchmarks.bench import Bench, Suite
+from benchmarks.children import Child, child, memory
 from benchmarks.measure import MeasurementError
 from benchmarks.results import Measurement, Unit
-from benchmarks.servers import child_environment
 
 APPLICATION = "echo"
 ITEMS = 20_000
@@ -35,7 +29,6 @@ STREAM_SECONDS = 120.0
 """For each half of the stream."""
 POINTS = 300
 """On a line of the plot."""
-MIB = 2**20
 
 
 class Run(NamedTuple):
@@ -84,13 +77,12 @@ async def run(bench: Bench) -> None:
 async def _run(bench: Bench, kind: str, stop: float) -> Run:
     target = bench.servers.require(APPLICATION)
     command = (kind, target, APPLICATION, str(ITEMS), str(ITEM_BYTES), str(stop))
-    async with _client(command) as client:
-        assert client.stdin is not None  # noqa: S101 — it is a pipe
-        await _hear(client, "ready")
-        processes = [*bench.servers.carriers(), psutil.Process(client.pid)]
+    async with child("benchmarks.stopping_client", command) as client:
+        await client.hear("ready", STREAM_SECONDS)
+        processes = [*bench.servers.carriers(), client.process]
         before: list[float] = []
         for _ in range(BASELINE_SAMPLES):
-            before.append(_memory(processes))
+            before.append(memory(processes))
             await asyncio.sleep(INTERVAL_SECONDS)
         baseline = statistics.median(before)
         seconds: list[float] = []
@@ -99,16 +91,16 @@ async def _run(bench: Bench, kind: str, stop: float) -> Run:
 
         async def sample() -> None:
             while True:
-                growth.append(_memory(processes) - baseline)
+                growth.append(memory(processes) - baseline)
                 seconds.append(time.perf_counter() - start)
                 await asyncio.sleep(INTERVAL_SECONDS)
 
         sampling = asyncio.create_task(sample())
         try:
-            client.stdin.write(b"go\n")
-            await _hear(client, "stopped")
+            client.say("go")
+            await client.hear("stopped", STREAM_SECONDS)
             stopped = time.perf_counter() - start
-            await _hear(client, "resumed")
+            await client.hear("resumed", STREAM_SECONDS)
             resumed = time.perf_counter() - start
             finished = await _done(client)
         finally:
@@ -116,46 +108,12 @@ async def _run(bench: Bench, kind: str, stop: float) -> Run:
         return Run(seconds, growth, stopped, resumed, finished)
 
 
-def _memory(processes: Sequence[psutil.Process]) -> float:
-    """MiB of all of them."""
-    total = 0
-    for process in processes:
-        with contextlib.suppress(psutil.Error):  # the client ends while it is looked at
-            total += process.memory_full_info().pss
-    return total / MIB
-
-
-@asynccontextmanager
-async def _client(arguments: Sequence[str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.stopping_client", *arguments),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env=child_environment(),
-        start_new_session=True,
-    )
+async def _done(client: Child) -> bool:
     try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-async def _done(process: asyncio.subprocess.Process) -> bool:
-    try:
-        await _hear(process, "done")
+        await client.hear("done", STREAM_SECONDS)
     except TimeoutError:
         return False
     return True
-
-
-async def _hear(process: asyncio.subprocess.Process, word: str) -> None:
-    assert process.stdout is not None  # noqa: S101 — it is a pipe
-    async with asyncio.timeout(STREAM_SECONDS):
-        line = await process.stdout.readline()
-    if line.decode().strip() != word:
-        raise MeasurementError(f"the client has not come to {word!r}, but said {line!r}")
 
 
 SUITE = Suite(

@@ -52,11 +52,11 @@ async def run(bench: Bench) -> None:
     async with servers.client(APPLICATION) as client, servers.raw(APPLICATION) as raw:
 
         async def mine() -> float:
-            await _settle(fixture)
+            await settle(fixture, APPLICATION)
             return await _ours(fixture, client)
 
         async def theirs() -> float:
-            await _settle(fixture)
+            await settle(fixture, APPLICATION)
             return await _raw(raw)
 
         pauses = await bench.alternate({"raw": theirs, "ours": mine}, unit="s")
@@ -65,8 +65,9 @@ async def run(bench: Bench) -> None:
     bench.compare("over the raw stub", pauses["ours"], pauses["raw"])
 
 
-async def _settle(fixture: ServeFixture) -> None:
-    await asyncio.to_thread(fixture.wait_for_replicas, REPLICAS, APPLICATION)
+async def settle(fixture: ServeFixture, application: str) -> None:
+    """Wait until an application has all its replicas again, and Serve's routers know it."""
+    await asyncio.to_thread(fixture.wait_for_replicas, REPLICAS, application)
     await asyncio.sleep(SETTLING_SECONDS)
 
 

@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x65nchmarks/wire/raw.proto\x12\x14servestream.bench.v1\"\x1f\n\x0cItemsRequest\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\"-\n\rItemsResponse\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x0b\n\x03pid\x18\x02 \x01(\x03\"\"\n\x0e\x42\x61tchesRequest\x12\x10\n\x08payloads\x18\x01 \x03(\x0c\"#\n\x0f\x42\x61tchesResponse\x12\x10\n\x08payloads\x18\x01 \x03(\x0c\" \n\rSingleRequest\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\"!\n\x0eSingleResponse\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x32\x93\x02\n\nRawService\x12T\n\x05Items\x12\".servestream.bench.v1.ItemsRequest\x1a#.servestream.bench.v1.ItemsResponse(\x01\x30\x01\x12Z\n\x07\x42\x61tches\x12$.servestream.bench.v1.BatchesRequest\x1a%.servestream.bench.v1.BatchesResponse(\x01\x30\x01\x12S\n\x06Single\x12#.servestream.bench.v1.SingleRequest\x1a$.servestream.bench.v1.SingleResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x65nchmarks/wire/raw.proto\x12\x14servestream.bench.v1\"\x1f\n\x0cItemsRequest\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\"-\n\rItemsResponse\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x0b\n\x03pid\x18\x02 \x01(\x03\"\"\n\x0e\x42\x61tchesRequest\x12\x10\n\x08payloads\x18\x01 \x03(\x0c\"#\n\x0f\x42\x61tchesResponse\x12\x10\n\x08payloads\x18\x01 \x03(\x0c\" \n\rSingleRequest\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\"!\n\x0eSingleResponse\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\" \n\rTokensRequest\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\"!\n\x0eTokensResponse\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x32\xea\x02\n\nRawService\x12T\n\x05Items\x12\".servestream.bench.v1.ItemsRequest\x1a#.servestream.bench.v1.ItemsResponse(\x01\x30\x01\x12Z\n\x07\x42\x61tches\x12$.servestream.bench.v1.BatchesRequest\x1a%.servestream.bench.v1.BatchesResponse(\x01\x30\x01\x12S\n\x06Single\x12#.servestream.bench.v1.SingleRequest\x1a$.servestream.bench.v1.SingleResponse\x12U\n\x06Tokens\x12#.servestream.bench.v1.TokensRequest\x1a$.servestream.bench.v1.TokensResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,6 +33,10 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_SINGLEREQUEST']._serialized_end=236
   _globals['_SINGLERESPONSE']._serialized_start=238
   _globals['_SINGLERESPONSE']._serialized_end=271
-  _globals['_RAWSERVICE']._serialized_start=274
-  _globals['_RAWSERVICE']._serialized_end=549
+  _globals['_TOKENSREQUEST']._serialized_start=273
+  _globals['_TOKENSREQUEST']._serialized_end=305
+  _globals['_TOKENSRESPONSE']._serialized_start=307
+  _globals['_TOKENSRESPONSE']._serialized_end=340
+  _globals['_RAWSERVICE']._serialized_start=343
+  _globals['_RAWSERVICE']._serialized_end=705
 # @@protoc_insertion_point(module_scope)

@@ -119,3 +119,37 @@ class SingleResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["payload", b"payload"]) -> None: ...
 
 global___SingleResponse = SingleResponse
+
+@typing.final
+class TokensRequest(google.protobuf.message.Message):
+    """What is to be generated."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAYLOAD_FIELD_NUMBER: builtins.int
+    payload: builtins.bytes
+    def __init__(
+        self,
+        *,
+        payload: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["payload", b"payload"]) -> None: ...
+
+global___TokensRequest = TokensRequest
+
+@typing.final
+class TokensResponse(google.protobuf.message.Message):
+    """One output of it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAYLOAD_FIELD_NUMBER: builtins.int
+    payload: builtins.bytes
+    def __init__(
+        self,
+        *,
+        payload: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["payload", b"payload"]) -> None: ...
+
+global___TokensResponse = TokensResponse

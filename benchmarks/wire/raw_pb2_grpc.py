@@ -6,7 +6,7 @@ from benchmarks.wire import raw_pb2 as benchmarks_dot_wire_dot_raw__pb2
 
 
 class RawServiceStub(object):
-    """Each RPC is an echo, served by the same replica as the client's own streams.
+    """Each RPC is served by the same replica as the client's own streams, by the same code.
     """
 
     def __init__(self, channel):
@@ -30,10 +30,15 @@ class RawServiceStub(object):
                 request_serializer=benchmarks_dot_wire_dot_raw__pb2.SingleRequest.SerializeToString,
                 response_deserializer=benchmarks_dot_wire_dot_raw__pb2.SingleResponse.FromString,
                 )
+        self.Tokens = channel.unary_stream(
+                '/servestream.bench.v1.RawService/Tokens',
+                request_serializer=benchmarks_dot_wire_dot_raw__pb2.TokensRequest.SerializeToString,
+                response_deserializer=benchmarks_dot_wire_dot_raw__pb2.TokensResponse.FromString,
+                )
 
 
 class RawServiceServicer(object):
-    """Each RPC is an echo, served by the same replica as the client's own streams.
+    """Each RPC is served by the same replica as the client's own streams, by the same code.
     """
 
     def Items(self, request_iterator, context):
@@ -57,6 +62,13 @@ class RawServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Tokens(self, request, context):
+        """An item there, any number of them back, one a message.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RawServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +87,11 @@ def add_RawServiceServicer_to_server(servicer, server):
                     request_deserializer=benchmarks_dot_wire_dot_raw__pb2.SingleRequest.FromString,
                     response_serializer=benchmarks_dot_wire_dot_raw__pb2.SingleResponse.SerializeToString,
             ),
+            'Tokens': grpc.unary_stream_rpc_method_handler(
+                    servicer.Tokens,
+                    request_deserializer=benchmarks_dot_wire_dot_raw__pb2.TokensRequest.FromString,
+                    response_serializer=benchmarks_dot_wire_dot_raw__pb2.TokensResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'servestream.bench.v1.RawService', rpc_method_handlers)
@@ -83,7 +100,7 @@ def add_RawServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RawService(object):
-    """Each RPC is an echo, served by the same replica as the client's own streams.
+    """Each RPC is served by the same replica as the client's own streams, by the same code.
     """
 
     @staticmethod
@@ -134,5 +151,22 @@ class RawService(object):
         return grpc.experimental.unary_unary(request, target, '/servestream.bench.v1.RawService/Single',
             benchmarks_dot_wire_dot_raw__pb2.SingleRequest.SerializeToString,
             benchmarks_dot_wire_dot_raw__pb2.SingleResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Tokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/servestream.bench.v1.RawService/Tokens',
+            benchmarks_dot_wire_dot_raw__pb2.TokensRequest.SerializeToString,
+            benchmarks_dot_wire_dot_raw__pb2.TokensResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

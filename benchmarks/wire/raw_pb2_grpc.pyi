@@ -18,7 +18,7 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext[typing.Any
     ...
 
 class RawServiceStub:
-    """Each RPC is an echo, served by the same replica as the client's own streams."""
+    """Each RPC is served by the same replica as the client's own streams, by the same code."""
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     Items: grpc.StreamStreamMultiCallable[
@@ -39,8 +39,14 @@ class RawServiceStub:
     ]
     """One item a call."""
 
+    Tokens: grpc.UnaryStreamMultiCallable[
+        benchmarks.wire.raw_pb2.TokensRequest,
+        benchmarks.wire.raw_pb2.TokensResponse,
+    ]
+    """An item there, any number of them back, one a message."""
+
 class RawServiceAsyncStub:
-    """Each RPC is an echo, served by the same replica as the client's own streams."""
+    """Each RPC is served by the same replica as the client's own streams, by the same code."""
 
     Items: grpc.aio.StreamStreamMultiCallable[
         benchmarks.wire.raw_pb2.ItemsRequest,
@@ -60,8 +66,14 @@ class RawServiceAsyncStub:
     ]
     """One item a call."""
 
+    Tokens: grpc.aio.UnaryStreamMultiCallable[
+        benchmarks.wire.raw_pb2.TokensRequest,
+        benchmarks.wire.raw_pb2.TokensResponse,
+    ]
+    """An item there, any number of them back, one a message."""
+
 class RawServiceServicer(metaclass=abc.ABCMeta):
-    """Each RPC is an echo, served by the same replica as the client's own streams."""
+    """Each RPC is served by the same replica as the client's own streams, by the same code."""
 
     @abc.abstractmethod
     def Items(
@@ -86,5 +98,13 @@ class RawServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[benchmarks.wire.raw_pb2.SingleResponse, collections.abc.Awaitable[benchmarks.wire.raw_pb2.SingleResponse]]:
         """One item a call."""
+
+    @abc.abstractmethod
+    def Tokens(
+        self,
+        request: benchmarks.wire.raw_pb2.TokensRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[benchmarks.wire.raw_pb2.TokensResponse], collections.abc.AsyncIterator[benchmarks.wire.raw_pb2.TokensResponse]]:
+        """An item there, any number of them back, one a message."""
 
 def add_RawServiceServicer_to_server(servicer: RawServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
