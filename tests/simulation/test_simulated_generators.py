@@ -14,6 +14,7 @@ from servestream_client.protocol.server.parts import PartsOutbox
 from servestream_client.server.generator_workers import GeneratorWorkers
 from servestream_client.server.handlers.emission import Emission
 from servestream_client.server.outputs import Replay
+from servestream_client.session import generator
 from servestream_client.session.generator import Generator
 from simulation.counting import COUNTED
 from simulation.generators import Continuation, GeneratorShape, Maker, read_output
@@ -198,3 +199,14 @@ def test_a_place_that_a_paused_generator_keeps_is_found(monkeypatch):
 def test_what_is_parked_for_ever_is_found(monkeypatch):
     monkeypatch.setattr(Generator, "reads_on", lambda *_: None)
     assert first_violation("are parked for ever")
+
+
+@broken
+def test_blame_for_a_single_break_is_found(monkeypatch):
+    def hasty(_, lane, request, failed):
+        lane.take_back(request)
+        request.end(generator._poison(request, failed))
+
+    monkeypatch.setattr(generator, "_SUSPECT_BREAKS", 1)
+    monkeypatch.setattr(Generator, "_judge", hasty)
+    assert first_violation("it was blamed after")

@@ -191,7 +191,7 @@ def test_the_command_replays_a_seed(capsys):
 @broken
 def test_the_command_says_how_to_replay_what_failed(monkeypatch, capsys):
     monkeypatch.setattr(driver.StreamDriver, "capacity_changed", lambda _: None)
-    assert main(["--seeds", "50", "--jobs", "1"]) == 1
+    assert main(["--seeds", "6", "--jobs", "1"]) == 1
     shown = capsys.readouterr().out
     assert "Deadlock" in shown
     assert "replay: python -m simulation --seed" in shown
