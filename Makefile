@@ -75,7 +75,8 @@ demo-tokens: $(MODEL)  ## Answers of a language model while replicas are killed;
 	@$(BIN)/servestream demo-tokens --ingress $(INGRESS) $(TOKENS)
 
 test: check test-core  ## All that CI runs: checks, core, and then side by side the tests on Ray and all others
-	@$(MAKE) --no-print-directory -j 2 --output-sync=line test-ray test-beside-ray
+	@echo "The tests on Ray, and beside them all others (their output mixes):"
+	@$(MAKE) --no-print-directory -j 2 --output-sync=none test-ray test-beside-ray
 
 test-beside-ray: $(READY)
 	@$(MAKE) --no-print-directory test-sockets PROCESSES=1
