@@ -46,7 +46,7 @@ READY = $(VENV)/.ready
 MODEL = $(VENV)/.tokens
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tokens test test-beside-ray test-sockets test-core test-quick test-ray test-long test-protobufs test-neighbours check format protos docs site lock serve \
+.PHONY: help demo demo-tokens test test-sockets test-core test-quick test-ray test-long test-protobufs test-neighbours check format protos docs site lock serve \
 	kill-runs planted-bugs simulate chaos chaos-nodes bench build packages audit clean
 
 help:  ## Show what there is to make
@@ -74,16 +74,7 @@ demo: $(READY)  ## Stream real images while replicas are killed; INGRESS=haproxy
 demo-tokens: $(MODEL)  ## Answers of a language model while replicas are killed; TOKENS="--help"
 	@$(BIN)/servestream demo-tokens --ingress $(INGRESS) $(TOKENS)
 
-test: check test-core  ## All that CI runs: checks, core, and then side by side the tests on Ray and all others
-	@echo "The tests on Ray, and beside them all others (their output mixes):"
-	@$(MAKE) --no-print-directory -j 2 --output-sync=none test-ray test-beside-ray
-
-test-beside-ray: $(READY)
-	@$(MAKE) --no-print-directory test-sockets PROCESSES=1
-	@$(MAKE) --no-print-directory site
-	@$(MAKE) --no-print-directory packages
-	@$(MAKE) --no-print-directory test-protobufs
-	@$(MAKE) --no-print-directory test-neighbours
+test: check test-quick site packages test-protobufs test-neighbours test-ray  ## All that CI runs: checks, core, quick tests, the rest, a minute of seeds
 	$(BIN)/python -m simulation --first $(FIRST) --seconds 60
 
 test-core: $(READY)  ## The tests without sockets and processes
