@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from benchmarks.bench import Bench, Suite
-from benchmarks.measure import Contender, Way, calibrate, seconds
+from benchmarks.measure import Contender, MeasurementError, Way, calibrate, seconds
 from benchmarks.results import Measurement, Unit
 from benchmarks.servers import ServeServers
 from benchmarks.suites.pause import settle
@@ -25,6 +25,8 @@ from servestream_client import FlowControl
 
 WATCHED = 5
 """Times the seconds of a measurement: tokens at a rate are watched for so long."""
+MOST_RAW = 200
+"""Readers: more than so many raw ones are tried once, and may fail."""
 STOPPED = 40
 """Likewise: so long readers stop."""
 MOST_STOPS = 2
@@ -134,8 +136,14 @@ async def _paced(bench: Bench, pace: Pace) -> None:
         way: _quietly(bench, watching(way, connect))
         for way, connect in contenders(bench.servers, pace.readers).items()
     }
+    alone = ways.pop("raw") if pace.readers > MOST_RAW else None
     rates = await bench.alternate(ways, unit="tokens/s", where=pace.name)
+    if alone is not None:
+        bench.say(f"{pace.name}: raw, once")
+        rates["raw"] = await _once(bench, alone, f"{pace.name}, raw")
     for way, each in seen.items():
+        if not each:
+            continue
         gaps = {"p99 gap": [one.gap for one in each], "p99 gap made": [one.own_gap for one in each]}
         for name, values in gaps.items():
             bench.sampled({f"{way}, {name}": values}, unit="s", where=pace.name)
@@ -143,6 +151,17 @@ async def _paced(bench: Bench, pace: Pace) -> None:
         _measured(bench, f"{pace.name}, share that comes, {way}", share, Unit.PERCENT)
         times = [one.gap / max(one.own_gap, 1 / pace.rate) for one in each]
         _measured(bench, f"{pace.name}, p99 gap over the handlers', {way}", times, Unit.TIMES)
+
+
+async def _once(bench: Bench, way: Way, what: str) -> list[float]:
+    """Of a crowd that may be too large for it; what fails is noted."""
+    try:
+        values = [await way()]
+    except MeasurementError as error:
+        bench.note(f"{what}: {error}")
+        return []
+    bench.sampled({what: values}, unit="tokens/s")
+    return values
 
 
 async def _alone(bench: Bench) -> None:
