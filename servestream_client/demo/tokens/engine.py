@@ -128,13 +128,13 @@ class Model:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = path or model_path()
-        self.api = _api()
-        self.lib = self.api._lib  # noqa: SLF001 — the version is pinned
+        self.path: Path = path or model_path()
+        self.api: Any = _api()
+        self.lib: Any = self.api._lib  # noqa: SLF001 — the version is pinned
         self.lib.llama_log_set(_SILENCE, None)
         self.api.llama_backend_init()
         parameters = self.api.llama_model_default_params()
-        self.handle = self.api.llama_model_load_from_file(os.fsencode(self.path), parameters)
+        self.handle: Any = self.api.llama_model_load_from_file(os.fsencode(self.path), parameters)
         if not self.handle:
             raise EngineError(f"{self.path} is no model that the engine can load")
         vocabulary = self.api.llama_model_get_vocab(self.handle)
@@ -213,8 +213,8 @@ class Context:
         }
         for name, value in values.items():
             setattr(wanted, name, value)
-        self.model = model
-        self.length = 0
+        self.model: Model = model
+        self.length: int = 0
         self._api, self._lib = api, model.lib
         self._handle = api.llama_init_from_model(model.handle, wanted)
         if not self._handle:
