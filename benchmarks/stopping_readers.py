@@ -76,9 +76,11 @@ async def run(target: str, readers: int, plan: Plan, usual: float, stop: float) 
 
 
 async def _rate(readers: Sequence[Reader], seconds: float) -> float:
-    """Tokens in a second of all of these."""
+    """Tokens in a second of all of these, in so many seconds or until there is one."""
     start, before = time.perf_counter(), _count(readers)
     await asyncio.sleep(seconds)
+    while _count(readers) == before:  # noqa: ASYNC110 — the event would be each reader's cost
+        await asyncio.sleep(0.01)
     return (_count(readers) - before) / (time.perf_counter() - start)
 
 
