@@ -7,6 +7,7 @@ import pytest
 from server_fixture.fixture import FixtureError, ServeFixture
 from servestream_client import (
     CodecMismatchError,
+    RetryPolicy,
     StreamClient,
     WrongApplicationError,
 )
@@ -14,8 +15,12 @@ from servestream_client import (
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.application("echo")]
 
 
+# An application of which another test has killed every replica is not up at once.
+PATIENT = RetryPolicy(connect_attempts=100, connect_timeout=60.0)
+
+
 async def stream_one(serve: ServeFixture, application: str) -> None:
-    async with StreamClient(serve.target, application=application) as client:
+    async with StreamClient(serve.target, application=application, retry=PATIENT) as client:
         async for _ in client.stream([b"x"]):
             pass
 
