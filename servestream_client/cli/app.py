@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from servestream_client.cli import connect
+from servestream_client.cli import connect, demos
 from servestream_client.cli.bench import Load, Mode, bench
 from servestream_client.cli.call import Call, call
 from servestream_client.cli.generate import Generate, generate
 from servestream_client.cli.items import InputFormat, OutputFormat
-from servestream_client.cli.problems import ExitCode, Problem, for_people
+from servestream_client.cli.problems import ExitCode, for_people
 from servestream_client.version import __version__
-
-if TYPE_CHECKING:
-    from servestream_client.testing.ray_serve import Ingress
 
 __all__ = ["app"]
 
@@ -357,127 +351,5 @@ def bench_command(
         raise typer.Exit(ExitCode.ITEMS_FAILED)
 
 
-_DEMO_EPILOG = """\
-[bold]Examples[/]
-
-servestream demo
-
-servestream demo --ingress haproxy --kills 5 --seed 7
-"""
-
-
-@app.command("demo", epilog=_DEMO_EPILOG)
-def demo_command(
-    *,
-    ingress: Annotated[
-        str, typer.Option(help="proxy: Serve's own; haproxy: the other mode.")
-    ] = "proxy",
-    kills: Annotated[int, typer.Option(min=0, metavar="N", help="Replicas to kill.")] = 3,
-    images: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="How many, or all.", show_default=False)
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Decides where to kill; or a random one.", show_default=False)
-    ] = None,
-) -> None:
-    """Stream 1,797 images to a real Ray Serve whose replicas are killed on the way.
-
-    Starts Ray Serve on this machine with two replicas of a classifier (half a minute), streams the
-    images, kills the replica that serves the stream with SIGKILL a few times, compares every answer
-    with an offline run of the same model, and ends everything that it started. The exit code is 0
-    only if nothing was lost, duplicated, out of order or different, and nothing is left running.
-    """
-    with for_people():
-        for module in ("psutil", "ray", "sklearn"):
-            if find_spec(module) is None:
-                raise Problem(
-                    f"{module} is not installed;"
-                    " pip install 'servestream-client[demo]' brings what the demo needs"
-                )
-        if not _demo(ingress=ingress, kills=kills, images=images, seed=seed):
-            raise typer.Exit(ExitCode.ITEMS_FAILED)
-
-
-def _demo(*, ingress: str, kills: int, images: int | None, seed: int | None) -> bool:
-    from servestream_client.demo.phases import DemoError
-    from servestream_client.demo.show import Settings, demo
-    from servestream_client.testing.ray_serve import FixtureError
-
-    settings = Settings(ingress=_ingress(ingress), kills=kills, images=images, seed=_seed(seed))
-    try:
-        return demo(settings, Console(highlight=False))
-    except DemoError as error:
-        raise Problem(str(error)) from None
-    except FixtureError as error:
-        raise Problem(str(error), ExitCode.STREAM_FAILED) from None
-
-
-_DEMO_TOKENS_EPILOG = """\
-[bold]Examples[/]
-
-servestream demo-tokens
-
-servestream demo-tokens --kills 5 --max-tokens 300 --seed 7
-"""
-
-
-@app.command("demo-tokens", epilog=_DEMO_TOKENS_EPILOG)
-def demo_tokens_command(
-    *,
-    ingress: Annotated[
-        str, typer.Option(help="proxy: Serve's own; haproxy: the other mode.")
-    ] = "proxy",
-    kills: Annotated[int, typer.Option(min=0, metavar="N", help="Replicas to kill.")] = 3,
-    max_tokens: Annotated[
-        int, typer.Option(min=1, max=400, metavar="N", help="Of each answer.")
-    ] = 200,
-    seed: Annotated[
-        int | None,
-        typer.Option(help="Decides where to kill, and what is sampled; or a random one."),
-    ] = None,
-) -> None:
-    """Generate eight answers of a language model at once, while their replicas are killed.
-
-    Answers the prompts offline, then starts Ray Serve on this machine with two replicas of the same
-    small model, generates all answers at the same time, kills the replica that serves them with
-    SIGKILL a few times, and compares every token. The exit code is 0 only if all answers are those
-    of the offline run, and nothing is left running.
-    """
-    with for_people():
-        for module in ("numpy", "psutil", "ray"):
-            if find_spec(module) is None:
-                raise Problem(
-                    f"{module} is not installed;"
-                    " pip install 'servestream-client[tokens]' brings what the demo needs"
-                )
-        if not _demo_tokens(ingress=ingress, kills=kills, max_tokens=max_tokens, seed=seed):
-            raise typer.Exit(ExitCode.ITEMS_FAILED)
-
-
-def _demo_tokens(*, ingress: str, kills: int, max_tokens: int, seed: int | None) -> bool:
-    from servestream_client.demo.phases import DemoError
-    from servestream_client.demo.tokens.engine import EngineError
-    from servestream_client.demo.tokens.show import Settings, demo
-    from servestream_client.testing.ray_serve import FixtureError
-
-    settings = Settings(
-        ingress=_ingress(ingress), kills=kills, max_tokens=max_tokens, seed=_seed(seed)
-    )
-    try:
-        return demo(settings, Console(highlight=False))
-    except (DemoError, EngineError) as error:
-        raise Problem(str(error)) from None
-    except FixtureError as error:
-        raise Problem(str(error), ExitCode.STREAM_FAILED) from None
-
-
-def _ingress(name: str) -> Ingress:
-    from servestream_client.testing.ray_serve import Ingress
-
-    if name not in list(Ingress):
-        raise Problem(f"--ingress is {' or '.join(Ingress)}, not {name!r}")
-    return Ingress(name)
-
-
-def _seed(given: int | None) -> int:
-    return secrets.randbelow(1_000_000) if given is None else given
+app.command("demo", epilog=demos.DEMO_EPILOG)(demos.demo)
+app.command("demo-tokens", epilog=demos.DEMO_TOKENS_EPILOG)(demos.demo_tokens)

@@ -36,6 +36,7 @@ from servestream_client.cli.items import (
 from servestream_client.cli.problems import Problem, errors
 from servestream_client.errors import ItemError
 from servestream_client.events import StreamStatistics
+from servestream_client.outputs import Numbered
 from servestream_client.sync import SyncPredictionStream, SyncStreamClient
 
 __all__ = ["Call", "call"]
@@ -97,20 +98,49 @@ def call(wanted: Call) -> int:
             return_exceptions=wanted.keep_going,
             timeout=wanted.timeout,
             parameters=dict(wanted.parameters),
+            numbered=True,
         )
         destination = stack.enter_context(_destination(wanted.destination, append=wanted.append))
         return _run(stream, destination, show, wanted, source)
 
 
+@dataclass(slots=True)
+class _Written:
+    """What was written: results, and of which items.
+
+    Attributes:
+        results: how many.
+        items: whose results are all there; they are the first ones of an ordered stream.
+        of_next: results of the item behind these, which may have more.
+        failed: items that failed.
+    """
+
+    results: int = 0
+    items: int = 0
+    of_next: int = 0
+    failed: int = 0
+
+    def add(self, result: Numbered[bytes] | ItemError) -> bytes | ItemError | None:
+        """Count a result. Returns what there is to write; None where it only ends its item."""
+        found = result if isinstance(result, ItemError) else result.output
+        self.results += found is not None
+        self.of_next += found is not None
+        self.failed += isinstance(result, ItemError)
+        if isinstance(result, ItemError) or result.last:
+            self.items += 1
+            self.of_next = 0
+        return found
+
+
 def _run(
-    stream: SyncPredictionStream[bytes | ItemError],
+    stream: SyncPredictionStream[Numbered[bytes] | ItemError],
     destination: BinaryIO,
     show: Callable[[bytes | ItemError], bytes],
     wanted: Call,
     source: BinaryIO,
 ) -> int:
     began = time.monotonic()
-    written = failed = 0
+    written = _Written()
     # Somebody may type, or look on.
     prompt = destination.isatty() or not source.seekable()
     # A bar on the terminal where results are shown would tear them apart.
@@ -119,29 +149,35 @@ def _run(
         with _progress(source, mute=mute) as tell, _Uninterrupted() as whole:
             for result in stream:
                 with whole.step():
-                    destination.write(show(result))
-                    written += 1
-                    failed += isinstance(result, ItemError)
+                    found = written.add(result)
+                    if found is not None:
+                        destination.write(show(found))
                     if prompt:
                         destination.flush()
                 tell(stream.statistics)
         destination.flush()
     except BaseException:
         whole_lines = _flushed(destination)
-        if not wanted.quiet and written and not whole_lines:
+        if not wanted.quiet and written.results and not whole_lines:
             errors().print("not everything was written, and the last result perhaps in part")
-        elif not wanted.quiet and written:
-            more = "" if wanted.destination == _STANDARD else " --append"
-            how = (
-                f"[bold]--skip {wanted.skip + written}{more}[/] goes on behind them"
-                if wanted.ordered
-                else "in no order"
-            )
-            errors().print(f"written: {_count(written, 'result')}; {how}")
+        elif not wanted.quiet and written.results:
+            errors().print(f"written: {_count(written.results, 'result')}; {_how(wanted, written)}")
         raise
     if not wanted.quiet:
-        errors().print(_summary(stream.statistics(), failed, time.monotonic() - began))
-    return failed
+        errors().print(_summary(stream.statistics(), written, time.monotonic() - began))
+    return written.failed
+
+
+def _how(wanted: Call, written: _Written) -> str:
+    """How to go on behind what was written."""
+    if not wanted.ordered:
+        return "in no order"
+    skip = f"--skip {wanted.skip + written.items}"
+    if written.of_next:
+        last = "the last one is" if written.of_next == 1 else f"the last {written.of_next} are"
+        return f"{last} of an item that has more: without them, [bold]{skip}[/] goes on behind"
+    more = "" if wanted.destination == _STANDARD else " --append"
+    return f"[bold]{skip}{more}[/] goes on behind them"
 
 
 def _flushed(destination: BinaryIO) -> bool:
@@ -189,13 +225,15 @@ class _Uninterrupted:
             raise KeyboardInterrupt
 
 
-def _summary(counts: StreamStatistics, failed: int, seconds: float) -> str:
-    parts = [f"{counts.received:,} answered"]
-    if failed:
-        parts.append(f"[red]{failed:,} of them failed[/]")
+def _summary(counts: StreamStatistics, written: _Written, seconds: float) -> str:
+    parts = [f"{written.items:,} answered"]
+    if written.failed:
+        parts.append(f"[red]{written.failed:,} of them failed[/]")
+    if written.results != written.items:
+        parts.append(_count(written.results, "result"))
     if counts.resumes:
         parts.append(f"{_count(counts.resumes, 'resume')}, {counts.replayed:,} sent again")
-    rate = f", {counts.received / seconds:,.0f}/s" if seconds > 0 else ""
+    rate = f", {written.results / seconds:,.0f}/s" if seconds > 0 else ""
     return f"{', '.join(parts)}; {seconds:.1f} s{rate}"
 
 

@@ -98,6 +98,30 @@ def test_what_was_written_can_be_skipped(servestream, stream_server):
     assert (code, lines(out)) == (0, ["C"])
 
 
+class Letters(StreamService[bytes, bytes]):
+    """Each letter of a word, and none behind a full stop."""
+
+    async def generate(self, item, resume):
+        for letter in item.decode():
+            if letter == ".":
+                raise ValueError("a full stop")
+            yield letter.encode()
+
+
+def test_items_with_many_results_are_counted_by_their_ends(servestream, make_stream_server):
+    target = make_stream_server(Letters).target
+    code, out, err = servestream("call", target, "--output-format", "text", stdin="abc\nde\n")
+    assert (code, out) == (0, "a\nb\nc\nd\ne\n")
+    assert "2 answered, 5 results" in err
+    code, out, err = servestream("call", target, stdin="abc\nde.f\ng\n")
+    assert (code, lines(out)) == (1, [*"abcde"])
+    assert "the last 2 are of an item that has more: without them, --skip 1 goes on behind" in err
+    code, out, err = servestream("call", target, "-k", stdin="abc\nde.f\ng\n")
+    *letters, last = lines(out)
+    assert (code, letters[:5], last) == (1, [*"abcde"], "g")
+    assert "3 answered, 1 of them failed, 7 results" in err
+
+
 def test_a_file_that_was_begun_is_gone_on_with(servestream, stream_server, tmp_path):
     source, destination = tmp_path / "in.txt", tmp_path / "out.jsonl"
     source.write_text("a\nb\nbad\nc\n")
