@@ -46,8 +46,9 @@ class StreamClient(ClientBase[In, Out]):
             ingress offers.
         close_timeout: seconds that each step of any leave-taking may last: the call's, the
             inputs', and an end that does not come.
-        predict_streams: how many streams `predict` may spread its calls over. Serve routes each
-            to one replica, so it should not lie below the number of replicas.
+        predict_streams: how many streams `predict` may spread its calls over, and how many others
+            `generate`. Serve routes each to one replica, so it should not lie below the number of
+            replicas.
         streams_per_connection: how many streams share a connection before another is opened.
             HAProxy allows 100, and queues further ones silently.
 

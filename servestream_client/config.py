@@ -141,8 +141,9 @@ class Watchdog:
             without any, the link is given up and the stream resumes elsewhere. The time that
             large items take at 32 KiB/s is added; a link that is slower is given up. None: no
             heartbeats, and a half-open link lasts until TCP notices.
-        item_timeout: seconds that the server's handler may take for one input, waiting for its
-            turn not counted. The input then fails with `ItemErrorKind.TIMEOUT` while others go on.
+        item_timeout: seconds that the server's handler may take for one input, or, where it gives
+            many outputs, for each of them; waiting for its turn, or for its reader, is not
+            counted. The input then fails with `ItemErrorKind.TIMEOUT` while others go on.
             None: any time.
     """
 
@@ -176,9 +177,9 @@ class FlowControl:
         outputs_per_input: of a handler that gives many outputs, how many of one input are received
             or under way that its reader has not taken.
         bytes_per_input: the same in payload bytes; may be exceeded by one output.
-        continuation_bytes: what is kept at the most of an input that was answered in part, so that
-            another replica can go on with it: its outputs since the last checkpoint, and that. An
-            input that exceeds it cannot be continued until its next checkpoint.
+        continuation_bytes: what is kept at the most of each input that was answered in part, so
+            that another replica can go on with it: its outputs since the last checkpoint, and that.
+            An input that exceeds it cannot be continued until its next checkpoint.
         checkpoint_bytes: the largest checkpoint.
         max_item_bytes: the largest payload, either way.
         max_unacknowledged_frames: frames with items outstanding in each direction (K).
@@ -223,4 +224,4 @@ class FlowControl:
     @property
     def max_frame_bytes(self) -> int:
         """The largest frame: one item of the largest size, or many small ones, and the rest."""
-        return self.max_item_bytes + 512 * KIB
+        return self.max_item_bytes + max(512 * KIB, self.checkpoint_bytes + 64 * KIB)

@@ -12,7 +12,7 @@ from servestream_client.config import FlowControl
 from servestream_client.protocol.client.delivery import DeliveryQueue
 from servestream_client.protocol.frames import ClientFrame
 from servestream_client.protocol.pulse import SILENT_INTERVALS
-from servestream_client.protocol.server.parts import PartsOutbox
+from servestream_client.protocol.server.parts import HELD_OUTPUT_BYTES, PartsOutbox
 from servestream_client.server.kit import Kit
 from servestream_client.session.driver import StreamDriver
 from servestream_client.transport.base import Link, LinkStatus
@@ -166,7 +166,7 @@ class Books:
             if not work.outputs:
                 continue
             waiting += 1
-            largest = max(largest, *map(len, work.outputs))
+            largest = max(largest, *(len(output) + HELD_OUTPUT_BYTES for output in work.outputs))
             size = work.bytes_sent + work.size - len(work.outputs[-1])
             if work.end_index > work.credit.outputs or size >= work.credit.bytes:
                 self.violate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from servestream_client import ClientClosedError, ItemError, StreamClient, StreamError
@@ -156,8 +156,3 @@ async def _iterate(
         record.delivered, record.seams = generation.delivered, generation.seams
         if plan.manner is Manner.CLOSES:
             await generation.aclose()
-
-
-def stopped(records: Sequence[GenerationRecord]) -> Iterator[GenerationRecord]:
-    """Those whose readers stop for long."""
-    return (each for each in records if each.plan.manner is Manner.STOPS)

@@ -266,7 +266,7 @@ BUGS = (
     Bug(
         "a server is left although what it has can go on nowhere else",
         "ClientSession.move",
-        "if attempt.end_sent or attempt.bound:",
+        "if attempt.end_sent or attempt.pinned:",
         "if attempt.end_sent:",
         "test_a_server_that_stays_is_not_left_before_what_can_go_on_nowhere_else",
     ),

@@ -198,8 +198,8 @@ BUGS = (
     Bug(
         "an item error of one call ends its stream for all",
         "PredictLane._take",
-        "        failure = delivery.failure\n",
-        "        failure = delivery.failure\n        self._end(StreamError(failure.text))\n",
+        "        call.fail(item_error(delivery.failure, THE_ONLY_INPUT, call.item))\n",
+        "        self._end(StreamError(delivery.failure.text))\n",
         "test_a_failing_item_leaves_calls_that_wait_alone",
     ),
     # ------------------------------------------------------------------ heartbeats, item timeouts
@@ -618,8 +618,8 @@ BUGS = (
     ),
     Bug(
         "calls wait once for each lane",
-        "Predictor._outage_for",
-        "return self._last_outage.heir(now, at_most=now - call.made)",
+        "LastOutage.of",
+        "return self._outage.heir(now, at_most=now - made)",
         "return None",
         "test_a_call_made_later_has_its_patience_whole",
     ),

@@ -25,6 +25,7 @@ from rich.progress import (
 )
 
 from servestream_client.cli.items import (
+    STANDARD,
     InputFormat,
     OutputFormat,
     PayloadCodec,
@@ -41,7 +42,6 @@ from servestream_client.sync import SyncPredictionStream, SyncStreamClient
 
 __all__ = ["Call", "call"]
 
-_STANDARD = "-"
 _SHOW_SECONDS = 0.1
 
 
@@ -176,7 +176,7 @@ def _how(wanted: Call, written: _Written) -> str:
     if written.of_next:
         last = "the last one is" if written.of_next == 1 else f"the last {written.of_next} are"
         return f"{last} of an item that has more: without them, [bold]{skip}[/] goes on behind"
-    more = "" if wanted.destination == _STANDARD else " --append"
+    more = "" if wanted.destination == STANDARD else " --append"
     return f"[bold]{skip}{more}[/] goes on behind them"
 
 
@@ -243,7 +243,7 @@ def _count(number: int, what: str) -> str:
 
 @contextmanager
 def _source(path: str) -> Iterator[BinaryIO]:
-    file = standard_input() if path == _STANDARD else _open(path, "rb")
+    file = standard_input() if path == STANDARD else _open(path, "rb")
     try:
         yield file
     finally:
@@ -254,7 +254,7 @@ def _source(path: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _destination(path: str, *, append: bool) -> Iterator[BinaryIO]:
-    if path == _STANDARD:
+    if path == STANDARD:
         if sys.stdout is None:
             raise Problem("standard output is closed")
         yield sys.stdout.buffer
@@ -265,7 +265,7 @@ def _destination(path: str, *, append: bool) -> Iterator[BinaryIO]:
 
 def _check_apart(source: BinaryIO, destination: str) -> None:
     """That what is read is not what is written, which would be emptied first."""
-    if destination == _STANDARD or not source.seekable():
+    if destination == STANDARD or not source.seekable():
         return
     with suppress(OSError, io.UnsupportedOperation):  # it is not there yet, or no file
         if os.path.samestat(os.fstat(source.fileno()), Path(destination).stat()):

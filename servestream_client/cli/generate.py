@@ -18,6 +18,7 @@ import msgspec
 from rich.markup import escape
 
 from servestream_client.cli.items import (
+    STANDARD,
     InputFormat,
     PayloadCodec,
     as_error,
@@ -38,7 +39,6 @@ from servestream_client.sync import SyncGeneration, SyncStreamClient
 
 __all__ = ["Generate", "generate"]
 
-_STANDARD = "-"
 
 _AHEAD = 256
 """Outputs of one input that wait to be printed at the most, besides those that its credit allows
@@ -131,11 +131,11 @@ def _items(wanted: Generate) -> Iterator[bytes]:
     sent.
     """
     form = input_format(wanted.input_format, "", wanted.codec)
-    if form is InputFormat.FRAMES and set(wanted.inputs) - {_STANDARD}:
+    if form is InputFormat.FRAMES and set(wanted.inputs) - {STANDARD}:
         raise Problem("--input-format frames is for standard input only")
     given = [
-        None if text == _STANDARD else payload(os.fsencode(text), form, wanted.codec)
-        for text in wanted.inputs or (_STANDARD,)
+        None if text == STANDARD else payload(os.fsencode(text), form, wanted.codec)
+        for text in wanted.inputs or (STANDARD,)
     ]
     if given.count(None) > 1:
         raise Problem("standard input can be read once only")

@@ -18,6 +18,7 @@ from servestream_client.cli.problems import ExitCode, Problem
 from servestream_client.errors import ItemError
 
 __all__ = [
+    "STANDARD",
     "InputFormat",
     "OutputFormat",
     "PayloadCodec",
@@ -33,6 +34,9 @@ __all__ = [
     "standard_input",
     "text_of",
 ]
+
+STANDARD = "-"
+"""Instead of a file's name: standard input, or output."""
 
 _LENGTH = struct.Struct(">I")
 LONGEST_FRAME = 1 << 30
@@ -252,8 +256,11 @@ def field_of(payload: bytes, name: str, codec: str) -> object:
         Problem: it is none, or has no such field.
     """
     value = _decoded(payload, codec)
-    if not isinstance(value, dict) or name not in value:
-        has = ", ".join(map(str, value)) if isinstance(value, dict) else type(value).__name__
+    if not isinstance(value, dict):
+        text = f"--field {name}: an output is no object, but of type {type(value).__name__}"
+        raise Problem(text, ExitCode.STREAM_FAILED)
+    if name not in value:
+        has = ", ".join(map(str, value)) or "none"
         text = f"--field {name}: an output has no such field; it has: {has}"
         raise Problem(text, ExitCode.STREAM_FAILED)
     return value[name]

@@ -1,1 +1,1 @@
-"""A real classifier on a real Ray Serve, and a stream through the death of its replicas."""
+"""A real classifier and a small language model on a real Ray Serve, whose replicas are killed."""

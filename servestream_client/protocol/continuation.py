@@ -17,7 +17,7 @@ __all__ = [
     "FEATURE",
     "NEVER",
     "NO_OUTPUTS",
-    "Terms",
+    "ResumeTerms",
     "digest",
     "holds",
     "terms_of",
@@ -45,7 +45,7 @@ def digest(before: bytes, payloads: Sequence[bytes]) -> bytes:
     return before
 
 
-class Terms(NamedTuple):
+class ResumeTerms(NamedTuple):
     """On which a server goes on with an input.
 
     Attributes:
@@ -62,7 +62,7 @@ class Terms(NamedTuple):
         return self.replay not in (Replay.UNSPECIFIED, Replay.NEVER)
 
 
-NEVER = Terms(Replay.NEVER, "")
+NEVER = ResumeTerms(Replay.NEVER, "")
 """Those of a server of which nothing is known."""
 
 
@@ -71,9 +71,9 @@ def holds(welcome: Welcome) -> bool:
     return welcome.handler_kind is HandlerKind.ONE_TO_MANY and FEATURE in welcome.features
 
 
-def terms_of(welcome: Welcome) -> Terms:
+def terms_of(welcome: Welcome) -> ResumeTerms:
     """Those of the server that welcomed a stream."""
     if holds(welcome):
-        return Terms(welcome.replay, welcome.fingerprint)
+        return ResumeTerms(welcome.replay, welcome.fingerprint)
     # A server without digests: its own word, and the code's version, are all there is.
-    return Terms(Replay.SEEK if welcome.restartable else Replay.NEVER, welcome.code_version)
+    return ResumeTerms(Replay.SEEK if welcome.restartable else Replay.NEVER, welcome.code_version)

@@ -130,6 +130,7 @@ class Kit:
                 unacknowledged_frames=service.flow.max_unacknowledged_frames,
                 frame_bytes=service.flow.max_frame_bytes,
                 item_bytes=service.flow.max_item_bytes,
+                token_bytes=service.flow.checkpoint_bytes,
             ),
             ahead_bytes=service.flow.output_bytes,
         )

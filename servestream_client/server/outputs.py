@@ -57,8 +57,9 @@ class Output(Generic[Out]):
     Attributes:
         value: the output.
         checkpoint: what `generate` needs to go on behind this output, where `Replay.CONTINUE` says
-            that it can; outputs up to here are not given to it again. At most 64 KiB less 8 bytes,
-            and as much as the client takes. The client keeps it, and cannot be trusted with it.
+            that it can; outputs up to here are not given to it again. At most
+            `FlowControl.checkpoint_bytes` of either end, less 8 bytes. The client keeps it, and
+            cannot be trusted with it.
 
     Raises:
         TypeError: the checkpoint is not bytes.

@@ -27,8 +27,9 @@ from servestream_client.session.pump import InputPump, UnsendableInput
 
 __all__ = ["StreamFactory"]
 
-PREDICT_IDLE_SECONDS = 5.0
-"""How long a stream of `predict` is kept without calls. It occupies a place at its replica."""
+LANE_IDLE_SECONDS = 5.0
+"""How long a stream of `predict` or `generate` is kept with nothing to carry. It occupies a place
+at its replica."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ class StreamFactory:
             decode=self.codec.decode_output,
             max_item_bytes=self.flow.max_item_bytes,
             lanes=lanes,
-            idle_seconds=PREDICT_IDLE_SECONDS,
+            idle_seconds=LANE_IDLE_SECONDS,
         )
 
     def generator(self, lanes: int) -> Generator:
@@ -105,7 +106,7 @@ class StreamFactory:
             lambda: self.connection.endpoint.answered,
             flow=self.flow,
             lanes=lanes,
-            idle_seconds=PREDICT_IDLE_SECONDS,
+            idle_seconds=LANE_IDLE_SECONDS,
         )
 
     def encode(self, item: object) -> bytes:

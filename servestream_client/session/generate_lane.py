@@ -5,17 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from servestream_client.errors import (
-    InputTooLargeError,
-    ItemError,
-    ItemErrorKind,
-)
 from servestream_client.protocol.client import Delivery, Part
 from servestream_client.protocol.frames import OutputRun
 from servestream_client.session.driver import OpenLane, StreamDriver
 from servestream_client.session.encoding import THE_ONLY_INPUT
 from servestream_client.session.outage import Outage
-from servestream_client.session.outcome import AttemptFailed, own_failure
+from servestream_client.session.outcome import AttemptFailed, item_error, own_failure
 from servestream_client.session.request import Request
 from servestream_client.usercode import unforeseen
 
@@ -105,6 +100,7 @@ class GenerateLane:
         what is held of it counts nowhere, until it is submitted again.
         """
         number = request.number
+        request.sent |= number <= self.driver.session.ledger.sent_through
         del self.requests[number]
         outlet = self.driver.outlet
         request.partial = self.driver.inlet.drop(number)
@@ -181,17 +177,7 @@ class GenerateLane:
         if failure is None:
             self._answered(request)
             return
-        kind = InputTooLargeError if failure.kind is ItemErrorKind.INPUT_TOO_LARGE else ItemError
-        request.end(
-            kind(
-                THE_ONLY_INPUT,
-                failure.kind,
-                failure.text,
-                index=failure.index,
-                retryable=failure.retryable,
-                input=request.item,
-            )
-        )
+        request.end(item_error(failure, THE_ONLY_INPUT, request.item))
 
     def _answered(self, request: Request) -> None:
         if not request.ended:
@@ -214,3 +200,4 @@ class GenerateLane:
         self._owner.broke(self, failed)
         if not self.requests:
             self.retire()  # there is nothing to come back for
+        self._owner.has_room()  # of what was taken back

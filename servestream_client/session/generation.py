@@ -107,7 +107,8 @@ class GenerationBase(Generic[T_co]):
             turn = turn_of_loop()
             _ = turn.enter() or await turn.wait()
             try:
-                self._encode_item()
+                if not self._closed:  # as it may be by now
+                    self._encode_item()
             finally:
                 turn.leave()
         if self._closed or self._payload is None:

@@ -22,7 +22,7 @@ from servestream_client.session.driver import OpenLane
 from servestream_client.session.encoding import THE_ONLY_INPUT
 from servestream_client.session.generate_lane import GenerateLane
 from servestream_client.session.isolation import LONE_BREAKS
-from servestream_client.session.outage import Outage
+from servestream_client.session.outage import LastOutage, Outage
 from servestream_client.session.outcome import AttemptFailed, own_failure
 from servestream_client.session.request import Request
 from servestream_client.usercode import unforeseen
@@ -76,8 +76,7 @@ class Generator:
         self._parked: set[Request] = set()
         self._known_good: bytes | None = None  # the payload of one that was answered
         self._control: Request | None = None  # that, tried again beside a suspect
-        self._last_outage: Outage | None = None  # of the last lane that gave up
-        self._last_failure = math.inf  # when that was
+        self._last_outage = LastOutage()
 
     # ---------------------------------------------------------------- from the readers
 
@@ -96,6 +95,7 @@ class Generator:
         """The reader of a parked request has taken something."""
         if request in self._parked and request.reads(self._flow):
             self._parked.remove(request)
+            request.made = _now()  # so far it waited for no server
             self.submit(request)
 
     def orphaned(self) -> None:
@@ -128,16 +128,9 @@ class Generator:
         taking = [lane for lane in open_lanes if lane.takes(request)]
         best = min(taking, key=_load, default=None)
         if len(open_lanes) < self._most_lanes and (best is None or _load(best) >= _ENOUGH):
-            best = GenerateLane(self, self._open_stream, self._outage_for(request))
+            best = GenerateLane(self, self._open_stream, self._last_outage.of(request.made, _now()))
             self._lanes.append(best)
         return best
-
-    def _outage_for(self, request: Request) -> Outage | None:
-        """What a request has suffered of the last outage while it waited for a place."""
-        if self._last_outage is None or request.made >= self._last_failure:
-            return None
-        now = asyncio.get_running_loop().time()
-        return self._last_outage.heir(now, at_most=now - request.made)
 
     def answered(self, request: Request) -> None:
         """A request has its last output."""
@@ -149,8 +142,7 @@ class Generator:
         if lane in self._lanes:
             self._lanes.remove(lane)
         if error is not None and lane.driver.gave_up:
-            self._last_outage = lane.driver.outage
-            self._last_failure = asyncio.get_running_loop().time()
+            self._last_outage.note(lane.driver.outage, _now())
             began = lane.driver.outage.began
             for request in [each for each in self._waiting if each.made <= began]:
                 del self._waiting[request]  # it has waited as long as the lane has tried
@@ -172,10 +164,11 @@ class Generator:
             for number in failed.suspects
             if (suspect := lane.requests.get(number)) is not None and not suspect.ended
         ]
+        accused = set(suspects)
         for request in list(lane.requests.values()):
             few = request.received - request.broke_at < _FEW
             request.broke_at = request.received
-            request.breaks = request.breaks + 1 if few and request in suspects else 0
+            request.breaks = request.breaks + 1 if few and request in accused else 0
             if not few:
                 request.lone_breaks = 0
         if not lane.suspected:
@@ -195,9 +188,8 @@ class Generator:
             self._try_apart(requests[first : first + width], lane.driver.outage)
 
     def _try_apart(self, requests: Sequence[Request], outage: Outage) -> None:
-        now = asyncio.get_running_loop().time()
         try:
-            lane = GenerateLane(self, self._open_suspects, outage.heir(now), suspected=True)
+            lane = GenerateLane(self, self._open_suspects, outage.heir(_now()), suspected=True)
         except Exception as error:  # the client was closed just now
             for request in requests:
                 request.end(own_failure(unforeseen(error), request.delivered()))
@@ -212,7 +204,7 @@ class Generator:
             lane.take_back(request)
             request.end()
             return
-        answered = self._target_answered()
+        answered = self._target_answered() - request.received  # what others have had
         if request.lone_breaks == 0:
             request.answered_before = answered
         request.lone_breaks += 1
@@ -247,6 +239,10 @@ class _Control(Request):
         if not self.ended:
             self._on_end()
         super().end(error)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _load(lane: GenerateLane) -> int:

@@ -11,7 +11,7 @@ import math
 
 from servestream_client.transport.classify import Verdict
 
-__all__ = ["Outage"]
+__all__ = ["LastOutage", "Outage"]
 
 
 class Outage:
@@ -105,3 +105,23 @@ class Outage:
             heir._first = max(self._first, now - at_most)
             heir._running_since = now
         return heir
+
+
+class LastOutage:
+    """That of the last stream which gave up, for what waited meanwhile and goes on another."""
+
+    __slots__ = ("_ended", "_outage")
+
+    def __init__(self) -> None:
+        self._outage: Outage | None = None
+        self._ended = math.inf
+
+    def note(self, outage: Outage, now: float) -> None:
+        """A stream has given up."""
+        self._outage, self._ended = outage, now
+
+    def of(self, made: float, now: float) -> Outage | None:
+        """What somebody has suffered of it who has waited since `made`; None: nothing."""
+        if self._outage is None or made >= self._ended:
+            return None
+        return self._outage.heir(now, at_most=now - made)

@@ -17,6 +17,10 @@ from servestream_client.config import RetryPolicy
 from servestream_client.errors import (
     ClientClosedError,
     Delivered,
+    InputEncodeError,
+    InputTooLargeError,
+    ItemError,
+    ItemErrorKind,
     RetriesExhaustedError,
     StreamError,
     UnreachableError,
@@ -24,6 +28,7 @@ from servestream_client.errors import (
 from servestream_client.events import AttemptOutcome
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.coming import too_slow
+from servestream_client.protocol.frames import ItemFailure
 from servestream_client.protocol.pulse import SILENT_INTERVALS
 from servestream_client.protocol.states import ClientState
 from servestream_client.session.endpoints import Endpoint
@@ -46,6 +51,7 @@ __all__ = [
     "attempt_outcome",
     "end_of_task",
     "explained",
+    "item_error",
     "out_of_patience",
     "own_failure",
     "silent_for",
@@ -55,6 +61,11 @@ STABLE_SECONDS = 10.0
 """An attempt that lasted so long and owed nothing when it broke counts as one with progress: a
 stream may wait long for its inputs or for its consumer, and be cut again and again by a timeout of
 the server's, without anything being wrong."""
+
+_LOCAL_ERRORS: dict[ItemErrorKind, type[ItemError]] = {
+    ItemErrorKind.INPUT_ENCODE: InputEncodeError,
+    ItemErrorKind.INPUT_TOO_LARGE: InputTooLargeError,
+}
 
 _LEAVING = "the server is leaving"
 _OLD = "the attempt was older than RetryPolicy.max_attempt_age"
@@ -322,3 +333,21 @@ def own_failure(error: BaseException | None, delivered: Delivered) -> BaseExcept
     own = type(error)(error.reason, delivered)
     own.__cause__ = error.__cause__
     return own
+
+
+def item_error(failure: ItemFailure, number: int, item: object) -> ItemError:
+    """What users get for an input that failed.
+
+    Args:
+        failure: why.
+        number: of the input, as they know it.
+        item: the input.
+    """
+    return _LOCAL_ERRORS.get(failure.kind, ItemError)(
+        number,
+        failure.kind,
+        failure.text,
+        index=failure.index,
+        retryable=failure.retryable,
+        input=item,
+    )

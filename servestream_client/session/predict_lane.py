@@ -7,9 +7,6 @@ from typing import Protocol
 
 from servestream_client.errors import (
     Delivered,
-    InputTooLargeError,
-    ItemError,
-    ItemErrorKind,
     StreamError,
 )
 from servestream_client.protocol.client import Delivery
@@ -17,7 +14,7 @@ from servestream_client.protocol.frames import OutputRun
 from servestream_client.session.driver import OpenLane, StreamDriver
 from servestream_client.session.encoding import THE_ONLY_INPUT
 from servestream_client.session.outage import Outage
-from servestream_client.session.outcome import AttemptFailed, own_failure
+from servestream_client.session.outcome import AttemptFailed, item_error, own_failure
 from servestream_client.usercode import as_value, unforeseen
 
 __all__ = ["Call", "LaneOwner", "PredictLane"]
@@ -171,21 +168,14 @@ class PredictLane:
         if delivery.last:
             del self.calls[delivery.number]
         if delivery.failure is None:
+            if call.future.done():  # it was told already
+                return
             outputs = "no output" if delivery.payload is None else "several outputs"
             text = f"the handler gives {outputs} for an input: use generate(), not predict()"
             call.fail(StreamError(text, call.delivered()))
+            self.cancel(call)  # or its handler would go on
             return
-        failure = delivery.failure
-        kind = InputTooLargeError if failure.kind is ItemErrorKind.INPUT_TOO_LARGE else ItemError
-        problem = kind(
-            THE_ONLY_INPUT,
-            failure.kind,
-            failure.text,
-            index=failure.index,
-            retryable=failure.retryable,
-            input=call.item,
-        )
-        call.fail(problem)
+        call.fail(item_error(delivery.failure, THE_ONLY_INPUT, call.item))
 
     def _end(self, error: BaseException | None) -> None:
         if self.ended:

@@ -8,7 +8,6 @@ survives its replicas, and inputs that break them, like any stream.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -23,7 +22,7 @@ from servestream_client.errors import (
 from servestream_client.protocol.pacing import FRAME_TARGET_BYTES
 from servestream_client.session.driver import OpenLane
 from servestream_client.session.encoding import THE_ONLY_INPUT, encoded
-from servestream_client.session.outage import Outage
+from servestream_client.session.outage import LastOutage
 from servestream_client.session.outcome import own_failure
 from servestream_client.session.predict_lane import (
     Call,
@@ -85,8 +84,7 @@ class Predictor:
         self._most_lanes = lanes
         self._lanes: list[PredictLane] = []
         self._waiting: OrderedDict[Call, None] = OrderedDict()  # nobody's who has gone
-        self._last_outage: Outage | None = None  # of the last lane that gave up
-        self._last_failure = math.inf  # when that was
+        self._last_outage = LastOutage()
 
     async def predict(self, item: object, *, timeout: float | None) -> object:
         """The output for one input.
@@ -250,24 +248,18 @@ class Predictor:
             slow = best.driver.slow
         if open_lanes < self._most_lanes and (best is None or least >= _ENOUGH_CALLS or slow):
             open_stream = self._open_large if large else self._open_stream
-            best = PredictLane(self, open_stream, self._outage_for(call), large=large)
+            now = asyncio.get_running_loop().time()
+            outage = self._last_outage.of(call.made, now)
+            best = PredictLane(self, open_stream, outage, large=large)
             self._lanes.append(best)
         return best
-
-    def _outage_for(self, call: Call) -> Outage | None:
-        """What a call has suffered of the last outage while it waited for a place."""
-        if self._last_outage is None or call.made >= self._last_failure:
-            return None
-        now = asyncio.get_running_loop().time()
-        return self._last_outage.heir(now, at_most=now - call.made)
 
     def left(self, lane: PredictLane, error: BaseException | None) -> None:
         """A lane has ended."""
         if lane in self._lanes:
             self._lanes.remove(lane)
         if error is not None and lane.driver.gave_up:
-            self._last_outage = lane.driver.outage
-            self._last_failure = asyncio.get_running_loop().time()
+            self._last_outage.note(lane.driver.outage, asyncio.get_running_loop().time())
             self._fail_those_before(lane.driver.outage.began, error)
         self.has_room()
 

@@ -40,7 +40,7 @@ class Owner(Protocol):
         ...
 
     def forget(self, request: Request) -> None:
-        """It waits for a lane, and nobody reads its outputs any more."""
+        """It waits for a lane, or is parked, and nobody reads its outputs any more."""
         ...
 
     def reads_on(self, request: Request) -> None:
@@ -65,6 +65,8 @@ class Request:
         owner: who finds a lane for it; None: nobody was asked.
         lane: what carries it; None: it waits for one, or is parked.
         number: its own there.
+        made: since when it waits for a server, by the event loop's clock.
+        sent: whether a server of an earlier lane may have got it.
         partial: what it takes to go on, while no lane has it.
         held: outputs, and their bytes, that came and were not acknowledged.
         received: how many outputs came.
@@ -89,6 +91,7 @@ class Request:
         "queue",
         "received",
         "seams",
+        "sent",
     )
 
     def __init__(self, item: object, payload: bytes) -> None:
@@ -103,6 +106,7 @@ class Request:
         self.owner: Owner | None = None
         self.lane: Carrier | None = None
         self.number: int = 0
+        self.sent: bool = False
         self.partial: Partial | None = None
         self.held: Credit = Credit()
         self.received: int = 0
@@ -120,8 +124,8 @@ class Request:
         payloads, seam = part.payloads, part.seam
         self.queue.extend(payloads)
         self.received += len(payloads)
-        self.held.outputs += len(payloads)
-        self.held.bytes += sum(map(len, payloads))
+        held = self.held
+        self.held = Credit(held.outputs + len(payloads), held.bytes + sum(map(len, payloads)))
         if seam is not None:
             kind = SeamKind.CONTINUED if seam.replay is Replay.CONTINUE else SeamKind.EXACT
             self.seams = (*self.seams, Seam(seam.index, kind, seam.before, seam.after))
@@ -161,8 +165,7 @@ class Request:
         """Its reader has so many outputs more, of so many bytes together."""
         if not count:
             return
-        self.held.outputs -= count
-        self.held.bytes -= size
+        self.held = Credit(self.held.outputs - count, self.held.bytes - size)
         if self.lane is not None:
             self.lane.taken(self, count, size)
         elif self.owner is not None:
@@ -189,10 +192,12 @@ class Request:
     def delivered(self) -> Delivered:
         """What became of the input, as far as it is known."""
         driver = self.lane.driver if self.lane is not None else None
-        sent = driver is not None and self.number <= driver.session.ledger.sent_through
+        sent = self.sent or (
+            driver is not None and self.number <= driver.session.ledger.sent_through
+        )
         return Delivered(
             accepted=1,
-            unsent=0 if sent or self.received else 1,
+            unsent=0 if sent else 1,
             stream_id=driver.stream_id if driver is not None else "",
             attempts=driver.attempts if driver is not None else 0,
         )

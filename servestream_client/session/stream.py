@@ -14,8 +14,6 @@ from servestream_client.codecs import direct, encodes_bytes
 from servestream_client.errors import (
     ClientClosedError,
     ConfigurationError,
-    InputEncodeError,
-    InputTooLargeError,
     ItemError,
     ItemErrorKind,
     OutputDecodeError,
@@ -27,6 +25,7 @@ from servestream_client.outputs import Numbered
 from servestream_client.protocol.client import Delivery, Part
 from servestream_client.protocol.frames import OutputRun
 from servestream_client.session.driver import StreamDriver
+from servestream_client.session.outcome import item_error
 from servestream_client.session.taken import Taken
 from servestream_client.turns import Turn, turn_of_loop
 from servestream_client.usercode import as_value, contained, describe, is_a, unforeseen
@@ -40,12 +39,6 @@ _CLOSED = "the stream was closed while it was iterated"
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-
-
-_LOCAL_ERRORS: dict[ItemErrorKind, type[ItemError]] = {
-    ItemErrorKind.INPUT_ENCODE: InputEncodeError,
-    ItemErrorKind.INPUT_TOO_LARGE: InputTooLargeError,
-}
 
 
 class StreamBase(Generic[T_co]):
@@ -331,13 +324,6 @@ def _undecoded(number: int, index: int, cause: BaseException) -> OutputDecodeErr
 def _item_error(delivery: Delivery) -> ItemError:
     failure = delivery.failure
     assert failure is not None  # noqa: S101 — only deliveries without an output come here
-    error = _LOCAL_ERRORS.get(failure.kind, ItemError)(
-        delivery.number,
-        failure.kind,
-        failure.text,
-        index=failure.index,
-        retryable=failure.retryable,
-        input=delivery.item,
-    )
+    error = item_error(failure, delivery.number, delivery.item)
     error.__cause__ = delivery.cause
     return error

@@ -66,11 +66,11 @@ class FaultInjector(Interceptor):
         return _FaultyHandler(handler, self._plan, self._planned, self._die)
 
     def generator(self, part: Part, index: int, generator: Any) -> Any:  # noqa: ANN401
-        faults: dict[int, Fault] = {
-            fault.output: fault
+        faults = [
+            fault
             for fault in self._planned.now(part.attempt.session)
             if fault.at == part.run.first and fault.output is not None and fault.output >= index
-        }
+        ]
         if not faults:
             return generator
         if isinstance(generator, AsyncGenerator):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from servestream_client.server.calls import Part
@@ -20,15 +20,16 @@ _LOOK_SECONDS = 0.01
 async def generate(
     generator: AsyncGenerator[Any, None],
     index: int,
-    faults: Mapping[int, Fault],
+    faults: Sequence[Fault],
     plan: FaultPlan,
     die: Callable[[], None],
 ) -> AsyncGenerator[Any, None]:
     """The outputs of a generator on the event loop, from that index on, with faults among them."""
     try:
         while True:
-            fault = faults.get(index)
-            if fault is not None and await plan.claim(fault):
+            for fault in faults:
+                if fault.output != index or not await plan.claim(fault):
+                    continue
                 if fault.kind is FaultKind.RAISE:
                     raise InjectedError("by plan")
                 if fault.kind is FaultKind.KILL:
@@ -55,7 +56,7 @@ class ThreadFaults:
     def __init__(
         self,
         part: Part,
-        faults: Mapping[int, Fault],
+        faults: Sequence[Fault],
         plan: FaultPlan,
         die: Callable[[], None],
         loop: asyncio.AbstractEventLoop,
@@ -70,9 +71,9 @@ class ThreadFaults:
         """The outputs of a generator, from that index on."""
         try:
             while True:
-                fault = self._faults.get(index)
-                if fault is not None and self._claim(fault):
-                    self._strike(fault)
+                for fault in self._faults:
+                    if fault.output == index and self._claim(fault):
+                        self._strike(fault)
                 try:
                     output = next(generator)
                 except StopIteration:

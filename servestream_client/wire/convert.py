@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 _DEFAULTS = f.Limits()
 _NUMBERS_END = 2**63
-_MAX_RANGES = 65_536  # in a frame; the window's own limit comes later
+_MOST_NUMBERS = 65_536  # in a frame; the window's own limit comes later
 _FIRST_LOCAL_KIND = 100  # ItemErrorKind values from here on never travel
 
 
@@ -284,13 +284,13 @@ def _resume_from_wire(message: pb.Resume) -> f.Resume:
 
 
 def _input_credit_from_wire(granted: Sequence[pb.InputCredit]) -> list[f.InputCredit]:
-    if len(granted) > _MAX_RANGES:
+    if len(granted) > _MOST_NUMBERS:
         raise RemoteProtocolError(f"credit for {len(granted)} inputs in one frame")
     return [f.InputCredit(each.number, each.outputs, each.bytes) for each in granted]
 
 
 def _cancelled_from_wire(ranges: Sequence[pb.NumberRange]) -> list[f.NumberRange]:
-    if len(ranges) > _MAX_RANGES:
+    if len(ranges) > _MOST_NUMBERS:
         raise RemoteProtocolError(f"{len(ranges)} ranges cancelled in one frame")
     return [f.NumberRange(numbers.first, numbers.last) for numbers in ranges]
 

@@ -304,7 +304,9 @@ class ClientFrame(google.protobuf.message.Message):
     want_token: builtins.bool
     """The window is full: a stateful server owes a token after its last input. [11]"""
     taken_through: builtins.int
-    """Every input up to this number has been taken by the consumer. [6]"""
+    """Every input up to this number has been taken by the consumer, or is answered where each has
+    one of its own. [6]
+    """
     @property
     def open(self) -> global___Open:
         """First frame of an attempt only. [section 4]"""

@@ -341,7 +341,7 @@ async def test_where_nothing_is_answered_it_is_the_server_that_is_broken(serve, 
 async def test_an_idle_stream_is_given_back_and_a_new_one_is_opened_when_needed(
     serve, service, monkeypatch, connect
 ):
-    monkeypatch.setattr("servestream_client.session.factory.PREDICT_IDLE_SECONDS", 0.01)
+    monkeypatch.setattr("servestream_client.session.factory.LANE_IDLE_SECONDS", 0.01)
     async with connect(await serve(service)) as client:
         assert await client.predict(b"one") == b"ONE"
         await until(lambda: not streams_running())
@@ -362,7 +362,7 @@ async def test_a_client_that_is_dropped_leaves_no_stream_behind(
     def served() -> int:
         return sum(task.get_name() == "servestream reader" for task in streams_running())
 
-    monkeypatch.setattr("servestream_client.session.factory.PREDICT_IDLE_SECONDS", 3600)
+    monkeypatch.setattr("servestream_client.session.factory.LANE_IDLE_SECONDS", 3600)
     async with connect(await serve(service)) as client:
         assert await client.predict(b"own") == b"OWN"
         for _ in range(20):  # as in a handler that makes one for each of its requests

@@ -11,7 +11,7 @@ from servestream_client.protocol.continuation import (
     DIGEST_BYTES,
     FEATURE,
     NO_OUTPUTS,
-    Terms,
+    ResumeTerms,
     digest,
     holds,
     terms_of,
@@ -77,14 +77,14 @@ def test_other_outputs_have_another_digest(others):
 @pytest.mark.parametrize("replay", list(Replay))
 def test_who_says_nothing_or_never_cannot_go_on(replay):
     resumable = replay not in (Replay.UNSPECIFIED, Replay.NEVER)
-    assert Terms(replay, "f").resumable is resumable
+    assert ResumeTerms(replay, "f").resumable is resumable
 
 
 @pytest.mark.parametrize("replay", list(Replay))
 def test_the_terms_are_the_welcomes(replay):
     welcome = Welcome(**MANY, replay=replay, fingerprint="f", code_version="c", restartable=True)
     assert holds(welcome)
-    assert terms_of(welcome) == Terms(replay, "f")
+    assert terms_of(welcome) == ResumeTerms(replay, "f")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_without_the_feature_and_its_kind_the_older_word_holds(welcome, restarta
         restartable=restartable,
     )
     assert not holds(welcomed)
-    assert terms_of(welcomed) == Terms(Replay.SEEK if restartable else Replay.NEVER, "c")
+    assert terms_of(welcomed) == ResumeTerms(Replay.SEEK if restartable else Replay.NEVER, "c")
 
 
 def test_what_a_resume_weighs_is_what_the_page_says():

@@ -218,6 +218,38 @@ async def test_where_no_thread_can_be_started_the_input_fails(monkeypatch):
     assert (attempt.answers[1].error, "new thread" in attempt.answers[1].text) == (HANDLER, True)
 
 
+async def test_one_that_pauses_is_closed_though_no_thread_could_take_it_up_again(monkeypatch):
+    from servestream_client.server.handlers import thread_generators
+
+    closed, real = [], thread_generators.anyio.to_thread.run_sync
+
+    def generate(item, resume):
+        try:
+            yield b"a"
+            yield b"b"
+        finally:
+            closed.append(True)
+
+    starts = []
+
+    async def run_sync(function, *args, **options):
+        if function.__name__ == "make":
+            starts.append(function)
+            if len(starts) > 1:
+                raise RuntimeError("can't start new thread")
+        return await real(function, *args, **options)
+
+    monkeypatch.setattr(thread_generators.anyio.to_thread, "run_sync", run_sync)
+    service = service_of(generate)
+    attempt = service.attempt(each=Credit(1, 1 << 20))
+    attempt.send(b"x")
+    await until(lambda: attempt.answers[1].outputs == [b"a"])
+    await at_rest(service)
+    attempt.grant(1, 9)
+    await until(lambda: attempt.done and closed)
+    assert (attempt.answers[1].error, attempt.answers[1].index) == (HANDLER, 1)
+
+
 # ------------------------------------------------------------------ going on after a cut
 
 

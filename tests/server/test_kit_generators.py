@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from attempts import PLENTY, for_a_while, until, workers_running
 
+from servestream_client.config import FlowControl
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol import continuation, frames
 from servestream_client.protocol.frames import (
@@ -292,3 +293,21 @@ async def test_parameters_of_the_request_reach_generators_as_they_reach_other_ha
     talk.send(b"x", end=True)
     await talk.task
     assert seen == ["this one"]
+
+
+async def test_a_services_own_limit_of_checkpoints_holds():
+    class Large(StreamService[bytes, bytes]):
+        replay = Replay.CONTINUE
+        flow = FlowControl(checkpoint_bytes=200_000, continuation_bytes=300_000)
+
+        async def generate(self, item, resume):
+            yield Output(b"a", checkpoint=bytes(150_000))
+
+    service = Large()
+    kit = Kit(service, checked_handler(service), Interceptor(), replica="r")
+    talk = Talk(kit, limits=Limits(token_bytes=200_000))
+    talk.say(ClientFrame(inputs=[InputRun(1, [b"x"])]))
+    await until(lambda: 1 in talk.outputs or 1 in talk.errors)
+    assert talk.first.welcome.limits.token_bytes == 200_000
+    assert (talk.outputs, talk.errors) == ({1: [b"a"]}, {})
+    talk.task.cancel()

@@ -157,8 +157,11 @@ async def test_suspects_for_which_no_lane_can_be_opened_any_more_fail(generate_w
 
     monkeypatch.setattr(harness.generator, "_open_stream", lambda **o: once(isolated=False, **o))
     monkeypatch.setattr(harness.generator, "_open_suspects", lambda **o: once(isolated=True, **o))
-    results = await asyncio.gather(*generating(harness, "a:3", "b:3"), return_exceptions=True)
+    running = [harness.generate(text) for text in ("a:3", "b:3")]
+    results = await asyncio.gather(*map(everything, running), return_exceptions=True)
     assert [type(result) for result in results] == [ClientClosedError] * 2
+    # The servers that broke may have got them.
+    assert {each._request.delivered().unsent for each in running} == {0}
 
 
 async def test_a_handler_with_one_output_gives_a_generation_of_one(generate_with):

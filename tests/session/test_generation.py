@@ -21,6 +21,7 @@ from servestream_client import (
     WrongEventLoopError,
 )
 from servestream_client.session.encoding import encoded
+from servestream_client.turns import turn_of_loop
 
 __all__ = ["clock"]
 
@@ -110,6 +111,24 @@ async def test_an_item_that_cannot_be_encoded_fails_it_once_and_reaches_nobody(g
     assert caught.value.input == "g:3"
     assert await everything(generation) == []
     assert not harness.drivers
+
+
+async def test_one_that_is_closed_while_it_waits_for_its_turn_is_not_encoded(
+    generate_with, monkeypatch
+):
+    harness, seen = generate_with(Replicas()), []
+    generation = harness.generate("g:3", encode=seen.append)
+    turn = turn_of_loop()
+
+    async def wait():
+        generation._close()
+        return 1.0
+
+    monkeypatch.setattr(turn, "enter", lambda: 0.0)
+    monkeypatch.setattr(turn, "wait", wait)
+    with pytest.raises(ClientClosedError):
+        await anext(generation)
+    assert not seen
 
 
 async def test_an_output_that_cannot_be_decoded_ends_it_at_its_place(generate_with):

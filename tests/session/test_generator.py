@@ -82,9 +82,24 @@ async def test_a_reader_who_stops_stops_nobody_and_is_parked_by_a_cut(generate_w
     assert await everything(harness.generate("two:300")) == whole("two", 300)
     assert replicas.calls == 2
     assert not [name for name, _, _ in replicas.resumed if name == "slow"]
+    began = slow._request.made
     assert await everything(slow) == whole("slow", 100)[1:]
     assert [name for name, _, _ in replicas.resumed if name == "slow"]
     assert len(slow.seams) == 1
+    assert slow._request.made > began  # so far it waited for no server
+
+
+async def test_the_place_of_one_that_is_parked_is_given_to_those_that_wait(generate_with):
+    cut = []
+    replicas = Replicas(dies=lambda call, name, _: call == 1 and bool(cut) and name == "last")
+    harness = generate_with(replicas, flow=FlowControl(outputs_per_input=4, window_items=2))
+    slow, last = harness.generate("slow:100"), harness.generate("last:100")
+    assert (await anext(slow), await anext(last)) == ("slow 0", "last 0")
+    await until(lambda: replicas.made["slow"] >= 4)
+    waiting = asyncio.ensure_future(everything(harness.generate("late:5")))
+    cut.append(True)
+    await anext(last)  # and no further: it keeps its place
+    assert await waiting == whole("late", 5)
 
 
 async def test_a_reader_who_leaves_cancels_at_the_server(generate_with):
@@ -134,6 +149,19 @@ async def test_a_server_that_breaks_on_everything_is_not_called_poisoned(generat
     readers = [everything(harness.generate(f"g{n}:5")) for n in range(3)]
     results = await asyncio.gather(*readers, return_exceptions=True)
     assert {type(result) for result in results} == {RetriesExhaustedError}
+
+
+async def test_a_server_that_breaks_after_some_of_everybodys_outputs_is_not_called_poisoned(
+    generate_with,
+):
+    made = dict.fromkeys(range(1000), 0)
+
+    def dies(call, _, __):
+        made[call] += 1
+        return made[call] > 2
+
+    harness = generate_with(Replicas(dies=dies))
+    assert await everything(harness.generate("g:60")) == whole("g", 60)
 
 
 async def test_its_timeout_ends_it_behind_what_came(generate_with):

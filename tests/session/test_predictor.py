@@ -177,6 +177,25 @@ async def test_an_input_that_has_not_exactly_one_output_fails_its_call(predict_w
         await harness.predictor.predict(b"x", timeout=20)
 
 
+async def test_an_input_with_several_outputs_is_cancelled_once_its_call_has_failed(predict_with):
+    cancelled = []
+
+    async def server(requests):
+        async def seen():
+            async for frame in requests:
+                cancelled.extend(frame.cancelled)
+                yield frame
+
+        part = OutputPart(1, 0, (b"a", b"b"), last=False)
+        async for frame in exchange(seen(), lambda *_: ServerFrame(parts=[part])):
+            yield frame
+
+    harness = predict_with(server)
+    with pytest.raises(StreamError, match=r"use generate\(\)"):
+        await harness.predictor.predict(b"x", timeout=20)
+    await until(lambda: [(each.first, each.last) for each in cancelled] == [(1, 1)])
+
+
 async def test_a_break_sends_the_calls_again(predict_with):
     calls = 0
 

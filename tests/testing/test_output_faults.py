@@ -57,6 +57,18 @@ def test_a_server_dies_at_an_output(running, output):
         assert (seam.before, seam.after) == ("in-process-1", "in-process-2")
 
 
+def test_each_of_two_faults_at_one_output_strikes(running):
+    server, client = running
+    faults = [
+        Fault(FaultKind.SLOW, at=1, output=3, seconds=0.0),
+        Fault(FaultKind.RAISE, at=1, output=3),
+    ]
+    server.add_faults(*faults)
+    with pytest.raises(ItemError, match="by plan"):
+        list(client.generate(b"g"))
+    assert server.fired == faults
+
+
 def test_it_dies_again_and_again(running):
     server, client = running
     server.add_faults(*(Fault(FaultKind.KILL, at=1, output=output) for output in (40, 90, 150)))

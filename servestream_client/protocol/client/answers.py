@@ -15,7 +15,13 @@ from servestream_client.protocol.client.attempt import Attempt
 from servestream_client.protocol.client.counters import ClientCounters
 from servestream_client.protocol.client.delivery import DeliveryQueue, Part
 from servestream_client.protocol.client.ledger import Ledger
-from servestream_client.protocol.frames import ItemFailure, OutputPart, OutputRun, ServerFrame
+from servestream_client.protocol.frames import (
+    ItemFailure,
+    OutputPart,
+    OutputRun,
+    Replay,
+    ServerFrame,
+)
 
 __all__ = ["AnswerReceiver", "is_new"]
 
@@ -137,17 +143,17 @@ class AnswerReceiver:
             self._receive_end(attempt, number, part.first_index)
             return
         attempt.allowance.receive(number, part.first_index, payloads)
+        if part.checkpoint is not None and attempt.terms.replay is Replay.CONTINUE:
+            self._check_checkpoint(number, part.checkpoint)
         if part.last and len(payloads) == 1 and not part.first_index:
             self._receive_output(attempt, number, payloads[0])
             return
         self._check_sizes(number, part.first_index, payloads)
-        if part.checkpoint is not None:
-            self._check_checkpoint(number, part.checkpoint)
         known = self._known(attempt, part)
         self._counters.duplicates += known
         if known < len(payloads):
             self._accept(attempt, part, payloads[known:])
-        elif part.last and number in self._ledger.partials:
+        elif part.last and self._ledger.in_part(number):
             self._receive_end(attempt, number, part.first_index + known)
 
     def _known(self, attempt: Attempt, part: OutputPart) -> int:
@@ -157,7 +163,7 @@ class AnswerReceiver:
         ledger, number, first_index = self._ledger, part.number, part.first_index
         if is_new(ledger, attempt, number, first_index):
             return 0
-        if number not in ledger.partials:  # it is answered
+        if not ledger.in_part(number):  # it is answered
             return len(part.payloads)
         return min(ledger.next_index(number) - first_index, len(part.payloads))
 
@@ -189,7 +195,7 @@ class AnswerReceiver:
         self._check_sizes(number, 0, (payload,))
         if not is_new(self._ledger, attempt, number, 0):
             self._counters.duplicates += 1
-            if number in self._ledger.partials:
+            if self._ledger.in_part(number):
                 self._receive_end(attempt, number, 1)
             return
         self._counters.received += 1
@@ -239,7 +245,7 @@ class AnswerReceiver:
         """
         if not is_new(self._ledger, attempt, number, index):
             self._counters.duplicates += 1
-            if number in self._ledger.partials:
+            if self._ledger.in_part(number):
                 raise RemoteProtocolError(
                     f"the last word on input {number} counts {index} outputs, and"
                     f" {self._ledger.next_index(number)} came"

@@ -20,7 +20,7 @@ from servestream_client.protocol.client.opening import Offer, open_of
 from servestream_client.protocol.client.partial import Partial
 from servestream_client.protocol.client.reports import Reports
 from servestream_client.protocol.coming import Announcements
-from servestream_client.protocol.continuation import NEVER, Terms, terms_of
+from servestream_client.protocol.continuation import NEVER, ResumeTerms, terms_of
 from servestream_client.protocol.frames import (
     ClientEnd,
     ClientFrame,
@@ -112,7 +112,7 @@ class Attempt:
         """What the server said of its next frame, until it comes (docs section 12)."""
 
         self._welcomed = False
-        self.terms: Terms = NEVER
+        self.terms: ResumeTerms = NEVER
         """On which its server goes on with inputs that were cut."""
         self.replica: str = ""
         """Of its server, by its own word."""
@@ -342,12 +342,12 @@ class Attempt:
         return all(map(self.allowance.exhausted, self.in_flight))
 
     @property
-    def owes_nothing(self) -> bool:
+    def may_leave(self) -> bool:
         """Whether no input in flight is to be waited for before a server is left: each of those
         lacks credit, which its consumer has not given, and can go on elsewhere.
         """
-        if not self.in_flight.items:
-            return True
+        if not self.in_flight.items or not self.allowance.of_each:
+            return not self.in_flight.items
         return all(
             self.allowance.exhausted(number)
             and number in self._ledger.partials
@@ -356,7 +356,7 @@ class Attempt:
         )
 
     @property
-    def bound(self) -> bool:
+    def pinned(self) -> bool:
         """Whether an input in flight can go on nowhere else. A consumer who stops would then keep a
         server from being left, and what is not sent from being sent.
         """

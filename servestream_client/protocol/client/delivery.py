@@ -162,12 +162,8 @@ class DeliveryQueue:
         count = len(part.payloads)
         self.held_outputs += count
         self.held_bytes += size
-        held = self._held_of.get(part.number)
-        if held is None:
-            self._held_of[part.number] = Credit(count, size)
-        else:
-            held.outputs += count
-            held.bytes += size
+        held = self._held_of.get(part.number, _NOTHING)
+        self._held_of[part.number] = Credit(held.outputs + count, held.bytes + size)
         self.ready.append(part)
 
     def add_end(self, number: int, index: int) -> None:
@@ -311,8 +307,7 @@ class DeliveryQueue:
         if count == held.outputs:
             del self._held_of[number]
         else:
-            held.outputs -= count
-            held.bytes -= size
+            self._held_of[number] = Credit(held.outputs - count, held.bytes - size)
         if self.on_taken is not None:
             self.on_taken(number)
 
@@ -321,10 +316,10 @@ class DeliveryQueue:
         if held.outputs:
             self.held_outputs += held.outputs
             self.held_bytes += held.bytes
-            self._held_of[number] = Credit(held.outputs, held.bytes)
+            self._held_of[number] = held
 
     def held_of(self, number: int) -> Credit:
-        """What is held of one input that may have many outputs. To look at."""
+        """What is held of one input that may have many outputs."""
         return self._held_of.get(number, _NOTHING)
 
     def take_failed(self) -> list[ItemFailure]:

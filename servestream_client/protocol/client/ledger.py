@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from servestream_client.config import FlowControl
 from servestream_client.errors import LocalProtocolError
 from servestream_client.protocol.client.partial import Partial
-from servestream_client.protocol.continuation import Terms
+from servestream_client.protocol.continuation import ResumeTerms
 from servestream_client.protocol.numbers import NumberSet
 from servestream_client.protocol.replay import OrderedReplay, UnorderedReplay
 from servestream_client.protocol.runs import Run
@@ -131,12 +131,16 @@ class Ledger:
         self.replay.append(first, payloads, items, size)
         return first
 
+    def in_part(self, number: int) -> bool:
+        """Whether outputs of an input were received, and it is not answered."""
+        return number in self.partials and number not in self.decided
+
     def next_index(self, number: int) -> int:
         """The index of the first output of an input that is missing."""
         partial = self.partials.get(number)
         return 0 if partial is None else partial.index
 
-    def partial(self, number: int, terms: Terms, limit: int) -> Partial:
+    def partial(self, number: int, terms: ResumeTerms, limit: int) -> Partial:
         """What was received of an input; begun on these terms, if nothing was. See `Partial`."""
         partial = self.partials.get(number)
         if partial is None:
@@ -217,7 +221,9 @@ class Ledger:
 
     @property
     def taken_through(self) -> int:
-        """Every input up to this one is answered, and its outputs were taken."""
+        """Every input up to this one is answered, and its outputs were taken, unless each has a
+        consumer of its own.
+        """
         return self._taken.through
 
     @property
@@ -344,3 +350,5 @@ class Ledger:
         """There will be no further attempt: of what lacks an answer, keep the numbers only."""
         self.replay.drop_payloads()
         self.known_good = None
+        for partial in self.partials.values():
+            partial.drop()

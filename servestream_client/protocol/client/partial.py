@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from servestream_client.errors import printable
-from servestream_client.protocol.continuation import NO_OUTPUTS, Terms, digest
+from servestream_client.protocol.continuation import NO_OUTPUTS, ResumeTerms, digest
 from servestream_client.protocol.frames import (
     RESUME_BYTES,
     RESUMED_OUTPUT_BYTES,
@@ -61,8 +61,8 @@ class Partial:
         "too_large",
     )
 
-    def __init__(self, terms: Terms, limit: int) -> None:
-        self.terms: Terms = terms
+    def __init__(self, terms: ResumeTerms, limit: int) -> None:
+        self.terms: ResumeTerms = terms
         self.index: int = 0
         """The next output's."""
         self.digest: bytes = NO_OUTPUTS
@@ -112,7 +112,12 @@ class Partial:
             self.outputs.clear()
             self.checkpoint, self.kept_bytes = None, 0
 
-    def why_not(self, terms: Terms, limits: Limits, payload_bytes: int) -> str:
+    def drop(self) -> None:
+        """Nobody will go on with it: keep no more than what is said of it."""
+        self.outputs.clear()
+        self.checkpoint, self.kept_bytes, self.too_large = None, 0, True
+
+    def why_not(self, terms: ResumeTerms, limits: Limits, payload_bytes: int) -> str:
         """Why a server cannot go on with it; empty: it can.
 
         Args:

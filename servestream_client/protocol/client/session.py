@@ -261,16 +261,16 @@ class ClientSession:
 
     def move(self) -> bool:
         """Take leave of the present attempt's server in good order, as after a drain; False where
-        the attempt is at its end, or has not begun, or is `bound`.
+        the attempt is at its end, or has not begun, or is `pinned`.
         """
         attempt = self.attempt
         if attempt is None or self.state is not ClientState.STREAMING:
             return False
-        if attempt.end_sent or attempt.bound:
+        if attempt.end_sent or attempt.pinned:
             return False
         self.state = local_step(CLIENT, self.state, ClientEvent.MOVE)
         self.grace_ms = MOVE_GRACE_MS
-        if attempt.owes_nothing:
+        if attempt.may_leave:
             self.state = local_step(CLIENT, self.state, ClientEvent.LEAVE)
         return True
 
@@ -400,7 +400,7 @@ class ClientSession:
         elif frame.end is not None:
             attempt.reports.check_end(frame.end, end_sent=attempt.end_sent)
             self._step(ClientEvent.END)
-        elif self.state is ClientState.DRAINING and attempt.owes_nothing:
+        elif self.state is ClientState.DRAINING and attempt.may_leave:
             self.state = local_step(CLIENT, self.state, ClientEvent.LEAVE)
 
     # ---------------------------------------------------------------- the present attempt

@@ -22,6 +22,11 @@ from servestream_client.protocol.server.turns import Turns
 
 __all__ = ["PartsOutbox"]
 
+HELD_OUTPUT_BYTES = 64
+"""What an output counts for while it is held, besides its payload: that may be empty, and a client
+may grant any number.
+"""
+
 _ENDLESS = 1 << 62
 """The credit of an input whose client knows of none."""
 
@@ -33,7 +38,7 @@ class PartsOutbox:
         open: the inputs that lack their last output.
         unanswered: how many inputs have an answer that has not left, closed or not.
         answered: how many had theirs leave.
-        held_bytes: of all outputs that have not left, and of their checkpoints.
+        held_bytes: what all outputs that have not left count for, with their checkpoints.
 
     Args:
         ahead_bytes: how much of that may wait before no handler makes more, but for one output of
@@ -166,13 +171,14 @@ class PartsOutbox:
             return False
         work.outputs.append(payload)
         work.size += size
-        self.held_bytes += size
+        added = 0
         if checkpoint is not None and self._checkpoint_bytes:
-            self.held_bytes += work.add_checkpoint(checkpoint)
+            added = work.add_checkpoint(checkpoint)
+        self.held_bytes += size + added + HELD_OUTPUT_BYTES
         if last:
             self._close(work)
         if work.placed:
-            self._ready.size += size
+            self._ready.size += size + added
         else:
             self._place(work)
         return not last and work.allows_another and self.held_bytes < self._ahead_bytes
@@ -224,7 +230,9 @@ class PartsOutbox:
         unwanted += [self._works[number] for number in self._closed_within(ranges)]
         self._ready.remove(unwanted)
         for work in unwanted:
-            self.held_bytes -= work.size + work.checkpoint_bytes
+            self.held_bytes -= (
+                work.size + work.checkpoint_bytes + len(work.outputs) * HELD_OUTPUT_BYTES
+            )
             work.outputs.clear()
             work.checkpoints.clear()
             work.size = 0
@@ -289,11 +297,13 @@ class PartsOutbox:
         work = self._works.get(number)
         if not self.may_make(number) or work is None or work.closed:
             return 0
-        room = min(
-            work.credit.bytes - work.bytes_sent - work.size,
-            max(1, self._ahead_bytes - self.held_bytes),
+        own = work.credit.bytes - work.bytes_sent - work.size
+        ahead = max(1, self._ahead_bytes - self.held_bytes)
+        return min(
+            work.credit.outputs - work.end_index,
+            -(-own // max(1, size)),
+            -(-ahead // (size + HELD_OUTPUT_BYTES)),
         )
-        return min(work.credit.outputs - work.end_index, -(-room // max(1, size)))
 
     def may_start(self, number: int) -> bool:
         """Whether an input may be started although too much output waits already: it is its turn,
@@ -369,7 +379,7 @@ class PartsOutbox:
                 following = self._works.get(self._turns.next)
                 if following is not None:
                     self._place(following)
-        self.held_bytes -= answers.size
+        self.held_bytes -= answers.size + answers.outputs * HELD_OUTPUT_BYTES
         self.unanswered -= answers.answered
         self.answered += answers.answered
         return answers

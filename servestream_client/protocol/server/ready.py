@@ -57,18 +57,20 @@ class FrameAnswers:
         parts: all other outputs.
         errors: of inputs that failed.
         size: of the outputs, in bytes.
+        outputs: how many of these stand in `parts`.
         answered: how many inputs have had their last word with it.
         left: bytes that it still has room for; negative where one output goes alone.
         used: bytes of the frame that they take up; 0: there are none.
     """
 
-    __slots__ = ("answered", "errors", "left", "parts", "runs", "size", "used")
+    __slots__ = ("answered", "errors", "left", "outputs", "parts", "runs", "size", "used")
 
     def __init__(self, room: int) -> None:
         self.runs: list[Run] = []
         self.parts: list[OutputPart] = []
         self.errors: list[ItemFailure] = []
         self.size: int = 0
+        self.outputs: int = 0
         self.answered: int = 0
         self.left: int = room
         self.used: int = 0

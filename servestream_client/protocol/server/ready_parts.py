@@ -114,7 +114,7 @@ class ReadyParts:
     Attributes:
         credit: what the client has granted for all inputs together.
         frame_bytes: up to which a frame gathers answers.
-        size: of the outputs of those that stand here, in bytes.
+        size: of the outputs and checkpoints of those that stand here, in bytes.
         ends: those that have nothing but their end left.
     """
 
@@ -140,7 +140,8 @@ class ReadyParts:
         """How large the next frame may become, in bytes of outputs; 0 if it begins with none."""
         if self.ends or not self._works:
             return 0  # a large output does not ride with what goes before it
-        return max(min(self.size, self.frame_bytes), len(self._works[0].outputs[0]))
+        first = self._works[0]
+        return max(min(self.size, self.frame_bytes), len(first.outputs[0]) + first.checkpoint_bytes)
 
     def place(self, work: PartsWork) -> None:
         """An input's turn has come; it stands here if it has something to send."""
@@ -150,7 +151,7 @@ class ReadyParts:
             if work.allows_output:
                 work.placed = True
                 self._works.append(work)
-                self.size += work.size
+                self.size += work.size + work.checkpoint_bytes
         elif work.closed:
             work.placed = True
             self.ends.append(work)
@@ -161,7 +162,7 @@ class ReadyParts:
         for work in works:
             if work.placed and work.outputs:
                 found, work.placed = True, False
-                self.size -= work.size
+                self.size -= work.size + work.checkpoint_bytes
         if found:
             self._works = deque(work for work in self._works if work.placed)
 
@@ -222,7 +223,7 @@ class ReadyParts:
         if not count:
             return False
         self._works.popleft()
-        self.size -= work.size
+        self.size -= work.size + work.checkpoint_bytes
         work.placed = False
         self.credit.spend(size, count)
         self._send(work, count, size, answers)
@@ -239,6 +240,7 @@ class ReadyParts:
         work.size -= size
         work.bytes_sent += size
         answers.size += size
+        answers.outputs += count
         last = work.closed and not outputs and work.failure is None
         if work.checkpoints:
             index, checkpoint, freed = work.take_checkpoint()

@@ -85,9 +85,9 @@ class Maker:
 
     @property
     def to_close(self) -> bool:
-        """Whether it is left with a generator that did not end, and no thread that has it."""
+        """Whether it is left with a generator, and no thread that has it."""
         with self._lock:
-            return self._generator is not None and self._end is None and not self._running
+            return self._generator is not None and not self._running
 
     @property
     def finished(self) -> bool:
@@ -163,9 +163,11 @@ class Maker:
             try:
                 output = next(generator)
             except StopIteration:
+                self._generator = None
                 self._hand_over(end=ENDED)
                 return
             except BaseException as error:
+                self._generator = None
                 self._hand_over(end=failure_of(_HANDLER, error))
                 return
             self._hand_over(output)

@@ -52,13 +52,16 @@ class ThreadGenerators:
             self._closing = anyio.CapacityLimiter(self._places)  # and who pauses has none
         generation = _Generation(self._source.of(part), call, part, self._threads)
         maker, clock = generation.maker, asyncio.get_running_loop().time
-        while True:
-            maker.began = clock()
-            if await call.run(generation.go_on(), [part], non_cancellable=maker):
-                break
-            if not await call.pause(part.attempt, part.run.first):
-                await self._close(maker)
-                raise Cancelled
+        try:
+            while True:
+                maker.began = clock()
+                if await call.run(generation.go_on(), [part], non_cancellable=maker):
+                    break
+                if not await call.pause(part.attempt, part.run.first):
+                    raise Cancelled
+        except Cancelled:
+            await self._close(maker)
+            raise
         await self._close(maker)
 
     async def _close(self, maker: Maker) -> None:

@@ -22,8 +22,9 @@ from streaming import (
 from servestream_client.config import FlowControl, Watchdog
 from servestream_client.errors import ItemErrorKind, LocalProtocolError
 from servestream_client.protocol.client import ClientSession, Delivery, Part
+from servestream_client.protocol.client.in_flight import InFlight
 from servestream_client.protocol.client.partial import Seam
-from servestream_client.protocol.continuation import FEATURE, NO_OUTPUTS, digest
+from servestream_client.protocol.continuation import FEATURE, NO_OUTPUTS, digest, terms_of
 from servestream_client.protocol.frames import (
     ClientFrame,
     Credit,
@@ -885,3 +886,39 @@ def test_parts_are_delivered_as_they_came():
     receive(session, part(1, 0, b"a", b"b"), part(1, 2, b"c", last=True))
     assert session.delivery.take_part(9) == Part(1, 0, (b"a", b"b"), last=False)
     assert session.delivery.take_part(9) == Part(1, 2, (b"c",), last=True)
+
+
+def test_a_checkpoint_that_is_ignored_may_have_any_size_and_another_may_not():
+    large = bytes(100)
+    for last in (False, True):
+        session = begun(b"x", checkpoint_bytes=99, welcome={"replay": Replay.SEEK})
+        receive(session, ServerFrame(parts=[OutputPart(1, 0, (b"a",), last, large)]))
+        assert session.delivery.held_outputs == 1
+        session = begun(b"x", checkpoint_bytes=99, welcome={"replay": Replay.CONTINUE})
+        frame = ServerFrame(parts=[OutputPart(1, 0, (b"a",), last, large)])
+        expect_breach(session, frame, "a checkpoint of input 1 has 100 bytes, and at most 99")
+
+
+@pytest.mark.parametrize("again", [part(2, 1, b"b"), part(2, 3, b"b"), part(2, 2, last=True)])
+def test_what_comes_for_an_input_that_has_failed_here_before_its_turn_is_a_duplicate(again):
+    session = begun(b"x", b"y", ordered=True)
+    session.ledger.partial(2, terms_of(session.welcome), 1000).receive([b"a", b"b"])
+    session.delivery.fail_here(2, ItemErrorKind.CANCELLED, "cancelled")
+    session.receive(1, again)
+    assert session.ledger.next_index(2) == 2
+    assert session.counters.received == 0
+
+
+def test_at_the_end_nothing_is_kept_that_would_continue_an_input():
+    session = begun(b"x", welcome={"replay": Replay.CONTINUE})
+    receive(session, part(1, 0, b"a", b"b"))
+    session.ledger.drop_payloads()
+    partial = session.ledger.partials[1]
+    assert (partial.index, partial.outputs, partial.kept_bytes) == (2, [], 0)
+
+
+def test_where_inputs_have_no_credit_of_their_own_a_drain_looks_at_none_of_them(monkeypatch):
+    session = begun(b"x", b"y", welcome={"features": ("coming",)})
+    session.receive(1, ServerFrame(drain=Drain(1000)))
+    monkeypatch.setattr(InFlight, "__iter__", None)
+    assert not session.attempt.may_leave

@@ -22,7 +22,7 @@ from streaming import (
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemErrorKind, LocalProtocolError
 from servestream_client.protocol.client.ledger import Ledger
-from servestream_client.protocol.continuation import NEVER, NO_OUTPUTS, Terms, digest
+from servestream_client.protocol.continuation import NEVER, NO_OUTPUTS, ResumeTerms, digest
 from servestream_client.protocol.frames import (
     InputRun,
     Limits,
@@ -273,7 +273,7 @@ def test_numbers_without_a_gap_are_kept_as_one_although_nobody_says_that_they_we
 
 def test_what_is_dropped_in_its_middle_can_go_on_elsewhere():
     ledger = filled(b"a", b"b", ordered=False)
-    partial = ledger.partial(2, Terms(Replay.SEEK, "f"), 1000)
+    partial = ledger.partial(2, ResumeTerms(Replay.SEEK, "f"), 1000)
     partial.receive([b"x", b"y"])
     assert ledger.drop(1) is None
     assert ledger.drop(2) is partial
@@ -283,7 +283,7 @@ def test_what_is_dropped_in_its_middle_can_go_on_elsewhere():
 
 def test_a_resume_has_what_it_takes_to_go_on():
     ledger = filled(b"a", b"b", b"c")
-    ledger.partial(2, Terms(Replay.SEEK, "f"), 1000).receive([b"x", b"y"])
+    ledger.partial(2, ResumeTerms(Replay.SEEK, "f"), 1000).receive([b"x", b"y"])
     first, second, third = ledger.resume()
     assert (first.resume, third.resume) == (None, None)
     assert second.resume == Resume(digest(NO_OUTPUTS, [b"x", b"y"]))

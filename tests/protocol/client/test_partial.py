@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from servestream_client.protocol.client.partial import Partial, Seam
-from servestream_client.protocol.continuation import NO_OUTPUTS, Terms, digest
+from servestream_client.protocol.continuation import NO_OUTPUTS, ResumeTerms, digest
 from servestream_client.protocol.frames import Limits, Replay, Resume
 
 RESUMABLE = [Replay.RESTART, Replay.SEEK, Replay.CONTINUE]
@@ -14,7 +14,7 @@ ENOUGH = 1000
 
 
 def partial_of(*payloads: bytes, replay: Replay = Replay.CONTINUE, limit: int = ENOUGH) -> Partial:
-    partial = Partial(Terms(replay, "f"), limit)
+    partial = Partial(ResumeTerms(replay, "f"), limit)
     partial.receive(payloads)
     return partial
 
@@ -23,7 +23,7 @@ def partial_of(*payloads: bytes, replay: Replay = Replay.CONTINUE, limit: int = 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_resume_is_of_exactly_what_was_received(replay, seed):
     random = Random(seed)
-    partial = Partial(Terms(replay, "f"), ENOUGH)
+    partial = Partial(ResumeTerms(replay, "f"), ENOUGH)
     received, checkpoint, since = [], None, 0
     for step in range(20):
         payloads = [random.randbytes(random.randint(0, 9)) for _ in range(random.randint(1, 3))]
@@ -58,16 +58,16 @@ def test_nothing_is_kept_that_nobody_is_given(replay):
 def test_it_goes_on_only_with_the_same_replay(first, now):
     partial = partial_of(b"a", replay=first)
     fits = first is now and first in RESUMABLE
-    assert (partial.why_not(Terms(now, "f"), LIMITS, 1) == "") is fits
+    assert (partial.why_not(ResumeTerms(now, "f"), LIMITS, 1) == "") is fits
 
 
 @pytest.mark.parametrize("replay", RESUMABLE)
 def test_it_goes_on_only_under_the_same_fingerprint(replay):
     partial = partial_of(b"a", replay=replay)
     for other in ("", "F", "f2"):
-        why = partial.why_not(Terms(replay, other), LIMITS, 1)
+        why = partial.why_not(ResumeTerms(replay, other), LIMITS, 1)
         assert f"{other!r}, not 'f'" in why
-    assert partial.why_not(Terms(replay, "f"), LIMITS, 1) == ""
+    assert partial.why_not(ResumeTerms(replay, "f"), LIMITS, 1) == ""
 
 
 def test_the_terms_are_those_of_the_first_output_for_good():
@@ -75,12 +75,12 @@ def test_the_terms_are_those_of_the_first_output_for_good():
     partial.seam("first", "a")
     partial.seam("second", "b")
     partial.receive([b"b"])
-    assert partial.terms == Terms(Replay.SEEK, "f")
+    assert partial.terms == ResumeTerms(Replay.SEEK, "f")
 
 
 def test_a_fingerprint_is_escaped_and_cut_where_people_read_it():
     partial = partial_of(b"a", replay=Replay.SEEK)
-    why = partial.why_not(Terms(Replay.SEEK, "\x1b[2J" + "x" * 10_000), LIMITS, 1)
+    why = partial.why_not(ResumeTerms(Replay.SEEK, "\x1b[2J" + "x" * 10_000), LIMITS, 1)
     assert "\x1b" not in why
     assert len(why) < 300
 
@@ -150,7 +150,7 @@ def test_what_was_given_does_not_change_afterwards():
 
 
 def test_a_seam_is_where_another_attempts_outputs_begin():
-    partial = Partial(Terms(Replay.SEEK, "f"), ENOUGH)
+    partial = Partial(ResumeTerms(Replay.SEEK, "f"), ENOUGH)
     assert partial.seam(("stream", 1), "a") is None
     partial.receive([b"0", b"1"])
     assert partial.seam(("stream", 1), "a") is None

@@ -18,7 +18,7 @@ from servestream_client.protocol.frames import (
 )
 from servestream_client.protocol.server import ServerOffer
 from servestream_client.protocol.server.opening import agree
-from servestream_client.protocol.server.parts import PartsOutbox
+from servestream_client.protocol.server.parts import HELD_OUTPUT_BYTES, PartsOutbox
 
 HANDLER, CANCELLED = ItemErrorKind.HANDLER, ItemErrorKind.CANCELLED
 
@@ -43,6 +43,25 @@ def expecting(count: int, **options) -> PartsOutbox:
     made = outbox(**options)
     made.expect(1, [1] * count)
     return made
+
+
+def test_outputs_without_bytes_are_held_within_bounds_as_well():
+    made = expecting(1, ahead=100 * HELD_OUTPUT_BYTES, credit=Credit(), features=())
+    made_outputs = 1
+    while made.output(1, b""):
+        made_outputs += 1
+    assert made_outputs == 100
+    assert not made.may_make(1)
+
+
+def test_a_frame_is_as_large_as_the_checkpoint_in_it_makes_it():
+    made = expecting(1)
+    made.output(1, b"x", checkpoint=bytes(5000))
+    assert made.next_frame_bytes == 5001
+    made.output(1, b"y" * 10)
+    assert made.next_frame_bytes == 5011
+    made.gather()
+    assert made.held_bytes == 0
 
 
 def parts_out(made: PartsOutbox) -> list[OutputPart]:
@@ -314,9 +333,10 @@ def test_there_is_no_quota_where_no_output_may_be_made():
 
 
 def test_a_quota_does_not_exceed_what_may_wait():
-    made = expecting(1, ahead=100)
+    each = 10 + HELD_OUTPUT_BYTES
+    made = expecting(1, ahead=10 * each)
     assert made.quota(1, 10) == 10
-    make(made, 1, 1, size=60)
+    make(made, 1, 6, size=10)
     assert made.quota(1, 10) == 4
 
 
@@ -401,7 +421,7 @@ def test_checkpoints_count_for_frames_and_for_what_waits():
     made = expecting(4, frame_bytes=100)
     for number in range(1, 5):
         made.output(number, b"x", checkpoint=bytes(60))
-    assert made.held_bytes == 4 * 61
+    assert made.held_bytes == 4 * (61 + HELD_OUTPUT_BYTES)
     frames = [made.gather() for _ in range(4)]
     assert [len(frame.parts) for frame in frames] == [1, 1, 1, 1]
     assert made.held_bytes == 0
@@ -646,8 +666,12 @@ class Answering:
         box = self.outbox
         assert set(box.open) == self.open
         works = box._works.values()
-        assert box.held_bytes == sum(work.size + work.checkpoint_bytes for work in works)
-        assert box._ready.size == sum(w.size for w in works if w.placed and w.outputs)
+        assert box.held_bytes == sum(
+            work.size + work.checkpoint_bytes + HELD_OUTPUT_BYTES * len(work.outputs)
+            for work in works
+        )
+        ready = [work for work in works if work.placed and work.outputs]
+        assert box._ready.size == sum(work.size + work.checkpoint_bytes for work in ready)
         assert box._closed == sorted(w.number for w in works if w.closed and w.outputs)
         assert box.unanswered == len(box._works)
         assert box.answered == len(self.ended)
