@@ -1,11 +1,17 @@
-"""For all tests: what an event loop reports as an error is one; limits of Hypothesis's tests."""
+"""For all tests: what an event loop reports as an error is one; limits of Hypothesis's tests;
+Ctrl-C is heard."""
 
 import asyncio
 import gc
+import signal
 from collections.abc import Iterator
 
 import effort
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell starts what it runs in the background; the commands under test would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)

@@ -14,8 +14,10 @@ from servestream_client.server import StreamService, add_to_server
 from servestream_client.testing import Echo
 
 ONCE = RetryPolicy(attempts=1, connect_attempts=1, connect_timeout=0, open_timeout=10.0)
+# gRPC hears a proxy's answer, or only a reset, by chance; on a busy machine one or the other for a
+# while. Waits grow so that the attempts are not all made within that while.
 HASTY = RetryPolicy(
-    attempts=30, connect_attempts=30, connect_timeout=0, initial=0.001, maximum=0.001
+    attempts=200, connect_attempts=200, connect_timeout=0, initial=0.001, maximum=0.05
 )
 
 
