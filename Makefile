@@ -88,7 +88,7 @@ test-sockets: $(READY)
 test-ray: $(MODEL)  ## The tests on real Ray Serve, both ingress modes side by side
 	$(BIN)/python -m pytest -m "ray and not long" -n 2 --dist loadscope --no-loadscope-reorder tests/ray
 
-test-long: $(READY)  ## What only repeats: 10,000 seeds, many examples, chaos, kill runs, all planted bugs
+test-long: $(MODEL)  ## What only repeats: 10,000 seeds, many examples, chaos, kill runs, all planted bugs
 	$(BIN)/python -m pytest --hypothesis-profile=long -n 2 tests/protocol tests/wire tests/codecs tests/simulation
 	$(BIN)/python -m pytest -m "ray and long" -n 2 --dist loadscope --no-loadscope-reorder tests/ray
 	$(BIN)/python -m simulation --seeds 10000

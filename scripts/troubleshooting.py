@@ -35,14 +35,15 @@ ADVICE: dict[str, tuple[str, str]] = {
     ),
     "InputsError": (
         "nothing was started",
-        "pass an iterable or an async iterable; one item alone goes into a list, or to `predict`",
+        "pass an iterable or an async iterable; one item alone goes into a list, to `predict`, or to"
+        " `generate`",
     ),
     "ClientClosedError": (
         "of a stream that was open: what had been taken",
         "make one client for the life of the program, and close it last; after a fork, a new one",
     ),
     "WrongEventLoopError": (
-        "nothing was started",
+        "nothing was started; of what was begun elsewhere, what had been taken",
         "one `StreamClient` for each event loop; `SyncStreamClient` where there is none",
     ),
     "StreamError": (
@@ -314,6 +315,19 @@ SERVER_LINES = (
         "see the traceback",
     ),
     Line(
+        "WARNING",
+        "a generator failed while it was closed",
+        "`generate` raised after its input was no longer wanted; the traceback is with it",
+        "look at its `finally`",
+    ),
+    Line(
+        "WARNING",
+        "a generator was not closed in time",
+        "cleaning up after its input was no longer wanted took `generate` longer than a second, and"
+        " it was cancelled",
+        "clean up in less time, or leave it to a task of its own",
+    ),
+    Line(
         "ERROR",
         "a frame cannot be sent",
         "a bug of the kit: the attempt ends, and the client resumes",
@@ -324,18 +338,6 @@ SERVER_LINES = (
         "an attempt failed for an internal reason",
         "likewise",
         "report it, with the traceback",
-    ),
-    Line(
-        "WARNING",
-        "a generator failed while it was closed",
-        "`generate` raised after its input was no longer wanted; the traceback is with it",
-        "look at its `finally`",
-    ),
-    Line(
-        "WARNING",
-        "a generator was not closed in time",
-        "`generate` cleaned up for longer than that after its input was no longer wanted, and was cancelled",
-        "clean up in less time, or leave it to a task of its own",
     ),
     Line(
         "ERROR",
