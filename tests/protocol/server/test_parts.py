@@ -5,6 +5,7 @@ from random import Random
 import pytest
 from serving import CODEC, MANY, PLENTY, answers_in, opening
 
+from servestream_client.config import KIB
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.continuation import FEATURE
 from servestream_client.protocol.frames import (
@@ -62,6 +63,8 @@ def test_a_frame_is_as_large_as_the_checkpoint_in_it_makes_it():
     assert made.next_frame_bytes == 5011
     made.gather()
     assert made.held_bytes == 0
+    made.output(1, b"z", checkpoint=bytes(64 * KIB))
+    assert made.next_frame_bytes == 64 * KIB + 1, "larger than a frame gathers"
 
 
 def parts_out(made: PartsOutbox) -> list[OutputPart]:
