@@ -300,13 +300,12 @@ async def test_a_limit_on_the_length_of_a_call_that_was_not_answered(certificate
         StreamServer(Undecided) as server,
         Front("envoy", [server.target] * 2, certificates, changed(old, new)) as running,
     ):
-        # Now and then Envoy says the one limit as the server would have said it.
+        # Now and then Envoy says the one limit as the server would, the last time, too.
         reasons, retry = Reasons(), RetryPolicy(attempts=4, connect_attempts=4, connect_timeout=0)
         reach = {"credentials": certificates.credentials(), "hooks": [reasons]}
         raised = await failure(running.target, retry=retry, **reach)
     assert type(raised) is RetriesExhaustedError
     assert "a reverse proxy cut the call for its length or its silence" in reasons
-    assert "request_timeout_s" not in str(raised)
 
 
 # ---------------------------------------------------------------- who refuses, and what listens
