@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from typing import Any, TypeVar, cast
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 __all__ = ["BUDGET_SECONDS", "STRETCH_SECONDS", "Turn", "turn_of_loop"]
 
@@ -289,10 +289,21 @@ def _settled(turn: Turn, waits_for: object) -> Generator[Any, None, BaseExceptio
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turn] = WeakKeyDictionary()
 
 
+class _Latest:
+    """Whose turn was asked for last: nearly always, it is asked for again."""
+
+    # One value, since several threads may ask.
+    known: tuple[ReferenceType[asyncio.AbstractEventLoop], Turn] | None = None
+
+
 def turn_of_loop() -> Turn:
     """The one that all on the running event loop share."""
     loop = asyncio.get_running_loop()
+    known = _Latest.known
+    if known is not None and known[0]() is loop:
+        return known[1]
     turn = _turns.get(loop)
     if turn is None:
         turn = _turns[loop] = Turn()
+    _Latest.known = ref(loop), turn
     return turn

@@ -153,6 +153,8 @@ class UnorderedReplay(ReplaySet):
         return size
 
     def may_answer(self, first: int, count: int = 1) -> bool:
+        if count == 1:
+            return first in self._payloads
         return all(map(self._payloads.__contains__, range(first, first + count)))
 
     def next_of(self, numbers: Collection[int]) -> int | None:

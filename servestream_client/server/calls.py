@@ -134,6 +134,7 @@ class Call:
         self.turn: Turn = turn or turn_of_loop()
         """Of the event loop, in which user code has its time."""
         self._held: Sequence[Held] = ()
+        self._now: Callable[[], float] = _never  # the event loop's time, once it runs
         self._began = 0.0
         self._until = math.inf  # by its caller's word, besides what an input may take
         self._code: NonCancellable | None = None
@@ -206,7 +207,8 @@ class Call:
 
     def _suspend(self, held: Sequence[Held]) -> None:
         self._held = held
-        self._began = asyncio.get_running_loop().time()
+        self._now = asyncio.get_running_loop().time
+        self._began = self._now()
         self._places.suspended(self, held)
 
     def _why(self) -> Cancelled | Expired:
@@ -308,8 +310,8 @@ class Call:
         return self._stopped
 
     def advanced(self) -> None:
-        """Another output was made; the time that it may take begins anew."""
-        self._began = asyncio.get_running_loop().time()
+        """Another output was made; the time that it may take begins anew. While `run` waits."""
+        self._began = self._now()
 
     @property
     def since(self) -> float:
@@ -404,6 +406,10 @@ class Handler(Protocol):
     async def handle(self, call: Call, parts: Sequence[Part]) -> None:
         """Answer these inputs in their sessions, one way or another, or put them back."""
         ...
+
+
+def _never() -> float:
+    return math.inf
 
 
 def abandon(held: Sequence[Held] | Sequence[Part], text: str) -> None:

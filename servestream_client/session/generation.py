@@ -165,7 +165,11 @@ class GenerationBase(Generic[T_co]):
             if self._closed:
                 raise ClientClosedError(_CLOSED)
         queue, rest = request.queue, self._rest
-        payloads = [queue.popleft() for _ in range(min(self._batch, len(queue)))]
+        if len(queue) <= self._batch:
+            payloads = [*queue]
+            queue.clear()
+        else:
+            payloads = [queue.popleft() for _ in range(self._batch)]
         self._delivered += len(payloads)
         self._unacknowledged = len(payloads), sum(map(len, payloads))
         rest.extend(payloads)

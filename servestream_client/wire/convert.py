@@ -416,7 +416,7 @@ def _output_run(run: pb.OutputRun) -> f.OutputRun:
 
 def _output_part(part: pb.OutputPart) -> f.OutputPart:
     _plain(part.encoding)
-    payloads = list(part.payloads)
+    payloads = part.payloads[:]  # quicker than list()
     first_index = _index(part.first_index, len(payloads) or 1)
     checkpoint = part.checkpoint if part.HasField("checkpoint") else None
     return f.OutputPart(_number(part.number), first_index, payloads, part.last, checkpoint)

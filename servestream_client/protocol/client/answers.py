@@ -207,6 +207,8 @@ class AnswerReceiver:
         self._answered(attempt, number)
 
     def _check_sizes(self, number: int, first_index: int, payloads: Sequence[bytes]) -> None:
+        if max(map(len, payloads)) <= self._item_bytes:
+            return
         for index, payload in enumerate(payloads, first_index):
             if len(payload) > self._item_bytes:
                 raise RemoteProtocolError(

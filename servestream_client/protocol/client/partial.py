@@ -85,7 +85,10 @@ class Partial:
             attempt: which one, among those of all streams.
             replica: the name of its server.
         """
-        before, self.server = self.server, (attempt, replica)
+        before = self.server
+        if before is not None and before[0] is attempt:
+            return None
+        self.server = attempt, replica
         if before is None or before[0] == attempt:
             return None
         return Seam(self.index, self.terms.replay, before[1], replica)

@@ -184,9 +184,21 @@ class ReadyParts:
             return self.ends.popleft()
         if self._works and self.credit.allows_output:
             work = self._works[0]
-            if self._gather_outputs(work, answers):
+            alone = len(work.outputs) == 1 and not work.checkpoints
+            gather = self._gather_only if alone else self._gather_outputs
+            if gather(work, answers):
                 return work
         return None
+
+    def _gather_only(self, work: PartsWork, answers: FrameAnswers) -> bool:
+        """As `_gather_outputs`, of an input that has one: it may leave, since it stands here."""
+        size = len(work.outputs[0])
+        cost = size + ITEM_OVERHEAD_BYTES
+        if not answers.fits(cost):
+            return False
+        answers.use(cost)
+        self._take(work, 1, size, answers)
+        return True
 
     def _gather_end(self, answers: FrameAnswers) -> bool:
         work = self.ends[0]
@@ -222,12 +234,16 @@ class ReadyParts:
             count += 1
         if not count:
             return False
+        self._take(work, count, size, answers)
+        return True
+
+    def _take(self, work: PartsWork, count: int, size: int, answers: FrameAnswers) -> None:
+        """So many of the next input's outputs go."""
         self._works.popleft()
         self.size -= work.size + work.checkpoint_bytes
         work.placed = False
         self.credit.spend(size, count)
         self._send(work, count, size, answers)
-        return True
 
     def _send(self, work: PartsWork, count: int, size: int, answers: FrameAnswers) -> None:
         first, outputs = work.next_index, work.outputs

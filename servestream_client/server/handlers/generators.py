@@ -112,13 +112,15 @@ class _Generation:
         task, plain = asyncio.current_task(), is_bytes_codec(self._source.codec)
         wake_writer = self._part.attempt.wake_writer
         until = turn.enter() or await turn.wait()
+        noted = True  # whether its time counts from the last output
         while True:
             # As `await` would, but for what it costs to be metered where nothing is waited for.
             waited = False
             try:
                 step: Any = step_on()
                 waits_for = step.send(None)
-                call.advanced()
+                if not noted:
+                    call.advanced()
                 wake_writer()
                 waited = True
                 output = await turn.metered_rest(step, waits_for)
@@ -130,6 +132,7 @@ class _Generation:
             except BaseException as error:
                 emission.fail(failure_of(_HANDLER, error, task))
                 return True
+            noted = waited
             if waited:
                 if call.stopped:  # which it would not hear
                     raise asyncio.CancelledError
@@ -145,6 +148,7 @@ class _Generation:
                     return False
             if clock() >= until:
                 call.advanced()
+                noted = True
                 wake_writer()
                 until = turn.enter() or await turn.wait()
 
