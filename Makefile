@@ -34,6 +34,9 @@ CORE = tests/protocol tests/codecs tests/wire/test_convert.py \
 PROTOBUFS = 5.29.6 6.33.6
 PINNED_PROTOBUF = 7
 
+# Drives the browser of `make test-browser`.
+PLAYWRIGHT = 1.65.2
+
 # What people have beside this package: SDKs that bring sniffio, instrumentation, other event loops.
 NEIGHBOURS = sniffio==1.3.1 trio==0.35.0 uvloop==0.23.0 gevent==26.9.0 eventlet==0.41.3 \
 	openai==3.57.0 anthropic==2.14.0 httpx==0.28.1 \
@@ -46,7 +49,7 @@ READY = $(VENV)/.ready
 MODEL = $(VENV)/.tokens
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tokens test test-sockets test-core test-quick test-ray test-long test-protobufs test-neighbours check format protos docs site lock serve \
+.PHONY: help demo demo-tokens test test-sockets test-core test-quick test-ray test-long test-protobufs test-neighbours test-browser check format protos docs site lock serve \
 	kill-runs planted-bugs simulate chaos chaos-nodes bench build packages audit clean
 
 help:  ## Show what there is to make
@@ -113,6 +116,11 @@ test-neighbours: $(READY)  ## The basic suite beside packages that people have b
 	@echo "Beside its neighbours:"
 	@$(UV) run --quiet --no-project --isolated --python $(BIN)/python --with-editable . \
 		$(addprefix --with ,$(NEIGHBOURS)) python scripts/beside_neighbours.py
+
+test-browser: $(MODEL)  ## The chat in a real browser: Debian's chromium-headless-shell, or CHROMIUM
+	@cd examples/chat && PYTHONPATH=. $(abspath $(BIN))/python -m uv run --quiet --no-project \
+		--python $(abspath $(BIN))/python --with playwright==$(PLAYWRIGHT) \
+		python -m pytest tests/test_browser.py
 
 # What `make check` runs, and pre-commit before each commit (.pre-commit-config.yaml).
 CHECKS = check-format check-lint check-types check-layers check-protos check-tables check-bugs
