@@ -183,7 +183,7 @@ class _ItemErrorKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     """It broke the server whenever it was tried. The client finds this out. [14]"""
     ITEM_ERROR_KIND_INTERRUPTED: _ItemErrorKind.ValueType  # 8
     """It was cut in its middle, and the handler cannot go on from there. The client finds this out,
-    or the server, by the digest. [14, 18]
+    or the server: by the digest, the checkpoint, or because it was not told what came. [14, 18]
     """
 
 class ItemErrorKind(_ItemErrorKind, metaclass=_ItemErrorKindEnumTypeWrapper): ...
@@ -206,7 +206,7 @@ ITEM_ERROR_KIND_POISON: ItemErrorKind.ValueType  # 7
 """It broke the server whenever it was tried. The client finds this out. [14]"""
 ITEM_ERROR_KIND_INTERRUPTED: ItemErrorKind.ValueType  # 8
 """It was cut in its middle, and the handler cannot go on from there. The client finds this out,
-or the server, by the digest. [14, 18]
+or the server: by the digest, the checkpoint, or because it was not told what came. [14, 18]
 """
 global___ItemErrorKind = ItemErrorKind
 
@@ -646,8 +646,8 @@ class Welcome(google.protobuf.message.Message):
     heartbeat_interval_ms: builtins.int
     """The server sends at least one frame in this time; 0: it makes no such promise."""
     restartable: builtins.bool
-    """Without the feature "many": a one-to-many handler that can start at any output index, or gives
-    the same outputs again.
+    """A one-to-many handler that can start at any output index; what counts without the feature
+    "many". [18]
     """
     replay: global___Replay.ValueType
     """How a one-to-many handler goes on with an input of which outputs were received. [18]"""
