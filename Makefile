@@ -19,8 +19,8 @@ FIRST ?= $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(10**9))')
 SIMULATE ?=
 # Options of `make chaos` and `make chaos-nodes`, e.g. CHAOS="--ingress both --seconds 600".
 CHAOS ?=
-# Of the tests that need no Ray.
-PROCESSES ?= 2
+# Of the tests that need no Ray. Half of their time they wait.
+PROCESSES ?= 4
 # Options of `make planted-bugs`, e.g. BUGS="--only credit --jobs 4".
 BUGS ?=
 

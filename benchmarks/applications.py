@@ -5,31 +5,17 @@ Import this in the fixture's process only; it imports Ray.
 
 from __future__ import annotations
 
-from typing import Any
-
-from ray import serve
 from ray.serve import Application
 
 from benchmarks.services import SERVICES
-from server_fixture.app import OPTIONS
-from server_fixture.builders import Builder, builder
-from servestream_client.testing.ray_serve.ledger import enrol
+from server_fixture.builders import Builder, enrolled
 
 # Room for every stream and every unary call of the widest measurement on a single replica.
-_OPTIONS: dict[str, Any] = {**OPTIONS, "max_ongoing_requests": 2500}
+_PLACES = 2500
 
 
 def _builder(name: str) -> Builder:
-    service = SERVICES[name]
-
-    class Enrolled(service):  # type: ignore[valid-type, misc]
-        """The service, in a replica that can be found."""
-
-        def __init__(self) -> None:
-            enrol()
-
-    Enrolled.__name__ = Enrolled.__qualname__ = service.__name__
-    return builder(serve.deployment(**_OPTIONS)(Enrolled))
+    return enrolled(SERVICES[name], places=_PLACES)
 
 
 def _twice(build: Builder) -> Builder:

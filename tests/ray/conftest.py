@@ -1,8 +1,8 @@
 """One Ray Serve for each ingress mode, which most tests of that mode share.
 
 ``pytest -n 2 --dist loadscope --no-loadscope-reorder tests/ray`` has the modes side by side, each
-in a process of its own. Whatever starts a Ray of its own runs before them, so that no more than two
-run at a time, and no more than one HAProxy.
+in a process of its own. In each, whatever starts a Ray of its own runs first, so that no more than
+two run at a time, and no more than one HAProxy.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByMode 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What runs in one mode only, but for long runs, is marked `long` in the other.
 
-    The modes one after the other. In each, first who has a Ray of its own; then no two tests in
-    a row that use the same application, so that one recovers while another is tested.
+    One mode goes to one process, the tests without a mode and the other mode to the other. In each
+    mode first who has a Ray of its own; then no two tests in a row that use the same application,
+    so that one recovers while another is tested.
     """
     here = [item for item in items if HERE in item.path.parents]
     for item in here:
@@ -56,7 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     groups: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in here:
         groups[_mode(item)].append(item)
-    ordered = chain.from_iterable(_in_turn(groups[mode]) for mode in sorted(groups))
+    ordered = chain.from_iterable(_in_turn(groups[mode]) for mode in ("proxy", "", "haproxy"))
     items[:] = [*(item for item in items if item not in set(here)), *ordered]
 
 

@@ -56,7 +56,7 @@ async def test_an_input_that_hangs_costs_a_place_and_no_more(serve: ServeFixture
     assert hung.kind is ItemErrorKind.TIMEOUT
 
 
-@pytest.mark.once_in(Ingress.PROXY)
+@pytest.mark.long  # Serve takes a minute to replace it
 async def test_a_replica_kept_by_inputs_that_hang_is_replaced(serve: ServeFixture) -> None:
     """Its health check fails once all of its 16 places are kept."""
     inputs = [b"hang"] * 40 + INPUTS
