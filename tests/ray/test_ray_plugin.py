@@ -50,7 +50,7 @@ def test_that_must_fail(ray_stream_server):
 """
 
 
-@pytest.mark.once_in(Ingress.PROXY)
+@pytest.mark.long  # each mode needs a Ray of its own; what the plugin does is in tests/testing
 @pytest.mark.parametrize("ingress", list(Ingress))
 def test_the_page_on_ray(pytester: pytest.Pytester, ingress: Ingress) -> None:
     (block,) = [

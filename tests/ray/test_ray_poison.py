@@ -18,7 +18,7 @@ async def stream(client: StreamClient[bytes, bytes], inputs: list[bytes]) -> lis
     return [output async for output in client.stream(inputs, return_exceptions=True)]
 
 
-@pytest.mark.once_in(Ingress.HAPROXY)
+@pytest.mark.long  # six replicas die; tests/grpc/test_poison.py has real processes, too
 async def test_an_input_that_crashes_its_replica_is_blamed(serve: ServeFixture) -> None:
     inputs = [*INPUTS[:149], b"crash", *INPUTS[150:]]
     before = {replica.pid for replica in serve.enrolled() if replica.application == "fragile"}

@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from servestream_client import Generation, ItemError, ServeStreamError
 from servestream_client.demo.tokens.codec import Token
 
 __all__ = ["Answer", "Answers", "Piece"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +62,31 @@ class Answer:
         self._task.add_done_callback(self._ended)
         self._timer = self._wait_for_a_reader()
 
-    async def read(self, first: int) -> AsyncGenerator[tuple[int, Piece]]:
-        """The pieces from number `first` on, as they come."""
+    @contextmanager
+    def attended(self) -> Iterator[None]:
+        """Somebody reads."""
         self._readers += 1
         self._attended.set()
         self._timer.cancel()
         try:
-            while True:
-                changed = self._changed
-                for number, piece in enumerate(self.pieces[first:], first):
-                    yield number, piece
-                    first = number + 1
-                if first >= len(self.pieces) and self.end is not None:
-                    return
-                if changed is self._changed:
-                    await changed.wait()
+            yield
         finally:
             self._readers -= 1
             if not self._readers:
                 self._attended.clear()
                 self._timer = self._wait_for_a_reader()
+
+    async def read(self, first: int) -> AsyncIterator[tuple[int, Piece]]:
+        """The pieces from number `first` on, as they come."""
+        while True:
+            changed = self._changed
+            for number, piece in enumerate(self.pieces[first:], first):
+                yield number, piece
+                first = number + 1
+            if first >= len(self.pieces) and self.end is not None:
+                return
+            if changed is self._changed:
+                await changed.wait()
 
     def stop(self) -> None:
         """End it at once, and with it the work at the replica."""
@@ -107,7 +116,13 @@ class Answer:
         return ""
 
     def _ended(self, task: asyncio.Task[str]) -> None:
-        self.end = "the answer was stopped" if task.cancelled() else task.result()
+        if task.cancelled():
+            self.end = "the answer was stopped"
+        elif (error := task.exception()) is not None:
+            self.end = "the web service failed"
+            logger.error("an answer ended with an error of its own", exc_info=error)
+        else:
+            self.end = task.result()
         self._wake_readers()
 
     def _wake_readers(self) -> None:

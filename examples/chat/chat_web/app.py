@@ -1,18 +1,19 @@
-"""The web service: a prompt in, Server-Sent Events out, a page that shows them."""
+"""The web service: a prompt in, Server-Sent Events out, a page that shows them.
 
-from __future__ import annotations
+Annotations are no text here: FastAPI reads them, and one of them names a function within another.
+"""
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import FastAPI, Header, HTTPException
+from fastapi import Depends, FastAPI, Header, HTTPException
 from fastapi.responses import FileResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
-from chat_web.answers import Answers
+from chat_web.answers import Answer, Answers
 from servestream_client import FlowControl, StreamClient
 from servestream_client.demo.tokens.codec import Prompt, Token, TokenCodec
 
@@ -79,22 +80,33 @@ def create_app(
         answers: Answers = app.state.answers
         return Begun(key=answers.begin(client.generate(Prompt(**question.model_dump()))))
 
-    @app.get("/answers/{key}/events", response_class=EventSourceResponse)
-    async def events(
-        key: str, last_event_id: Annotated[int, Header(ge=-1)] = -1
-    ) -> AsyncIterator[ServerSentEvent]:
-        """An event's id is the index of the token that it brings: a browser that reconnects says
-        which was its last, and goes on behind it.
+    async def attended(key: str) -> AsyncIterator[Answer | None]:
+        """An answer that is read for as long as the request lasts.
+
+        A `finally` in the endpoint may run much later (findings/fastapi-sse-finally.sh).
         """
         answers: Answers = app.state.answers
         answer = answers.get(key)
+        with answer.attended() if answer is not None else nullcontext():
+            yield answer
+
+    @app.get("/answers/{key}/events", response_class=EventSourceResponse)
+    async def events(
+        answer: Annotated[Answer | None, Depends(attended)],
+        last_event_id: Annotated[int, Header(ge=-1)] = -1,
+    ) -> AsyncIterator[ServerSentEvent]:
+        """An event's id is the index of the token that it brings: a browser that reconnects says
+        which was its last, and goes on behind it.
+
+        Errors are events, too: what is raised here would end the response as if it was complete
+        (findings/fastapi-sse-errors.sh).
+        """
         if answer is None:
             yield ServerSentEvent(event="gone", data={"reason": GONE})
             return
         yield ServerSentEvent(retry=round(retry * 1000))
-        async with aclosing(answer.read(last_event_id + 1)) as pieces:
-            async for number, piece in pieces:
-                yield ServerSentEvent(id=str(number), data={"text": piece.text, "cut": piece.cut})
+        async for number, piece in answer.read(last_event_id + 1):
+            yield ServerSentEvent(id=str(number), data={"text": piece.text, "cut": piece.cut})
         yield ServerSentEvent(event="end", data={"problem": answer.end})
 
     @app.post("/answers/{key}/stop", status_code=204)
