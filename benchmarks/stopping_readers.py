@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from benchmarks.tokens.plan import Plan, Token
@@ -59,6 +61,7 @@ async def run(target: str, readers: int, plan: Plan, usual: float, stop: float) 
     ):
         for reader in crowd:
             tasks.create_task(reader.read(client, plan))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _say_where, crowd)
         for reader in crowd:
             await reader.begun.wait()
         gc.collect()
@@ -73,6 +76,11 @@ async def run(target: str, readers: int, plan: Plan, usual: float, stop: float) 
             reader.going.set()
         print("resumed", flush=True)
     print(before, during, sum(reader.wrong for reader in crowd), flush=True)
+
+
+def _say_where(crowd: Sequence[Reader]) -> None:
+    """How many generations have had how many tokens."""
+    print(sorted(Counter(reader.count for reader in crowd).items()), flush=True)
 
 
 async def _rate(readers: Sequence[Reader], seconds: float) -> float:

@@ -68,10 +68,17 @@ async def stopped(servers: Servers, readers: int, usual: float, seconds: float) 
             await client.hear("resumed", SECONDS + seconds)
         finally:
             sampling.cancel()
-        try:
-            before, during, wrong = (await client.line(SECONDS)).split()
-        except (TimeoutError, ValueError):
-            raise MeasurementError("the generations did not come to their ends") from None
+        try:  # what they missed takes as long as they stopped
+            line = await client.line(SECONDS + seconds)
+        except TimeoutError:
+            client.process.terminate()  # it says where they stand
+            raise MeasurementError(
+                "the generations did not come to their ends, and stand at "
+                + await client.line(SECONDS)
+            ) from None
+        if not line:
+            raise MeasurementError("the client ended before its generations did")
+        before, during, wrong = line.split()
         if int(wrong):
             raise MeasurementError(f"{wrong} tokens were lost, or came twice")
         return Stopped(float(before), float(during), max(growth))
