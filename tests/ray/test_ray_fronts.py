@@ -11,11 +11,18 @@ from server_fixture.fixture import ServeFixture
 from servestream_client import StreamClient
 from servestream_client.demo.model import DigitsCodec, Image, Prediction
 from servestream_client.demo.trial import Trial
+from servestream_client.testing.ray_serve import Ingress
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.application("digits")]
 
 
-@pytest.mark.parametrize("kind", ["nginx", "envoy"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("nginx", marks=pytest.mark.once_in(Ingress.PROXY)),
+        pytest.param("envoy", marks=pytest.mark.once_in(Ingress.HAPROXY)),
+    ],
+)
 async def test_a_replica_dies_and_then_the_front(
     serve: ServeFixture,
     images: list[Image],
