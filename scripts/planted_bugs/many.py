@@ -229,6 +229,20 @@ BUGS = (
         "test_handler_generators.py::test_the_time_of_an_output_counts_from_the_last_one",
     ),
     Bug(
+        "outputs that nobody waits for have one item timeout together",
+        "server.handlers.generators:_Generation._pull",
+        "            if clock() >= until:\n                call.advanced()\n",
+        "            if clock() >= until:\n",
+        "test_the_time_of_an_output_counts_from_the_last_one_where_nothing_is_waited_for",
+    ),
+    Bug(
+        "nor is the time of an output noted before it is encoded",
+        "server.handlers.generators:_Generation._pull",
+        "            if not plain and clock() >= until:\n                call.advanced()\n",
+        "            if not plain and clock() >= until:\n",
+        "test_the_time_of_an_output_counts_from_the_last_one_where_nothing_is_waited_for",
+    ),
+    Bug(
         "an input in a thread may take no longer than one of its outputs",
         "Maker._hand_over",
         "self.began = self._loop.time()",

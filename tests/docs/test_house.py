@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,12 @@ def test_the_group_dev_has_all_that_the_others_have_and_the_lock_has_it():
     locked = (ROOT / "requirements" / "dev.txt").read_text()
     pinned = set(re.findall(r"^([A-Za-z0-9._-]+)==", locked, re.MULTILINE))
     assert everything - pinned == set()
+
+
+def test_no_two_test_modules_have_one_name():
+    """`pytest` imports them by that name alone, so one run of all would not begin."""
+    names = Counter(each.name for each in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_readme_is_short_and_has_the_words_that_people_search_for():

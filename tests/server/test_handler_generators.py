@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import itertools
 import logging
+import time
 
 import pytest
 from attempts import for_a_while, until, workers_running
@@ -753,6 +754,29 @@ async def test_the_time_of_an_output_counts_from_the_last_one():
     answer = attempt.answers[1]
     assert (answer.error, answer.index) == (TIMEOUT, len(answer.outputs))
     assert service.closed == [b"a"]
+
+
+class Relabelled(BytesCodec):
+    """Not taken for the codec of bytes, which is never called."""
+
+
+async def busy(item, resume):
+    """Makes outputs without waiting, each of which takes its time."""
+    for _ in range(24):
+        end = time.perf_counter() + 0.05
+        while time.perf_counter() < end:
+            pass
+        yield b"x"
+
+
+@pytest.mark.parametrize("codec", [BytesCodec(), Relabelled()])
+async def test_the_time_of_an_output_counts_from_the_last_one_where_nothing_is_waited_for(codec):
+    attempt = service_of(busy, codec=codec).attempt()
+    attempt.may_take(0.6)
+    attempt.send(b"a")
+    await finished(attempt)
+    answer = attempt.answers[1]
+    assert (answer.error, len(answer.outputs)) == (None, 24)
 
 
 async def test_the_time_of_a_pause_does_not_count():

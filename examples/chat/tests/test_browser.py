@@ -9,7 +9,7 @@ import asyncio
 import os
 import queue
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import urlsplit
 
 import pytest
@@ -115,25 +115,27 @@ async def test_a_web_service_that_starts_anew_is_said_and_nothing_is_spliced(
     assert expected().startswith(await shown(page))
 
 
-async def test_a_page_that_is_left_ends_the_work_at_the_replica_at_once(
-    page: playwright.Page, serve: Serve, ends: queue.Queue[int]
-) -> None:
-    async with serve(patience=3600) as url:
-        await ask(page, url)
-        await until_some_of_it_came(page)
-        await page.goto("about:blank")
-        made = await asyncio.to_thread(ends.get, timeout=30)
-    assert made < len(offline(QUESTION, MAX_TOKENS))
+async def leave(page: playwright.Page) -> None:
+    await page.goto("about:blank")
 
 
-async def test_a_tab_that_is_killed_stops_the_replica_too(
-    page: playwright.Page, serve: Serve, ends: queue.Queue[int]
+async def kill(page: playwright.Page) -> None:
+    """So Chromium runs no handler of the page: only the connection ends."""
+    await page.close()
+
+
+@pytest.mark.parametrize(("goes", "patience"), [(leave, 3600), (kill, 1)])
+async def test_for_a_page_that_is_gone_the_replica_stops(
+    page: playwright.Page,
+    serve: Serve,
+    ends: queue.Queue[int],
+    goes: Callable[[playwright.Page], Awaitable[None]],
+    patience: float,
 ) -> None:
-    """Closed like this, Chromium runs no handler of the page: only the connection ends."""
-    async with serve(patience=1) as url:
+    async with serve(patience=patience) as url:
         await ask(page, url)
         await until_some_of_it_came(page)
-        await page.close()
+        await goes(page)
         made = await asyncio.to_thread(ends.get, timeout=30)
     assert made < len(offline(QUESTION, MAX_TOKENS))
 

@@ -112,15 +112,12 @@ class _Generation:
         task, plain = asyncio.current_task(), is_bytes_codec(self._source.codec)
         wake_writer = self._part.attempt.wake_writer
         until = turn.enter() or await turn.wait()
-        noted = True  # whether its time counts from the last output
         while True:
             # As `await` would, but for what it costs to be metered where nothing is waited for.
             waited = False
             try:
                 step: Any = step_on()
                 waits_for = step.send(None)
-                if not noted:
-                    call.advanced()
                 wake_writer()
                 waited = True
                 output = await turn.metered_rest(step, waits_for)
@@ -132,13 +129,13 @@ class _Generation:
             except BaseException as error:
                 emission.fail(failure_of(_HANDLER, error, task))
                 return True
-            noted = waited
             if waited:
                 if call.stopped:  # which it would not hear
                     raise asyncio.CancelledError
                 call.advanced()
                 until = turn.until  # it went on in a turn that was entered for it
             if not plain and clock() >= until:
+                call.advanced()
                 until = turn.enter() or await turn.wait()
             if not emit(output):
                 if not emission.wanted:
@@ -148,7 +145,6 @@ class _Generation:
                     return False
             if clock() >= until:
                 call.advanced()
-                noted = True
                 wake_writer()
                 until = turn.enter() or await turn.wait()
 
