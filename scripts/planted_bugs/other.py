@@ -91,7 +91,7 @@ BUGS = (
         "_settled",
         "            failure = error\n        if turn.busy:",
         "            return error\n        if turn.busy:",
-        "test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_are_slow",
+        "test_handlers_that_wait_for_the_first_time_do_not_go_on_together",
     ),
     # ------------------------------------------------------------------ user code at the client
     Bug(

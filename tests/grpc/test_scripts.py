@@ -367,6 +367,10 @@ async def use():
 
 for _ in range(60):
     asyncio.run(use())
+    # This one cancels nothing that is left when it closes, as `asyncio.run` does.
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(use())
+    loop.close()
     with SyncStreamClient(target) as client:
         assert client.predict(b"x") == b"x"
 """)

@@ -296,15 +296,16 @@ async def test_two_pieces_keep_the_loop_at_the_most_wherever_and_whenever_they_a
 
 
 @pytest.mark.parametrize("history", [0, 100])
-async def test_handlers_that_wait_for_the_first_time_do_not_go_on_together(history, clock):
+@pytest.mark.parametrize("says", [b"wH", b"xH"], ids=["what-comes", "what-fails"])
+async def test_handlers_that_wait_for_the_first_time_do_not_go_on_together(says, history, clock):
     service, stalls = Ailing(clock), Stalls(clock)
     workers = service.workers("predict", places=8)
     workers._adapt_run_length = lambda *_: None
     workers._run_length = 64
     attempts = [FakeAttempt(workers, str(number)) for number in range(8)]
     with stalls.watched():
-        for says in ([b"q", *[b"q"] * history], [b"wH", b"q"]):
+        for items in ([b"q", *[b"q"] * history], [says, b"q"]):
             for attempt in attempts:
-                attempt.send(*says)
+                attempt.send(*items)
             await until(lambda: all(attempt.done for attempt in attempts))
     assert stalls.longest <= 2 * SLOW + SLACK
