@@ -42,9 +42,6 @@ NEIGHBOURS = sniffio==1.3.1 trio==0.35.0 uvloop==0.23.0 gevent==26.9.0 eventlet=
 	openai==3.57.0 anthropic==2.14.0 httpx==0.28.1 \
 	opentelemetry-sdk==1.45.2 opentelemetry-instrumentation-grpc==0.66b2
 
-# Each of these occupies one core, in the time in which the tests over sockets wait.
-BESIDE = site packages test-protobufs test-neighbours
-
 BIN = $(VENV)/bin
 UV = $(BIN)/python -m uv
 READY = $(VENV)/.ready
@@ -80,9 +77,7 @@ demo: $(READY)  ## Stream real images while replicas are killed; INGRESS=haproxy
 demo-tokens: $(MODEL)  ## Answers of a language model while replicas are killed; TOKENS="--help"
 	@$(BIN)/servestream demo-tokens --ingress $(INGRESS) $(TOKENS)
 
-test: check $(MODEL) test-core  ## All that CI runs: checks, core, quick tests, the rest, a minute of seeds
-	$(MAKE) --no-print-directory --jobs 2 test-sockets $(BESIDE)
-	$(MAKE) --no-print-directory test-ray
+test: check test-quick site packages test-protobufs test-neighbours test-ray  ## All that CI runs: checks, core, quick tests, the rest, a minute of seeds
 	$(BIN)/python -m simulation --first $(FIRST) --seconds 60
 
 test-core: $(READY)  ## The tests without sockets and processes

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from faces import only_async
 from helpers import collect, failures, numbered, outputs
+from tcp import saying, tcp_server
 
 from servestream_client import (
     BytesCodec,
@@ -71,15 +72,10 @@ async def test_a_name_that_does_not_resolve(connect):
 
 
 async def test_a_server_that_is_no_grpc_server(connect):
-    async def speak_something_else(reader, writer):
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(speak_something_else, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, connect(f"127.0.0.1:{port}", retry=QUICK) as client:
-        with pytest.raises(UnreachableError):
-            await collect(client.stream(numbered(5)))
+    with tcp_server(saying(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as target:
+        async with connect(target, retry=QUICK) as client:
+            with pytest.raises(UnreachableError):
+                await collect(client.stream(numbered(5)))
 
 
 async def test_a_server_that_accepts_and_stays_silent(listen, connect):

@@ -13,8 +13,9 @@ import grpc.aio
 import pytest
 from fronts import Certificates
 from helpers import collect, numbered
+from tcp import saying, tcp_server
 from test_hostile_servers import WELCOME
-from verdicts import HASTY, ONCE, Reasons, echo_server, failure, grpc_server, tcp_server
+from verdicts import HASTY, ONCE, Reasons, echo_server, failure, grpc_server
 
 from servestream_client import (
     AccessDeniedError,
@@ -276,7 +277,7 @@ async def test_a_name_that_does_not_resolve():
     "reply", [b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n"]
 )
 async def test_a_server_of_another_kind(reply):
-    async with tcp_server(reply) as target:
+    with tcp_server(saying(reply)) as target:
         raised = await failure(target)
     assert type(raised) is UnreachableError
     assert "does not speak gRPC: Serve's HTTP port, or a reverse proxy with TLS" in str(raised)
@@ -285,7 +286,7 @@ async def test_a_server_of_another_kind(reply):
 @pytest.mark.row("not-grpc-with-tls")
 async def test_a_server_of_another_kind_with_tls(tmp_path):
     own = Certificates(tmp_path)
-    async with tcp_server(b"HTTP/1.1 200 OK\r\n\r\n", own.context()) as target:
+    with tcp_server(saying(b"HTTP/1.1 200 OK\r\n\r\n"), own.context()) as target:
         raised = await failure(target, credentials=own.credentials())
     assert type(raised) is UnreachableError
     assert "has TLS, but does not speak gRPC behind it" in str(raised)
@@ -294,7 +295,7 @@ async def test_a_server_of_another_kind_with_tls(tmp_path):
 
 @pytest.mark.row("closed-without-tls")
 async def test_a_server_that_closes_before_a_word():
-    async with tcp_server(b"") as target:
+    with tcp_server(saying(b"")) as target:
         raised = await failure(target)
     assert type(raised) is UnreachableError
     assert "for which this client lacks credentials=" in str(raised)
@@ -303,7 +304,7 @@ async def test_a_server_that_closes_before_a_word():
 @pytest.mark.row("silent")
 async def test_a_server_that_says_nothing(monkeypatch):
     monkeypatch.setattr(grpc_link, "CONNECT_MS", 200)
-    async with tcp_server(None) as target:
+    with tcp_server(saying(None)) as target:
         raised = await failure(target)
     assert type(raised) is UnreachableError
     assert "accepted, and nothing was received on it" in str(raised)
@@ -312,7 +313,7 @@ async def test_a_server_that_says_nothing(monkeypatch):
 @pytest.mark.row("silent-with-tls")
 async def test_a_server_that_says_nothing_to_a_handshake(monkeypatch):
     monkeypatch.setattr(grpc_link, "CONNECT_MS", 200)
-    async with tcp_server(None) as target:
+    with tcp_server(saying(None)) as target:
         raised = await failure(target, credentials=grpc.ssl_channel_credentials())
     assert type(raised) is UnreachableError
     assert "ended in the TLS handshake" in str(raised)

@@ -1,7 +1,5 @@
 """What a user reads when a call fails, and servers that make it fail."""
 
-import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -71,25 +69,3 @@ async def grpc_server(
 
 def echo_server(**options):
     return grpc_server(Echo(), **options)
-
-
-@asynccontextmanager
-async def tcp_server(reply: bytes | None, context: ssl.SSLContext | None = None):
-    """Says something to whoever connects, and closes; None: nothing, and it stays."""
-    open_ones: set[asyncio.StreamWriter] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_ones.add(writer)
-        if reply is None:
-            await reader.read()
-        else:
-            writer.write(reply)
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for writer in open_ones:
-            writer.close()

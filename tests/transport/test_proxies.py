@@ -2,12 +2,12 @@
 reached without any.
 """
 
-import asyncio
 import os
 
 import grpc
 import grpc.aio
 import pytest
+from tcp import saying, tcp_server
 
 from servestream_client import (
     RetryPolicy,
@@ -34,20 +34,17 @@ def environment(monkeypatch):
 
 
 @pytest.fixture
-async def proxy():
+def proxy():
     """An HTTP proxy that refuses everything; its port, and the requests that it got."""
     requests: list[str] = []
 
-    async def refuse(reader, writer):
-        requests.append((await reader.readuntil(b"\r\n")).decode())
-        writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
-        await writer.drain()
-        writer.close()
+    def refuse(connection):
+        with connection.makefile("rb") as lines:
+            requests.append(lines.readline().decode())
+        saying(b"HTTP/1.1 403 Forbidden\r\n\r\n")(connection)
 
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1], requests
-    server.close()
-    await server.wait_closed()
+    with tcp_server(refuse) as target:
+        yield int(target.partition(":")[2]), requests
 
 
 URL = "http://user:secret@127.0.0.1:{port}"
