@@ -77,8 +77,8 @@ demo: $(READY)  ## Stream real images while replicas are killed; INGRESS=haproxy
 demo-tokens: $(MODEL)  ## Answers of a language model while replicas are killed; TOKENS="--help"
 	@$(BIN)/servestream demo-tokens --ingress $(INGRESS) $(TOKENS)
 
-test: check test-quick site packages test-protobufs test-neighbours test-ray  ## All that CI runs: checks, core, quick tests, the rest, a minute of seeds
-	$(BIN)/python -m simulation --first $(FIRST) --seconds 60
+test: check test-quick site packages test-protobufs test-neighbours test-ray  ## All that CI runs: checks, core, quick tests, the rest, half a minute of seeds
+	$(BIN)/python -m simulation --first $(FIRST) --seconds 30
 
 test-core: $(READY)  ## The tests without sockets and processes
 	$(BIN)/python -m pytest -p only_core -n 2 $(CORE)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from inner_pytest import OPTIONS
 
 from servestream_client.server import StreamService
 from servestream_client.testing import StreamServer
@@ -69,7 +70,7 @@ def test_scripts_run(block, tmp_path):
 @pytest.mark.parametrize("block", cases("tests"))
 def test_tests_pass(block, pytester):
     pytester.makepyfile(block)
-    result = pytester.runpytest_subprocess("-p", "no:randomly", "-Werror::ResourceWarning")
+    result = pytester.runpytest_subprocess(*OPTIONS, "-Werror::ResourceWarning")
     result.assert_outcomes(passed=block.count("def test_"))
 
 

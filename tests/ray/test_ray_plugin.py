@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from inner_pytest import OPTIONS
 
 from servestream_client.testing.ray_serve import Ingress
 
@@ -62,6 +63,6 @@ def test_the_page_on_ray(pytester: pytest.Pytester, ingress: Ingress) -> None:
     (package / "app.py").write_text(SERVICE)
     pytester.makepyfile(block + MORE.format(ingress=ingress))
     pytester.syspathinsert()
-    result = pytester.runpytest_subprocess("-p", "no:randomly")
+    result = pytester.runpytest_subprocess(*OPTIONS)
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["never fired: kill at 100", "*SIGKILL for replica *"])

@@ -3,6 +3,7 @@
 import textwrap
 
 import pytest
+from inner_pytest import OPTIONS
 
 pytest_plugins = ["pytester"]
 
@@ -29,7 +30,7 @@ def project(pytester: pytest.Pytester):
             ".ini",
             pytest=f"""
             [pytest]
-            addopts = -p no:randomly --timeout 60
+            addopts = {" ".join(OPTIONS)} --timeout 60
             asyncio_default_fixture_loop_scope = function
             {ini}
             """,
@@ -331,7 +332,7 @@ def test_the_plugin_alone_imports_nothing_of_the_package(pytester):
             heavy = {"servestream_client", "grpc", "google.protobuf", "tenacity", "ray", "psutil"}
             assert not heavy & set(sys.modules)
         """)
-    pytester.runpytest_subprocess("-p", "no:randomly").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess(*OPTIONS).assert_outcomes(passed=1)
 
 
 def test_nothing_is_left(project):
