@@ -9,6 +9,7 @@ from ray.serve import Application, Deployment
 
 from server_fixture.app import DEPLOYMENTS, OPTIONS
 from server_fixture.generating import Continuing, Drifting, Restarting, Seeking
+from server_fixture.waiting import MOST, PLACES, Waiting
 from servestream_client.server import StreamService
 from servestream_client.testing.ray_serve.ledger import enrol
 
@@ -24,6 +25,7 @@ __all__ = [
     "not_a_stream",
     "restarting",
     "seeking",
+    "waiting",
 ]
 
 
@@ -51,7 +53,11 @@ def enrolled(service: type[StreamService[bytes, bytes]], *, places: int = 1000) 
         service: its class.
         places: how many streams and calls a replica serves at once.
     """
+    options = {**OPTIONS, "max_ongoing_requests": places}
+    return builder(serve.deployment(**options)(_enrolled(service)))
 
+
+def _enrolled(service: type[StreamService[bytes, bytes]]) -> type[StreamService[bytes, bytes]]:
     class Enrolled(service):  # type: ignore[valid-type, misc]
         """The service, which tells who started the cluster where it is."""
 
@@ -59,7 +65,25 @@ def enrolled(service: type[StreamService[bytes, bytes]], *, places: int = 1000) 
             enrol()
 
     Enrolled.__name__ = Enrolled.__qualname__ = service.__name__
-    return builder(serve.deployment(**{**OPTIONS, "max_ongoing_requests": places})(Enrolled))
+    return Enrolled
+
+
+def waiting(*, replicas: int) -> Application:  # noqa: ARG001 — Serve decides
+    """From one replica to four, by what there is to do."""
+    options = {name: value for name, value in OPTIONS.items() if name != "num_replicas"}
+    scaling = {
+        "min_replicas": 1,
+        "max_replicas": MOST,
+        "initial_replicas": 1,
+        "target_ongoing_requests": PLACES,
+        "upscale_delay_s": 2,
+        "downscale_delay_s": 10,
+        "look_back_period_s": 5,
+        "metrics_interval_s": 2,
+        "policy": {"policy_function": "servestream_client.server.autoscaling:policy"},
+    }
+    deployment = serve.deployment(**options, autoscaling_config=scaling)(_enrolled(Waiting))
+    return deployment.bind()
 
 
 digits = builder(DEPLOYMENTS["digits"])

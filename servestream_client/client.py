@@ -47,8 +47,8 @@ class StreamClient(ClientBase[In, Out]):
         close_timeout: seconds that each step of any leave-taking may last: the call's, the
             inputs', and an end that does not come.
         predict_streams: how many streams `predict` may spread its calls over, and how many others
-            `generate`. Serve routes each to one replica, so it should not lie below the number of
-            replicas.
+            `generate`. Serve routes each to one replica. None: as many as there are replicas (at
+            most 64), and at least 4.
         streams_per_connection: how many streams share a connection before another is opened.
             HAProxy allows 100, and queues further ones silently.
 
@@ -95,6 +95,7 @@ class StreamClient(ClientBase[In, Out]):
         timeout: float | None = ...,
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[False] = ...,
+        lanes: int | None = ...,
     ) -> PredictionStream[Out]: ...
 
     @overload
@@ -107,6 +108,7 @@ class StreamClient(ClientBase[In, Out]):
         timeout: float | None = ...,
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[False] = ...,
+        lanes: int | None = ...,
     ) -> PredictionStream[Out | ItemError]: ...
 
     @overload
@@ -119,6 +121,7 @@ class StreamClient(ClientBase[In, Out]):
         timeout: float | None = ...,
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[True],
+        lanes: int | None = ...,
     ) -> PredictionStream[Numbered[Out]]: ...
 
     @overload
@@ -131,6 +134,7 @@ class StreamClient(ClientBase[In, Out]):
         timeout: float | None = ...,
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[True],
+        lanes: int | None = ...,
     ) -> PredictionStream[Numbered[Out] | ItemError]: ...
 
     @overload
@@ -143,6 +147,7 @@ class StreamClient(ClientBase[In, Out]):
         timeout: float | None = ...,
         parameters: Mapping[str, str] | None = ...,
         numbered: bool,
+        lanes: int | None = ...,
     ) -> PredictionStream[Out | Numbered[Out] | ItemError]: ...
 
     def stream(
@@ -154,6 +159,7 @@ class StreamClient(ClientBase[In, Out]):
         timeout: float | None = None,
         parameters: Mapping[str, str] | None = None,
         numbered: bool = False,
+        lanes: int | None = None,
     ) -> PredictionStream[Any]:
         """Stream inputs, and iterate the predictions.
 
@@ -172,6 +178,9 @@ class StreamClient(ClientBase[In, Out]):
             numbered: yield `Numbered`, which says to what an output belongs. Where an input's
                 outputs end without a further one, that is yielded as well, with `last` and no
                 output.
+            lanes: over how many servers its inputs may be spread; 1: they go to one, as long as
+                that is there. None: as many as there are, where their handlers are what it waits
+                for.
 
         Raises:
             InputsError: the inputs are no iterable.
@@ -183,6 +192,7 @@ class StreamClient(ClientBase[In, Out]):
             ordered=ordered,
             timeout=timeout,
             parameters=parameters,
+            lanes=lanes,
         )
         return PredictionStream(
             driver,

@@ -74,6 +74,8 @@ class StreamKind(enum.Enum):
     """Carries many calls of `predict`, and outlives each."""
     GENERATE = "generate"
     """Carries many calls of `generate`, and outlives each."""
+    LANE = "lane"
+    """Carries inputs of a call of `stream` that others of its inputs do not wait for."""
     ISOLATED = "isolated"
     """Tries inputs apart from the others, because servers broke while they had them."""
 

@@ -263,6 +263,7 @@ class SyncStreamClient(ClientBase[In, Out]):
         timeout: float | None = ...,
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[False] = ...,
+        lanes: int | None = ...,
     ) -> SyncPredictionStream[Out]: ...
 
     @overload
@@ -275,6 +276,7 @@ class SyncStreamClient(ClientBase[In, Out]):
         timeout: float | None = ...,
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[False] = ...,
+        lanes: int | None = ...,
     ) -> SyncPredictionStream[Out | ItemError]: ...
 
     @overload
@@ -287,6 +289,7 @@ class SyncStreamClient(ClientBase[In, Out]):
         timeout: float | None = ...,
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[True],
+        lanes: int | None = ...,
     ) -> SyncPredictionStream[Numbered[Out]]: ...
 
     @overload
@@ -299,6 +302,7 @@ class SyncStreamClient(ClientBase[In, Out]):
         timeout: float | None = ...,
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[True],
+        lanes: int | None = ...,
     ) -> SyncPredictionStream[Numbered[Out] | ItemError]: ...
 
     @overload
@@ -311,6 +315,7 @@ class SyncStreamClient(ClientBase[In, Out]):
         timeout: float | None = ...,
         parameters: Mapping[str, str] | None = ...,
         numbered: bool,
+        lanes: int | None = ...,
     ) -> SyncPredictionStream[Out | Numbered[Out] | ItemError]: ...
 
     def stream(
@@ -322,6 +327,7 @@ class SyncStreamClient(ClientBase[In, Out]):
         timeout: float | None = None,
         parameters: Mapping[str, str] | None = None,
         numbered: bool = False,
+        lanes: int | None = None,
     ) -> SyncPredictionStream[Any]:
         """Stream inputs, and iterate the predictions with a plain ``for``.
 
@@ -340,6 +346,9 @@ class SyncStreamClient(ClientBase[In, Out]):
             numbered: yield `Numbered`, which says to what an output belongs. Where an input's
                 outputs end without a further one, that is yielded as well, with `last` and no
                 output.
+            lanes: over how many servers its inputs may be spread; 1: they go to one, as long as
+                that is there. None: as many as there are, where their handlers are what it waits
+                for.
 
         Raises:
             InputsError: the inputs are no iterable.
@@ -347,7 +356,11 @@ class SyncStreamClient(ClientBase[In, Out]):
             ClientClosedError: the client is closed.
         """
         driver = self._streams.stream(
-            InputFeeder(inputs), ordered=ordered, timeout=timeout, parameters=parameters
+            InputFeeder(inputs),
+            ordered=ordered,
+            timeout=timeout,
+            parameters=parameters,
+            lanes=lanes,
         )
         return SyncPredictionStream(
             driver,

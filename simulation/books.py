@@ -126,8 +126,11 @@ class Books:
         # What was tried on another stream comes beside the credit that was given on this one.
         times = 2 if session.counters.isolated else 1
         outputs = flow.output_items * times
+        if session.counters.by_lanes:
+            times = 2  # it is not known before how large an output will be
         size = (flow.output_bytes + flow.max_item_bytes) * times
-        if session.attempt is not None and session.attempt.allowance.of_each:
+        adopted = session.delivery._held_of and not session.counters.received
+        if adopted or (session.attempt is not None and session.attempt.allowance.of_each):
             self._of_each.add(call.stream_id)
         if call.stream_id in self._of_each:
             self._look_at_inputs(call, session.delivery, flow)

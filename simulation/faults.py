@@ -26,6 +26,7 @@ class NetworkFaultKind(enum.StrEnum):
     CUT_MASKED = "cut: a masked status"
     DRAIN = "replica drains"
     REDEPLOY = "redeploy"
+    SCALE_DOWN = "scale-down"
     ADMISSION = "admission fails"
     SLOW_OPEN = "slow open"
     OUTAGE = "target down"

@@ -46,6 +46,8 @@ class SimulatedReplica:
         self.calls: dict[SimulatedCall, None] = {}
         self.up: bool = True
         self.leaving: bool = False
+        self.goes_for_good: bool = False
+        """Whether it does not begin anew."""
         self.name: str = ""
         self._network = network
         self._index = index
@@ -64,7 +66,13 @@ class SimulatedReplica:
         self.service.replica = self.name
         self.service.die = partial(self.crash, 0.5)
         injector = FaultInjector(self._network.plan, die=partial(self.crash, 0.5))
-        self.kit: Kit = Kit(self.service, self._network.kind, injector, replica=self.name)
+        self.kit: Kit = Kit(
+            self.service,
+            self._network.kind,
+            injector,
+            replica=self.name,
+            count_servers=self._network.count_servers,
+        )
         self._network.kits.append(self.kit)
 
     def drain(self, grace: float, kind: NetworkFaultKind = NetworkFaultKind.DRAIN) -> None:
@@ -99,7 +107,8 @@ class SimulatedReplica:
         )
         for call in list(self.calls):
             call.crash(status)
-        network.conditions.later(seconds, self.start)
+        if not self.goes_for_good:
+            network.conditions.later(seconds, self.start)
 
 
 class SimulatedNetwork:
@@ -142,6 +151,7 @@ class SimulatedNetwork:
         self._trouble = weather.budget
         self._turn = 0
         self._down_until = 0.0
+        self._made = weather.replicas
         self.replicas = [SimulatedReplica(self, index) for index in range(weather.replicas)]
         self._plan_weather()
 
@@ -274,6 +284,21 @@ class SimulatedNetwork:
 
     def _server_window(self) -> int:
         return self.replicas[0].service.flow.window_items
+
+    def scale_to(self, count: int, grace: float) -> None:
+        """Have so many replicas: new ones come at once, the last ones leave with some grace."""
+        self.books.trace.note("target", f"{len(self.replicas)} replicas become {count}")
+        while len(self.replicas) < count:
+            self._made += 1
+            self.replicas.append(SimulatedReplica(self, self._made - 1))
+        for replica in self.replicas[count:]:
+            replica.goes_for_good = True
+            replica.drain(grace, NetworkFaultKind.SCALE_DOWN)
+        del self.replicas[count:]
+
+    async def count_servers(self) -> int:
+        """How many replicas take streams, as the controller knows it."""
+        return sum(replica.up and not replica.leaving for replica in self.replicas)
 
     # ---------------------------------------------------------------- the end
 

@@ -123,7 +123,7 @@ class Run:
     def client(self) -> StreamClient[bytes, bytes]:
         """One that reaches the simulated network."""
         client = StreamClient(
-            "simulation",
+            "simulation:1",
             codec=self.codec,
             flow=self.scenario.flow,
             retry=self.scenario.retry,

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from . import codecs, generations, many, other, protocol, server, session, testing, transport
+from . import (
+    codecs,
+    deployment,
+    generations,
+    many,
+    other,
+    protocol,
+    server,
+    session,
+    testing,
+    transport,
+)
 
 BUGS = (
     *protocol.BUGS,
@@ -10,6 +21,7 @@ BUGS = (
     *server.BUGS,
     *many.BUGS,
     *generations.BUGS,
+    *deployment.BUGS,
     *transport.BUGS,
     *codecs.BUGS,
     *testing.BUGS,

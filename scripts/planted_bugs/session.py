@@ -148,15 +148,15 @@ BUGS = (
     # ------------------------------------------------------------------ single predictions
     Bug(
         "every call has a stream of its own",
-        "_ENOUGH_CALLS",
-        "_ENOUGH_CALLS = 16",
-        "_ENOUGH_CALLS = 0",
+        "ENOUGH",
+        "ENOUGH = 16",
+        "ENOUGH = 0",
         "test_few_calls_at_a_time_need_one_stream",
     ),
     Bug(
         "calls open more streams than they may",
         "Predictor._lane_for",
-        "if open_lanes < self._most_lanes and (",
+        "if open_lanes < spread.limit and (",
         "if (",
         "test_calls_spread_over_as_many_streams_as_allowed",
     ),

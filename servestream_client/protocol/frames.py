@@ -382,6 +382,24 @@ class Running:
     blocked_on: BlockedOn = BlockedOn.UNSPECIFIED
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How busy a server is, and how many there are. Docs section 19.
+
+    Attributes:
+        servers: those of its deployment that take streams; 0: it is not known.
+        items: what it has to compute, over all its streams.
+        item_us: how long its handler has taken for an item of late, in microseconds; 0: it is not
+            known.
+        places: how many items it computes at a time at the most; 0: it is not known.
+    """
+
+    servers: int = 0
+    items: int = 0
+    item_us: int = 0
+    places: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Drain:
     """The server is leaving. Docs section 13."""
@@ -425,6 +443,7 @@ class ServerFrame:
     end: ServerEnd | None = None
     heartbeat: Heartbeat | None = None
     coming: Coming | None = None
+    load: Load | None = None
 
     @property
     def paced(self) -> bool:

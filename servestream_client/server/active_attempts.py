@@ -5,11 +5,25 @@ Invariant: of those that were let in there is one a stream, the highest that cam
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
-from servestream_client.protocol.frames import Open
+from servestream_client.protocol.frames import Load, Open
 
-__all__ = ["ActiveAttempt", "ActiveAttempts"]
+__all__ = ["ActiveAttempt", "ActiveAttempts", "Totals"]
+
+
+class Totals(NamedTuple):
+    """What a process has to do, over all its streams.
+
+    Attributes:
+        streams: calls of the RPC that are open.
+        items: inputs that came on them and are computed, or are to be. What waits for its client
+            to go on is none.
+    """
+
+    streams: int
+    items: int
 
 
 class ActiveAttempt(Protocol):
@@ -20,12 +34,21 @@ class ActiveAttempt(Protocol):
         """Its number."""
         ...
 
+    @property
+    def to_compute(self) -> int:
+        """How many inputs came on it that are computed, or are to be."""
+        ...
+
     def supersede(self) -> None:
         """A higher attempt of its stream was let in."""
         ...
 
     def drain(self, grace: float) -> None:
         """Ask its client to go elsewhere within so many seconds."""
+        ...
+
+    def report(self, load: Load) -> None:
+        """Tell its client how busy this server is, if that is news."""
         ...
 
 
@@ -35,10 +58,19 @@ class ActiveAttempts:
     def __init__(self) -> None:
         self._here: dict[ActiveAttempt, None] = {}
         self._streams: dict[bytes, ActiveAttempt] = {}  # those that were let in
+        self.on_first: Callable[[], None] | None = None
+        """Called when one comes and there was none."""
+        self.on_empty: Callable[[], None] | None = None
+        """Called when the last one has gone."""
+        self.load: Load | None = None
+        """What was last said of it to whom it was news."""
 
     def arrive(self, attempt: ActiveAttempt) -> None:
         """An attempt begins; what it wants is not known yet."""
+        first = not self._here
         self._here[attempt] = None
+        if first and self.on_first is not None:
+            self.on_first()
 
     def register(self, attempt: ActiveAttempt, opened: Open) -> bool:
         """Let an attempt in: it supersedes a lower one.
@@ -54,13 +86,27 @@ class ActiveAttempts:
         self._streams[opened.stream_id] = attempt
         return True
 
+    @property
+    def totals(self) -> Totals:
+        """What there is to do. May be asked in another thread."""
+        here = list(self._here)
+        return Totals(len(here), sum(attempt.to_compute for attempt in here))
+
     def drain(self, grace: float) -> None:
         """Ask all of them to go elsewhere."""
         for attempt in list(self._here):
             attempt.drain(grace)
+
+    def report(self, load: Load) -> None:
+        """Tell the clients of all of them how busy this server is."""
+        self.load = load
+        for attempt in list(self._here):
+            attempt.report(load)
 
     def unregister(self, attempt: ActiveAttempt, stream_id: bytes | None) -> None:
         """An attempt is over."""
         self._here.pop(attempt, None)
         if stream_id is not None and self._streams.get(stream_id) is attempt:
             del self._streams[stream_id]
+        if not self._here and self.on_empty is not None:
+            self.on_empty()

@@ -94,6 +94,13 @@ class BatchWorkers(Workers):
             return True
         return bool(self._waiting)
 
+    @property
+    def capacity(self) -> int:
+        return self._places * self._max_batch
+
+    def _seconds_an_item(self, parts: Sequence[Part], seconds: float) -> float:  # noqa: ARG002
+        return seconds  # for which each of a batch has waited
+
     def _adapt_run_length(self, parts: Sequence[Part], seconds: float) -> None:
         pass
 

@@ -81,6 +81,9 @@ class GeneratorWorkers(Workers):
                 self._free -= 1  # what is left to do needs none
         return parts.wants(number)
 
+    def paused(self, attempt: Attempt) -> int:
+        return len(self._paused.get(attempt, ()))
+
     # ---------------------------------------------------------------- places
 
     def _lacks_worker(self, attempt: Attempt) -> bool:

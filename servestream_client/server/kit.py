@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
-import socket
-import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import Any, Protocol, TypeAlias
 
@@ -14,7 +11,7 @@ from servestream_client.config import FlowControl
 from servestream_client.protocol import frames
 from servestream_client.protocol.frames import CodecId, HandlerKind, Limits, Open, RefusalKind
 from servestream_client.protocol.server import ServerOffer
-from servestream_client.server.active_attempts import ActiveAttempts
+from servestream_client.server.active_attempts import ActiveAttempts, Totals
 from servestream_client.server.admission import AdmissionControl, Refuse, StreamRequest
 from servestream_client.server.batch_workers import BatchWorkers
 from servestream_client.server.calls import Handler, Part
@@ -27,6 +24,8 @@ from servestream_client.server.handlers import (
 )
 from servestream_client.server.item_workers import ItemWorkers
 from servestream_client.server.outputs import Replay, Resume
+from servestream_client.server.replica import application_name, replica_name, server_count
+from servestream_client.server.reports import LoadReports
 from servestream_client.server.runner import AttemptRunner
 from servestream_client.server.workers import Workers
 from servestream_client.wire import stream_pb2 as pb
@@ -101,6 +100,8 @@ class Kit:
         kind: which of its handlers it overrides.
         interceptor: comes between.
         replica: the name of the process; None: Ray Serve's for it, or host and process id.
+        count_servers: asks how many servers there are; None: Serve's controller is asked, if there
+            is one.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Kit:
         interceptor: Interceptor,
         *,
         replica: str | None = None,
+        count_servers: Callable[[], Awaitable[int]] | None = None,
     ) -> None:
         self._service = service
         self._interceptor = interceptor
@@ -118,9 +120,9 @@ class Kit:
         """Whether it takes no further streams."""
         self._offer = ServerOffer(
             codec=CodecId(service.codec.id, service.codec.fingerprint),
-            application=_application_name(service.application),
+            application=application_name(service.application),
             code_version=service.code_version,
-            replica=_replica_name() if replica is None else replica,
+            replica=replica_name() if replica is None else replica,
             handler_kind=kind,
             replay=_replay(service, kind),
             fingerprint=service.fingerprint,
@@ -135,6 +137,7 @@ class Kit:
             ahead_bytes=service.flow.output_bytes,
         )
         self.workers: Workers = _workers(service, kind, interceptor)
+        LoadReports(self._active, self.workers, count_servers or server_count())
 
     def frames(self, requests: Requests, grpc_context: object = None) -> Frames:
         """Serve one call of the RPC."""
@@ -162,6 +165,11 @@ class Kit:
     def _check_leaving(self) -> None:
         if self.leaving:
             raise Refuse("this server is leaving", kind=RefusalKind.DRAINING)
+
+    @property
+    def totals(self) -> Totals:
+        """What there is to do in its event loop. May be asked in another thread."""
+        return self._active.totals
 
     def drain(self, grace: float) -> None:
         """Take no further streams, and ask those that are here to go elsewhere.
@@ -210,31 +218,6 @@ def _replay(service: Served, kind: HandlerKind) -> frames.Replay:
     if kind is not HandlerKind.ONE_TO_MANY:
         return frames.Replay.UNSPECIFIED
     return frames.Replay[service.replay.name]
-
-
-def _serve_context() -> Any:  # noqa: ANN401 — Ray is not imported here
-    """Ray Serve's replica context, if this process is a replica. Never imports Ray."""
-    serve = sys.modules.get("ray.serve")
-    if serve is None:
-        return None
-    try:
-        return serve.get_replica_context()
-    except Exception:  # outside a replica Serve raises an error of its own
-        return None
-
-
-def _application_name(configured: str | None) -> str:
-    if configured is not None:
-        return configured
-    context = _serve_context()
-    return "" if context is None else str(context.app_name)
-
-
-def _replica_name() -> str:
-    context = _serve_context()
-    if context is None:
-        return f"{socket.gethostname()}:{os.getpid()}"
-    return str(context.replica_tag)
 
 
 def _metadata(grpc_context: object) -> dict[str, str]:

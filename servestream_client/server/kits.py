@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
+from servestream_client.server.active_attempts import Totals
 from servestream_client.server.agenda import Alarm
 from servestream_client.server.departure import HealthChecks
 from servestream_client.server.kit import Kit
@@ -76,6 +77,14 @@ class Kits:
             kit.leaving = True
         for loop, kit in kits:
             _call_in(loop, functools.partial(kit.ask_to_leave, grace))
+
+    @property
+    def totals(self) -> Totals:
+        """What there is to do in all event loops that are open."""
+        with self._lock:
+            kits = [kit for loop, kit in self._kits.items() if not loop.is_closed()]
+        here = [kit.totals for kit in kits]
+        return Totals(sum(each.streams for each in here), sum(each.items for each in here))
 
     def check_health(self) -> None:
         """Ray Serve asks whether this replica is well. Once it no longer does, the replica is

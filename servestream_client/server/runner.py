@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from servestream_client.errors import FrameLostError, RemoteProtocolError
 from servestream_client.protocol.coming import seconds_for, too_slow
-from servestream_client.protocol.frames import StreamErrorKind
+from servestream_client.protocol.frames import Load, StreamErrorKind
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.protocol.states import ServerState
@@ -89,6 +89,13 @@ class AttemptRunner:
         opened = self.session.opened
         return opened.attempt if opened is not None else 0
 
+    @property
+    def to_compute(self) -> int:
+        """How many inputs came that are computed, or are to be."""
+        if self.session.over:
+            return 0
+        return len(self.session.outbox.open) - self._workers.paused(self)
+
     async def frames(self) -> AsyncGenerator[pb.ServerFrame, None]:
         """What to send, until the attempt is over. Closing this ends the attempt."""
         session = self.session
@@ -152,6 +159,11 @@ class AttemptRunner:
     def wake_writer(self) -> None:
         """There may be something to send."""
         self._outbound.set()
+
+    def report(self, load: Load) -> None:
+        """Tell the client how busy this server is, if that is news."""
+        if self.session.report(load):
+            self._outbound.set()
 
     def supersede(self) -> None:
         """A higher attempt of this stream came: nobody reads this one any more."""
@@ -255,6 +267,8 @@ class AttemptRunner:
                     ):
                         self._tick_later()
                         self._ask_to_leave()
+                        if self._active.load is not None:
+                            self.report(self._active.load)
                 except FrameLostError as error:
                     self.give_up(StreamErrorKind.INTERNAL, str(error))
                 except RemoteProtocolError as error:

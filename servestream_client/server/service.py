@@ -17,6 +17,7 @@ from servestream_client.config import FlowControl
 from servestream_client.errors import ConfigurationError
 from servestream_client.metadata import METADATA_OPTIONS
 from servestream_client.protocol.frames import HandlerKind
+from servestream_client.server import autoscaling
 from servestream_client.server.admission import RefusalKind, Refuse, StreamRequest
 from servestream_client.server.kit import Frames, Interceptor, Kit
 from servestream_client.server.kits import Kits
@@ -170,6 +171,16 @@ class StreamService(Generic[In, Out]):
             RuntimeError: that is the case.
         """
         self._kits().check_health()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked by Ray Serve where the deployment has an `autoscaling_config`: what
+        `servestream_client.server.autoscaling.policy` needs. An override adds to it:
+        ``{**await super().record_autoscaling_stats(), "mine": 1.0}``.
+
+        Returns:
+            How many streams are open, and how many of their items are to be computed, by name.
+        """
+        return autoscaling.as_stats(self._kits().totals)
 
     def drain(self, grace: float) -> None:
         """Take no further streams, and ask those that are here to go elsewhere. For servers of

@@ -46,6 +46,9 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _NOTHING = Running()
 
+_OF_LATE = 0.1
+"""The weight of what was done last in the average of how long an item takes."""
+
 
 class Workers(abc.ABC):
     """The places of one event loop.
@@ -67,6 +70,13 @@ class Workers(abc.ABC):
         self._starting: Call | None = None
         self._turn: Turn | None = None  # of the event loop
         self._tasks: set[asyncio.Task[None]] = set()
+        self.item_seconds: float = 0.0
+        """How long the handler has taken for an item of late; 0: it was given none."""
+
+    @property
+    def capacity(self) -> int:
+        """How many items are computed at a time at the most."""
+        return self._places
 
     @property
     def stuck(self) -> bool:
@@ -179,6 +189,10 @@ class Workers(abc.ABC):
     async def pause(self, attempt: Attempt, number: int) -> bool:
         """Give a place back for a while; see `GeneratorWorkers`."""
         raise NotImplementedError
+
+    def paused(self, attempt: Attempt) -> int:  # noqa: ARG002
+        """How many of its inputs gave their place back for a while."""
+        return 0
 
     def _remove(self, call: Call, held: Sequence[Held]) -> None:
         for attempt, first, _ in held:
@@ -303,12 +317,23 @@ class Workers(abc.ABC):
                         # Its turn may have come to start more, though it has no credit to send.
                         if other is not attempt and self._has_work(other):
                             self._queue(other)
-                self._adapt_run_length(parts, time.perf_counter() - began)
+                self._took(parts, time.perf_counter() - began)
                 if not self._goes_on(call, attempt):
                     return
                 await turn.passes()  # what is answered can be sent, and others have their turn
         finally:
             self._leave(call, attempt)
+
+    def _took(self, parts: Sequence[Part], seconds: float) -> None:
+        """A worker has done that, and took so long."""
+        taken = self._seconds_an_item(parts, seconds)
+        weight = _OF_LATE if self.item_seconds else 1.0
+        self.item_seconds += weight * (taken - self.item_seconds)
+        self._adapt_run_length(parts, seconds)
+
+    def _seconds_an_item(self, parts: Sequence[Part], seconds: float) -> float:
+        """Of that, what each of them has taken."""
+        return seconds / sum(len(run.payloads) for _, run in parts)
 
     async def _handle(self, call: Call, parts: Sequence[Part]) -> None:
         try:

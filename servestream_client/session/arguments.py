@@ -15,6 +15,7 @@ from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_
 from servestream_client.errors import ConfigurationError
 from servestream_client.events import Hooks
 from servestream_client.metadata import is_printable_ascii
+from servestream_client.transport.targets import parse_target
 
 __all__ = [
     "check_close_timeout",
@@ -25,8 +26,6 @@ __all__ = [
     "checked_hooks",
 ]
 
-_LAST_PORT = 65535
-
 
 def check_target(target: object, application: object) -> None:
     """Where to."""
@@ -35,13 +34,7 @@ def check_target(target: object, application: object) -> None:
             f"target must be a string such as 'host:9000', not {target!r}; without one,"
             f" {environment.TARGET} in the environment is taken"
         )
-    scheme, separator, _ = target.partition("://")
-    if separator and scheme.lower() in ("http", "https", "grpc"):
-        raise ConfigurationError(f"target takes no {scheme}://, only host:port")
-    host, _, port = target.rpartition(":")
-    whole = not host.count(":") or host.endswith("]")  # else it is the end of an IPv6 address
-    if whole and port.isascii() and port.isdecimal() and int(port) > _LAST_PORT:
-        raise ConfigurationError(f"target has no such port: {target!r}")  # gRPC would take another
+    parse_target(target)
     if not isinstance(application, str):
         raise ConfigurationError(f"application must be a string, not {application!r}")
     if not is_printable_ascii(application):

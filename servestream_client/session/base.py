@@ -51,7 +51,7 @@ class ClientOptions(TypedDict, total=False):
     hooks: Sequence[Hooks]
     credentials: grpc.ChannelCredentials | None
     close_timeout: float
-    predict_streams: int
+    predict_streams: int | None
     streams_per_connection: int
 
 
@@ -77,7 +77,7 @@ class ClientBase(Generic[In, Out]):
         hooks: Sequence[Hooks] = (),
         credentials: grpc.ChannelCredentials | None = None,
         close_timeout: float = 5.0,
-        predict_streams: int = 4,
+        predict_streams: int | None = None,
         streams_per_connection: int = 100,
     ) -> None:
         check_threads()
@@ -92,7 +92,8 @@ class ClientBase(Generic[In, Out]):
         check_metadata(metadata)
         metadata = exact(metadata)
         check_credentials(credentials)
-        check_count("predict_streams", predict_streams)
+        if predict_streams is not None:
+            check_count("predict_streams", predict_streams)
         check_count("streams_per_connection", streams_per_connection)
         check_policies(retry=retry, flow=flow, watchdog=watchdog)
         check_close_timeout(close_timeout)

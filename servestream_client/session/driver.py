@@ -27,7 +27,7 @@ from servestream_client.session.attempt import StreamParts
 from servestream_client.session.attempts import Attempts
 from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.exchange import Exchange
-from servestream_client.session.lanes import BreakObserver, Inlet, Outlet, Quarantine
+from servestream_client.session.lanes import BreakObserver, Inlet, LanesBeside, Outlet, Quarantine
 from servestream_client.session.outage import Outage
 from servestream_client.session.outcome import AttemptFailed, end_of_task
 from servestream_client.session.pump import InputPump
@@ -104,6 +104,8 @@ class StreamDriver:
         """The outcome, if it is a failure."""
         self.pump: InputPump | None = None
         """What pushes the inputs; None: others do."""
+        self.lanes: LanesBeside | None = None
+        """What carries inputs that its own attempts do not."""
         self.observer: BreakObserver | None = None
         self.endpoint: Endpoint = endpoint
         patience = math.inf if retry.give_up_after is None else retry.give_up_after
@@ -161,6 +163,8 @@ class StreamDriver:
         """Say that there may be something to send."""
         if self.session.delivery.failed:
             self._announce_failures()
+        if self.lanes is not None:
+            self.lanes.look()
         self._outbound.set()
 
     def notify(self) -> None:
@@ -192,6 +196,8 @@ class StreamDriver:
         """
         if self.session.has_output:
             self._outbound.set()
+        if self.lanes is not None:
+            self.lanes.look()
         if self.pump is not None:
             self.pump.room.set()
         if self.observer is not None and self.observer.stalled:
@@ -225,6 +231,8 @@ class StreamDriver:
             await asyncio.wait({self._task}, timeout=3 * self._close_timeout)
         if self.observer is not None:
             await self.observer.aclose()
+        if self.lanes is not None:
+            await self.lanes.aclose()
 
     async def inputs_at_rest(self) -> None:
         """Wait until nothing is pulled from the caller any more, in a stream whose outcome is
@@ -271,7 +279,8 @@ class StreamDriver:
     def attempts(self) -> int:
         """How many calls were made for the stream."""
         alone = self.observer.attempts if self.observer is not None else 0
-        return self.session.counters.attempts + alone
+        beside = self.lanes.attempts if self.lanes is not None else 0
+        return self.session.counters.attempts + alone + beside
 
     @property
     def stream_id(self) -> str:
@@ -286,7 +295,7 @@ class StreamDriver:
             accepted=self.pulled,
             sent=counters.sent,
             replayed=counters.replayed,
-            received=counters.received + counters.isolated,
+            received=counters.received + counters.isolated + counters.by_lanes,
             taken_through=session.ledger.taken_through,
             duplicates=counters.duplicates,
             isolated=counters.isolated,
@@ -358,6 +367,8 @@ class StreamDriver:
                 self.error = None if error is None else as_value(error, "the stream")
                 if self.observer is not None:
                     self.observer.end()
+                if self.lanes is not None:
+                    self.lanes.end()
         except Exception:
             logger.exception("stream %s: what stands by it failed to end", self.stream_id)
         finally:

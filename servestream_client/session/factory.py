@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from servestream_client.codecs import Codec
-from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_timeout
+from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_count, check_timeout
 from servestream_client.events import Hooks, StreamKind
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
@@ -24,8 +24,15 @@ from servestream_client.session.outage import Outage
 from servestream_client.session.outcome import AttemptFailed
 from servestream_client.session.predictor import Predictor
 from servestream_client.session.pump import InputPump, UnsendableInput
+from servestream_client.session.spread import Spread
+from servestream_client.session.stream_lanes import StreamLanes
 
 __all__ = ["StreamFactory"]
+
+_FEW_LANES = 4
+"""So many lanes there may be at fewer servers, too: a proxy moves more messages on them."""
+
+_MOST_LANES = 64
 
 LANE_IDLE_SECONDS = 5.0
 """How long a stream of `predict` or `generate` is kept with nothing to carry. It occupies a place
@@ -56,6 +63,7 @@ class StreamFactory:
         ordered: bool,
         timeout: float | None,
         parameters: Mapping[str, str] | None,
+        lanes: int | None = None,
     ) -> StreamDriver:
         """A stream that has not started.
 
@@ -67,6 +75,8 @@ class StreamFactory:
         self.connection.check_open()
         check_timeout(timeout)
         check_parameters(parameters)
+        if lanes is not None:
+            check_count("lanes", lanes)
         session = self._session(ordered=ordered, parameters=parameters)
         driver = StreamDriver(
             session=session,
@@ -84,28 +94,32 @@ class StreamFactory:
             notify=driver.notify,
         )
         driver.observer = Isolation(driver, partial(self._open_suspects, parameters))
+        if lanes != 1:
+            driver.lanes = StreamLanes(driver, partial(self._open_beside, parameters), lanes)
         return driver
 
-    def predictor(self, lanes: int) -> Predictor:
-        """What carries the calls of `predict`, on so many streams at the most."""
+    def predictor(self, lanes: int | None) -> Predictor:
+        """What carries the calls of `predict`, on so many streams at the most; None: on as many as
+        there are servers.
+        """
         return Predictor(
             partial(self._open_lane, apart=True),
             self._open_lane,
             encode=self.codec.encode_input,
             decode=self.codec.decode_output,
             max_item_bytes=self.flow.max_item_bytes,
-            lanes=lanes,
+            spread=_spread(lanes),
             idle_seconds=LANE_IDLE_SECONDS,
         )
 
-    def generator(self, lanes: int) -> Generator:
-        """What carries the calls of `generate`, on so many streams at the most."""
+    def generator(self, lanes: int | None) -> Generator:
+        """The same for the calls of `generate`."""
         return Generator(
             self._open_generate_lane,
             self._open_generate_suspects,
             lambda: self.connection.endpoint.answered,
             flow=self.flow,
-            lanes=lanes,
+            spread=_spread(lanes),
             idle_seconds=LANE_IDLE_SECONDS,
         )
 
@@ -158,6 +172,21 @@ class StreamFactory:
             session, on_arrival, on_break, outage, kind=StreamKind.PREDICT, apart=apart
         )
         driver.observer = Isolation(driver, partial(self._open_suspects, None))
+        self.connection.start(driver)
+        return driver
+
+    def _open_beside(
+        self,
+        parameters: Mapping[str, str] | None,
+        *,
+        on_arrival: Callable[[], None],
+        on_break: Callable[[AttemptFailed], None],
+        outage: Outage | None,
+    ) -> StreamDriver:
+        """A lane of a stream, started."""
+        session = self._session(ordered=False, parameters=parameters)
+        driver = self._hand_fed(session, on_arrival, on_break, outage, kind=StreamKind.LANE)
+        driver.observer = Isolation(driver, partial(self._open_suspects, parameters))
         self.connection.start(driver)
         return driver
 
@@ -219,3 +248,7 @@ class StreamFactory:
             frees_places=frees_places,
             watchdog=self.watchdog,
         )
+
+
+def _spread(lanes: int | None) -> Spread:
+    return Spread(_FEW_LANES, _MOST_LANES) if lanes is None else Spread(lanes, lanes)

@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol
 
 from servestream_client.protocol.client import Delivery, Part
-from servestream_client.protocol.frames import OutputRun
+from servestream_client.protocol.frames import Load, OutputRun, Welcome
 from servestream_client.session.driver import OpenLane, StreamDriver
 from servestream_client.session.encoding import THE_ONLY_INPUT
 from servestream_client.session.outage import Outage
@@ -32,6 +32,10 @@ class LaneOwner(Protocol):
 
     def answered(self, request: Request) -> None:
         """A request has its last output."""
+        ...
+
+    def learnt(self, lane: GenerateLane) -> None:
+        """A lane has come to a server, or heard of its load."""
         ...
 
     def left(self, lane: GenerateLane, error: BaseException | None) -> None:
@@ -67,9 +71,21 @@ class GenerateLane:
         self._owner = owner
         self._idle: asyncio.TimerHandle | None = None
         self._opened = asyncio.get_running_loop().time()
+        self._known: tuple[Welcome | None, Load | None] = None, None
         self.driver: StreamDriver = open_stream(
             on_arrival=self._arrived, on_break=self._attempt_failed, outage=outage
         )
+
+    @property
+    def replica(self) -> str:
+        """The server that it is at, or was last; empty: none so far."""
+        welcome = self.driver.session.welcome
+        return "" if welcome is None else welcome.replica
+
+    @property
+    def carried(self) -> int:
+        """How many requests it carries."""
+        return len(self.requests)
 
     def takes(self, request: Request) -> bool:
         """Whether it has room for a request. While it goes on with another lane's outage, one that
@@ -133,6 +149,10 @@ class GenerateLane:
             self.driver.abandon(unforeseen(bug))
 
     def _deliver(self) -> None:
+        session = self.driver.session
+        if self._known != (session.welcome, session.load):
+            self._known = session.welcome, session.load
+            self._owner.learnt(self)
         answered = len(self.requests)
         self.driver.outlet.deliver(self._take, self._take_run, self._take_part)
         if self.driver.finished:

@@ -25,13 +25,10 @@ from servestream_client.session.isolation import LONE_BREAKS
 from servestream_client.session.outage import LastOutage, Outage
 from servestream_client.session.outcome import AttemptFailed, own_failure
 from servestream_client.session.request import Request
+from servestream_client.session.spread import Spread
 from servestream_client.usercode import unforeseen
 
 __all__ = ["Generator"]
-
-_ENOUGH = 16
-"""A further lane is opened once every lane carries so many: lanes are routed to replicas one by
-one, so more of them spread the load, and fewer share their messages better."""
 
 _FEW = 16
 """An attempt that brought fewer outputs of an input speaks against it, if it breaks."""
@@ -51,7 +48,7 @@ class Generator:
         open_suspects: starts that of a lane for inputs that may break their servers.
         answered: how many answers the target has given to this client.
         flow: how much of one request may be held.
-        lanes: how many streams at the most, those for suspects not counted.
+        spread: how many streams, those for suspects not counted, and where.
         idle_seconds: how long a lane without requests is kept.
     """
 
@@ -62,7 +59,7 @@ class Generator:
         answered: Callable[[], int],
         *,
         flow: FlowControl,
-        lanes: int,
+        spread: Spread,
         idle_seconds: float,
     ) -> None:
         self.idle_seconds: float = idle_seconds
@@ -70,7 +67,7 @@ class Generator:
         self._open_suspects = open_suspects
         self._target_answered = answered
         self._flow = flow
-        self._most_lanes = lanes
+        self._spread_over = spread
         self._lanes: list[GenerateLane] = []
         self._waiting: OrderedDict[Request, None] = OrderedDict()
         self._parked: set[Request] = set()
@@ -127,7 +124,10 @@ class Generator:
         open_lanes = [lane for lane in self._lanes if not (lane.retiring or lane.suspected)]
         taking = [lane for lane in open_lanes if lane.takes(request)]
         best = min(taking, key=_load, default=None)
-        if len(open_lanes) < self._most_lanes and (best is None or _load(best) >= _ENOUGH):
+        spread = self._spread_over
+        if best is not None and _load(best) < spread.enough(len(open_lanes)):
+            return best
+        if len(open_lanes) < spread.limit and (best is None or spread.may_open(_now())):
             best = GenerateLane(self, self._open_stream, self._last_outage.of(request.made, _now()))
             self._lanes.append(best)
         return best
@@ -136,6 +136,15 @@ class Generator:
         """A request has its last output."""
         if request is not self._control:
             self._known_good = request.payload
+
+    def learnt(self, lane: GenerateLane) -> None:
+        """A lane has come to a server, or heard of its load."""
+        load = lane.driver.session.load
+        if load is not None:
+            self._spread_over.learn(load)
+        kind = [each for each in self._lanes if not each.suspected]
+        for misplaced in self._spread_over.misplaced(kind, _now()):
+            misplaced.retire()
 
     def left(self, lane: GenerateLane, error: BaseException | None) -> None:
         """A lane has ended."""

@@ -11,12 +11,12 @@ import asyncio
 from collections import deque
 from functools import partial
 
-from servestream_client.errors import ItemErrorKind, StreamError
+from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.client import Delivery
 from servestream_client.protocol.frames import ItemFailure
 from servestream_client.session.driver import OpenLane, StreamDriver
 from servestream_client.session.outage import Outage
-from servestream_client.session.outcome import AttemptFailed
+from servestream_client.session.outcome import AttemptFailed, as_own
 from servestream_client.usercode import unforeseen
 
 __all__ = ["Isolation"]
@@ -202,7 +202,7 @@ class Isolation:
         arrived = lane.outlet.deliver(self._answer)
         if lane.finished:
             self._forget_lane()
-            self._stream.abandon(_copy(lane.error))
+            self._stream.abandon(as_own(lane.error, "the stream of a suspected input ended"))
         elif arrived:
             if not self._trying and self._answered >= _SINGLY:
                 self._width *= 2
@@ -295,14 +295,3 @@ class Isolation:
 
 def _number(suspect: _Suspect) -> int:
     return suspect.number
-
-
-def _copy(error: BaseException | None) -> BaseException:
-    """The lane's failure as the stream's own, whose account is another."""
-    if error is None:
-        return StreamError("the stream of a suspected input ended")
-    if not isinstance(error, StreamError):
-        return unforeseen(error)
-    own = type(error)(error.reason)
-    own.__cause__ = error.__cause__
-    return own

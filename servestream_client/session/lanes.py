@@ -15,7 +15,7 @@ from servestream_client.protocol.client import ClientSession, Delivery, Part, Pa
 from servestream_client.protocol.frames import Credit, ItemFailure, OutputRun
 from servestream_client.session.outcome import AttemptFailed
 
-__all__ = ["BreakObserver", "Inlet", "Outlet", "Quarantine", "Wakes"]
+__all__ = ["BreakObserver", "Inlet", "LanesBeside", "Outlet", "Quarantine", "Wakes"]
 
 _RUN = 1024
 
@@ -67,6 +67,27 @@ class BreakObserver(Protocol):
 
     def cancelled(self, number: int) -> None:
         """Nobody wants the outputs of this input any more."""
+        ...
+
+    def end(self) -> None:
+        """The stream's outcome is settled."""
+        ...
+
+    async def aclose(self) -> None:
+        """Wait until nothing is left."""
+        ...
+
+
+class LanesBeside(Protocol):
+    """Lanes that stand by a stream, and carry what it does not send itself."""
+
+    @property
+    def attempts(self) -> int:
+        """How many calls were made for them."""
+        ...
+
+    def look(self) -> None:
+        """Something has changed."""
         ...
 
     def end(self) -> None:
@@ -283,6 +304,49 @@ class Quarantine:
     def known_good(self) -> tuple[int, bytes] | None:
         """The control when suspects are isolated: an input that was answered; None: none was."""
         return self._session.ledger.known_good
+
+    @property
+    def carried(self) -> int:
+        """How many inputs the stream's own attempt has in flight."""
+        attempt = self._session.attempt
+        return 0 if attempt is None else attempt.in_flight.items
+
+    def share(self, inputs: int | None) -> None:
+        """Leave all but so many inputs in flight to lanes; None: leave them none."""
+        self._session.ledger.share = inputs
+
+    def reserve(self, answers: int) -> None:
+        """So many answers are to come from lanes."""
+        self._session.delivery.reserved = answers
+
+    @property
+    def room(self) -> int:
+        """For how many more answers there is room, besides those that are to come from lanes and
+        for what the stream's own attempt has in flight.
+        """
+        delivery, turn = self._session.delivery, self._session.ledger.turn
+        under_way = self.carried + delivery.reserved
+        left = delivery.budget.outputs - delivery.held_outputs - under_way
+        if left > 0 and delivery.held_bytes < delivery.budget.bytes:
+            return left
+        return int(delivery.can_buffer_isolated(turn, under_way))
+
+    @property
+    def for_lanes(self) -> int:
+        """See `ClientSession.for_lanes`."""
+        return self._session.for_lanes
+
+    def take_for_lane(self, count: int, size: int) -> tuple[int, Sequence[bytes]] | None:
+        """See `ClientSession.take_for_lane`."""
+        return self._session.take_for_lane(count, size)
+
+    def resolve_for_lane(
+        self, first: int, payloads: Sequence[bytes], failure: ItemFailure | None
+    ) -> None:
+        """See `ClientSession.resolve_for_lane`."""
+        self._session.resolve_for_lane(first, payloads, failure)
+        self._stream.wake_writer()  # the stream's end may be due
+        self._stream.notify()
 
     def enter(self, numbers: Iterable[int]) -> list[int]:
         """Have inputs answered elsewhere. Call it between two attempts: the next begins without

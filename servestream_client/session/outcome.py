@@ -47,6 +47,7 @@ __all__ = [
     "AttemptFailed",
     "Ending",
     "FailureRow",
+    "as_own",
     "attempt_failed",
     "attempt_outcome",
     "end_of_task",
@@ -320,6 +321,22 @@ def _why_no_more(policy: RetryPolicy, outage: Outage, told: float | None, now: f
     if told is not None and now + told > outage.deadline:
         return f"the server asks for {told:g} s, more than RetryPolicy.give_up_after leaves"
     return f"{policy.attempts} in a row brought nothing new, RetryPolicy.attempts"
+
+
+def as_own(error: BaseException | None, ended: str) -> BaseException:
+    """The failure of a stream that another one has opened, as that one's, whose account is another.
+
+    Args:
+        error: the failure; None: it has ended without.
+        ended: what to say then.
+    """
+    if error is None:
+        return StreamError(ended)
+    if not isinstance(error, StreamError):
+        return unforeseen(error)
+    own = type(error)(error.reason)
+    own.__cause__ = error.__cause__
+    return own
 
 
 def own_failure(error: BaseException | None, delivered: Delivered) -> BaseException:

@@ -10,7 +10,7 @@ from servestream_client.errors import (
     StreamError,
 )
 from servestream_client.protocol.client import Delivery
-from servestream_client.protocol.frames import OutputRun
+from servestream_client.protocol.frames import Load, OutputRun, Welcome
 from servestream_client.session.driver import OpenLane, StreamDriver
 from servestream_client.session.encoding import THE_ONLY_INPUT
 from servestream_client.session.outage import Outage
@@ -67,6 +67,10 @@ class LaneOwner(Protocol):
         """A lane may have room for another call."""
         ...
 
+    def learnt(self, lane: PredictLane) -> None:
+        """A lane has come to a server, or heard of its load."""
+        ...
+
     def left(self, lane: PredictLane, error: BaseException | None) -> None:
         """A lane has ended."""
         ...
@@ -102,8 +106,21 @@ class PredictLane:
         self.driver: StreamDriver = open_stream(
             on_arrival=self._arrived, on_break=self._attempt_failed, outage=outage
         )
-        self._ledger = self.driver.session.ledger
+        self._session = self.driver.session
+        self._ledger = self._session.ledger
+        self._known: tuple[Welcome | None, Load | None] = None, None
         self._outage = self.driver.outage
+
+    @property
+    def replica(self) -> str:
+        """The server that it is at, or was last; empty: none so far."""
+        welcome = self._session.welcome
+        return "" if welcome is None else welcome.replica
+
+    @property
+    def carried(self) -> int:
+        """How many calls it carries."""
+        return len(self.calls)
 
     def takes(self, call: Call, size: int) -> bool:
         """Whether it has room for a call, whose payload has so many bytes. While it goes on with
@@ -144,6 +161,11 @@ class PredictLane:
             self.driver.abandon(unforeseen(bug))
 
     def _deliver(self) -> None:
+        welcome, load = self._known
+        session = self._session
+        if session.welcome is not welcome or session.load is not load:
+            self._known = session.welcome, session.load
+            self._owner.learnt(self)
         took = self.driver.outlet.deliver(self._take, self._take_run)
         if self.driver.finished:
             self._end(self.driver.error)

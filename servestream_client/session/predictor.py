@@ -24,18 +24,12 @@ from servestream_client.session.driver import OpenLane
 from servestream_client.session.encoding import THE_ONLY_INPUT, encoded
 from servestream_client.session.outage import LastOutage
 from servestream_client.session.outcome import own_failure
-from servestream_client.session.predict_lane import (
-    Call,
-    PredictLane,
-)
+from servestream_client.session.predict_lane import Call, PredictLane
+from servestream_client.session.spread import Spread
 from servestream_client.turns import Turn, turn_of_loop
 from servestream_client.usercode import contained, describe, unforeseen
 
 __all__ = ["Predictor"]
-
-_ENOUGH_CALLS = 16
-"""A further lane is opened once every lane has so many calls under way: lanes are routed to
-replicas one by one, so more of them spread the load, and fewer share their messages better."""
 
 _LAST = 1 << 40
 """Above any number of calls."""
@@ -57,7 +51,7 @@ class Predictor:
         encode: item to payload.
         decode: payload to output.
         max_item_bytes: the largest payload to send.
-        lanes: how many streams at the most.
+        spread: how many streams, and where.
         idle_seconds: how long a lane without calls is kept.
     """
 
@@ -69,7 +63,7 @@ class Predictor:
         encode: Callable[[object], bytes],
         decode: Callable[[bytes], object],
         max_item_bytes: int,
-        lanes: int,
+        spread: Spread,
         idle_seconds: float,
     ) -> None:
         self.idle_seconds: float = idle_seconds
@@ -81,7 +75,7 @@ class Predictor:
         self._quick_inputs = self._quick_outputs = 0  # the last ones in a row
         self._as_is = encodes_bytes(encode) and encodes_bytes(decode)
         self._max_item_bytes = max_item_bytes
-        self._most_lanes = lanes
+        self._spread = spread
         self._lanes: list[PredictLane] = []
         self._waiting: OrderedDict[Call, None] = OrderedDict()  # nobody's who has gone
         self._last_outage = LastOutage()
@@ -246,13 +240,25 @@ class Predictor:
                 lanes, key=lambda lane: (lane.driver.slow, lane.large != large, len(lane.calls))
             )
             slow = best.driver.slow
-        if open_lanes < self._most_lanes and (best is None or least >= _ENOUGH_CALLS or slow):
+        spread = self._spread
+        if best is not None and least < spread.enough(open_lanes) and not slow:
+            return best
+        now = asyncio.get_running_loop().time()
+        if open_lanes < spread.limit and (best is None or slow or spread.may_open(now)):
             open_stream = self._open_large if large else self._open_stream
-            now = asyncio.get_running_loop().time()
             outage = self._last_outage.of(call.made, now)
             best = PredictLane(self, open_stream, outage, large=large)
             self._lanes.append(best)
         return best
+
+    def learnt(self, lane: PredictLane) -> None:
+        """A lane has come to a server, or heard of its load."""
+        load = lane.driver.session.load
+        if load is not None:
+            self._spread.learn(load)
+        kind = [each for each in self._lanes if each.large == lane.large]
+        for misplaced in self._spread.misplaced(kind, asyncio.get_running_loop().time()):
+            misplaced.retire()
 
     def left(self, lane: PredictLane, error: BaseException | None) -> None:
         """A lane has ended."""

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 import socket
 from dataclasses import dataclass
 from typing import TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+
+from servestream_client.transport.targets import LOCAL_SCHEMES, parse_target
 
 __all__ = ["Proxy", "is_local_target", "proxy_of"]
 
 _VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 _EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
-_LOCAL_SCHEMES = ("unix", "unix-abstract", "vsock")
-_SCHEMES = (*_LOCAL_SCHEMES, "dns", "ipv4", "ipv6", "xds", "passthrough")
 
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -48,8 +47,9 @@ class Proxy:
 
 def is_local_target(target: str) -> bool:
     """Whether a target is on this machine, where a proxy elsewhere could never reach it."""
-    scheme, hosts = _parsed(target)
-    return scheme in _LOCAL_SCHEMES or (bool(hosts) and all(map(_is_local, hosts)))
+    parsed = parse_target(target)
+    hosts = [address.host for address in parsed.addresses]
+    return parsed.scheme in LOCAL_SCHEMES or (bool(hosts) and all(map(_is_local, hosts)))
 
 
 def proxy_of(target: str) -> Proxy | None:
@@ -57,9 +57,9 @@ def proxy_of(target: str) -> Proxy | None:
     variable = next((name for name in _VARIABLES if name in os.environ), None)
     if variable is None:
         return None
-    _, hosts = _parsed(target)
-    if not hosts or is_local_target(target):
+    if is_local_target(target):
         return None
+    hosts = [address.host for address in parse_target(target).addresses]
     address = _address_of(os.environ[variable])
     exceptions = next((os.environ[name] for name in _EXCEPTIONS if name in os.environ), "")
     if not address:
@@ -68,23 +68,6 @@ def proxy_of(target: str) -> Proxy | None:
     if len(hosts) == 1 and any(_excepted(hosts[0], entry) for entry in exceptions.split(",")):
         return None
     return Proxy(variable, address)
-
-
-def _parsed(target: str) -> tuple[str, list[str]]:
-    """The scheme and the hosts of a gRPC target; hosts without ports."""
-    scheme, colon, rest = target.partition(":")
-    if not colon or scheme.lower() not in _SCHEMES:
-        scheme, rest = "dns", target
-    if rest.startswith("//"):  # an authority: which DNS server to ask
-        rest = rest[2:].partition("/")[2]
-    return scheme.lower(), [_host(unquote(each)) for each in rest.lstrip("/").split(",") if each]
-
-
-def _host(text: str) -> str:
-    bracketed = re.match(r"\[([^\]]*)\]", text)
-    if bracketed:
-        return bracketed[1]
-    return text if text.count(":") > 1 else text.partition(":")[0]
 
 
 def _is_local(host: str) -> bool:

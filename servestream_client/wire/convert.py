@@ -334,11 +334,19 @@ def server_frame_to_wire(frame: f.ServerFrame) -> pb.ServerFrame:
                 inputs_answered=frame.end.inputs_answered,
             )
         )
+    _conditions_to_wire(frame, message)
+    return message
+
+
+def _conditions_to_wire(frame: f.ServerFrame, message: pb.ServerFrame) -> None:
     if frame.heartbeat is not None:
         message.heartbeat.CopyFrom(_heartbeat_to_wire(frame.heartbeat))
     if frame.coming is not None:
         message.coming.CopyFrom(_coming_to_wire(frame.coming))
-    return message
+    if frame.load is not None:
+        load = frame.load
+        message.load.servers, message.load.places = load.servers, load.places
+        message.load.items, message.load.item_us = load.items, load.item_us
 
 
 def _answers_to_wire(frame: f.ServerFrame, message: pb.ServerFrame) -> None:
@@ -476,6 +484,15 @@ def _running_from_wire(message: pb.Running) -> f.Running:
     )
 
 
+def _load_from_wire(message: pb.Load) -> f.Load:
+    return f.Load(
+        servers=message.servers,
+        items=message.items,
+        item_us=message.item_us,
+        places=message.places,
+    )
+
+
 def _same(value: _T) -> _T:
     return value
 
@@ -509,5 +526,6 @@ _SERVER_FRAME: dict[str, Callable[[Any], object]] = {
     "end": _server_end_from_wire,
     "heartbeat": _heartbeat_from_wire,
     "coming": _coming_from_wire,
+    "load": _load_from_wire,
 }
 """The same for a server's."""

@@ -378,6 +378,7 @@ class ServerFrame(google.protobuf.message.Message):
     END_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
     COMING_FIELD_NUMBER: builtins.int
+    LOAD_FIELD_NUMBER: builtins.int
     frames_read: builtins.int
     """How many paced frames of the client this server has read on this attempt. [8]"""
     @property
@@ -428,6 +429,10 @@ class ServerFrame(google.protobuf.message.Message):
     def coming(self) -> global___Coming:
         """What may keep the next frame on its way for long. [12]"""
 
+    @property
+    def load(self) -> global___Load:
+        """What a client may balance by. Feature "load". [19]"""
+
     def __init__(
         self,
         *,
@@ -444,9 +449,10 @@ class ServerFrame(google.protobuf.message.Message):
         end: global___ServerEnd | None = ...,
         heartbeat: global___Heartbeat | None = ...,
         coming: global___Coming | None = ...,
+        load: global___Load | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["coming", b"coming", "drain", b"drain", "end", b"end", "error", b"error", "heartbeat", b"heartbeat", "refused", b"refused", "running", b"running", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["coming", b"coming", "drain", b"drain", "end", b"end", "error", b"error", "errors", b"errors", "frames_read", b"frames_read", "heartbeat", b"heartbeat", "outputs", b"outputs", "parts", b"parts", "refused", b"refused", "running", b"running", "tokens", b"tokens", "welcome", b"welcome"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["coming", b"coming", "drain", b"drain", "end", b"end", "error", b"error", "heartbeat", b"heartbeat", "load", b"load", "refused", b"refused", "running", b"running", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["coming", b"coming", "drain", b"drain", "end", b"end", "error", b"error", "errors", b"errors", "frames_read", b"frames_read", "heartbeat", b"heartbeat", "load", b"load", "outputs", b"outputs", "parts", b"parts", "refused", b"refused", "running", b"running", "tokens", b"tokens", "welcome", b"welcome"]) -> None: ...
 
 global___ServerFrame = ServerFrame
 
@@ -1125,6 +1131,36 @@ class Running(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["blocked_on", b"blocked_on", "count", b"count", "oldest_age_ms", b"oldest_age_ms", "oldest_number", b"oldest_number", "started_through", b"started_through"]) -> None: ...
 
 global___Running = Running
+
+@typing.final
+class Load(google.protobuf.message.Message):
+    """How busy this server is, and how many there are. Each says all anew."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SERVERS_FIELD_NUMBER: builtins.int
+    ITEMS_FIELD_NUMBER: builtins.int
+    ITEM_US_FIELD_NUMBER: builtins.int
+    PLACES_FIELD_NUMBER: builtins.int
+    servers: builtins.int
+    """Servers of this deployment that take streams, this one included; 0: it is not known."""
+    items: builtins.int
+    """What this server has to compute, over all its streams."""
+    item_us: builtins.int
+    """How long its handler has taken for an item of late, in microseconds; 0: it is not known."""
+    places: builtins.int
+    """How many items it computes at a time at the most; 0: it is not known."""
+    def __init__(
+        self,
+        *,
+        servers: builtins.int = ...,
+        items: builtins.int = ...,
+        item_us: builtins.int = ...,
+        places: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["item_us", b"item_us", "items", b"items", "places", b"places", "servers", b"servers"]) -> None: ...
+
+global___Load = Load
 
 @typing.final
 class Drain(google.protobuf.message.Message):

@@ -27,6 +27,7 @@ from servestream_client.protocol.frames import (
     StreamErrorKind,
 )
 from servestream_client.server import Output, Replay, StreamService
+from servestream_client.server.active_attempts import Totals
 from servestream_client.server.kit import Interceptor, Kit
 from servestream_client.server.service import checked_handler
 from servestream_client.wire import stream_pb2 as pb
@@ -173,6 +174,21 @@ async def test_readers_that_stop_and_go_on_again():
     talk.say(ClientFrame(input_credit=[InputCredit(1, 9, 1000)]))
     await talk.task
     assert talk.end is not None
+
+
+async def test_a_generator_that_waits_for_its_reader_is_no_load():
+    service = Counting()
+    kit = kit_of(service)
+    talk = Talk(kit, each=Credit(2, 1000))
+    talk.send(b"a", b"hold", end=True)
+    await until(lambda: [len(each) for each in talk.outputs.values()] == [2, 2])
+    await until(lambda: kit.totals == Totals(streams=1, items=0))
+    talk.say(ClientFrame(input_credit=[InputCredit(2, 9, 1000)]))
+    await until(lambda: kit.totals == Totals(streams=1, items=1))
+    service.go.set()
+    talk.say(ClientFrame(input_credit=[InputCredit(1, 9, 1000)]))
+    await talk.task
+    await until(lambda: kit.totals == Totals(streams=0, items=0))
 
 
 async def test_a_cancelled_input_is_answered_at_once_and_its_generator_closed():

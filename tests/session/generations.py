@@ -13,6 +13,7 @@ from servestream_client.session.driver import StreamDriver
 from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.generation import Generation, batch_of
 from servestream_client.session.generator import Generator
+from servestream_client.session.spread import Spread
 from servestream_client.transport.memory import MemoryTransport
 
 __all__ = ["LONG", "QUICK", "Harness", "everything", "until", "whole"]
@@ -35,7 +36,7 @@ class Harness:
             partial(self._open, isolated=True),
             lambda: self.endpoint.answered,
             flow=self.flow,
-            lanes=lanes,
+            spread=Spread(lanes, lanes),
             idle_seconds=LONG,
         )
 

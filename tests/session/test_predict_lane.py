@@ -64,6 +64,9 @@ class Owner:
     def has_room(self) -> None:
         self.told.append("room")
 
+    def learnt(self, lane: PredictLane) -> None:
+        """Where it came is of no matter here."""
+
     def left(self, lane: PredictLane, error: BaseException | None) -> None:
         assert lane.ended
         assert lane.calls == {}

@@ -32,6 +32,7 @@ from servestream_client.session.driver import StreamDriver
 from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.isolation import Isolation
 from servestream_client.session.predictor import Predictor
+from servestream_client.session.spread import Spread
 from servestream_client.transport.memory import CallFailed, MemoryTransport
 
 QUICK = RetryPolicy(initial=0.0001, maximum=0.0001)
@@ -59,7 +60,7 @@ class Harness:
             encode=encode,
             decode=lambda payload: payload,
             max_item_bytes=1000,
-            lanes=lanes,
+            spread=Spread(lanes, lanes),
             idle_seconds=LONG,
         )
 

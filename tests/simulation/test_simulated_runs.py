@@ -161,7 +161,9 @@ def test_inputs_that_are_not_closed_are_found(monkeypatch):
 @broken
 def test_a_lost_wakeup_is_found(monkeypatch):
     monkeypatch.setattr(driver.StreamDriver, "capacity_changed", lambda _: None)
-    assert any("Deadlock" in text for text in first_violation().violations)
+    # Where servers still look what to report, time goes on.
+    stuck = ("Deadlock", "Overdue")
+    assert any(text.startswith(stuck) for text in first_violation().violations)
 
 
 # ---------------------------------------------------------------- the command
@@ -193,5 +195,5 @@ def test_the_command_says_how_to_replay_what_failed(monkeypatch, capsys):
     monkeypatch.setattr(driver.StreamDriver, "capacity_changed", lambda _: None)
     assert main(["--seeds", "6", "--jobs", "1"]) == 1
     shown = capsys.readouterr().out
-    assert "Deadlock" in shown
+    assert "Deadlock" in shown or "Overdue" in shown
     assert "replay: python -m simulation --seed" in shown

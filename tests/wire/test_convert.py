@@ -203,6 +203,7 @@ SERVER_FRAMES = st.builds(
     | st.builds(f.ServerEnd, last_number=U64, inputs_received=U64, inputs_answered=U64),
     heartbeat=st.none() | HEARTBEATS,
     coming=st.none() | COMINGS,
+    load=st.none() | st.builds(f.Load, servers=U32, items=U64, item_us=U64, places=U64),
 )
 
 
@@ -293,6 +294,7 @@ def full(kind: type) -> f.ClientFrame | f.ServerFrame:
             end=f.ServerEnd(1, 2, 3),
             heartbeat=f.Heartbeat(1, 2),
             coming=f.Coming(4, 3, 2, acknowledge=True),
+            load=f.Load(servers=1, items=2, item_us=3, places=4),
         ),
     }
     return examples[kind]

@@ -19,7 +19,9 @@ class ClientCounters:
         received: outputs and item errors accepted.
         duplicates: outputs and item errors dropped because they were received before.
         stale: frames ignored because they belonged to an older attempt.
-        isolated: inputs that were answered on another stream, or blamed there.
+        isolated: inputs that were answered on another stream, or blamed there, since they were
+            suspected of breaking servers.
+        by_lanes: inputs that were answered on a lane.
     """
 
     attempts: int = 0
@@ -30,3 +32,4 @@ class ClientCounters:
     duplicates: int = 0
     stale: int = 0
     isolated: int = 0
+    by_lanes: int = 0

@@ -124,6 +124,7 @@ class DeliveryQueue:
         "ledger",
         "on_taken",
         "ready",
+        "reserved",
     )
 
     def __init__(self, ledger: Ledger, budget: Credit) -> None:
@@ -140,6 +141,9 @@ class DeliveryQueue:
         """Accepted and not taken."""
         self.held_bytes: int = 0
         """The same, in bytes."""
+        self.reserved: int = 0
+        """Places that are kept for answers which come from lanes: the stream's own server may not
+        have them."""
         self._held_of: dict[int, Credit] = {}  # of these, what single inputs have
         self.on_taken: Callable[[int], None] | None = None
         """Told of each input of which outputs were taken that may have others."""
@@ -212,6 +216,21 @@ class DeliveryQueue:
             failure = replace(failure, number=number)
         self.add_early(number, payload, failure)
         return True
+
+    def resolve_run(self, first: int, payloads: Sequence[bytes]) -> int:
+        """The same for the outputs of consecutive inputs. Returns how many were there."""
+        ledger, count = self.ledger, len(payloads)
+        numbers = range(first, first + count)
+        if ledger.quarantined.issuperset(numbers) and ledger.replay.may_answer(first, count):
+            ledger.quarantined.difference_update(numbers)
+            self.add_run(first, payloads, sum(map(len, payloads)))
+            ledger.settle(first, count)
+            self.flush_early()
+            return count
+        return sum(
+            self.resolve_quarantined(number, payload, None)
+            for number, payload in enumerate(payloads, first)
+        )
 
     def _decide(self, number: int, early: _Early, *, sent: bool) -> None:
         self.ledger.decide(number, sent=sent)
@@ -354,10 +373,11 @@ class DeliveryQueue:
     @property
     def held(self) -> Credit:
         """What counts against the budget of outputs (docs section 7)."""
+        outputs = self.held_outputs + self.reserved
         if not self.head_of_line_blocked:
-            return Credit(self.held_outputs, self.held_bytes)
+            return Credit(outputs, self.held_bytes)
         return Credit(
-            min(self.held_outputs, self.budget.outputs - 1),
+            min(outputs, self.budget.outputs - 1),
             min(self.held_bytes, self.budget.bytes - 1),
         )
 

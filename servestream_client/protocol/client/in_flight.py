@@ -50,8 +50,11 @@ class InFlight:
         no others.
         """
         left = limits.window_bytes - self.bytes
-        count = min(limits.window_items - self.items, run.within(left - run.resume_bytes))
-        return max(count, self.items == 0)
+        items, share = limits.window_items, self._ledger.share
+        if share is not None:
+            items = min(items, share)
+        count = min(items - self.items, run.within(left - run.resume_bytes))
+        return max(count, self.items == 0 and share != 0)
 
     def add(self, run: Run) -> int:
         """These go out. Returns how many of them went out before, on whatever attempt."""

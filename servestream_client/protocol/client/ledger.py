@@ -54,6 +54,7 @@ class Ledger:
         "quarantined",
         "replay",
         "sent_through",
+        "share",
     )
 
     def __init__(self, flow: FlowControl, *, ordered: bool, frees_places: bool = False) -> None:
@@ -81,6 +82,9 @@ class Ledger:
         """Every input up to this one was sent at least once, or failed on this side."""
         self.finished: bool = False
         """No further inputs will come."""
+        self.share: int | None = None
+        """How many inputs the stream's own attempts have in flight at the most, since others go on
+        its lanes; None: as many as a server takes."""
         self.known_good: tuple[int, bytes] | None = None
         """The first input that a server answered: the control when suspects are isolated."""
         self._places = 0  # inputs whose last output the consumer has not taken, or that lack one

@@ -31,13 +31,14 @@ from servestream_client.protocol.frames import (
     HandlerKind,
     ItemFailure,
     Limits,
+    Load,
     Refused,
     ServerFrame,
     StreamErrorKind,
     StreamFailure,
     Welcome,
 )
-from servestream_client.protocol.runs import Run
+from servestream_client.protocol.runs import Run, RunQueue
 from servestream_client.protocol.states import (
     CLIENT,
     ClientEvent,
@@ -119,6 +120,8 @@ class ClientSession:
         self.state: ClientState = ClientState.IDLE
         self.welcome: Welcome | None = None
         """The last welcome of this stream."""
+        self.load: Load | None = None
+        """What a server of this stream last said of its load."""
         self.refusal: Refused | None = None
         """In state REFUSED: why."""
         self.failure: StreamFailure | None = None
@@ -216,6 +219,61 @@ class ClientSession:
         """The only answer to an input in quarantine: its output, or why there is none."""
         if self.delivery.resolve_quarantined(number, payload, failure):
             self.counters.isolated += 1
+
+    @property
+    def for_lanes(self) -> int:
+        """How many inputs that nobody has got yet may go on lanes: those beyond the stream's own
+        share, and all while it is without a server.
+        """
+        ledger, attempt = self.ledger, self.attempt
+        if ledger.share is None or not self.may_quarantine:
+            return 0
+        if attempt is None:
+            return len(ledger.replay) - len(ledger.decided) - len(ledger.quarantined)
+        own = 0
+        if self.state is ClientState.STREAMING:
+            own = max(0, ledger.share - attempt.in_flight.items)
+        return max(0, attempt.unsent.count - own)
+
+    def take_for_lane(self, count: int, size: int) -> tuple[int, Sequence[bytes]] | None:
+        """Have a lane answer the inputs that wait longest: they go on no attempt, and
+        `resolve_for_lane` gives their answers.
+
+        Args:
+            count: how many at the most, at least one; see `for_lanes`.
+            size: of how many bytes together at the most; one may have more.
+
+        Returns:
+            The first one's number and the payloads, of inputs that follow upon one another; None:
+            there is none.
+        """
+        ledger = self.ledger
+        queue = RunQueue() if self.attempt is None else self.attempt.unsent
+        if self.attempt is None:
+            for run in ledger.resume():
+                queue.append(run)
+                if queue.count >= count:
+                    break
+        if not queue or queue.head.start_index:
+            return None
+        run = queue.take(min(count, max(1, queue.head.within(size))))
+        ledger.quarantined.update(range(run.first, run.last + 1))
+        replayed = ledger.note_sent(run.first, len(run.payloads))
+        self.counters.replayed += replayed
+        self.counters.sent += len(run.payloads) - replayed
+        return run.first, run.payloads
+
+    def resolve_for_lane(
+        self, first: int, payloads: Sequence[bytes], failure: ItemFailure | None
+    ) -> None:
+        """The answers to consecutive inputs that a lane took: their outputs, or why there is none
+        for a single one.
+        """
+        if failure is not None:
+            resolved = int(self.delivery.resolve_quarantined(first, None, failure))
+        else:
+            resolved = self.delivery.resolve_run(first, payloads)
+        self.counters.by_lanes += resolved
 
     def drop(self, number: int) -> Partial | None:
         """Between two attempts: forget an input, of which nothing more will be delivered. Its
@@ -373,6 +431,8 @@ class ClientSession:
             current.pacer.read(urgent=awaited is not None and awaited.acknowledge)
             self._answers.receive(current, frame)
         current.reports.receive(frame.running, frame.heartbeat)
+        if frame.load is not None:
+            self.load = frame.load
         self._receive_parting(current, frame)
 
     def _receive_first(self, attempt: Attempt, frame: ServerFrame) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from servestream_client.errors import printable
-from servestream_client.protocol import coming, continuation
+from servestream_client.protocol import coming, continuation, load
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
     STREAM_ID_BYTES,
@@ -131,7 +131,7 @@ def agree(offer: ServerOffer, opened: Open) -> Terms:
     """The terms on which a stream is served that is compatible."""
     wished, theirs = opened.heartbeat_interval_ms, opened.limits
     many = offer.handler_kind is HandlerKind.ONE_TO_MANY and continuation.FEATURE in opened.features
-    known = (coming.FEATURE, continuation.FEATURE) if many else (coming.FEATURE,)
+    known = [coming.FEATURE, load.FEATURE, *([continuation.FEATURE] if many else [])]
     return Terms(
         ordered=opened.order is not Order.ANY,
         first_number=opened.first_number,

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from servestream_client.errors import LocalProtocolError, RemoteProtocolError
-from servestream_client.protocol import coming
+from servestream_client.protocol import coming, load
 from servestream_client.protocol.coming import Announcements
 from servestream_client.protocol.frames import (
     BlockedOn,
@@ -26,6 +26,7 @@ from servestream_client.protocol.frames import (
     Drain,
     HandlerKind,
     Heartbeat,
+    Load,
     Open,
     OutputRun,
     RefusalKind,
@@ -87,6 +88,10 @@ class ServerSession:
         self._running = Running()
         self.heartbeat_ms: int = 0
         """The interval that this end promised; 0: none."""
+
+        self._reports = False  # the client balances by what is said of the load
+        self._load: Load | None = None  # that is to be said
+        self._load_said: Load | None = None
 
         self._first_frame: ClientFrame | None = None  # until the service has decided
         self._greeting: Welcome | Refused | None = None
@@ -156,6 +161,7 @@ class ServerSession:
         self.intake.begin(terms)
         self.outbox.begin(terms)
         self._pacer.limit = terms.limits.unacknowledged_frames
+        self._reports = load.FEATURE in terms.features
         self.heartbeat_ms = terms.heartbeat_ms
         if self.heartbeat_ms:
             # A client that asks for more than it is granted need not be the quicker one itself.
@@ -256,6 +262,17 @@ class ServerSession:
             self._pulse.due = True  # however much else is sent, this is worth knowing
         self._running = running
 
+    def report(self, now: Load) -> bool:
+        """How busy this server is now.
+
+        Returns:
+            Whether that is said with the next frame, for which it may be time.
+        """
+        if not self._reports or self.over or not load.worth_saying(now, self._load_said):
+            return False
+        self._load = now
+        return True
+
     def _blocked_on(self) -> BlockedOn:
         if self.outbox.lacks_credit:
             return BlockedOn.CREDIT
@@ -287,7 +304,9 @@ class ServerSession:
         drain, self._drain = self._drain, None
         farewell, self._farewell = self._farewell, None
         lingering = self.state is ServerState.LINGERING
-        due = not lingering and (pacer.acknowledgement_due or self._pulse.due or large > 0)
+        due = not lingering and (
+            pacer.acknowledgement_due or self._pulse.due or large > 0 or self._load is not None
+        )
         if not (greeting or answers is not None or drain or farewell or due):
             return None
         beat = running = announced = None
@@ -311,12 +330,19 @@ class ServerSession:
             end=farewell if isinstance(farewell, ServerEnd) else None,
             heartbeat=beat,
             coming=announced,
+            load=self._take_load(),
         )
         if answers is not None:
             frame.outputs = [OutputRun(run.first, run.payloads) for run in answers.runs]
             frame.parts = answers.parts
             frame.errors = answers.errors
         return frame
+
+    def _take_load(self) -> Load | None:
+        now, self._load = self._load, None
+        if now is not None:
+            self._load_said = now
+        return now
 
     def _gather(self) -> FrameAnswers | None:
         """The answers that may go out now; None if there is none."""

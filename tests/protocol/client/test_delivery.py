@@ -551,3 +551,33 @@ def test_runs_may_be_released_in_another_order():
     assert session.ledger.taken_through == 0
     session.delivery.ack_consumed(first)
     assert session.ledger.taken_through == 4
+
+
+def test_places_that_are_kept_for_lanes_are_granted_to_nobody_else():
+    queue = make_queue(inputs=4)
+    queue.reserved = 3
+    queue.add(1, b"12345")
+    assert queue.held == Credit(4, 5)
+
+
+@ORDERS
+def test_a_run_of_a_lanes_answers_comes_in_its_turn(ordered):
+    queue = make_queue(ordered=ordered, inputs=6)
+    queue.ledger.quarantined.update({2, 3, 4, 5})
+    assert queue.resolve_run(2, [b"2", b"3"]) == 2
+    assert queue.resolve_run(4, [b"4"]) == 1
+    queue.add(1, b"1")
+    queue.ledger.settle(1)
+    queue.flush_early()
+    taken = []
+    while (delivery := queue.take()) is not None:
+        taken.append((delivery.number, delivery.payload))
+    assert (taken if ordered else sorted(taken)) == [(n, b"%d" % n) for n in (1, 2, 3, 4)]
+    assert queue.ledger.quarantined == {5}
+
+
+def test_answers_of_a_lane_to_what_is_not_there_any_more_are_dropped():
+    queue = make_queue(inputs=3)
+    queue.ledger.quarantined.add(2)
+    assert queue.resolve_run(1, [b"1", b"2", b"3"]) == 1
+    assert queue.held_outputs == 1

@@ -1,0 +1,439 @@
+"""The lanes of one stream: what it takes to use all servers of a deployment, and not one.
+
+A *lane* is an unordered stream of its own beside the stream's attempts. While handlers are what the
+stream waits for, its own attempts carry a share of its inputs, and what waits behind that goes on
+lanes, in runs, to the one that will answer first. Answers come back into the stream's own delivery
+queue: there is one window, one order, one budget of outputs. Rule: docs/protocol.md, section 19.
+
+Invariant: an input that left the stream for a lane is carried by one lane, or waits in `_returned`,
+until it is answered or the stream is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+
+from servestream_client.errors import ItemErrorKind
+from servestream_client.protocol import load
+from servestream_client.protocol.client import Delivery
+from servestream_client.protocol.frames import ItemFailure, Load, OutputRun, Welcome
+from servestream_client.session.driver import OpenLane, StreamDriver
+from servestream_client.session.outcome import AttemptFailed, as_own
+from servestream_client.session.rate import Rate
+from servestream_client.session.spread import Spread
+from servestream_client.usercode import unforeseen
+
+__all__ = ["MOST_LANES", "StreamLanes"]
+
+MOST_LANES = 64
+"""So many are opened without being asked for."""
+
+_SLOW_US = 100
+"""From there on a handler is what a stream waits for, and not the client."""
+
+_LEAST = 16
+"""What a lane may carry in any case."""
+
+_QUEUES = 4
+"""How often over a server's places may be filled by one lane: other streams come and go."""
+
+_ALONE = 64
+"""What the stream's own attempts carry in any case while there are no lanes: what an autoscaler
+sees of it."""
+
+_HORIZON = 1.0
+"""Seconds for which a lane has something to do: what it has cannot go to a server that is new."""
+
+_HORIZON_ALONE = 5.0
+"""The same for a stream without lanes."""
+
+_FAILURES = 3
+"""Lanes in a row that gave up before the stream does."""
+
+
+class StreamLanes:
+    """See the module.
+
+    Args:
+        stream: whose inputs they carry.
+        open_lane: starts a lane's stream.
+        lanes: how many ways there may be for inputs, the stream's own attempts included; None: one
+            for each server.
+    """
+
+    def __init__(self, stream: StreamDriver, open_lane: OpenLane, lanes: int | None) -> None:
+        self._stream = stream
+        self._session = stream.session
+        self._open_lane = open_lane
+        self._given = lanes
+        self._spread = Spread(lanes or 1, lanes or MOST_LANES)
+        self._lanes: list[_Lane] = []
+        self._returned: deque[tuple[int, int]] = deque()  # by lanes that gave up: first and count
+        self._own = _Own(stream)
+        self._load: Load | None = None
+        self._wanted = 1  # ways, the stream's own included
+        self._places = 0
+        self._failures = 0
+        self._attempts = 0  # of lanes that have ended
+        self._ended = False
+        self._looking = False
+        self._bounded = True  # what the stream's own attempts carry
+        self._set_share()
+
+    @property
+    def attempts(self) -> int:
+        """How many calls were made for lanes."""
+        return self._attempts + sum(lane.driver.attempts for lane in self._lanes)
+
+    # ---------------------------------------------------------------- from the stream
+
+    def look(self) -> None:
+        """Something has changed: hand out what may go on lanes."""
+        if self._ended or self._looking:
+            return
+        session = self._session
+        if session.load is not self._load and session.load is not None:
+            self._load = session.load
+            self._learn(session.load)
+        elif self._bounded and session.welcome is not None and self._load is None:
+            self._bounded = load.FEATURE in session.welcome.features
+        if not (self._bounded or self._returned):
+            self._stream.quarantine.share(None)
+            return
+        self._looking = True
+        try:
+            self._hand_out(_now())
+        finally:
+            self._looking = False
+
+    def end(self) -> None:
+        """The stream's outcome is settled."""
+        self._ended = True
+        self._returned.clear()
+        for lane in self._lanes:
+            lane.driver.abandon()
+
+    async def aclose(self) -> None:
+        """Wait until nothing is left."""
+        await asyncio.gather(*(lane.driver.aclose() for lane in list(self._lanes)))
+
+    # ---------------------------------------------------------------- how many, and how much
+
+    def _learn(self, now: Load) -> None:
+        self._spread.learn(now)
+        self._places = now.places
+        # So long as nothing is known of the handler, it may be slow.
+        self._bounded = now.item_us >= _SLOW_US or not now.item_us
+        self._wanted = self._spread.limit if now.item_us >= _SLOW_US else 1
+
+    def _set_share(self) -> None:
+        """What the stream's own attempts carry. Alone it leaves something over for servers that
+        come: what was sent cannot go to them.
+        """
+        share = self._most(self._own.rate)
+        if not self._lanes:
+            share = max(share, _ALONE, int(self._own.rate.value * _HORIZON_ALONE))
+        else:  # what they bring counts in the same budget
+            share = min(share, self._own.carried + self._stream.quarantine.room)
+        self._stream.quarantine.share(share)
+
+    def _most(self, rate: Rate) -> int:
+        """How many inputs one way may carry."""
+        return max(_LEAST, _QUEUES * self._places, int(rate.value * _HORIZON))
+
+    # ---------------------------------------------------------------- inputs
+
+    def _hand_out(self, now: float) -> None:
+        self._own.look(now)
+        if self._bounded:
+            self._set_share()
+        while waiting := self._waiting:
+            room = self._stream.quarantine.room
+            lane = self._lane(now) if room else None
+            if lane is None:
+                break
+            most = self._most(lane.rate)
+            items, size = lane.driver.inlet.room
+            count = min(waiting, room, items, most - lane.carried, max(1, most // _QUEUES))
+            run = self._next(count, size)
+            if run is None:
+                break
+            lane.submit(*run, now)
+            self._reserve()
+        if not waiting and self._session.ledger.finished:
+            for lane in list(self._lanes):
+                if not lane.carried:
+                    lane.retire()
+
+    @property
+    def _waiting(self) -> int:
+        if self._returned:
+            return self._returned[0][1]
+        return self._stream.quarantine.for_lanes if self._wanted > 1 else 0
+
+    def _next(self, count: int, size: int) -> tuple[int, Sequence[bytes]] | None:
+        if not self._returned:
+            return self._stream.quarantine.take_for_lane(count, size)
+        first, left = self._returned.popleft()
+        if count < left:
+            self._returned.appendleft((first + count, left - count))
+        numbers = range(first, first + min(count, left))
+        return first, [self._stream.quarantine.payload(number) for number in numbers]
+
+    def _lane(self, now: float) -> _Lane | None:
+        """The lane that will answer first, if any has room. One that is new has none before it is
+        known where it came: it may be of no use there.
+        """
+        taking = [lane for lane in self._lanes if not lane.retiring]
+        fit = [
+            lane
+            for lane in taking
+            if lane.replica and lane.carried < self._most(lane.rate) and lane.driver.inlet.has_place
+        ]
+        if fit:
+            return min(fit, key=lambda lane: (lane.carried + 1) / max(1.0, lane.rate.value))
+        if len(taking) + 1 >= max(self._wanted, 2) or not self._spread.may_open(now):
+            return None
+        self._lanes.append(_Lane(self._open_lane, self))
+        return None
+
+    # ---------------------------------------------------------------- from the lanes
+
+    def learnt(self, lane: _Lane) -> None:
+        """A lane has come to a server, or heard of its load."""
+        said = lane.driver.session.load
+        if said is not None:
+            self._spread.learn(said)
+            if self._wanted > 1:
+                self._wanted = self._spread.limit
+        ways: list[_Own | _Lane] = [self._own, *self._lanes]
+        for misplaced in self._spread.misplaced(ways, _now()):
+            misplaced.retire()
+        self.look()
+
+    def answered(self, first: int, payloads: Sequence[bytes]) -> None:
+        """Outputs of consecutive inputs came."""
+        self._failures = 0
+        self._reserve()
+        self._stream.quarantine.resolve_for_lane(first, payloads, None)
+
+    def failed(self, first: int, failure: ItemFailure) -> None:
+        """An input has failed."""
+        self._failures = 0
+        self._reserve()
+        self._stream.quarantine.resolve_for_lane(first, (), failure)
+
+    def _reserve(self) -> None:
+        self._stream.quarantine.reserve(sum(lane.carried for lane in self._lanes))
+
+    def left(
+        self, lane: _Lane, error: BaseException | None, inputs: Sequence[tuple[int, int]]
+    ) -> None:
+        """A lane has ended, and lets go of inputs: runs of them, by their first and their count."""
+        self._lanes.remove(lane)
+        self._returned.extend(inputs)
+        self._reserve()
+        self._attempts += lane.driver.attempts
+        if self._ended:
+            return
+        if error is not None:
+            self._failures += 1
+            if self._failures >= _FAILURES or not isinstance(error, Exception):
+                self._stream.abandon(as_own(error, "a lane of the stream ended"))
+                return
+        self.look()
+
+    def broke(self, bug: BaseException) -> None:
+        """Handing on what a lane brought failed."""
+        self._stream.abandon(bug)
+
+
+class _Own:
+    """The stream's own attempts, as a lane among lanes; it stays where it is."""
+
+    retiring = False
+
+    def __init__(self, stream: StreamDriver) -> None:
+        self._session = stream.session
+        self._quarantine = stream.quarantine
+        self._received = 0
+        self.rate: Rate = Rate()
+
+    @property
+    def replica(self) -> str:
+        welcome = self._session.welcome
+        return "" if welcome is None else welcome.replica
+
+    @property
+    def carried(self) -> int:
+        return self._quarantine.carried
+
+    def retire(self) -> None:
+        """It is the oldest, and so stands before all others."""
+
+    def look(self, now: float) -> None:
+        """Count what came."""
+        received, carried = self._session.counters.received, self.carried
+        if received > self._received:
+            self.rate.answered(received - self._received, now, all_done=not carried)
+            self._received = received
+        if carried:
+            self.rate.owes(now)
+
+
+class _Lane:
+    """One lane.
+
+    Invariant: `_parts` are the inputs that it carries, by its own numbers, ascending; each knows
+    which of them lack an answer.
+    """
+
+    def __init__(self, open_lane: OpenLane, owner: StreamLanes) -> None:
+        self._owner = owner
+        self.rate: Rate = Rate()
+        self.carried: int = 0
+        self.retiring: bool = False
+        self._parts: list[_Part] = []
+        self._ended = False
+        self._known: tuple[Welcome | None, Load | None] = None, None
+        self.driver: StreamDriver = open_lane(
+            on_arrival=self._arrived, on_break=self._attempt_failed, outage=None
+        )
+
+    @property
+    def replica(self) -> str:
+        """The server that it is at, or was last; empty: none so far."""
+        welcome = self.driver.session.welcome
+        return "" if welcome is None else welcome.replica
+
+    def submit(self, first: int, payloads: Sequence[bytes], now: float) -> None:
+        """Have consecutive inputs of the stream answered."""
+        own = self.driver.session.ledger.accepted + 1
+        self._parts.append(_Part(own, first, len(payloads)))
+        self.carried += len(payloads)
+        self.rate.owes(now)
+        nothing = (None,) * len(payloads)
+        self.driver.inlet.push_all(payloads, nothing, sum(map(len, payloads)))
+
+    def retire(self) -> None:
+        """Take nothing more, and end once all is answered."""
+        if not self.retiring:
+            self.retiring = True
+            self.driver.inlet.finish()
+
+    # ---------------------------------------------------------------- from the driver
+
+    def _arrived(self) -> None:
+        try:
+            self._deliver()
+        except Exception as bug:  # which would leave the stream waiting
+            self._owner.broke(unforeseen(bug))
+
+    def _deliver(self) -> None:
+        if self._ended:
+            return
+        session = self.driver.session
+        if self._known != (session.welcome, session.load):
+            self._known = session.welcome, session.load
+            self._owner.learnt(self)
+        self.driver.outlet.deliver(self._take, self._take_run)
+        if self.driver.finished:
+            self._ended = self.retiring = True
+            left = [run for part in self._parts for run in part.left()]
+            self._owner.left(self, self.driver.error, left)
+
+    def _take_run(self, run: OutputRun) -> None:
+        number, payloads = run.first_number, run.payloads
+        while payloads:
+            part = self._part(number)
+            count = min(len(payloads), part.last - number + 1)
+            first = self._answered(part, number, count)
+            self._owner.answered(first, payloads[:count])
+            number, payloads = number + count, payloads[count:]
+        self._tidy()
+
+    def _take(self, delivery: Delivery) -> None:
+        """An item error, or an input that has not exactly one output."""
+        number = delivery.number
+        part = self._part(number)
+        if not part.lacks(number):
+            return  # it was told already
+        first = self._answered(part, number, 1)
+        failure = delivery.failure
+        if failure is None:
+            text = "it has not exactly one output"
+            failure = ItemFailure(number, ItemErrorKind.HANDLER, text)
+            self.driver.inlet.cancel(number)  # what else comes is of no use
+        self._owner.failed(first, failure)
+        self._tidy()
+
+    def _answered(self, part: _Part, number: int, count: int) -> int:
+        # Before anybody hears of it, who may have something else to send.
+        self.carried -= count
+        self.rate.answered(count, _now(), all_done=not self.carried)
+        return part.answered(number, count)
+
+    def _part(self, number: int) -> _Part:
+        return self._parts[bisect_right(self._parts, number, key=_own_first) - 1]
+
+    def _tidy(self) -> None:
+        parts = self._parts
+        while parts and not parts[0].lacking:
+            del parts[0]
+
+    def _attempt_failed(self, _: AttemptFailed) -> None:
+        if not self.carried:
+            self.retire()  # there is nothing to come back for
+
+
+class _Part:
+    """Consecutive inputs that a lane carries.
+
+    Attributes:
+        first: the first one's number on the lane.
+        last: the last one's.
+        lacking: how many lack an answer.
+    """
+
+    __slots__ = ("_done", "_stream_first", "first", "lacking", "last")
+
+    def __init__(self, first: int, stream_first: int, count: int) -> None:
+        self.first: int = first
+        self.last: int = first + count - 1
+        self.lacking: int = count
+        self._stream_first = stream_first
+        self._done: set[int] = set()
+
+    def lacks(self, number: int) -> bool:
+        """Whether an input lacks its answer."""
+        return number not in self._done
+
+    def answered(self, number: int, count: int) -> int:
+        """Inputs are answered. Returns the first one's number in the stream."""
+        self._done.update(range(number, number + count))
+        self.lacking -= count
+        return self._stream_first + number - self.first
+
+    def left(self) -> list[tuple[int, int]]:
+        """Those that lack an answer, by their numbers in the stream: runs, first and count."""
+        runs: list[tuple[int, int]] = []
+        for number in range(self.first, self.last + 1):
+            if number in self._done:
+                continue
+            first = self._stream_first + number - self.first
+            if runs and sum(runs[-1]) == first:
+                runs[-1] = runs[-1][0], runs[-1][1] + 1
+            else:
+                runs.append((first, 1))
+        return runs
+
+
+def _own_first(part: _Part) -> int:
+    return part.first
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

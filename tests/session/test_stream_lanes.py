@@ -1,0 +1,272 @@
+"""Lanes of one stream, at servers that say how many they are."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from itertools import chain
+
+import pytest
+from test_exchange import in_virtual_time
+
+from servestream_client import (
+    FlowControl,
+    ItemError,
+    ItemErrorKind,
+    RetryPolicy,
+    StreamError,
+    Watchdog,
+)
+from servestream_client.codecs import BytesCodec
+from servestream_client.protocol import load
+from servestream_client.protocol.frames import (
+    ItemFailure,
+    Load,
+    OutputPart,
+    OutputRun,
+    ServerEnd,
+    ServerFrame,
+    Welcome,
+)
+from servestream_client.session.connection import Connection
+from servestream_client.session.factory import StreamFactory
+from servestream_client.session.stream import PredictionStream
+from servestream_client.transport.memory import CallFailed, MemoryTransport
+
+ITEMS = [b"%d" % number for number in range(1, 401)]
+QUICK = RetryPolicy(attempts=3, initial=0.001, maximum=0.001)
+SECONDS = 0.05
+
+connections: list[Connection] = []
+"""Those of the test that runs."""
+
+
+class Replica:
+    """Answers one input after the other.
+
+    Attributes:
+        got: the inputs that came, in all its calls.
+        fails: called with each input, may raise; what it returns is answered in its place.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.got: list[bytes] = []
+        self.calls = 0
+        self.fails: Callable[[int, bytes], ServerFrame | None] = lambda *_: None
+
+
+class Deployment:
+    """Replicas, each call at the next one."""
+
+    def __init__(self, count: int) -> None:
+        self.replicas = [Replica(f"replica {number}") for number in range(count)]
+        self.turn = 0
+
+    async def __call__(self, requests):
+        replica = self.replicas[self.turn % len(self.replicas)]
+        self.turn += 1
+        replica.calls += 1
+        said = Load(servers=len(self.replicas), items=9, item_us=50_000, places=1)
+        read = received = 0
+        async for frame in requests:
+            if frame.open is not None:
+                welcome = Welcome(replica=replica.name, features=(load.FEATURE,))
+                yield ServerFrame(welcome=welcome, load=said)
+            read += frame.paced
+            for run in frame.inputs:
+                for number, payload in enumerate(run.payloads, run.first_number):
+                    replica.got.append(payload)
+                    received += 1
+                    await asyncio.sleep(SECONDS)
+                    instead = replica.fails(number, payload)
+                    output = ServerFrame(outputs=[OutputRun(number, [payload])])
+                    answer = output if instead is None else instead
+                    answer.frames_read = read
+                    yield answer
+            if frame.end is not None:
+                counts = ServerEnd(frame.end.last_number, received, received)
+                yield ServerFrame(end=counts, frames_read=read)
+
+
+def stream_at(deployment: Deployment, inputs: Sequence[bytes] = ITEMS, **options):
+    connection = Connection("memory", lambda: MemoryTransport(deployment))
+    connections.append(connection)
+    factory = StreamFactory(
+        connection=connection,
+        codec=BytesCodec(),
+        application="",
+        retry=QUICK,
+        flow=options.pop("flow", FlowControl()),
+        watchdog=Watchdog(heartbeat_interval=None),
+        close_timeout=0.1,
+        hooks=(),
+    )
+    return_exceptions = options.pop("return_exceptions", False)
+    arguments = {"ordered": True, "timeout": None, "parameters": None, **options}
+    return PredictionStream(
+        factory.stream(inputs, **arguments),
+        start=connection.start,
+        decode=bytes,
+        return_exceptions=return_exceptions,
+    )
+
+
+def play(main: Callable) -> None:
+    """Run it in virtual time, and close what it has connected."""
+
+    async def all_of_it() -> None:
+        try:
+            await main()
+        finally:
+            while connections:
+                await connections.pop().aclose()
+
+    in_virtual_time(all_of_it)
+
+
+async def rest(stream) -> list:
+    return [output async for output in stream]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("lanes", [None, 2, 4])
+def test_each_output_comes_once_whatever_carries_it(lanes, ordered):
+    async def main():
+        deployment = Deployment(4)
+        stream = stream_at(deployment, lanes=lanes, ordered=ordered)
+        outputs = await rest(stream)
+        assert (outputs if ordered else sorted(outputs, key=int)) == ITEMS
+        given = list(chain.from_iterable(replica.got for replica in deployment.replicas))
+        assert sorted(given, key=int) == ITEMS  # nothing was computed twice
+        assert sum(bool(replica.got) for replica in deployment.replicas) == (lanes or 4)
+        statistics = stream.statistics()
+        assert (statistics.accepted, statistics.received, statistics.sent) == (400, 400, 400)
+        assert statistics.attempts == deployment.turn
+
+    play(main)
+
+
+def test_one_lane_is_none():
+    async def main():
+        deployment = Deployment(4)
+        assert await rest(stream_at(deployment, lanes=1)) == ITEMS
+        assert deployment.turn == 1
+
+    play(main)
+
+
+def test_an_item_error_stands_in_its_place():
+    async def main():
+        deployment = Deployment(3)
+
+        def fails(number: int, payload: bytes):
+            if int(payload) % 10:
+                return None
+            failure = ItemFailure(number, ItemErrorKind.HANDLER, payload.decode())
+            return ServerFrame(errors=[failure])
+
+        for replica in deployment.replicas:
+            replica.fails = fails
+        outputs = await rest(stream_at(deployment, return_exceptions=True))
+        for number, output in enumerate(outputs, 1):
+            if number % 10:
+                assert output == b"%d" % number
+            else:
+                assert isinstance(output, ItemError)
+                assert (output.number, output.text) == (number, str(number))
+
+    play(main)
+
+
+def test_what_has_not_one_output_fails_on_a_lane_too():
+    async def main():
+        deployment = Deployment(2)
+
+        def two(number: int, payload: bytes):
+            if payload != b"350":
+                return None
+            return ServerFrame(parts=[OutputPart(number, 0, (b"a", b"b"), last=True)])
+
+        deployment.replicas[1].fails = two
+        outputs = await rest(stream_at(deployment, ITEMS[300:], return_exceptions=True))
+        assert len(outputs) == 100
+        failed = [output for output in outputs if isinstance(output, ItemError)]
+        assert all("exactly one output" in output.text for output in failed)
+
+    play(main)
+
+
+def test_a_lane_whose_server_breaks_goes_on():
+    async def main():
+        deployment = Deployment(3)
+        left = [3]
+
+        def breaks(*_):
+            if left[0]:
+                left[0] -= 1
+                raise CallFailed("INTERNAL", "the actor died")
+
+        deployment.replicas[1].fails = breaks
+        assert await rest(stream_at(deployment)) == ITEMS
+
+    play(main)
+
+
+def test_what_a_lane_that_gives_up_had_goes_to_others():
+    async def main():
+        deployment = Deployment(3)
+        left = [1]
+
+        def is_refused(*_):
+            if left[0]:
+                left[0] -= 1
+                raise CallFailed("PERMISSION_DENIED", "not any more")
+
+        deployment.replicas[2].fails = is_refused
+        assert await rest(stream_at(deployment)) == ITEMS
+        assert not left[0]
+
+    play(main)
+
+
+def test_lanes_that_all_give_up_fail_the_stream_with_their_reason():
+    async def main():
+        deployment = Deployment(2)
+
+        def is_refused(*_):
+            raise CallFailed("PERMISSION_DENIED", "not any more")
+
+        deployment.replicas[1].fails = is_refused
+        with pytest.raises(StreamError, match="not any more"):
+            await rest(stream_at(deployment))
+
+    play(main)
+
+
+def test_a_stream_that_is_left_leaves_no_lane():
+    async def main():
+        deployment = Deployment(4)
+        stream = stream_at(deployment)
+        async for output in stream:
+            if output == b"50":
+                break
+        await stream.aclose()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    play(main)
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 50])
+def test_what_lanes_bring_counts_in_the_budget(outputs):
+    async def main():
+        deployment = Deployment(4)
+        flow = FlowControl(output_items=outputs)
+        stream = stream_at(deployment, flow=flow)
+        most, came = 0, []
+        async for output in stream:
+            most = max(most, stream._driver.session.delivery.held_outputs)
+            came.append(output)
+            await asyncio.sleep(0.03)
+        assert came == ITEMS
+        assert most <= outputs
+
+    play(main)
