@@ -9,6 +9,8 @@ APPLICATIONS ?= digits
 RUNS ?= 20
 # Options of `make demo-tokens`, e.g. TOKENS="--kills 5 --max-tokens 300".
 TOKENS ?=
+# Options of `make demo-scale`, e.g. SCALE="--seconds 60".
+SCALE ?=
 # Options of `make bench`, e.g. BENCH="--quick --modes plain".
 BENCH ?=
 # Options of `make packages`: --all fails where a Python is missing.
@@ -49,7 +51,7 @@ READY = $(VENV)/.ready
 MODEL = $(VENV)/.tokens
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tokens test test-sockets test-core test-quick test-ray test-long test-protobufs test-neighbours test-browser check format protos docs site lock serve \
+.PHONY: help demo demo-scale demo-tokens test test-sockets test-core test-quick test-ray test-long test-protobufs test-neighbours test-browser check format protos docs site lock serve \
 	kill-runs planted-bugs simulate chaos chaos-nodes bench build packages audit clean
 
 help:  ## Show what there is to make
@@ -76,6 +78,9 @@ demo: $(READY)  ## Stream real images while replicas are killed; INGRESS=haproxy
 
 demo-tokens: $(MODEL)  ## Answers of a language model while replicas are killed; TOKENS="--help"
 	@$(BIN)/servestream demo-tokens --ingress $(INGRESS) $(TOKENS)
+
+demo-scale: $(READY)  ## A deployment grows from one replica to four and back; SCALE="--help"
+	@$(BIN)/servestream demo-scale --ingress $(INGRESS) --plot build/demo-scale.png $(SCALE)
 
 test: check test-quick site packages test-protobufs test-neighbours test-ray  ## All that CI runs: checks, core, quick tests, the rest, half a minute of seeds
 	$(BIN)/python -m simulation --first $(FIRST) --seconds 30

@@ -353,3 +353,4 @@ def bench_command(
 
 app.command("demo", epilog=demos.DEMO_EPILOG)(demos.demo)
 app.command("demo-tokens", epilog=demos.DEMO_TOKENS_EPILOG)(demos.demo_tokens)
+app.command("demo-scale", epilog=demos.DEMO_SCALE_EPILOG)(demos.demo_scale)

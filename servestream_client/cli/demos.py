@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
@@ -16,7 +17,14 @@ from servestream_client.cli.problems import ExitCode, Problem, for_people
 if TYPE_CHECKING:
     from servestream_client.testing.ray_serve import Ingress
 
-__all__ = ["DEMO_EPILOG", "DEMO_TOKENS_EPILOG", "demo", "demo_tokens"]
+__all__ = [
+    "DEMO_EPILOG",
+    "DEMO_SCALE_EPILOG",
+    "DEMO_TOKENS_EPILOG",
+    "demo",
+    "demo_scale",
+    "demo_tokens",
+]
 
 _IngressName: TypeAlias = Annotated[
     str, typer.Option("--ingress", help="proxy: Serve's own; haproxy: the other mode.")
@@ -104,6 +112,49 @@ def demo_tokens(
         with _problems(EngineError):
             settings = Settings(
                 ingress=_ingress(ingress), kills=kills, max_tokens=max_tokens, seed=_seed(seed)
+            )
+            good = run(settings, Console(highlight=False))
+        if not good:
+            raise typer.Exit(ExitCode.ITEMS_FAILED)
+
+
+DEMO_SCALE_EPILOG = """\
+[bold]Examples[/]
+
+servestream demo-scale --plot scale.png
+
+servestream demo-scale --seconds 60 --callers 32
+"""
+
+
+def demo_scale(
+    *,
+    ingress: _IngressName = "proxy",
+    seconds: Annotated[
+        float, typer.Option(min=20.0, metavar="S", help="For each of the three ways.")
+    ] = 40.0,
+    callers: Annotated[int, typer.Option(min=1, metavar="N", help="Calls at a time.")] = 16,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw it as an image there.", show_default=False),
+    ] = None,
+) -> None:
+    """Let a deployment scale from one replica to four, by unary stubs, calls and one stream.
+
+    Starts Ray Serve on this machine with three copies of an autoscaling classifier, and uses each
+    in another way: unary gRPC stubs, `client.predict` from as many tasks, and one `client.stream`.
+    Shows replicas and throughput as they grow, and waits until the replicas have gone again. The
+    exit code is 0 only if every answer is that of an offline run, the client reached as many
+    replicas as the stubs, and nothing is left running. It takes some four minutes.
+    """
+    with for_people():
+        _check_installed("demo", "psutil", "ray", "sklearn")
+        from servestream_client.demo.scale.show import Settings
+        from servestream_client.demo.scale.show import demo as run
+
+        with _problems():
+            settings = Settings(
+                ingress=_ingress(ingress), seconds=seconds, callers=callers, plot=plot
             )
             good = run(settings, Console(highlight=False))
         if not good:

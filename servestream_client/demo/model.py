@@ -67,12 +67,16 @@ class DigitsCodec:
 
 
 class DigitsModel:
-    """A random forest, trained on the first half of the images."""
+    """A random forest, trained on the first half of the images.
 
-    def __init__(self) -> None:
+    Args:
+        trees: how many, and so how long it takes.
+    """
+
+    def __init__(self, trees: int = TREES) -> None:
         images, labels = digits()
         half = len(images) // 2
-        self._forest = RandomForestClassifier(TREES, random_state=SEED, n_jobs=1)
+        self._forest = RandomForestClassifier(trees, random_state=SEED, n_jobs=1)
         self._forest.fit(images[:half], labels[:half])
 
     def predict(self, image: Image) -> Prediction:

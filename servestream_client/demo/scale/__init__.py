@@ -1,0 +1,1 @@
+"""The demo of a deployment that scales: `servestream demo-scale`."""
