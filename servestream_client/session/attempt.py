@@ -236,6 +236,8 @@ class Attempt:
             parts.endpoint.welcomed(session.welcome.limits)
             outage.welcomed(_now())
             parts.announcer.attempt_welcomed(session.welcome)
+        if session.load is not None:
+            parts.endpoint.load = session.load
         if session.grace_ms is not None and session.state is ClientState.DRAINING:
             parts.announcer.attempt_drains(session.grace_ms)
         parts.changed()

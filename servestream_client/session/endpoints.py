@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from servestream_client.metadata import Metadata
-from servestream_client.protocol.frames import Limits
+from servestream_client.protocol.frames import Limits, Load
 from servestream_client.session.breaker import Admission, AdmissionKind, CircuitBreaker
 from servestream_client.transport.base import Link, Transport
 from servestream_client.transport.classify import Decision, Verdict
@@ -36,6 +36,8 @@ class Endpoint:
         """What it allowed when it last did; None: the next open travels alone."""
         self.answered: int = 0
         """How many inputs it has answered."""
+        self.load: Load | None = None
+        """What a server there last said of its load."""
         self.breaker: CircuitBreaker = CircuitBreaker()
         """What all attempts pass."""
         self.proxy: Proxy | None = None

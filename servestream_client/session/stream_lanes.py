@@ -81,7 +81,10 @@ class StreamLanes:
         self._ended = False
         self._looking = False
         self._bounded = True  # what the stream's own attempts carry
-        self._set_share()
+        if stream.endpoint.load is not None:  # said to other streams
+            self._learn(stream.endpoint.load)
+        if self._bounded:
+            self._set_share()
 
     @property
     def attempts(self) -> int:

@@ -88,8 +88,10 @@ class Deployment:
 
 
 def stream_at(deployment: Deployment, inputs: Sequence[bytes] = ITEMS, **options):
-    connection = Connection("memory", lambda: MemoryTransport(deployment))
-    connections.append(connection)
+    connection = options.pop("connection", None)
+    if connection is None:
+        connection = Connection("memory", lambda: MemoryTransport(deployment))
+        connections.append(connection)
     factory = StreamFactory(
         connection=connection,
         codec=BytesCodec(),
@@ -141,6 +143,22 @@ def test_each_output_comes_once_whatever_carries_it(lanes, ordered):
         statistics = stream.statistics()
         assert (statistics.accepted, statistics.received, statistics.sent) == (400, 400, 400)
         assert statistics.attempts == deployment.turn
+
+    play(main)
+
+
+def test_what_other_streams_heard_of_the_load_is_known_from_the_start():
+    async def main():
+        deployment = Deployment(2)
+        first = stream_at(deployment)
+        await rest(first)
+        endpoint = first._driver.endpoint
+        assert endpoint.load == Load(servers=2, items=9, item_us=50_000, places=1)
+        slow = stream_at(deployment, connection=connections[0])
+        assert slow._driver.session.ledger.share is not None
+        endpoint.load = Load(servers=2, items=9, item_us=1, places=1)
+        quick = stream_at(deployment, connection=connections[0])
+        assert quick._driver.session.ledger.share is None
 
     play(main)
 
