@@ -21,7 +21,22 @@ class Enrolled(Forest):
         enrol()
 
 
-def _scaling(*, replicas: int) -> Application:  # noqa: ARG001 — Serve decides
+def unary(*, replicas: int) -> Application:  # noqa: ARG001 — Serve decides how many
+    """For plain stubs."""
+    return _scaling()
+
+
+def calls(*, replicas: int) -> Application:  # noqa: ARG001
+    """For `client.predict`."""
+    return _scaling()
+
+
+def stream(*, replicas: int) -> Application:  # noqa: ARG001
+    """For `client.stream`."""
+    return _scaling()
+
+
+def _scaling() -> Application:
     from ray import serve  # noqa: PLC0415 — an extra
 
     deployment = serve.deployment(
@@ -41,6 +56,3 @@ def _scaling(*, replicas: int) -> Application:  # noqa: ARG001 — Serve decides
         },
     )(Enrolled)
     return deployment.bind()
-
-
-unary = calls = stream = _scaling
