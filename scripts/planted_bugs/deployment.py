@@ -78,6 +78,13 @@ BUGS: tuple[Bug, ...] = (
         "if not lane.replica:",
         "test_lanes_that_are_on_their_way_or_end_count_for_nothing",
     ),
+    Bug(
+        "a call waits for a lane that may find no place",
+        "PredictLane.takes",
+        "if self._tentative and not self.replica:",
+        "if False:",
+        "test_calls_go_on_where_no_further_lane_finds_a_place",
+    ),
     # ------------------------------------------------------------------ lanes of a stream
     Bug(
         "a stream keeps to one server",

@@ -169,7 +169,7 @@ BUGS = (
     ),
     Bug(
         "an idle stream is never given back",
-        "PredictLane._deliver",
+        "PredictLane._rest",
         "self._owner.idle_seconds, self.retire, context",
         "3600.0, self.retire, context",
         "test_an_idle_stream_is_given_back_and_a_new_one_is_opened_when_needed",

@@ -54,6 +54,7 @@ class GenerateLane:
         open_stream: starts it.
         outage: that of a lane which failed while its first request waited.
         suspected: its requests may break their servers.
+        tentative: others have room, so it takes no request before it has come to a server.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class GenerateLane:
         outage: Outage | None,
         *,
         suspected: bool = False,
+        tentative: bool = False,
     ) -> None:
         self.suspected: bool = suspected
+        self._tentative = tentative
         self.requests: dict[int, Request] = {}
         self.ended: bool = False
         self.retiring: bool = False
@@ -92,6 +95,8 @@ class GenerateLane:
         was made since has more patience than is left to it.
         """
         if self.retiring or (self.driver.outage.inherited and request.made > self._opened):
+            return False
+        if self._tentative and not self.replica:
             return False
         return self.driver.session.ledger.fits(len(request.payload))
 
@@ -153,6 +158,8 @@ class GenerateLane:
         if self._known != (session.welcome, session.load):
             self._known = session.welcome, session.load
             self._owner.learnt(self)
+            if self._tentative:
+                self._rest()
         answered = len(self.requests)
         self.driver.outlet.deliver(self._take, self._take_run, self._take_part)
         if self.driver.finished:

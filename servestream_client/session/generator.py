@@ -25,7 +25,7 @@ from servestream_client.session.isolation import LONE_BREAKS
 from servestream_client.session.outage import LastOutage, Outage
 from servestream_client.session.outcome import AttemptFailed, own_failure
 from servestream_client.session.request import Request
-from servestream_client.session.spread import Spread
+from servestream_client.session.spread import ENOUGH, Spread
 from servestream_client.usercode import unforeseen
 
 __all__ = ["Generator"]
@@ -128,8 +128,11 @@ class Generator:
         if best is not None and _load(best) < spread.enough(len(open_lanes)):
             return best
         if len(open_lanes) < spread.limit and (best is None or spread.may_open(_now())):
-            best = GenerateLane(self, self._open_stream, self._last_outage.of(request.made, _now()))
-            self._lanes.append(best)
+            tentative = best is not None and _load(best) < ENOUGH
+            outage = self._last_outage.of(request.made, _now())
+            lane = GenerateLane(self, self._open_stream, outage, tentative=tentative)
+            self._lanes.append(lane)
+            return best if tentative else lane
         return best
 
     def answered(self, request: Request) -> None:
@@ -150,6 +153,8 @@ class Generator:
         """A lane has ended."""
         if lane in self._lanes:
             self._lanes.remove(lane)
+        if not (lane.replica or lane.suspected):
+            self._spread_over.missed(_now())
         if error is not None and lane.driver.gave_up:
             self._last_outage.note(lane.driver.outage, _now())
             began = lane.driver.outage.began

@@ -86,6 +86,8 @@ class PredictLane:
         open_stream: starts it.
         outage: that of a lane which failed while its first call waited.
         large: it is for large inputs.
+        tentative: others have room, so it takes no call before it has come to a server: where all
+            places are taken that may be long.
     """
 
     def __init__(
@@ -95,8 +97,10 @@ class PredictLane:
         outage: Outage | None,
         *,
         large: bool,
+        tentative: bool = False,
     ) -> None:
         self.large: bool = large
+        self._tentative = tentative
         self.calls: dict[int, Call] = {}
         self.ended: bool = False
         self.retiring: bool = False
@@ -127,6 +131,8 @@ class PredictLane:
         another lane's outage, one that was made since has more patience than is left to it.
         """
         if self.retiring or (self._outage.inherited and call.made > self._opened):
+            return False
+        if self._tentative and not self.replica:
             return False
         return self._ledger.fits(size)  # asked of each lane for each call: no layer between
 
@@ -166,17 +172,22 @@ class PredictLane:
         if session.welcome is not welcome or session.load is not load:
             self._known = session.welcome, session.load
             self._owner.learnt(self)
+            if self._tentative:
+                self._rest()
         took = self.driver.outlet.deliver(self._take, self._take_run)
         if self.driver.finished:
             self._end(self.driver.error)
         elif took:
             self._owner.has_room()
-            if not self.calls and not self.retiring and self._idle is None:
-                loop = asyncio.get_running_loop()
-                # Not in the context of the call that happened to be the last.
-                self._idle = loop.call_later(
-                    self._owner.idle_seconds, self.retire, context=self.driver.context
-                )
+            self._rest()
+
+    def _rest(self) -> None:
+        """Have it end after a while, if there is nothing to carry."""
+        if not self.calls and not self.retiring and self._idle is None:
+            # Not in the context of the call that happened to be the last.
+            self._idle = asyncio.get_running_loop().call_later(
+                self._owner.idle_seconds, self.retire, context=self.driver.context
+            )
 
     def _take_run(self, run: OutputRun) -> None:
         for number, payload in enumerate(run.payloads, run.first_number):

@@ -25,7 +25,7 @@ from servestream_client.session.encoding import THE_ONLY_INPUT, encoded
 from servestream_client.session.outage import LastOutage
 from servestream_client.session.outcome import own_failure
 from servestream_client.session.predict_lane import Call, PredictLane
-from servestream_client.session.spread import Spread
+from servestream_client.session.spread import ENOUGH, Spread
 from servestream_client.turns import Turn, turn_of_loop
 from servestream_client.usercode import contained, describe, unforeseen
 
@@ -247,8 +247,10 @@ class Predictor:
         if open_lanes < spread.limit and (best is None or slow or spread.may_open(now)):
             open_stream = self._open_large if large else self._open_stream
             outage = self._last_outage.of(call.made, now)
-            best = PredictLane(self, open_stream, outage, large=large)
-            self._lanes.append(best)
+            tentative = best is not None and least < ENOUGH and not slow
+            lane = PredictLane(self, open_stream, outage, large=large, tentative=tentative)
+            self._lanes.append(lane)
+            return best if tentative else lane
         return best
 
     def learnt(self, lane: PredictLane) -> None:
@@ -264,6 +266,8 @@ class Predictor:
         """A lane has ended."""
         if lane in self._lanes:
             self._lanes.remove(lane)
+        if not lane.replica:
+            self._spread.missed(asyncio.get_running_loop().time())
         if error is not None and lane.driver.gave_up:
             self._last_outage.note(lane.driver.outage, asyncio.get_running_loop().time())
             self._fail_those_before(lane.driver.outage.began, error)

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 from servestream_client.protocol.frames import Load
 
-__all__ = ["Placed", "Spread"]
+__all__ = ["ENOUGH", "Placed", "Spread"]
 
 ENOUGH = 16
 """A further lane is opened once every lane carries so much: more of them spread the load, and fewer
@@ -85,6 +85,13 @@ class Spread:
             self._servers = load.servers
             self._missed, self._next = 0, -math.inf
 
+    def missed(self, now: float) -> None:
+        """A lane came where another one is, or nowhere."""
+        self._missed += 1
+        # A router that takes the less busy one of two finds the last of n in n / 2 tries.
+        pause = _FIRST_PAUSE * 2 ** min(max(0, self._missed - 2 * self._servers), 20)
+        self._next = now + min(_LONGEST_PAUSE, pause)
+
     def misplaced(self, lanes: Sequence[_L], now: float) -> list[_L]:
         """Which lanes are to end, of those that are of one kind, the oldest first."""
         covered: set[str] = set()
@@ -99,10 +106,7 @@ class Spread:
             self._missed = 0
             return []
         if len(covered) < min(self._servers, self._most):
-            self._missed += 1
-            # A router that takes the less busy one of two finds the last of n in n / 2 tries.
-            pause = _FIRST_PAUSE * 2 ** min(max(0, self._missed - 2 * self._servers), 20)
-            self._next = now + min(_LONGEST_PAUSE, pause)
+            self.missed(now)
             return doubled
         excess = sum(not lane.retiring for lane in lanes) - self.limit
         doubled.sort(key=lambda lane: lane.carried)

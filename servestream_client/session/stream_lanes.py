@@ -242,7 +242,9 @@ class StreamLanes:
         self._attempts += lane.driver.attempts
         if self._ended:
             return
-        if error is not None:
+        if not lane.replica:
+            self._spread.missed(_now())
+        if error is not None and self._returned:
             self._failures += 1
             if self._failures >= _FAILURES or not isinstance(error, Exception):
                 self._stream.abandon(as_own(error, "a lane of the stream ended"))

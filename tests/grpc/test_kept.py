@@ -18,6 +18,7 @@ from servestream_client import (
     SyncStreamClient,
 )
 from servestream_client.server import StreamService
+from servestream_client.turns import Turn
 
 KIB = 1024
 
@@ -144,7 +145,9 @@ def payloads_in(*roots):
     while waiting:
         each = waiting.pop()
         if id(each) in seen or isinstance(
-            each, type | ModuleType | FunctionType | FrameType | asyncio.AbstractEventLoop
+            # The turn of the loop is everybody's, the server's handlers' in this process as well.
+            each,
+            type | ModuleType | FunctionType | FrameType | asyncio.AbstractEventLoop | Turn,
         ):
             continue
         seen.add(id(each))

@@ -294,3 +294,34 @@ def test_no_more_is_pulled_than_the_window_has_room_for(play):
         return most
 
     assert play(main, replicas=4) <= 101
+
+
+def take_no_second_stream(deployment) -> None:
+    """As a deployment all of whose places are taken: Serve lets further streams wait."""
+    network = deployment.network
+    route = network._route
+
+    def one(call: SimulatedCall) -> None:
+        if call is network.calls[0]:
+            route(call)
+
+    network._route = one
+
+
+def test_calls_go_on_where_no_further_lane_finds_a_place(play):
+    async def main(deployment):
+        take_no_second_stream(deployment)
+        return await callers(deployment, 12, 60)
+
+    done = play(main, replicas=4)
+    assert len(done) >= 0.95 * 60 * A_SECOND
+
+
+def test_a_stream_goes_on_where_no_lane_finds_a_place(play):
+    async def main(deployment):
+        take_no_second_stream(deployment)
+        return await consumed(deployment, deployment.client().stream(items(3000)))
+
+    seconds, outputs = play(main, replicas=4)
+    assert [output.partition(b" ")[0] for output in outputs] == items(3000)
+    assert seconds <= 1.05 * 3000 / A_SECOND
