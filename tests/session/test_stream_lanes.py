@@ -55,15 +55,24 @@ class Replica:
 
 
 class Deployment:
-    """Replicas, each call at the next one."""
+    """Replicas, each call at the next one.
 
-    def __init__(self, count: int) -> None:
+    Attributes:
+        first: where the first calls come instead.
+        carried: how many inputs came on each call.
+    """
+
+    def __init__(self, count: int, first: Sequence[int] = ()) -> None:
         self.replicas = [Replica(f"replica {number}") for number in range(count)]
+        self.first = list(first)
         self.turn = 0
+        self.carried: list[int] = []
 
     async def __call__(self, requests):
-        replica = self.replicas[self.turn % len(self.replicas)]
+        turn = self.turn
+        replica = self.replicas[self.first.pop(0) if self.first else turn % len(self.replicas)]
         self.turn += 1
+        self.carried.append(0)
         replica.calls += 1
         said = Load(servers=len(self.replicas), items=9, item_us=50_000, places=1)
         read = received = 0
@@ -75,6 +84,7 @@ class Deployment:
             for run in frame.inputs:
                 for number, payload in enumerate(run.payloads, run.first_number):
                     replica.got.append(payload)
+                    self.carried[turn] += 1
                     received += 1
                     await asyncio.sleep(SECONDS)
                     instead = replica.fails(number, payload)
@@ -168,6 +178,17 @@ def test_one_lane_is_none():
         deployment = Deployment(4)
         assert await rest(stream_at(deployment, lanes=1)) == ITEMS
         assert deployment.turn == 1
+
+    play(main)
+
+
+def test_a_lane_that_comes_where_there_is_one_carries_nothing():
+    async def main():
+        deployment = Deployment(2, first=[0, 0, 0, 0, 1])
+        assert await rest(stream_at(deployment)) == ITEMS
+        assert [bool(carried) for carried in deployment.carried[:5]] == [
+            True, False, False, False, True
+        ]  # fmt: skip
 
     play(main)
 
