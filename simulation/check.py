@@ -51,6 +51,9 @@ class _Account:
         self.numbers: set[int] = set()
         self._record = record
         self._raised = struck_by_faults(record.plan.items, network)
+        if record.on_lanes:  # whose numbers are their own, and so those of what a fault strikes
+            numbers = range(1, record.plan.items.count + 1)
+            self._raised = {(number, kind) for _, kind in self._raised for number in numbers}
         self._last = 0
 
     def take(self, answer: object) -> None:

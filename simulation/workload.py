@@ -41,6 +41,7 @@ class StreamRecord:
         error: what it raised instead.
         open_inputs: whether the inputs' generator is open.
         stream_id: of the stream.
+        on_lanes: whether lanes answered some of its inputs.
         violations: promises that were broken on the way.
     """
 
@@ -54,6 +55,7 @@ class StreamRecord:
     error: BaseException | None = None
     open_inputs: bool = False
     stream_id: bytes = b""
+    on_lanes: bool = False
     violations: list[str] = field(default_factory=list)
 
     def pull(self) -> None:
@@ -151,6 +153,17 @@ async def _take(
     if leaves and plan.point == 0:
         record.left = True
         return
+    try:
+        await _take_all(stream, record, rng)
+    finally:
+        record.on_lanes = stream._driver.session.counters.by_lanes > 0
+
+
+async def _take_all(
+    stream: PredictionStream[bytes | ItemError], record: StreamRecord, rng: random.Random
+) -> None:
+    plan = record.plan
+    leaves = plan.consumption in (Consumption.BREAKS, Consumption.CLOSES)
     async for output in stream:
         record.take(output)
         count = len(record.got)

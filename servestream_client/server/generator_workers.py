@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from servestream_client.server.calls import Attempt, Call, Handler, Part
 from servestream_client.server.stuck import STUCK
@@ -81,8 +81,8 @@ class GeneratorWorkers(Workers):
                 self._free -= 1  # what is left to do needs none
         return parts.wants(number)
 
-    def paused(self, attempt: Attempt) -> int:
-        return len(self._paused.get(attempt, ()))
+    def paused(self, attempt: Attempt) -> Collection[int]:
+        return self._paused.get(attempt, ())
 
     # ---------------------------------------------------------------- places
 

@@ -94,7 +94,8 @@ class AttemptRunner:
         """How many inputs came that are computed, or are to be."""
         if self.session.over:
             return 0
-        return len(self.session.outbox.open) - self._workers.paused(self)
+        open_inputs = self.session.outbox.open
+        return len(open_inputs) - sum(map(open_inputs.__contains__, self._workers.paused(self)))
 
     async def frames(self) -> AsyncGenerator[pb.ServerFrame, None]:
         """What to send, until the attempt is over. Closing this ends the attempt."""

@@ -18,7 +18,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import Running
@@ -190,9 +190,9 @@ class Workers(abc.ABC):
         """Give a place back for a while; see `GeneratorWorkers`."""
         raise NotImplementedError
 
-    def paused(self, attempt: Attempt) -> int:  # noqa: ARG002
-        """How many of its inputs gave their place back for a while."""
-        return 0
+    def paused(self, attempt: Attempt) -> Collection[int]:  # noqa: ARG002
+        """Which of its inputs gave their place back for a while."""
+        return ()
 
     def _remove(self, call: Call, held: Sequence[Held]) -> None:
         for attempt, first, _ in held:

@@ -191,6 +191,19 @@ async def test_a_generator_that_waits_for_its_reader_is_no_load():
     await until(lambda: kit.totals == Totals(streams=0, items=0))
 
 
+async def test_what_was_cancelled_while_it_waited_for_its_reader_counts_once():
+    kit = kit_of(Counting())
+    talk = Talk(kit, each=Credit(2, 1000))
+    talk.send(b"a", b"b", b"c")
+    await until(lambda: [len(each) for each in talk.outputs.values()] == [2, 2, 2])
+    seen: set[int] = set()
+    talk.say(ClientFrame(cancelled=[frames.NumberRange(1, 3)], end=ClientEnd(3)))
+    while not talk.task.done():
+        seen.add(kit.totals.items)
+        await asyncio.sleep(0)
+    assert min(seen) >= 0
+
+
 async def test_a_cancelled_input_is_answered_at_once_and_its_generator_closed():
     service = Counting()
     talk = Talk(kit_of(service))
