@@ -19,6 +19,9 @@ from servestream_client.transport.base import Link, LinkStatus
 from servestream_client.wire import stream_pb2 as pb
 from simulation.trace import Trace
 
+_LANES = 8
+"""More than there are replicas."""
+
 __all__ = ["OLD_ATTEMPT", "Books", "NotedCall"]
 
 OLD_ATTEMPT = "(left)"
@@ -127,7 +130,8 @@ class Books:
         times = 2 if session.counters.isolated else 1
         outputs = flow.output_items * times
         if session.counters.by_lanes:
-            times = 2  # it is not known before how large an output will be
+            outputs += 1  # the one that the consumer waits for comes beside what lanes bring
+            times += _LANES  # how large an output will be is not known before: each has its credit
         size = (flow.output_bytes + flow.max_item_bytes) * times
         adopted = session.delivery._held_of and not session.counters.received
         if adopted or (session.attempt is not None and session.attempt.allowance.of_each):

@@ -166,6 +166,8 @@ class StreamLanes:
                 break
             lane.submit(*run, now)
             self._reserve()
+            if self._bounded:
+                self._set_share()  # of what is left
         if not waiting and self._session.ledger.finished:
             for lane in list(self._lanes):
                 if not lane.carried:
