@@ -133,10 +133,10 @@ class Books:
             outputs += 1  # the one that the consumer waits for comes beside what lanes bring
             times += _LANES  # how large an output will be is not known before: each has its credit
         size = (flow.output_bytes + flow.max_item_bytes) * times
-        adopted = session.delivery._held_of and not session.counters.received
-        if adopted or (session.attempt is not None and session.attempt.allowance.of_each):
+        if session.attempt is not None and session.attempt.allowance.of_each:
             self._of_each.add(call.stream_id)
-        if call.stream_id in self._of_each:
+        adopted = session.delivery._held_of and not session.counters.received
+        if adopted or call.stream_id in self._of_each:
             self._look_at_inputs(call, session.delivery, flow)
         elif session.delivery.held_outputs > outputs:
             self.violate(f"{call}: {session.delivery.held_outputs} outputs held of {outputs}")
@@ -155,6 +155,9 @@ class Books:
                 self.violate(f"{call}: {held} is held of input {number}, of {outputs} and {size}")
         generator = self.client._generator if self.client is not None else None
         requests = () if generator is None else generator._parked
+        if not self._of_each:  # servers of before: what holds is the credit of all inputs together
+            outputs = max(outputs, flow.output_items)
+            size = max(size, flow.output_bytes + flow.max_item_bytes)
         for request in requests:
             if request.held.outputs > outputs or request.held.bytes >= size:
                 self.violate(f"{request.held} is held of a parked input, of {outputs} and {size}")

@@ -169,8 +169,8 @@ BUGS = (
     ),
     Bug(
         "an idle stream is never given back",
-        "PredictLane._rest",
-        "self._owner.idle_seconds, self.retire, context",
+        "Lane._rests",
+        "seconds, self.retire, context",
         "3600.0, self.retire, context",
         "test_an_idle_stream_is_given_back_and_a_new_one_is_opened_when_needed",
     ),
@@ -625,8 +625,8 @@ BUGS = (
     ),
     Bug(
         "a later call shares an outage that began before it",
-        "PredictLane.takes",
-        "(self._outage.inherited and call.made > self._opened)",
+        "Lane.is_for",
+        "(self._outage.inherited and made > self._opened)",
         "False",
         "test_a_call_made_later_has_its_patience_whole",
     ),
@@ -712,7 +712,7 @@ BUGS = (
     ),
     Bug(
         "the end of a lane leaves its calls waiting",
-        "PredictLane._end",
+        "PredictLane._settle",
         "call.fail(own_failure(error, call.delivered()))",
         "pass",
         "test_however_its_stream_ends_each_call_is_settled",
@@ -726,7 +726,7 @@ BUGS = (
     ),
     Bug(
         "a lane ends while it is used, since it was idle before",
-        "PredictLane.submit",
+        "Lane._works",
         "            self._idle.cancel()\n",
         "            pass\n",
         "test_a_lane_without_calls_ends_once_it_has_been_idle_for_long_enough",

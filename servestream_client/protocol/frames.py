@@ -389,8 +389,7 @@ class Load:
     Attributes:
         servers: those of its deployment that take streams; 0: it is not known.
         items: what it has to compute, over all its streams.
-        item_us: how long its handler has taken for an item of late, in microseconds; 0: it is not
-            known.
+        item_us: microseconds that its handler has taken for an item of late; 0: it is not known.
         places: how many items it computes at a time at the most; 0: it is not known.
     """
 

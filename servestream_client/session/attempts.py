@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 from collections.abc import Callable
 
 from servestream_client.errors import StreamError
@@ -50,11 +51,19 @@ class Attempts:
         self._on_failed = on_failed
         self._nobody_waits = nobody_waits
         self._row = FailureRow()
+        self._held_until = -math.inf
 
     @property
     def exchange(self) -> Exchange | None:
         """The traffic of the present attempt, while there is any."""
         return self.last.exchange if self.last is not None else None
+
+    def stand_back(self, delays: int) -> None:
+        """Begin the next one later, by about so many of the policy's longest delays: who broke
+        together is not to come back together.
+        """
+        spread = random.uniform(0.5, 1.5)  # noqa: S311 — hides nothing
+        self._held_until = _now() + delays * self._parts.retry.maximum * spread
 
     async def run(self) -> StreamError | None:
         """All of them. Returns what to raise, or None when the stream is complete."""
@@ -126,6 +135,8 @@ class Attempts:
         """
         parts, last = self._parts, self.last
         outage, endpoint = parts.outage, parts.endpoint
+        if (pause := min(self._held_until, outage.deadline) - _now()) > 0:
+            await asyncio.sleep(pause)
         open_because = endpoint.breaker.open_because
         if outage.passed(_now()):
             raise out_of_patience(outage)

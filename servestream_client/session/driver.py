@@ -27,7 +27,14 @@ from servestream_client.session.attempt import StreamParts
 from servestream_client.session.attempts import Attempts
 from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.exchange import Exchange
-from servestream_client.session.lanes import BreakObserver, Inlet, LanesBeside, Outlet, Quarantine
+from servestream_client.session.lanes import (
+    BreakObserver,
+    Inlet,
+    LanesBeside,
+    Outlet,
+    Quarantine,
+    Sharing,
+)
 from servestream_client.session.outage import Outage
 from servestream_client.session.outcome import AttemptFailed, end_of_task
 from servestream_client.session.pump import InputPump
@@ -40,8 +47,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _SHARED = frozenset({StreamKind.PREDICT, StreamKind.GENERATE, StreamKind.ISOLATED})
 """Streams that belong to none of those whose inputs they carry. They run in an empty context of
-their own: one of the first caller's would be kept alive by them, and would be taken by hooks, logs
-and interceptors for that of everything the stream carries."""
+their own: the first caller's would be kept alive, and taken for that of all they carry."""
 
 
 class OpenLane(Protocol):
@@ -96,6 +102,7 @@ class StreamDriver:
         self.inlet: Inlet = Inlet(session, self)
         self.outlet: Outlet = Outlet(session, self)
         self.quarantine: Quarantine = Quarantine(session, self)
+        self.sharing: Sharing = Sharing(session, self)
         self.arrived: Signal = Signal()
         """Raised when there may be something to take, or the end."""
         self.finished: bool = False
@@ -105,7 +112,6 @@ class StreamDriver:
         self.pump: InputPump | None = None
         """What pushes the inputs; None: others do."""
         self.lanes: LanesBeside | None = None
-        """What carries inputs that its own attempts do not."""
         self.observer: BreakObserver | None = None
         self.endpoint: Endpoint = endpoint
         patience = math.inf if retry.give_up_after is None else retry.give_up_after
@@ -245,6 +251,10 @@ class StreamDriver:
     def exchange(self) -> Exchange | None:
         """The traffic of the present attempt, while there is any."""
         return self._attempts.exchange
+
+    def stand_back(self, delays: int) -> None:
+        """Let others have the server: begin the next attempt later, by so many longest delays."""
+        self._attempts.stand_back(delays)
 
     @property
     def gave_up(self) -> bool:

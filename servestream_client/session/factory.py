@@ -25,14 +25,12 @@ from servestream_client.session.outcome import AttemptFailed
 from servestream_client.session.predictor import Predictor
 from servestream_client.session.pump import InputPump, UnsendableInput
 from servestream_client.session.spread import Spread
-from servestream_client.session.stream_lanes import StreamLanes
+from servestream_client.session.stream_lanes import MOST_LANES, StreamLanes
 
 __all__ = ["StreamFactory"]
 
 _FEW_LANES = 4
 """So many lanes there may be at fewer servers, too: a proxy moves more messages on them."""
-
-_MOST_LANES = 64
 
 LANE_IDLE_SECONDS = 5.0
 """How long a stream of `predict` or `generate` is kept with nothing to carry. It occupies a place
@@ -95,7 +93,8 @@ class StreamFactory:
         )
         driver.observer = Isolation(driver, partial(self._open_suspects, parameters))
         if lanes != 1:
-            driver.lanes = StreamLanes(driver, partial(self._open_beside, parameters), lanes)
+            open_lane = partial(self._open_lane, StreamKind.LANE, parameters)
+            driver.lanes = StreamLanes(driver, open_lane, lanes)
         return driver
 
     def predictor(self, lanes: int | None) -> Predictor:
@@ -103,8 +102,8 @@ class StreamFactory:
         there are servers.
         """
         return Predictor(
-            partial(self._open_lane, apart=True),
-            self._open_lane,
+            partial(self._open_lane, StreamKind.PREDICT, apart=True),
+            partial(self._open_lane, StreamKind.PREDICT),
             encode=self.codec.encode_input,
             decode=self.codec.decode_output,
             max_item_bytes=self.flow.max_item_bytes,
@@ -160,32 +159,17 @@ class StreamFactory:
 
     def _open_lane(
         self,
+        kind: StreamKind,
+        parameters: Mapping[str, str] | None = None,
         *,
         on_arrival: Callable[[], None],
         on_break: Callable[[AttemptFailed], None],
         outage: Outage | None,
         apart: bool = False,
     ) -> StreamDriver:
-        """A stream that carries the calls of `predict`, started."""
-        session = self._session(ordered=False)
-        driver = self._hand_fed(
-            session, on_arrival, on_break, outage, kind=StreamKind.PREDICT, apart=apart
-        )
-        driver.observer = Isolation(driver, partial(self._open_suspects, None))
-        self.connection.start(driver)
-        return driver
-
-    def _open_beside(
-        self,
-        parameters: Mapping[str, str] | None,
-        *,
-        on_arrival: Callable[[], None],
-        on_break: Callable[[AttemptFailed], None],
-        outage: Outage | None,
-    ) -> StreamDriver:
-        """A lane of a stream, started."""
+        """A stream that carries calls of `predict`, or inputs of another one, started."""
         session = self._session(ordered=False, parameters=parameters)
-        driver = self._hand_fed(session, on_arrival, on_break, outage, kind=StreamKind.LANE)
+        driver = self._hand_fed(session, on_arrival, on_break, outage, kind=kind, apart=apart)
         driver.observer = Isolation(driver, partial(self._open_suspects, parameters))
         self.connection.start(driver)
         return driver
@@ -251,4 +235,4 @@ class StreamFactory:
 
 
 def _spread(lanes: int | None) -> Spread:
-    return Spread(_FEW_LANES, _MOST_LANES) if lanes is None else Spread(lanes, lanes)
+    return Spread(_FEW_LANES, MOST_LANES) if lanes is None else Spread(lanes, lanes)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Protocol
 
 from servestream_client.protocol.client import Delivery, Part
-from servestream_client.protocol.frames import Load, OutputRun, Welcome
-from servestream_client.session.driver import OpenLane, StreamDriver
+from servestream_client.protocol.frames import OutputRun
+from servestream_client.session.driver import OpenLane
 from servestream_client.session.encoding import THE_ONLY_INPUT
+from servestream_client.session.lane import Lane
 from servestream_client.session.outage import Outage
 from servestream_client.session.outcome import AttemptFailed, item_error, own_failure
 from servestream_client.session.request import Request
-from servestream_client.usercode import unforeseen
 
 __all__ = ["GenerateLane", "LaneOwner"]
 
@@ -43,7 +42,7 @@ class LaneOwner(Protocol):
         ...
 
 
-class GenerateLane:
+class GenerateLane(Lane):
     """A stream that carries requests.
 
     Invariant: however its stream ends, each of its requests is settled, or has been taken back by
@@ -54,7 +53,7 @@ class GenerateLane:
         open_stream: starts it.
         outage: that of a lane which failed while its first request waited.
         suspected: its requests may break their servers.
-        tentative: others have room, so it takes no request before it has come to a server.
+        tentative: see `Lane`.
     """
 
     def __init__(
@@ -67,23 +66,9 @@ class GenerateLane:
         tentative: bool = False,
     ) -> None:
         self.suspected: bool = suspected
-        self._tentative = tentative
         self.requests: dict[int, Request] = {}
-        self.ended: bool = False
-        self.retiring: bool = False
         self._owner = owner
-        self._idle: asyncio.TimerHandle | None = None
-        self._opened = asyncio.get_running_loop().time()
-        self._known: tuple[Welcome | None, Load | None] = None, None
-        self.driver: StreamDriver = open_stream(
-            on_arrival=self._arrived, on_break=self._attempt_failed, outage=outage
-        )
-
-    @property
-    def replica(self) -> str:
-        """The server that it is at, or was last; empty: none so far."""
-        welcome = self.driver.session.welcome
-        return "" if welcome is None else welcome.replica
+        super().__init__(open_stream, outage, tentative=tentative)
 
     @property
     def carried(self) -> int:
@@ -91,20 +76,12 @@ class GenerateLane:
         return len(self.requests)
 
     def takes(self, request: Request) -> bool:
-        """Whether it has room for a request. While it goes on with another lane's outage, one that
-        was made since has more patience than is left to it.
-        """
-        if self.retiring or (self.driver.outage.inherited and request.made > self._opened):
-            return False
-        if self._tentative and not self.replica:
-            return False
-        return self.driver.session.ledger.fits(len(request.payload))
+        """Whether it has room for a request."""
+        return self.is_for(request.made) and self._session.ledger.fits(len(request.payload))
 
     def submit(self, request: Request) -> None:
         """Send a request's input, or what it takes to go on with it; see `takes`."""
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+        self._works()
         inlet = self.driver.inlet
         request.lane = self
         if request.partial is None:
@@ -138,47 +115,23 @@ class GenerateLane:
         if self.requests.get(request.number) is request:
             self.driver.cancel(request.number)
 
-    def retire(self) -> None:
-        """Take no further requests, and end once those under way are answered."""
-        if not self.retiring:
-            self.retiring = True
-            self.driver.inlet.finish()
-
     # ---------------------------------------------------------------- from the driver
 
-    def _arrived(self) -> None:
-        try:
-            self._deliver()
-        except Exception as bug:  # which would leave readers waiting
-            self._end(unforeseen(bug))
-            self.driver.abandon(unforeseen(bug))
-
     def _deliver(self) -> None:
-        session = self.driver.session
-        if self._known != (session.welcome, session.load):
-            self._known = session.welcome, session.load
+        if self._news():
             self._owner.learnt(self)
             if self._tentative:
-                self._rest()
+                self._rests(self._owner.idle_seconds)
         answered = len(self.requests)
         self.driver.outlet.deliver(self._take, self._take_run, self._take_part)
         if self.driver.finished:
             self._end(self.driver.error)
         elif len(self.requests) < answered:
             self._owner.has_room()
-            self._rest()
-
-    def _rest(self) -> None:
-        """Have it end after a while, if there is nothing to carry."""
-        if self.requests or self.retiring or self._idle is not None:
-            return
-        if self.suspected:  # and nothing will be
-            self.retire()
-        else:
-            # Not in the context of whoever's request happened to be the last.
-            self._idle = asyncio.get_running_loop().call_later(
-                self._owner.idle_seconds, self.retire, context=self.driver.context
-            )
+            if self.suspected and not self.requests:  # and nothing more will come
+                self.retire()
+            else:
+                self._rests(self._owner.idle_seconds)
 
     def _take_run(self, run: OutputRun) -> None:
         for number, payload in enumerate(run.payloads, run.first_number):
@@ -211,13 +164,7 @@ class GenerateLane:
             self._owner.answered(request)
             request.end()
 
-    def _end(self, error: BaseException | None) -> None:
-        if self.ended:
-            return
-        self.ended = True
-        self.retiring = True
-        if self._idle is not None:
-            self._idle.cancel()
+    def _settle(self, error: BaseException | None) -> None:
         for request in self.requests.values():
             request.end(own_failure(error, request.delivered()))
         self.requests.clear()
@@ -225,6 +172,5 @@ class GenerateLane:
 
     def _attempt_failed(self, failed: AttemptFailed) -> None:
         self._owner.broke(self, failed)
-        if not self.requests:
-            self.retire()  # there is nothing to come back for
+        super()._attempt_failed(failed)
         self._owner.has_room()  # of what was taken back

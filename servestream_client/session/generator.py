@@ -21,7 +21,7 @@ from servestream_client.protocol.client import Part
 from servestream_client.session.driver import OpenLane
 from servestream_client.session.encoding import THE_ONLY_INPUT
 from servestream_client.session.generate_lane import GenerateLane
-from servestream_client.session.isolation import LONE_BREAKS
+from servestream_client.session.isolation import LONE_BREAKS, pause_after
 from servestream_client.session.outage import LastOutage, Outage
 from servestream_client.session.outcome import AttemptFailed, own_failure
 from servestream_client.session.request import Request
@@ -222,6 +222,8 @@ class Generator:
         if request.lone_breaks == 0:
             request.answered_before = answered
         request.lone_breaks += 1
+        if answered == request.answered_before:
+            lane.driver.stand_back(pause_after(request.lone_breaks))
         if answered > request.answered_before:
             if request.lone_breaks >= LONE_BREAKS:
                 lane.take_back(request)

@@ -19,7 +19,7 @@ from servestream_client.session.outage import Outage
 from servestream_client.session.outcome import AttemptFailed, as_own
 from servestream_client.usercode import unforeseen
 
-__all__ = ["Isolation"]
+__all__ = ["LONE_BREAKS", "Isolation", "pause_after"]
 
 MANY = 1 << 20
 
@@ -27,6 +27,10 @@ LONE_BREAKS = 3
 """An input is to blame after so many breaks in a row of a stream that carried nothing else, if
 others were answered meanwhile."""
 
+
+_STANDS_BACK = 4
+"""So often an input stands back that has broken its server alone twice, while nobody else was
+answered; each time twice as long. Or it may break it before anybody is, and is never found out."""
 
 _SINGLY = 64
 """After so many in a row were answered alone, the others go in growing groups. A server starts
@@ -274,6 +278,8 @@ class Isolation:
         if known_good is not None and lonely:
             self._waiting.appendleft(_Suspect(*known_good))
         if not self._waiting:
+            if answered == suspect.answered_before:
+                lane.stand_back(pause_after(suspect.lone_breaks))
             return False  # it is tried again, as often as the retry policy allows
         self._take_back(lane)
         self._narrow()
@@ -295,3 +301,10 @@ class Isolation:
 
 def _number(suspect: _Suspect) -> int:
     return suspect.number
+
+
+def pause_after(lone_breaks: int) -> int:
+    """By how many of the longest delays an input stands back that broke its server alone so often,
+    while nobody else was answered.
+    """
+    return 2 ** (lone_breaks - 2) if 2 <= lone_breaks < 2 + _STANDS_BACK else 0

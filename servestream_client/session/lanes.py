@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from servestream_client.errors import ItemErrorKind
-from servestream_client.protocol.client import ClientSession, Delivery, Part, Partial
+from servestream_client.protocol.client import ClientSession, Delivery, LaneShare, Part, Partial
 from servestream_client.protocol.frames import Credit, ItemFailure, OutputRun
 from servestream_client.session.outcome import AttemptFailed
 
-__all__ = ["BreakObserver", "Inlet", "LanesBeside", "Outlet", "Quarantine", "Wakes"]
+__all__ = ["BreakObserver", "Inlet", "LanesBeside", "Outlet", "Quarantine", "Sharing", "Wakes"]
 
 _RUN = 1024
 
@@ -305,49 +305,6 @@ class Quarantine:
         """The control when suspects are isolated: an input that was answered; None: none was."""
         return self._session.ledger.known_good
 
-    @property
-    def carried(self) -> int:
-        """How many inputs the stream's own attempt has in flight."""
-        attempt = self._session.attempt
-        return 0 if attempt is None else attempt.in_flight.items
-
-    def share(self, inputs: int | None) -> None:
-        """Leave all but so many inputs in flight to lanes; None: leave them none."""
-        self._session.ledger.share = inputs
-
-    def reserve(self, answers: int) -> None:
-        """So many answers are to come from lanes."""
-        self._session.delivery.reserved = answers
-
-    @property
-    def room(self) -> int:
-        """For how many more answers there is room, besides those that are to come from lanes and
-        for what the stream's own attempt has in flight.
-        """
-        delivery, turn = self._session.delivery, self._session.ledger.turn
-        under_way = self.carried + delivery.reserved
-        left = delivery.budget.outputs - delivery.held_outputs - under_way
-        if left > 0 and delivery.held_bytes < delivery.budget.bytes:
-            return left
-        return int(delivery.can_buffer_isolated(turn, under_way))
-
-    @property
-    def for_lanes(self) -> int:
-        """See `ClientSession.for_lanes`."""
-        return self._session.for_lanes
-
-    def take_for_lane(self, count: int, size: int) -> tuple[int, Sequence[bytes]] | None:
-        """See `ClientSession.take_for_lane`."""
-        return self._session.take_for_lane(count, size)
-
-    def resolve_for_lane(
-        self, first: int, payloads: Sequence[bytes], failure: ItemFailure | None
-    ) -> None:
-        """See `ClientSession.resolve_for_lane`."""
-        self._session.resolve_for_lane(first, payloads, failure)
-        self._stream.wake_writer()  # the stream's end may be due
-        self._stream.notify()
-
     def enter(self, numbers: Iterable[int]) -> list[int]:
         """Have inputs answered elsewhere. Call it between two attempts: the next begins without
         them. Returns which of them it concerns.
@@ -369,5 +326,27 @@ class Quarantine:
     def resolve(self, number: int, payload: bytes | None, failure: ItemFailure | None) -> None:
         """The only answer to an input: its output, or why there is none."""
         self._session.resolve_quarantined(number, payload, failure)
+        self._stream.wake_writer()  # the stream's end may be due
+        self._stream.notify()
+
+
+class Sharing(LaneShare):
+    """Where inputs leave a stream for its lanes, and their answers come back."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, session: ClientSession, stream: Wakes) -> None:
+        super().__init__(session)
+        self._stream = stream
+
+    def resolve(self, first: int, payloads: Sequence[bytes]) -> None:
+        super().resolve(first, payloads)
+        self._tell()
+
+    def fail(self, number: int, failure: ItemFailure) -> None:
+        super().fail(number, failure)
+        self._tell()
+
+    def _tell(self) -> None:
         self._stream.wake_writer()  # the stream's end may be due
         self._stream.notify()

@@ -10,12 +10,13 @@ from servestream_client.errors import (
     StreamError,
 )
 from servestream_client.protocol.client import Delivery
-from servestream_client.protocol.frames import Load, OutputRun, Welcome
-from servestream_client.session.driver import OpenLane, StreamDriver
+from servestream_client.protocol.frames import OutputRun
+from servestream_client.session.driver import OpenLane
 from servestream_client.session.encoding import THE_ONLY_INPUT
+from servestream_client.session.lane import Lane
 from servestream_client.session.outage import Outage
-from servestream_client.session.outcome import AttemptFailed, item_error, own_failure
-from servestream_client.usercode import as_value, unforeseen
+from servestream_client.session.outcome import item_error, own_failure
+from servestream_client.usercode import as_value
 
 __all__ = ["Call", "LaneOwner", "PredictLane"]
 
@@ -76,7 +77,7 @@ class LaneOwner(Protocol):
         ...
 
 
-class PredictLane:
+class PredictLane(Lane):
     """A stream that carries calls.
 
     Invariant: however its stream ends, each of its calls is settled.
@@ -86,8 +87,7 @@ class PredictLane:
         open_stream: starts it.
         outage: that of a lane which failed while its first call waited.
         large: it is for large inputs.
-        tentative: others have room, so it takes no call before it has come to a server: where all
-            places are taken that may be long.
+        tentative: see `Lane`.
     """
 
     def __init__(
@@ -100,26 +100,10 @@ class PredictLane:
         tentative: bool = False,
     ) -> None:
         self.large: bool = large
-        self._tentative = tentative
         self.calls: dict[int, Call] = {}
-        self.ended: bool = False
-        self.retiring: bool = False
         self._owner = owner
-        self._idle: asyncio.TimerHandle | None = None
-        self._opened = asyncio.get_running_loop().time()
-        self.driver: StreamDriver = open_stream(
-            on_arrival=self._arrived, on_break=self._attempt_failed, outage=outage
-        )
-        self._session = self.driver.session
+        super().__init__(open_stream, outage, tentative=tentative)
         self._ledger = self._session.ledger
-        self._known: tuple[Welcome | None, Load | None] = None, None
-        self._outage = self.driver.outage
-
-    @property
-    def replica(self) -> str:
-        """The server that it is at, or was last; empty: none so far."""
-        welcome = self._session.welcome
-        return "" if welcome is None else welcome.replica
 
     @property
     def carried(self) -> int:
@@ -127,20 +111,13 @@ class PredictLane:
         return len(self.calls)
 
     def takes(self, call: Call, size: int) -> bool:
-        """Whether it has room for a call, whose payload has so many bytes. While it goes on with
-        another lane's outage, one that was made since has more patience than is left to it.
-        """
-        if self.retiring or (self._outage.inherited and call.made > self._opened):
-            return False
-        if self._tentative and not self.replica:
-            return False
-        return self._ledger.fits(size)  # asked of each lane for each call: no layer between
+        """Whether it has room for a call, whose payload has so many bytes."""
+        # Asked of each lane for each call: no layer between.
+        return self.is_for(call.made) and self._ledger.fits(size)
 
     def submit(self, call: Call) -> None:
         """Send a call's input; see `takes`."""
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+        self._works()
         call.lane = self
         call.number = self.driver.inlet.push(call.payload, call.item)
         call.payload = b""  # the session keeps it as long as it may have to be sent again
@@ -151,43 +128,19 @@ class PredictLane:
         if self.calls.get(call.number) is call:
             self.driver.cancel(call.number)
 
-    def retire(self) -> None:
-        """Take no further calls, and end once those under way are answered."""
-        if not self.retiring:
-            self.retiring = True
-            self.driver.inlet.finish()
-
     # ---------------------------------------------------------------- from the driver
 
-    def _arrived(self) -> None:
-        try:
-            self._deliver()
-        except Exception as bug:  # which would leave calls waiting
-            self._end(unforeseen(bug))
-            self.driver.abandon(unforeseen(bug))
-
     def _deliver(self) -> None:
-        welcome, load = self._known
-        session = self._session
-        if session.welcome is not welcome or session.load is not load:
-            self._known = session.welcome, session.load
+        if self._news():
             self._owner.learnt(self)
             if self._tentative:
-                self._rest()
+                self._rests(self._owner.idle_seconds)
         took = self.driver.outlet.deliver(self._take, self._take_run)
         if self.driver.finished:
             self._end(self.driver.error)
         elif took:
             self._owner.has_room()
-            self._rest()
-
-    def _rest(self) -> None:
-        """Have it end after a while, if there is nothing to carry."""
-        if not self.calls and not self.retiring and self._idle is None:
-            # Not in the context of the call that happened to be the last.
-            self._idle = asyncio.get_running_loop().call_later(
-                self._owner.idle_seconds, self.retire, context=self.driver.context
-            )
+            self._rests(self._owner.idle_seconds)
 
     def _take_run(self, run: OutputRun) -> None:
         for number, payload in enumerate(run.payloads, run.first_number):
@@ -210,18 +163,8 @@ class PredictLane:
             return
         call.fail(item_error(delivery.failure, THE_ONLY_INPUT, call.item))
 
-    def _end(self, error: BaseException | None) -> None:
-        if self.ended:
-            return
-        self.ended = True
-        self.retiring = True
-        if self._idle is not None:
-            self._idle.cancel()
+    def _settle(self, error: BaseException | None) -> None:
         for call in self.calls.values():
             call.fail(own_failure(error, call.delivered()))
         self.calls.clear()
         self._owner.left(self, error)
-
-    def _attempt_failed(self, _: AttemptFailed) -> None:
-        if not self.calls:
-            self.retire()  # there is nothing to come back for

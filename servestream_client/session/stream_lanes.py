@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol import load
 from servestream_client.protocol.client import Delivery
-from servestream_client.protocol.frames import ItemFailure, Load, OutputRun, Welcome
+from servestream_client.protocol.frames import ItemFailure, Load, OutputRun
 from servestream_client.session.driver import OpenLane, StreamDriver
-from servestream_client.session.outcome import AttemptFailed, as_own
+from servestream_client.session.lane import Lane
+from servestream_client.session.outcome import as_own
 from servestream_client.session.rate import Rate
 from servestream_client.session.spread import Spread
-from servestream_client.usercode import unforeseen
 
 __all__ = ["MOST_LANES", "StreamLanes"]
 
@@ -67,6 +67,7 @@ class StreamLanes:
     def __init__(self, stream: StreamDriver, open_lane: OpenLane, lanes: int | None) -> None:
         self._stream = stream
         self._session = stream.session
+        self._sharing = stream.sharing
         self._open_lane = open_lane
         self._given = lanes
         self._spread = Spread(lanes or 1, lanes or MOST_LANES)
@@ -104,7 +105,7 @@ class StreamLanes:
         elif self._bounded and session.welcome is not None and self._load is None:
             self._bounded = load.FEATURE in session.welcome.features
         if not (self._bounded or self._returned):
-            self._stream.quarantine.share(None)
+            self._sharing.bound(None)
             return
         self._looking = True
         try:
@@ -116,7 +117,7 @@ class StreamLanes:
         """The stream's outcome is settled."""
         self._ended = True
         self._returned.clear()
-        for lane in self._lanes:
+        for lane in list(self._lanes):  # each leaves at once
             lane.driver.abandon()
 
     async def aclose(self) -> None:
@@ -140,8 +141,8 @@ class StreamLanes:
         if not self._lanes:
             share = max(share, _ALONE, int(self._own.rate.value * _HORIZON_ALONE))
         else:  # what they bring counts in the same budget
-            share = min(share, self._own.carried + self._stream.quarantine.room)
-        self._stream.quarantine.share(share)
+            share = min(share, self._own.carried + self._sharing.room)
+        self._sharing.bound(share)
 
     def _most(self, rate: Rate) -> int:
         """How many inputs one way may carry."""
@@ -154,7 +155,7 @@ class StreamLanes:
         if self._bounded:
             self._set_share()
         while waiting := self._waiting:
-            room = self._stream.quarantine.room
+            room = self._sharing.room
             lane = self._lane(now) if room else None
             if lane is None:
                 break
@@ -177,16 +178,16 @@ class StreamLanes:
     def _waiting(self) -> int:
         if self._returned:
             return self._returned[0][1]
-        return self._stream.quarantine.for_lanes if self._wanted > 1 else 0
+        return self._sharing.waiting if self._wanted > 1 else 0
 
     def _next(self, count: int, size: int) -> tuple[int, Sequence[bytes]] | None:
         if not self._returned:
-            return self._stream.quarantine.take_for_lane(count, size)
+            return self._sharing.take(count, size)
         first, left = self._returned.popleft()
         if count < left:
             self._returned.appendleft((first + count, left - count))
         numbers = range(first, first + min(count, left))
-        return first, [self._stream.quarantine.payload(number) for number in numbers]
+        return first, [self._sharing.payload(number) for number in numbers]
 
     def _lane(self, now: float) -> _Lane | None:
         """The lane that will answer first, if any has room. One that is new has none before it is
@@ -223,21 +224,33 @@ class StreamLanes:
         """Outputs of consecutive inputs came."""
         self._failures = 0
         self._reserve()
-        self._stream.quarantine.resolve_for_lane(first, payloads, None)
+        self._sharing.resolve(first, payloads)
 
-    def failed(self, first: int, failure: ItemFailure) -> None:
+    def failed(self, number: int, failure: ItemFailure) -> None:
         """An input has failed."""
         self._failures = 0
         self._reserve()
-        self._stream.quarantine.resolve_for_lane(first, (), failure)
+        self._sharing.fail(number, failure)
 
     def _reserve(self) -> None:
-        self._stream.quarantine.reserve(sum(lane.carried for lane in self._lanes))
+        self._sharing.reserve(sum(lane.carried for lane in self._lanes))
 
     def left(
-        self, lane: _Lane, error: BaseException | None, inputs: Sequence[tuple[int, int]]
+        self,
+        lane: _Lane,
+        error: BaseException | None,
+        inputs: Sequence[tuple[int, int]],
+        *,
+        broken: bool,
     ) -> None:
-        """A lane has ended, and lets go of inputs: runs of them, by their first and their count."""
+        """A lane has ended.
+
+        Args:
+            lane: which.
+            error: why, if it failed.
+            inputs: that it lets go of: runs of them, by their first and their count.
+            broken: what it brought could not be handed on.
+        """
         self._lanes.remove(lane)
         self._returned.extend(inputs)
         self._reserve()
@@ -248,14 +261,10 @@ class StreamLanes:
             self._spread.missed(_now())
         if error is not None and self._returned:
             self._failures += 1
-            if self._failures >= _FAILURES or not isinstance(error, Exception):
-                self._stream.abandon(as_own(error, "a lane of the stream ended"))
-                return
+        if error is not None and (broken or self._failures >= _FAILURES):
+            self._stream.abandon(as_own(error, "a lane of the stream ended"))
+            return
         self.look()
-
-    def broke(self, bug: BaseException) -> None:
-        """Handing on what a lane brought failed."""
-        self._stream.abandon(bug)
 
 
 class _Own:
@@ -265,7 +274,7 @@ class _Own:
 
     def __init__(self, stream: StreamDriver) -> None:
         self._session = stream.session
-        self._quarantine = stream.quarantine
+        self._sharing = stream.sharing
         self._received = 0
         self.rate: Rate = Rate()
 
@@ -276,7 +285,7 @@ class _Own:
 
     @property
     def carried(self) -> int:
-        return self._quarantine.carried
+        return self._sharing.carried
 
     def retire(self) -> None:
         """It is the oldest, and so stands before all others."""
@@ -291,7 +300,7 @@ class _Own:
             self.rate.owes(now)
 
 
-class _Lane:
+class _Lane(Lane):
     """One lane.
 
     Invariant: `_parts` are the inputs that it carries, by its own numbers, ascending; each knows
@@ -301,61 +310,43 @@ class _Lane:
     def __init__(self, open_lane: OpenLane, owner: StreamLanes) -> None:
         self._owner = owner
         self.rate: Rate = Rate()
-        self.carried: int = 0
-        self.retiring: bool = False
         self._parts: list[_Part] = []
-        self._ended = False
-        self._known: tuple[Welcome | None, Load | None] = None, None
-        self.driver: StreamDriver = open_lane(
-            on_arrival=self._arrived, on_break=self._attempt_failed, outage=None
-        )
+        self._carried = 0
+        super().__init__(open_lane, None)
 
     @property
-    def replica(self) -> str:
-        """The server that it is at, or was last; empty: none so far."""
-        welcome = self.driver.session.welcome
-        return "" if welcome is None else welcome.replica
+    def carried(self) -> int:
+        """How many inputs it carries."""
+        return self._carried
 
     def submit(self, first: int, payloads: Sequence[bytes], now: float) -> None:
         """Have consecutive inputs of the stream answered."""
         own = self.driver.session.ledger.accepted + 1
         self._parts.append(_Part(own, first, len(payloads)))
-        self.carried += len(payloads)
+        self._carried += len(payloads)
         self.rate.owes(now)
         nothing = (None,) * len(payloads)
         self.driver.inlet.push_all(payloads, nothing, sum(map(len, payloads)))
 
-    def retire(self) -> None:
-        """Take nothing more, and end once all is answered."""
-        if not self.retiring:
-            self.retiring = True
-            self.driver.inlet.finish()
-
     # ---------------------------------------------------------------- from the driver
 
-    def _arrived(self) -> None:
-        try:
-            self._deliver()
-        except Exception as bug:  # which would leave the stream waiting
-            self._owner.broke(unforeseen(bug))
-
     def _deliver(self) -> None:
-        if self._ended:
+        if self.ended:
             return
-        session = self.driver.session
-        if self._known != (session.welcome, session.load):
-            self._known = session.welcome, session.load
+        if self._news():
             self._owner.learnt(self)
         self.driver.outlet.deliver(self._take, self._take_run)
         if self.driver.finished:
-            self._ended = self.retiring = True
-            left = [run for part in self._parts for run in part.left()]
-            self._owner.left(self, self.driver.error, left)
+            self._end(self.driver.error)
+
+    def _settle(self, error: BaseException | None) -> None:
+        left = [run for part in self._parts for run in part.left()]
+        self._owner.left(self, error, left, broken=not self.driver.finished)
 
     def _take_run(self, run: OutputRun) -> None:
         number, payloads = run.first_number, run.payloads
         while payloads:
-            part = self._part(number)
+            part = self._parts[self._place(number)]
             count = min(len(payloads), part.last - number + 1)
             first = self._answered(part, number, count)
             self._owner.answered(first, payloads[:count])
@@ -364,9 +355,9 @@ class _Lane:
 
     def _take(self, delivery: Delivery) -> None:
         """An item error, or an input that has not exactly one output."""
-        number = delivery.number
-        part = self._part(number)
-        if not part.lacks(number):
+        number, place = delivery.number, self._place(delivery.number)
+        part = self._parts[place] if place >= 0 else None
+        if part is None or not part.lacks(number):
             return  # it was told already
         first = self._answered(part, number, 1)
         failure = delivery.failure
@@ -379,21 +370,18 @@ class _Lane:
 
     def _answered(self, part: _Part, number: int, count: int) -> int:
         # Before anybody hears of it, who may have something else to send.
-        self.carried -= count
-        self.rate.answered(count, _now(), all_done=not self.carried)
+        self._carried -= count
+        self.rate.answered(count, _now(), all_done=not self._carried)
         return part.answered(number, count)
 
-    def _part(self, number: int) -> _Part:
-        return self._parts[bisect_right(self._parts, number, key=_own_first) - 1]
+    def _place(self, number: int) -> int:
+        """The part that might have a number; -1: none."""
+        return bisect_right(self._parts, number, key=_own_first) - 1
 
     def _tidy(self) -> None:
         parts = self._parts
         while parts and not parts[0].lacking:
             del parts[0]
-
-    def _attempt_failed(self, _: AttemptFailed) -> None:
-        if not self.carried:
-            self.retire()  # there is nothing to come back for
 
 
 class _Part:
@@ -415,8 +403,8 @@ class _Part:
         self._done: set[int] = set()
 
     def lacks(self, number: int) -> bool:
-        """Whether an input lacks its answer."""
-        return number not in self._done
+        """Whether it is one of these, and lacks its answer."""
+        return number <= self.last and number not in self._done
 
     def answered(self, number: int, count: int) -> int:
         """Inputs are answered. Returns the first one's number in the stream."""

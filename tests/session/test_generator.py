@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+from contextlib import suppress
 
 import pytest
-from session.generations import everything, until, whole
+from session.generations import Harness, everything, until, whole
 from session.replicas import Replicas
+from test_exchange import in_virtual_time
 
 from servestream_client import (
     FlowControl,
@@ -17,7 +19,8 @@ from servestream_client import (
     StreamTimeoutError,
 )
 from servestream_client.errors import ItemErrorKind
-from servestream_client.protocol.frames import Replay
+from servestream_client.protocol.frames import OutputRun, Replay, ServerFrame, Welcome
+from servestream_client.transport.memory import CallFailed
 
 
 async def test_each_reader_gets_its_own_outputs(generate_with):
@@ -181,3 +184,50 @@ async def test_its_timeout_ends_it_behind_what_came(generate_with):
 def test_seams_read_well():
     seam = Seam(3, SeamKind.EXACT, "a", "b")
     assert "index=3" in repr(seam)
+
+
+class OneServer:
+    """Needs a moment for what is good, and breaks for half a second on poison, at once."""
+
+    def __init__(self) -> None:
+        self.breaks = 0
+        self.down_until = 0.0
+        self.broken = asyncio.Event()
+
+    async def __call__(self, requests):
+        loop = asyncio.get_running_loop()
+        if loop.time() < self.down_until:
+            raise CallFailed("UNAVAILABLE", "down")
+        broken = self.broken
+        async for frame in requests:
+            if frame.open is not None:
+                yield ServerFrame(welcome=Welcome())
+            for run in frame.inputs:
+                if b"poison" in run.payloads:
+                    self.breaks += 1
+                    self.down_until = loop.time() + 0.5
+                    broken.set()
+                    self.broken = asyncio.Event()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.15):
+                        await broken.wait()
+                if broken.is_set():
+                    raise CallFailed("INTERNAL", "the actor died")
+                output = OutputRun(run.first_number, run.payloads)
+                yield ServerFrame(outputs=[output], frames_read=1)
+
+
+def test_a_poison_does_not_keep_others_from_the_only_server():
+    async def main():
+        server = OneServer()
+        harness = Harness(server, retry=RetryPolicy(attempts=50, initial=0.01, maximum=0.1))
+        items = ["good 1", "poison", "good 2"]
+        readers = [everything(harness.generate(item)) for item in items]
+        results = await asyncio.gather(*readers, return_exceptions=True)
+        await harness.aclose()
+        assert (results[0], results[2]) == (["good 1"], ["good 2"])
+        assert isinstance(results[1], ItemError)
+        assert results[1].kind is ItemErrorKind.POISON
+        assert server.breaks < 12
+
+    in_virtual_time(main)

@@ -24,7 +24,7 @@ from servestream_client.protocol.frames import (
 )
 from servestream_client.session.driver import StreamDriver
 from servestream_client.session.endpoints import Endpoint
-from servestream_client.session.isolation import LONE_BREAKS, Isolation
+from servestream_client.session.isolation import LONE_BREAKS, Isolation, pause_after
 from servestream_client.transport.memory import CallFailed, MemoryTransport
 
 POISON = b"poison"
@@ -251,3 +251,7 @@ def test_a_stream_that_ends_takes_what_is_tried_for_it_along():
         assert server.tried == [[1]]
 
     in_virtual_time(main)
+
+
+def test_who_breaks_its_server_alone_stands_back_while_nobody_else_is_answered():
+    assert [pause_after(lone_breaks) for lone_breaks in range(1, 9)] == [0, 1, 2, 4, 8, 0, 0, 0]

@@ -13,6 +13,7 @@ from servestream_client import (
     ItemErrorKind,
     RetryPolicy,
     StreamError,
+    StreamTimeoutError,
     Watchdog,
 )
 from servestream_client.codecs import BytesCodec
@@ -216,20 +217,24 @@ def test_an_item_error_stands_in_its_place():
     play(main)
 
 
-def test_what_has_not_one_output_fails_on_a_lane_too():
+@pytest.mark.parametrize("outputs", [0, 2, 3])
+def test_what_has_not_one_output_fails_on_a_lane_too_and_once(outputs):
     async def main():
         deployment = Deployment(2)
 
-        def two(number: int, payload: bytes):
-            if payload != b"350":
-                return None
-            return ServerFrame(parts=[OutputPart(number, 0, (b"a", b"b"), last=True)])
+        def several(number: int, payload: bytes):
+            payloads = [payload] * outputs
+            return ServerFrame(parts=[OutputPart(number, 0, payloads, last=True)])
 
-        deployment.replicas[1].fails = two
-        outputs = await rest(stream_at(deployment, ITEMS[300:], return_exceptions=True))
-        assert len(outputs) == 100
-        failed = [output for output in outputs if isinstance(output, ItemError)]
-        assert all("exactly one output" in output.text for output in failed)
+        deployment.replicas[1].fails = several
+        answers = await rest(stream_at(deployment, return_exceptions=True))
+        assert len(answers) == len(ITEMS)
+        for number, answer in enumerate(answers, 1):
+            if b"%d" % number in deployment.replicas[0].got:
+                assert answer == b"%d" % number
+            else:
+                assert isinstance(answer, ItemError)
+                assert (answer.number, answer.text) == (number, "it has not exactly one output")
 
     play(main)
 
@@ -289,6 +294,16 @@ def test_a_stream_that_is_left_leaves_no_lane():
             if output == b"50":
                 break
         await stream.aclose()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    play(main)
+
+
+def test_a_stream_that_fails_leaves_no_lane():
+    async def main():
+        with pytest.raises(StreamTimeoutError):
+            await rest(stream_at(Deployment(4), timeout=2.0))
+        await asyncio.sleep(1.0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     play(main)

@@ -1,8 +1,9 @@
 """The client's side of one stream: `ClientSession`, and what it hands out.
 
-The rules are docs/protocol.md, sections 4 to 14, 16 and 18, seen from the client.
+The rules are docs/protocol.md, sections 4 to 14, 16, 18 and 19, seen from the client.
 Each room knows only those below it:
 
+    lane_share                 what goes on a stream's lanes, and comes back: section 19
     session                    the states, and the order of effects within a frame
     answers                    what a server answers: section 6
     attempt                    one call: sections 5 to 9 and 12
@@ -18,6 +19,7 @@ Each room knows only those below it:
 from servestream_client.protocol.client.attempt import Attempt
 from servestream_client.protocol.client.counters import ClientCounters
 from servestream_client.protocol.client.delivery import Delivery, Part
+from servestream_client.protocol.client.lane_share import LaneShare
 from servestream_client.protocol.client.ledger import UNKNOWN_BYTES
 from servestream_client.protocol.client.partial import Partial
 from servestream_client.protocol.client.session import ClientSession
@@ -28,6 +30,7 @@ __all__ = [
     "ClientCounters",
     "ClientSession",
     "Delivery",
+    "LaneShare",
     "Part",
     "Partial",
 ]

@@ -23,12 +23,12 @@ from servestream_client.protocol.client.ledger import UNKNOWN_BYTES, Ledger
 from servestream_client.protocol.client.opening import Offer, first_word, limits_of, milliseconds
 from servestream_client.protocol.client.partial import Partial
 from servestream_client.protocol.frames import (
+    SINGLE_OUTPUT,
     STREAM_ID_BYTES,
     ClientFrame,
     CodecId,
     Coming,
     Credit,
-    HandlerKind,
     ItemFailure,
     Limits,
     Load,
@@ -38,7 +38,7 @@ from servestream_client.protocol.frames import (
     StreamFailure,
     Welcome,
 )
-from servestream_client.protocol.runs import Run, RunQueue
+from servestream_client.protocol.runs import Run
 from servestream_client.protocol.states import (
     CLIENT,
     ClientEvent,
@@ -56,8 +56,6 @@ _NOBODYS_FAULT = frozenset(
     {StreamErrorKind.SILENCE, StreamErrorKind.SUPERSEDED, StreamErrorKind.OVERLOADED}
 )
 """Why a server may give a stream up without anything being wrong with its inputs."""
-
-_DEPENDENT = frozenset({HandlerKind.ONE_TO_MANY, HandlerKind.STATEFUL})
 
 _OVER = frozenset({ClientState.ENDED, ClientState.LEFT, ClientState.REFUSED, ClientState.FAILED})
 
@@ -200,11 +198,10 @@ class ClientSession:
     @property
     def may_quarantine(self) -> bool:
         """Whether inputs can be answered on another stream: each by itself, with one output."""
-        return self.welcome is not None and self.welcome.handler_kind not in _DEPENDENT
+        return self.welcome is not None and self.welcome.handler_kind in SINGLE_OUTPUT
 
     def quarantine(self, numbers: Iterable[int]) -> list[int]:
-        """Between two attempts: have these inputs answered elsewhere. They go on no further
-        attempt, and `resolve_quarantined` gives their answers.
+        """Between two attempts: have these inputs answered elsewhere, see `resolve_quarantined`.
 
         Returns:
             Which of them it concerns: those that lack an answer, and of which nothing came yet.
@@ -217,63 +214,7 @@ class ClientSession:
         self, number: int, payload: bytes | None, failure: ItemFailure | None
     ) -> None:
         """The only answer to an input in quarantine: its output, or why there is none."""
-        if self.delivery.resolve_quarantined(number, payload, failure):
-            self.counters.isolated += 1
-
-    @property
-    def for_lanes(self) -> int:
-        """How many inputs that nobody has got yet may go on lanes: those beyond the stream's own
-        share, and all while it is without a server.
-        """
-        ledger, attempt = self.ledger, self.attempt
-        if ledger.share is None or not self.may_quarantine:
-            return 0
-        if attempt is None:
-            return len(ledger.replay) - len(ledger.decided) - len(ledger.quarantined)
-        own = 0
-        if self.state is ClientState.STREAMING:
-            own = max(0, ledger.share - attempt.in_flight.items)
-        return max(0, attempt.unsent.count - own)
-
-    def take_for_lane(self, count: int, size: int) -> tuple[int, Sequence[bytes]] | None:
-        """Have a lane answer the inputs that wait longest: they go on no attempt, and
-        `resolve_for_lane` gives their answers.
-
-        Args:
-            count: how many at the most, at least one; see `for_lanes`.
-            size: of how many bytes together at the most; one may have more.
-
-        Returns:
-            The first one's number and the payloads, of inputs that follow upon one another; None:
-            there is none.
-        """
-        ledger = self.ledger
-        queue = RunQueue() if self.attempt is None else self.attempt.unsent
-        if self.attempt is None:
-            for run in ledger.resume():
-                queue.append(run)
-                if queue.count >= count:
-                    break
-        if not queue or queue.head.start_index:
-            return None
-        run = queue.take(min(count, max(1, queue.head.within(size))))
-        ledger.quarantined.update(range(run.first, run.last + 1))
-        replayed = ledger.note_sent(run.first, len(run.payloads))
-        self.counters.replayed += replayed
-        self.counters.sent += len(run.payloads) - replayed
-        return run.first, run.payloads
-
-    def resolve_for_lane(
-        self, first: int, payloads: Sequence[bytes], failure: ItemFailure | None
-    ) -> None:
-        """The answers to consecutive inputs that a lane took: their outputs, or why there is none
-        for a single one.
-        """
-        if failure is not None:
-            resolved = int(self.delivery.resolve_quarantined(first, None, failure))
-        else:
-            resolved = self.delivery.resolve_run(first, payloads)
-        self.counters.by_lanes += resolved
+        self.counters.isolated += self.delivery.resolve_quarantined(number, payload, failure)
 
     def drop(self, number: int) -> Partial | None:
         """Between two attempts: forget an input, of which nothing more will be delivered. Its
@@ -431,8 +372,7 @@ class ClientSession:
             current.pacer.read(urgent=awaited is not None and awaited.acknowledge)
             self._answers.receive(current, frame)
         current.reports.receive(frame.running, frame.heartbeat)
-        if frame.load is not None:
-            self.load = frame.load
+        self.load = frame.load or self.load
         self._receive_parting(current, frame)
 
     def _receive_first(self, attempt: Attempt, frame: ServerFrame) -> None:

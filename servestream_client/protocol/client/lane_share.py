@@ -1,0 +1,121 @@
+"""What of a stream goes on lanes, and what comes back from there: docs/protocol.md, section 19.
+
+Invariant: an input that was taken is *elsewhere* in the ledger until its one answer is given, and
+an answer that is to come has a place in the stream's budget of outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from servestream_client.protocol.client.session import ClientSession
+from servestream_client.protocol.frames import ItemFailure
+from servestream_client.protocol.runs import RunQueue
+from servestream_client.protocol.states import ClientState
+
+__all__ = ["LaneShare"]
+
+
+class LaneShare:
+    """The lanes' part of one stream.
+
+    Args:
+        session: the stream's.
+    """
+
+    __slots__ = ("_delivery", "_ledger", "_session")
+
+    def __init__(self, session: ClientSession) -> None:
+        self._session = session
+        self._ledger = session.ledger
+        self._delivery = session.delivery
+
+    # ---------------------------------------------------------------- how much there is for whom
+
+    @property
+    def carried(self) -> int:
+        """How many inputs the stream's own attempt has in flight."""
+        attempt = self._session.attempt
+        return 0 if attempt is None else attempt.in_flight.items
+
+    def bound(self, inputs: int | None) -> None:
+        """Have the stream's own attempts carry so many inputs at the most; None: as many as their
+        server takes.
+        """
+        self._ledger.share = inputs
+
+    def reserve(self, answers: int) -> None:
+        """So many answers are to come from lanes."""
+        self._delivery.reserved = answers
+
+    @property
+    def room(self) -> int:
+        """For how many more answers there is room, besides those that are to come from lanes and
+        for what the stream's own attempt has in flight.
+        """
+        delivery = self._delivery
+        under_way = self.carried + delivery.reserved
+        left = delivery.budget.outputs - delivery.held_outputs - under_way
+        if left > 0 and delivery.held_bytes < delivery.budget.bytes:
+            return left
+        return int(delivery.can_buffer_isolated(self._ledger.turn, under_way))
+
+    @property
+    def waiting(self) -> int:
+        """How many inputs may go on lanes: those beyond what the stream's own attempt carries, and
+        all while it is without a server.
+        """
+        ledger, attempt = self._ledger, self._session.attempt
+        if ledger.share is None or not self._session.may_quarantine:
+            return 0
+        if attempt is None:
+            return len(ledger.replay) - len(ledger.decided) - len(ledger.quarantined)
+        own = 0
+        if self._session.state is ClientState.STREAMING:
+            own = max(0, ledger.share - attempt.in_flight.items)
+        return max(0, attempt.unsent.count - own)
+
+    # ---------------------------------------------------------------- out, and back
+
+    def take(self, count: int, size: int) -> tuple[int, Sequence[bytes]] | None:
+        """Have a lane answer the inputs that wait longest: they go on no attempt.
+
+        Args:
+            count: how many at the most, at least one; see `waiting`.
+            size: of how many bytes together at the most; one may have more.
+
+        Returns:
+            The first one's number and the payloads, of inputs that follow upon one another; None:
+            there is none.
+        """
+        attempt, counters = self._session.attempt, self._session.counters
+        queue = self._unsent(count) if attempt is None else attempt.unsent
+        if not queue or queue.head.start_index:
+            return None
+        run = queue.take(min(count, max(1, queue.head.within(size))))
+        self._ledger.quarantined.update(range(run.first, run.last + 1))
+        replayed = self._ledger.note_sent(run.first, len(run.payloads))
+        counters.replayed += replayed
+        counters.sent += len(run.payloads) - replayed
+        return run.first, run.payloads
+
+    def _unsent(self, count: int) -> RunQueue:
+        queue = RunQueue()
+        for run in self._ledger.resume():
+            queue.append(run)
+            if queue.count >= count:
+                break
+        return queue
+
+    def payload(self, number: int) -> bytes:
+        """Of an input that was taken."""
+        return self._ledger.payload(number)
+
+    def resolve(self, first: int, payloads: Sequence[bytes]) -> None:
+        """The outputs of consecutive inputs that were taken."""
+        self._session.counters.by_lanes += self._delivery.resolve_run(first, payloads)
+
+    def fail(self, number: int, failure: ItemFailure) -> None:
+        """Why there is none of an input that was taken."""
+        resolved = self._delivery.resolve_quarantined(number, None, failure)
+        self._session.counters.by_lanes += resolved

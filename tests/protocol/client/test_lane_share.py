@@ -1,0 +1,94 @@
+"""What of a stream goes on lanes, and what comes back from there."""
+
+import pytest
+from streaming import answers, frames_out, open_attempt, streaming, take_all
+
+from servestream_client.errors import ItemErrorKind
+from servestream_client.protocol.client import ClientSession, LaneShare
+from servestream_client.protocol.frames import HandlerKind, ItemFailure
+
+ORDERS = pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+
+
+def sharing(
+    inputs: int, share: int | None, *, ordered: bool = True, outputs: int = 100
+) -> tuple[ClientSession, LaneShare]:
+    """A stream that has sent what its share allows."""
+    session = streaming(ordered=ordered, output_items=outputs)
+    lanes = LaneShare(session)
+    lanes.bound(share)
+    for number in range(1, inputs + 1):
+        session.push(b"%d" % number)
+    frames_out(session)
+    return session, lanes
+
+
+@ORDERS
+def test_what_is_beyond_its_share_waits_for_lanes(ordered):
+    _, lanes = sharing(10, 4, ordered=ordered)
+    assert (lanes.carried, lanes.waiting) == (4, 6)
+
+
+def test_without_a_share_nothing_waits():
+    _, lanes = sharing(10, None)
+    assert (lanes.carried, lanes.waiting) == (10, 0)
+
+
+def test_a_share_of_nothing_sends_nothing():
+    _, lanes = sharing(10, 0)
+    assert (lanes.carried, lanes.waiting) == (0, 10)
+
+
+@ORDERS
+def test_lanes_take_what_waits_longest_and_answers_come_in_their_turn(ordered):
+    session, lanes = sharing(6, 2, ordered=ordered)
+    assert lanes.take(3, 1000) == (3, [b"3", b"4", b"5"])
+    assert lanes.waiting == 1
+    lanes.resolve(4, [b"d", b"e"])
+    lanes.fail(3, ItemFailure(77, ItemErrorKind.HANDLER, "no"))
+    session.receive(1, answers(1, b"a", b"b"))
+    taken = take_all(session)
+    numbers = [delivery.number for delivery in taken]
+    assert sorted(numbers) == [1, 2, 3, 4, 5]
+    assert numbers == sorted(numbers) or not ordered
+    (failed,) = [delivery for delivery in taken if delivery.failure is not None]
+    assert failed.failure.number == 3
+    assert session.counters.by_lanes == 3
+
+
+def test_a_lane_takes_one_whatever_its_size():
+    _, lanes = sharing(4, 1)
+    assert lanes.take(3, 0) == (2, [b"2"])
+
+
+def test_without_a_server_all_that_was_not_taken_waits():
+    session, lanes = sharing(6, 2)
+    lanes.take(1, 100)
+    session.lost(1)
+    assert lanes.waiting == 5
+    assert lanes.take(2, 100) == (1, [b"1", b"2"])
+    open_attempt(session)
+    assert lanes.waiting == 1  # of three, two of which are the stream's own share
+
+
+def test_answers_that_are_to_come_have_their_places():
+    session, lanes = sharing(10, 3, outputs=5)
+    assert lanes.room == 2  # what the stream itself has in flight has places, too
+    lanes.take(2, 100)
+    lanes.reserve(2)
+    assert lanes.room == 0
+    lanes.reserve(0)
+    lanes.resolve(4, [b"d", b"e"])
+    assert lanes.room == 0
+    session.receive(1, answers(1, b"a", b"b", b"c"))
+    take_all(session)
+    assert lanes.room == 5
+
+
+def test_services_with_many_outputs_have_no_lanes():
+    for kind, waiting in ((HandlerKind.ONE_TO_ONE, 1), (HandlerKind.ONE_TO_MANY, 0)):
+        session = streaming(welcome={"handler_kind": kind})
+        lanes = LaneShare(session)
+        lanes.bound(0)
+        session.push(b"1")
+        assert lanes.waiting == waiting
