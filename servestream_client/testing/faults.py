@@ -75,7 +75,9 @@ class Fault:
 
     Attributes:
         kind: what.
-        at: the number of the input, counted from 1 in its stream.
+        at: the number of the input, counted from 1 in its stream. A stream's lanes are streams of
+            their own, and the input may be on one: where an exact input counts, open the stream
+            with ``lanes=1``. One that goes to a single server has none.
         seconds: how slow, or how long to wait.
         stream: only in the stream that carries this as its parameter ``fault-key``; empty: in
             whichever comes first.

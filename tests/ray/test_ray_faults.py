@@ -43,9 +43,14 @@ async def test_every_fault_and_none_of_a_neighbour(serve: ServeFixture) -> None:
     # No two of the faults in one frame.
     flow = FlowControl(window_items=50)
     async with StreamClient(serve.target, application="echo", flow=flow) as client:
-        broken = client.stream(INPUTS, parameters={"fault-key": "broken"})
+        # A fault counts in its own stream.
+        broken = client.stream(INPUTS, lanes=1, parameters={"fault-key": "broken"})
         unordered = client.stream(
-            INPUTS, ordered=False, return_exceptions=True, parameters={"fault-key": "unordered"}
+            INPUTS,
+            ordered=False,
+            return_exceptions=True,
+            lanes=1,
+            parameters={"fault-key": "unordered"},
         )
         neighbour = client.stream(INPUTS)
         found = await asyncio.gather(*map(results, (broken, unordered, neighbour)))

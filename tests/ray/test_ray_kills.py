@@ -60,7 +60,7 @@ async def test_a_kill_by_plan_fires_once_though_its_input_is_replayed(
     before = {replica.pid for replica in serve.replicas_alive("digits")}
     async with (
         StreamClient(serve.target, application="digits", codec=DigitsCodec()) as client,
-        client.stream(images[:400]) as stream,
+        client.stream(images[:400], lanes=1) as stream,  # a fault counts in its own stream
     ):
         answers = [answer async for answer in stream]
         statistics = stream.statistics()
