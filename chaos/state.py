@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["dump"]
 
 _LONGEST = 300
-_INNER = ("session", "pump", "exchange", "endpoint", "ledger", "delivery", "attempt", "counters")
+_INNER = ("session", "pump", "exchange", "endpoints", "ledger", "delivery", "attempt", "counters")
 
 
 def dump(stream: object) -> dict[str, str]:

@@ -144,6 +144,31 @@ class Line:
 CLIENT_LINES = (
     Line(
         "INFO",
+        "… cannot be looked up: …",
+        "a name is not known, or its DNS server does not answer; the addresses that it had stay in use",
+        "nothing where it passes; else see which DNS server this machine asks",
+    ),
+    Line(
+        "ERROR",
+        "looking after the endpoints of … failed",
+        "a bug: endpoints that are out may be found again later than they could; streams go on",
+        "report it, with the traceback",
+    ),
+    Line(
+        "WARNING",
+        "… is left out: …",
+        "of several endpoints, one serves something else than this client is for; the others go on, and"
+        " it is tried again after half a minute, then less and less often",
+        "see application, codec and version of the deployment there, or take it off the list",
+    ),
+    Line(
+        "WARNING",
+        "a server told of an endpoint that is none: …",
+        "`StreamService.endpoints` of the deployment has a target that cannot be dialled; it is not used",
+        "write it as `host:port`",
+    ),
+    Line(
+        "INFO",
         "stream …: attempt … failed, the next in … s: …",
         "a call broke; the stream resumes after that backoff. The reason is in the tables above, or below",
         "nothing, unless it goes on: then as for the exception that it would become",

@@ -25,7 +25,7 @@ from servestream_client.codecs import (
     NumpyCodec,
     ProtobufCodec,
 )
-from servestream_client.config import FlowControl, RetryPolicy, Watchdog
+from servestream_client.config import Endpoints, FlowControl, RetryPolicy, Watchdog
 from servestream_client.errors import (
     AccessDeniedError,
     ClientClosedError,
@@ -68,6 +68,7 @@ __all__ = [
     "CodecMismatchError",
     "ConfigurationError",
     "Delivered",
+    "Endpoints",
     "FlowControl",
     "Generation",
     "Hooks",

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, Unpack, cast, overload
 from servestream_client.codecs import Codec
 from servestream_client.errors import ItemError
 from servestream_client.outputs import Numbered
-from servestream_client.session.base import ClientBase, ClientOptions
+from servestream_client.session.base import ClientBase, ClientOptions, Target
 from servestream_client.session.generation import Generation, batch_of
 from servestream_client.session.stream import PredictionStream
 
@@ -29,7 +29,8 @@ class StreamClient(ClientBase[In, Out]):
     the event loop that first used it.
 
     Args:
-        target: ``host:port`` of Serve's gRPC ingress, or any gRPC target name; None: what
+        target: ``host:port`` of Serve's gRPC ingress, or any gRPC target name; several of them as a
+            list, or as `Endpoints`. A name stands for all its addresses. None: what
             ``SERVESTREAM_TARGET`` in the environment says.
         application: the Serve application to reach; empty: what ``SERVESTREAM_APPLICATION`` says,
             or else whichever answers.
@@ -59,7 +60,7 @@ class StreamClient(ClientBase[In, Out]):
     @overload
     def __init__(
         self: StreamClient[bytes, bytes],
-        target: str | None = ...,
+        target: Target = ...,
         *,
         codec: None = ...,
         **options: Unpack[ClientOptions],
@@ -68,7 +69,7 @@ class StreamClient(ClientBase[In, Out]):
     @overload
     def __init__(
         self,
-        target: str | None = ...,
+        target: Target = ...,
         *,
         codec: Codec[In, Out],
         **options: Unpack[ClientOptions],
@@ -76,7 +77,7 @@ class StreamClient(ClientBase[In, Out]):
 
     def __init__(
         self,
-        target: str | None = None,
+        target: Target = None,
         *,
         codec: Codec[Any, Any] | None = None,
         **options: Unpack[ClientOptions],

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from servestream_client.errors import ConfigurationError
 
-__all__ = ["FlowControl", "RetryPolicy", "Watchdog", "check_count", "check_number", "check_timeout"]
+__all__ = [
+    "Endpoints",
+    "FlowControl",
+    "RetryPolicy",
+    "Watchdog",
+    "check_count",
+    "check_number",
+    "check_timeout",
+]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -63,6 +72,20 @@ def _check_numbers(policy: Any) -> None:  # noqa: ANN401 — any dataclass of nu
             whole=field.type == "int",
             optional="None" in str(field.type),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Several targets of one client, and what becomes of those that servers tell of.
+
+    Attributes:
+        targets: each as the client takes it alone; a name stands for all its addresses.
+        discover: whether targets are used, too, that servers tell of when they take a stream or
+            leave it. They get what the given ones get, metadata included.
+    """
+
+    targets: Sequence[str]
+    discover: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,7 @@ class StreamStatistics:
         replica: the last replica that served the stream; empty before the first welcome.
         code_version: of the server's code, as it names itself.
         stream_id: in hex, as it stands in the server's logs.
+        endpoint: where its last attempt went, of those that the target has; empty before the first.
     """
 
     accepted: int
@@ -63,6 +64,7 @@ class StreamStatistics:
     replica: str
     code_version: str
     stream_id: str
+    endpoint: str = ""
 
 
 class StreamKind(enum.Enum):
@@ -120,12 +122,15 @@ class AttemptStarted(Event):
 
     Attributes:
         attempt: its number within the stream, from 1.
+        endpoint: where it goes, of those that the target has.
     """
 
     attempt: int
+    endpoint: str = ""
 
     def __str__(self) -> str:
-        return f"attempt {self.attempt} begins"
+        where = f" at {self.endpoint}" if self.endpoint else ""
+        return f"attempt {self.attempt} begins{where}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

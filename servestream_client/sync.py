@@ -12,7 +12,7 @@ from servestream_client.errors import ClientClosedError, ItemError
 from servestream_client.events import StreamStatistics
 from servestream_client.outputs import Numbered
 from servestream_client.portal import PortalLease, may_not_wait, on_loop_thread
-from servestream_client.session.base import ClientBase, ClientOptions
+from servestream_client.session.base import ClientBase, ClientOptions, Target
 from servestream_client.session.driver import StreamDriver
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.generation import GenerationBase, batch_of
@@ -226,7 +226,7 @@ class SyncStreamClient(ClientBase[In, Out]):
     @overload
     def __init__(
         self: SyncStreamClient[bytes, bytes],
-        target: str | None = ...,
+        target: Target = ...,
         *,
         codec: None = ...,
         **options: Unpack[ClientOptions],
@@ -235,7 +235,7 @@ class SyncStreamClient(ClientBase[In, Out]):
     @overload
     def __init__(
         self,
-        target: str | None = ...,
+        target: Target = ...,
         *,
         codec: Codec[In, Out],
         **options: Unpack[ClientOptions],
@@ -243,13 +243,13 @@ class SyncStreamClient(ClientBase[In, Out]):
 
     def __init__(
         self,
-        target: str | None = None,
+        target: Target = None,
         *,
         codec: Codec[Any, Any] | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__(target, codec, **options)
-        self._portal = PortalLease(self._connection.endpoint.name, self._connection.aclose)
+        self._portal = PortalLease(self._connection.endpoints.name, self._connection.aclose)
 
     # ---------------------------------------------------------------- streams
 

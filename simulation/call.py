@@ -62,11 +62,18 @@ class SimulatedCall:
         books: where it is noted what it carries.
         number: of the call.
         fate: what will happen to it.
+        endpoint: the way that it takes.
     """
 
     def __init__(
-        self, conditions: Conditions, books: Books, number: int, fate: Fate | None
+        self,
+        conditions: Conditions,
+        books: Books,
+        number: int,
+        fate: Fate | None,
+        endpoint: int = 0,
     ) -> None:
+        self.endpoint: int = endpoint
         self.number: int = number
         self.name: str = f"call {number}"
         self.line: Line = Line()

@@ -142,6 +142,9 @@ class Weather:
             how much grace.
         admission: how likely a service fails to decide on a stream.
         hides: whether clients are of before inputs with many outputs, as servers see them.
+        endpoints: how many ways lead to the replicas.
+        endpoint_outages: when one of them is down, which, for how long, and whether it swallows
+            what comes, or refuses it.
     """
 
     latency: float
@@ -163,6 +166,8 @@ class Weather:
     redeploys: Sequence[tuple[float, float]]
     admission: float
     hides: bool
+    endpoints: int = 1
+    endpoint_outages: Sequence[tuple[float, int, float, bool]] = ()
 
 
 _MOMENTS = (

@@ -11,9 +11,11 @@ from servestream_client.client import StreamClient
 from servestream_client.metadata import Metadata
 from servestream_client.protocol.frames import HandlerKind
 from servestream_client.server.kit import Kit
+from servestream_client.session.endpoint_pool import EndpointPool
 from servestream_client.testing.faults import Fault, LocalPlan
 from servestream_client.testing.injector import FaultInjector
 from servestream_client.transport.base import LinkStatus, Transport
+from servestream_client.transport.names import Place, Seed
 from simulation.books import Books
 from simulation.call import CALL, SimulatedCall
 from simulation.conditions import Conditions
@@ -151,6 +153,7 @@ class SimulatedNetwork:
         self._trouble = weather.budget
         self._turn = 0
         self._down_until = 0.0
+        self._endpoints = [_Endpoint() for _ in range(weather.endpoints)]
         self._made = weather.replicas
         self.replicas = [SimulatedReplica(self, index) for index in range(weather.replicas)]
         self._plan_weather()
@@ -161,32 +164,45 @@ class SimulatedNetwork:
         """Let a client reach this network, and nothing else."""
         self.books.client = client
         connection = client._connection
-        connection.endpoint.make_transport = self.transport
+        places = [Place(f"endpoint {index}", str(index)) for index in range(len(self._endpoints))]
+        connection.endpoints = EndpointPool(
+            [Seed("simulated", tuple(places))], lambda place: self.transport(int(place.name))
+        )
 
-    def transport(self) -> Transport:
-        """What opens calls."""
-        return _SimulatedTransport(self)
+    def transport(self, endpoint: int = 0) -> Transport:
+        """What opens calls by one of the ways."""
+        return _SimulatedTransport(self, endpoint)
 
-    def open(self) -> SimulatedCall:
+    async def probe(self, endpoint: int) -> str | None:
+        """Whether a connection can be made by one of the ways."""
+        way, now = self._endpoints[endpoint], self.conditions.loop.time
+        await asyncio.sleep(5.0 if way.swallows and way.down(now()) else self.conditions.delay())
+        return "it is down" if way.down(now()) or now() < self._down_until else None
+
+    def open(self, endpoint: int) -> SimulatedCall:
         """Begin a call."""
         fate = None
         here = self.conditions
         if here.faulty and self._trouble > 0 and here.rng.random() < here.weather.trouble:
             self._trouble -= 1
             fate = draw_fate(here.rng, here.weather, stranger=self._stranger)
-        call = SimulatedCall(here, self.books, len(self.calls) + 1, fate)
+        call = SimulatedCall(here, self.books, len(self.calls) + 1, fate, endpoint)
         self.calls.append(call)
         here.later(here.delay(), partial(self._arrive, call))
         return call
 
     @property
     def _stranger(self) -> bool:
-        return self.books.client is None or not self.books.client._connection.endpoint.known
+        return self.books.client is None or not self.books.client._connection.endpoints.known
 
     def _arrive(self, call: SimulatedCall) -> None:
         """A call comes to the ingress."""
-        fate = call.fate
-        if self.conditions.loop.time() < self._down_until:
+        fate, way, now = call.fate, self._endpoints[call.endpoint], self.conditions.loop.time()
+        if way.swallows and way.down(now):
+            self.books.note_fault(NetworkFaultKind.OUTAGE, call)
+            call.broken = True
+            self.conditions.later(way.down_until - now, partial(self._arrive, call))
+        elif way.down(now) or now < self._down_until:
             call.fail(NetworkFaultKind.OUTAGE, _NOBODY)
         elif fate is not None and fate.moment is Moment.OPEN and self.conditions.faulty:
             call.fate = None
@@ -233,6 +249,8 @@ class SimulatedNetwork:
             self.conditions.later(seconds, partial(self._redeploy, grace))
         for seconds, length in self.conditions.weather.outages:
             self.conditions.later(seconds, partial(self._go_down, length))
+        for seconds, index, length, swallows in self.conditions.weather.endpoint_outages:
+            self.conditions.later(seconds, partial(self._cut_off, index, length, swallows))
         self.conditions.later(self.conditions.weather.until, self._clear_up)
 
     def admit(self) -> None:
@@ -260,7 +278,17 @@ class SimulatedNetwork:
     def _go_down(self, seconds: float) -> None:
         self.books.trace.note("target", f"down for {seconds:.3f} s")
         self._down_until = self.conditions.loop.time() + seconds
-        for call in self.calls:
+        self._break(self.calls)
+
+    def _cut_off(self, endpoint: int, seconds: float, swallows: bool) -> None:
+        self.books.trace.note(f"endpoint {endpoint}", f"down for {seconds:.3f} s")
+        way = self._endpoints[endpoint]
+        way.down_until, way.swallows = self.conditions.loop.time() + seconds, swallows
+        self._break([call for call in self.calls if call.endpoint == endpoint])
+
+    def _break(self, calls: Sequence[SimulatedCall]) -> None:
+        """Half of them."""
+        for call in calls:
             if (
                 call.serving is not None
                 and not call.serving.done()
@@ -324,15 +352,30 @@ class SimulatedNetwork:
         self.services.extend(replica.service for replica in self.replicas if replica.up)
 
 
+class _Endpoint:
+    """One way to the replicas."""
+
+    down_until = 0.0
+    swallows = False
+
+    def down(self, now: float) -> bool:
+        return now < self.down_until
+
+
 class _SimulatedTransport:
     """Opens calls of a network."""
 
-    def __init__(self, network: SimulatedNetwork) -> None:
+    def __init__(self, network: SimulatedNetwork, endpoint: int) -> None:
         self._network = network
+        self._endpoint = endpoint
 
     def open(self, metadata: Metadata = (), *, apart: bool = False) -> SimulatedCall:  # noqa: ARG002 — nobody reads them
-        return self._network.open()
+        return self._network.open(self._endpoint)
+
+    async def probe(self) -> str | None:
+        return await self._network.probe(self._endpoint)
 
     async def aclose(self) -> None:
         for call in self._network.open_links:
-            call.cancel()
+            if call.endpoint == self._endpoint:
+                call.cancel()

@@ -430,7 +430,7 @@ def _weather(rng: random.Random, until: float, *, half_open: bool) -> Weather:
         ]
     )
     outages = [] if calm or rng.random() < 0.8 else [(rng.random() * until, rng.random() * 5)]
-    return Weather(
+    weather = Weather(
         latency=rng.choice((0.0001, 0.001, 0.01, 0.05)),
         spikes=rng.choice((0.0, 0.01, 0.1)),
         capacity=rng.choice((1, 2, 8, 1000)),
@@ -450,6 +450,18 @@ def _weather(rng: random.Random, until: float, *, half_open: bool) -> Weather:
         redeploys=(),
         admission=0.0 if calm or rng.random() < 0.8 else 0.3,
         hides=False,
+    )
+    endpoints = rng.choice((1, 1, 2, 3))
+    if endpoints == 1:
+        return weather
+    cut = [] if calm else range(rng.randint(0, 4))
+    return replace(
+        weather,
+        endpoints=endpoints,
+        endpoint_outages=[
+            (rng.random() * until, rng.randrange(endpoints), rng.random() * 5, rng.random() < 0.3)
+            for _ in cut
+        ],
     )
 
 

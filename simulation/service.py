@@ -112,6 +112,7 @@ class SimulatedService:
         self.replay: Replay = shape.generator.replay
         said = f"version {version}" if shape.generator.own_fingerprints else ""
         self.fingerprint: str = said
+        self.endpoints: tuple[str, ...] = ()
         self.code_version: str = said  # which is all that clients know of before fingerprints
         self.replica: str = ""
         self.problems: list[str] = []

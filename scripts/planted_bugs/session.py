@@ -669,8 +669,8 @@ BUGS = (
     Bug(
         "the limit that ended a stream is told by an earlier failure",
         "FailureRow.error",
-        "if endpoint.known or failed.verdict.decision is Decision.WAIT:",
-        "if endpoint.known or verdict.decision is Decision.WAIT:",
+        "if pool.known or failed.verdict.decision is Decision.WAIT:",
+        "if pool.known or verdict.decision is Decision.WAIT:",
         "test_what_a_stream_raises_in_the_end",
     ),
     # ------------------------------------------------------------------ rooms by themselves
@@ -698,7 +698,7 @@ BUGS = (
     ),
     Bug(
         "an attempt after one without progress takes no token",
-        "Attempts._admission",
+        "Attempts._admitted",
         "no_progress=last is not None and not last.progressed,",
         "no_progress=False,",
         "test_each_one_depends_on_the_one_before_it",

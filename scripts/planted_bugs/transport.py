@@ -262,7 +262,7 @@ BUGS = (
     ),
     Bug(
         "whether there are interceptors shows in a call made in vain",
-        "_Connection.__init__",
+        "Connection.__init__",
         "self.intercepted = has_interceptors(self.stub.Stream)",
         "self.intercepted = False",
         "test_no_call_is_made_in_vain_where_tasks_begin_at_once",
@@ -284,8 +284,8 @@ BUGS = (
     Bug(
         "this machine is reached by the environment's proxy",
         "GrpcTransport.__init__",
-        "if is_local_target(target):",
-        "if False:",
+        "if authority or is_local_target(target):",
+        "if authority:",
         "test_this_machine_is_reached_without_any",
     ),
 )

@@ -30,6 +30,7 @@ from servestream_client.client import StreamClient
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemError
 from servestream_client.events import AttemptWelcomed, Event, Hooks
+from servestream_client.transport.targets import split_targets
 
 __all__ = ["Figures", "Load", "Mode", "bench", "quantile"]
 
@@ -176,7 +177,7 @@ class _Run:
     async def run(self) -> Figures:
         load = self._load
         client = StreamClient(
-            load.target,
+            split_targets(load.target),
             application=load.application,
             codec=PayloadCodec(load.codec),
             flow=replace(environment.policy(FlowControl), window_items=load.window),

@@ -39,6 +39,7 @@ from servestream_client.errors import ItemError
 from servestream_client.events import StreamStatistics
 from servestream_client.outputs import Numbered
 from servestream_client.sync import SyncPredictionStream, SyncStreamClient
+from servestream_client.transport.targets import split_targets
 
 __all__ = ["Call", "call"]
 
@@ -85,7 +86,7 @@ def call(wanted: Call) -> int:
         items = payloads(source, form, wanted.codec, wanted.skip)
         client = stack.enter_context(
             SyncStreamClient(
-                wanted.target,
+                split_targets(wanted.target),
                 application=wanted.application,
                 codec=PayloadCodec(wanted.codec),
                 metadata=wanted.metadata,

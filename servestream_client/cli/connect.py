@@ -33,7 +33,7 @@ Target = Annotated[
     typer.Argument(
         envvar=environment.TARGET,
         show_default=False,
-        help="host:port of Serve's gRPC ingress.",
+        help="host:port of Serve's gRPC ingress; several with commas between them.",
     ),
 ]
 Application = Annotated[

@@ -36,6 +36,7 @@ from servestream_client.cli.problems import Problem, errors
 from servestream_client.errors import ItemError
 from servestream_client.outputs import SeamKind
 from servestream_client.sync import SyncGeneration, SyncStreamClient
+from servestream_client.transport.targets import split_targets
 
 __all__ = ["Generate", "generate"]
 
@@ -92,7 +93,7 @@ def generate(wanted: Generate) -> int:
     counts, seams = _Counts(), Counter[SeamKind]()
     page = _Page(sys.stdout.buffer, wanted)
     client = SyncStreamClient(
-        wanted.target,
+        split_targets(wanted.target),
         application=wanted.application,
         codec=PayloadCodec(wanted.codec),
         metadata=wanted.metadata,

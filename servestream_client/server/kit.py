@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from servestream_client.codecs import Codec
@@ -84,6 +84,8 @@ class Served(Protocol):
     def replay(self) -> Replay: ...
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def endpoints(self) -> Sequence[str]: ...
 
     def predict(self, item: Any, /) -> object: ...  # noqa: ANN401 — whatever the codec decodes
     def predict_batch(self, items: list[Any], /) -> object: ...
@@ -126,6 +128,7 @@ class Kit:
             handler_kind=kind,
             replay=_replay(service, kind),
             fingerprint=service.fingerprint,
+            endpoints=tuple(service.endpoints),
             limits=Limits(
                 window_items=service.flow.window_items,
                 window_bytes=service.flow.window_bytes,

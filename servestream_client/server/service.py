@@ -85,6 +85,9 @@ class StreamService(Generic[In, Out]):
         fingerprint: what the outputs of `generate` depend on, in the service's own words, e.g.
             model, tokenizer and quantisation. An input goes on only where it is the same: so a
             redeploy with another one never puts the outputs of two models together.
+        endpoints: other targets, ``host:port`` each, where clients reach the same deployment, e.g.
+            the proxies of other nodes. Clients hear of them when they are served and when a replica
+            leaves, and spread over them, unless they were told not to (`Endpoints.discover`).
     """
 
     codec: Codec[In, Out] = BytesCodec()  # type: ignore[assignment]  # the default for bytes
@@ -96,6 +99,7 @@ class StreamService(Generic[In, Out]):
     flow: ClassVar[FlowControl] = FlowControl()
     replay: ClassVar[Replay] = Replay.NEVER
     fingerprint: ClassVar[str] = ""
+    endpoints: ClassVar[Sequence[str]] = ()
 
     def __init_subclass__(cls, **arguments: Any) -> None:  # noqa: ANN401 — the user's own
         super().__init_subclass__(**arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from servestream_client.codecs import check_codec
 from servestream_client.config import FlowControl, check_count, check_number
@@ -65,10 +65,18 @@ def _replay(name: str, value: object) -> None:
         raise ConfigurationError(f"{name} must be one of {members}, not {value!r}")
 
 
+def _texts(name: str, value: object) -> None:
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes | bytearray):
+        raise ConfigurationError(f"{name} must be a list of strings, not {value!r}")
+    for each in value:
+        _text(f"each of {name}", each)
+
+
 _CHECKS: Mapping[str, Callable[[str, object], None]] = {
     "codec": check_codec,
     "application": _text_or_none,
     "code_version": _text,
+    "endpoints": _texts,
     "max_concurrency": _count_or_none,
     "max_batch_size": check_count,
     "batch_wait": _seconds,

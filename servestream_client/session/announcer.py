@@ -63,10 +63,10 @@ class Announcer:
     def stream_ended(self, error: BaseException | None, statistics: StreamStatistics) -> None:
         self._tell(StreamEnded(stream_id=self._stream_id, error=error, statistics=statistics))
 
-    def attempt_started(self, attempt: int) -> Metadata:
+    def attempt_started(self, attempt: int, endpoint: str) -> Metadata:
         """Returns what the hooks want to send with the call."""
         self._attempt = attempt
-        event = AttemptStarted(stream_id=self._stream_id, attempt=attempt)
+        event = AttemptStarted(stream_id=self._stream_id, attempt=attempt, endpoint=endpoint)
         self._tell(event)
         return self._metadata(event)
 

@@ -6,35 +6,55 @@ Each function raises a `ConfigurationError`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import grpc
 
 from servestream_client import environment
-from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_number
+from servestream_client.config import Endpoints, FlowControl, RetryPolicy, Watchdog, check_number
 from servestream_client.errors import ConfigurationError
 from servestream_client.events import Hooks
 from servestream_client.metadata import is_printable_ascii
 from servestream_client.transport.targets import parse_target
 
 __all__ = [
+    "check_application",
     "check_close_timeout",
     "check_credentials",
     "check_parameters",
     "check_policies",
-    "check_target",
+    "checked_endpoints",
     "checked_hooks",
 ]
 
 
-def check_target(target: object, application: object) -> None:
+def checked_endpoints(target: object) -> Endpoints:
     """Where to."""
-    if not isinstance(target, str) or not target.strip():
-        raise ConfigurationError(
-            f"target must be a string such as 'host:9000', not {target!r}; without one,"
-            f" {environment.TARGET} in the environment is taken"
-        )
-    parse_target(target)
+    given: object = target.targets if isinstance(target, Endpoints) else target
+    discover: object = target.discover if isinstance(target, Endpoints) else True
+    if not isinstance(discover, bool):
+        raise ConfigurationError(f"Endpoints.discover must be true or false, not {discover!r}")
+    targets = (given,) if isinstance(given, str) else given
+    if isinstance(targets, bytes | bytearray) or not isinstance(targets, Sequence):
+        raise ConfigurationError(_no_target(target))
+    for each in targets:
+        if not isinstance(each, str) or not each.strip():
+            raise ConfigurationError(_no_target(each))
+        parse_target(each)
+    if not targets:
+        raise ConfigurationError("there is no target in the list")
+    return Endpoints(tuple(dict.fromkeys(targets)), discover)
+
+
+def _no_target(found: object) -> str:
+    return (
+        f"target must be a string such as 'host:9000', or a list of them, not {found!r}; without"
+        f" one, {environment.TARGET} in the environment is taken"
+    )
+
+
+def check_application(application: object) -> None:
+    """What is wanted there."""
     if not isinstance(application, str):
         raise ConfigurationError(f"application must be a string, not {application!r}")
     if not is_printable_ascii(application):

@@ -19,6 +19,7 @@ from servestream_client.protocol import client
 from servestream_client.protocol.states import ClientState
 from servestream_client.session.announcer import Announcer
 from servestream_client.session.breaker import Admission
+from servestream_client.session.endpoint_pool import EndpointPool
 from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.exchange import Exchange
 from servestream_client.session.outage import Outage
@@ -48,7 +49,7 @@ class StreamParts:
 
     Attributes:
         session: the stream's state.
-        endpoint: where they go.
+        pool: the endpoints where they go.
         apart: their calls carry small items that somebody waits for; see `Transport.open`.
         eager: whether an open frame may carry inputs, where the endpoint is known.
         retry: the stream's policy.
@@ -62,7 +63,7 @@ class StreamParts:
     """
 
     session: client.ClientSession
-    endpoint: Endpoint
+    pool: EndpointPool
     apart: bool
     eager: bool
     retry: RetryPolicy
@@ -80,13 +81,20 @@ class Attempt:
 
     Args:
         parts: the stream's.
+        endpoint: where it goes.
         admission: by which it is made.
         alone: its open carries no inputs, since the attempt before was not welcomed.
         deadline: of the stream, by the event loop's clock; infinity: it has none.
     """
 
     def __init__(
-        self, parts: StreamParts, admission: Admission, *, alone: bool, deadline: float
+        self,
+        parts: StreamParts,
+        endpoint: Endpoint,
+        admission: Admission,
+        *,
+        alone: bool,
+        deadline: float,
     ) -> None:
         self.exchange: Exchange | None = None
         """Its traffic, while there is any."""
@@ -97,6 +105,7 @@ class Attempt:
         self.broke_protocol: bool = False
         """Whether its server broke the protocol."""
         self._parts = parts
+        self._endpoint = endpoint
         self._admission = admission
         self._alone = alone
         self._deadline = deadline
@@ -113,12 +122,12 @@ class Attempt:
             AttemptFailed: the outage's deadline passed before anything came.
         """
         parts, link, begun = self._parts, None, None
-        session, endpoint, announcer = parts.session, parts.endpoint, parts.announcer
+        session, endpoint, announcer = parts.session, self._endpoint, parts.announcer
         outcome, reason, cut_short = AttemptOutcome.CLOSED, "", False
         untold = False
         try:
             # Announced in here: what is told to begin is told to end.
-            metadata = announcer.attempt_started(session.counters.attempts + 1)
+            metadata = announcer.attempt_started(session.counters.attempts + 1, endpoint.name)
             link = endpoint.open(metadata, apart=parts.apart)
             begun = session.begin(
                 known=endpoint.limits if parts.eager and not self._alone else None,
@@ -185,7 +194,12 @@ class Attempt:
         verdict = await self._verdict(exchange)
         if verdict is not None and exchange.away:
             verdict = replace(verdict, reason=f"{verdict.reason}; {exchange.away}")
-        parts.endpoint.attempt_ended(self._admission, verdict, unanswered=ending.unanswered)
+        self._endpoint.attempt_ended(
+            self._admission,
+            verdict,
+            unanswered=ending.unanswered,
+            silent=ending.silent and session.awaited is None,
+        )
         if verdict is None:
             return None
         now = _now()
@@ -207,7 +221,7 @@ class Attempt:
     async def _verdict(self, exchange: Exchange) -> Verdict | None:
         """What the traffic came to; None: the stream is complete."""
         parts, session = self._parts, self._parts.session
-        known = parts.endpoint.known
+        known = self._endpoint.known
         if not self.broke_protocol and parts.nothing_open():
             return None
         verdict = explained(
@@ -220,7 +234,7 @@ class Attempt:
             status = await exchange.link.status()
             return classify_status(status, known=known)
         if session.state is ClientState.REFUSED and not self.broke_protocol:
-            parts.endpoint.refused(verdict)
+            self._endpoint.refused(verdict)
         return verdict
 
     def _changed(self) -> None:
@@ -229,17 +243,19 @@ class Attempt:
         outage, counters = parts.outage, session.counters
         if outage.began < math.inf and session.progressed:
             outage.over()
-        parts.endpoint.answered += counters.received - self._received
+        parts.pool.answered += counters.received - self._received
         self._received = counters.received
         if not self.welcomed and counters.welcomes > self._welcomes and session.welcome is not None:
             self.welcomed = True
-            parts.endpoint.welcomed(session.welcome.limits)
+            self._endpoint.welcomed(session.welcome.limits)
+            parts.pool.learn(session.welcome.endpoints)
             outage.welcomed(_now())
             parts.announcer.attempt_welcomed(session.welcome)
         if session.load is not None:
-            parts.endpoint.load = session.load
+            parts.pool.load = self._endpoint.load = session.load
         if session.grace_ms is not None and session.state is ClientState.DRAINING:
             parts.announcer.attempt_drains(session.grace_ms)
+            parts.pool.learn(session.elsewhere)
         parts.changed()
 
     def _time_left_ms(self) -> int:

@@ -15,10 +15,12 @@ from collections.abc import Callable
 from servestream_client.errors import StreamError
 from servestream_client.session.attempt import Attempt, StreamParts
 from servestream_client.session.breaker import Admission
+from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.exchange import Exchange
 from servestream_client.session.outcome import AttemptFailed, FailureRow, out_of_patience
 from servestream_client.session.retry import last_look, retrying
-from servestream_client.transport.classify import Decision
+from servestream_client.signals import start_task
+from servestream_client.transport.classify import Decision, Verdict
 
 __all__ = ["Attempts"]
 
@@ -47,6 +49,8 @@ class Attempts:
         """Whether they ended since the retry policy allows no more."""
         self.deadline: float = math.inf
         """The stream's, by the event loop's clock."""
+        self.endpoint: Endpoint | None = None
+        """Where the last attempt went; None: there was none yet."""
         self._parts = parts
         self._on_failed = on_failed
         self._nobody_waits = nobody_waits
@@ -72,8 +76,8 @@ class Attempts:
             parts.retry,
             outage=parts.outage,
             clock=_now,
-            known=lambda: parts.endpoint.known,
-            sleep=asyncio.sleep,
+            known=lambda: parts.pool.known,
+            sleep=parts.pool.sleep,
             before_sleep=self._log_retry,
         )
         try:
@@ -82,7 +86,8 @@ class Attempts:
             self.gave_up = failed.verdict.decision is not Decision.FAIL
             error = self._row.error(
                 failed,
-                endpoint=parts.endpoint,
+                endpoint=self.endpoint,
+                pool=parts.pool,
                 policy=parts.retry,
                 outage=parts.outage,
                 attempts=parts.session.counters.attempts,
@@ -108,10 +113,12 @@ class Attempts:
         Raises:
             AttemptFailed: it is not.
         """
-        with await self._admission() as admission:
+        endpoint, admission = await self._admission()
+        with admission, self._parts.pool.under_way(endpoint):
             last = self.last
             attempt = self.last = Attempt(
                 self._parts,
+                endpoint,
                 admission,
                 alone=last is not None and not last.welcomed,
                 deadline=self.deadline,
@@ -125,48 +132,82 @@ class Attempts:
             return
         if failed.progressed:
             self._row.progress()
+        verdict = self._parts.pool.elsewhere(endpoint, failed.verdict, welcomed=attempt.welcomed)
+        if verdict is not None:
+            failed.verdict, failed.elsewhere = verdict, True
         raise failed
 
-    async def _admission(self) -> Admission:
+    async def _admission(self) -> tuple[Endpoint, Admission]:
         """Wait until an attempt may be made.
 
         Raises:
             AttemptFailed: another stream made it for this one, in vain; or it is too late for it.
         """
-        parts, last = self._parts, self.last
-        outage, endpoint = parts.outage, parts.endpoint
+        outage = self._parts.outage
         if (pause := min(self._held_until, outage.deadline) - _now()) > 0:
             await asyncio.sleep(pause)
-        open_because = endpoint.breaker.open_because
-        if outage.passed(_now()):
-            raise out_of_patience(outage)
-        if open_because is not None and outage.began == math.inf:
-            # To wait for others who try is to be without a server.
-            outage.failed(_now(), open_because)
-        try:
-            admission = await endpoint.breaker.admit(
-                parts.retry,
-                no_progress=last is not None and not last.progressed,
-                deadline=outage.deadline,
-                last_look=self._last_look(),
-            )
-        except TimeoutError:
-            raise out_of_patience(outage) from None
+        admission: Admission | Verdict | None = None
+        broke_at = self.endpoint  # or it left: then any is as good
+        while admission is None:
+            endpoint = self.endpoint = await self._parts.pool.choose(broke_at)
+            open_because = endpoint.breaker.open_because
+            if outage.passed(_now()):
+                raise out_of_patience(outage)
+            if open_because is not None and outage.began == math.inf:
+                # To wait for others who try is to be without a server.
+                outage.failed(_now(), open_because)
+            try:
+                admission = await self._admitted(endpoint)
+            except TimeoutError:
+                raise out_of_patience(outage) from None
         if isinstance(admission, Admission):
-            return admission
+            return endpoint, admission
         outage.failed(_now(), admission)
         self._row.share()
         raise AttemptFailed(admission, progressed=False)
+
+    async def _admitted(self, endpoint: Endpoint) -> Admission | Verdict | None:
+        """As `CircuitBreaker.admit`; None: there is an endpoint by now that needs no waiting."""
+        parts, last = self._parts, self.last
+        admitting = endpoint.breaker.admit(
+            parts.retry,
+            no_progress=last is not None and not last.progressed,
+            deadline=parts.outage.deadline,
+            last_look=self._last_look(),
+        )
+        if parts.pool.single or parts.pool.good:
+            return await admitting
+        task = start_task(admitting, "servestream admission")
+        good = start_task(parts.pool.until_good(), "servestream endpoints")
+        try:
+            await asyncio.wait({task, good}, return_when=asyncio.FIRST_COMPLETED)
+            good.cancel()
+            task.cancel()
+            await asyncio.wait({task, good})
+        except BaseException:
+            good.cancel()
+            task.cancel()
+            task.add_done_callback(_give_back)
+            raise
+        return None if task.cancelled() else task.result()
 
     def _last_look(self) -> float:
         """When somebody is to see whether the target is there, since this stream's patience is
         shorter than the pauses between probes may be.
         """
         outage = self._parts.outage
-        if not self._parts.endpoint.known:
+        if not self._parts.pool.known:
             return last_look(self._parts.retry, outage)
         half = outage.began + outage.patience / 2
         return half if half > _now() else math.inf
+
+
+def _give_back(task: asyncio.Task[Admission | Verdict]) -> None:
+    """Nobody is there any more to make the attempt."""
+    if not task.cancelled() and task.exception() is None:
+        admission = task.result()
+        if isinstance(admission, Admission):
+            admission.left()
 
 
 def _now() -> float:

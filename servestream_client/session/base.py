@@ -9,32 +9,38 @@ import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
-from typing import Any, Generic, Self, TypedDict, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypedDict, TypeVar
 
 import grpc
 
 from servestream_client import environment
 from servestream_client.codecs import BytesCodec, Codec, check_codec
-from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_count
+from servestream_client.config import Endpoints, FlowControl, RetryPolicy, Watchdog, check_count
 from servestream_client.errors import ConfigurationError
 from servestream_client.events import Hooks
 from servestream_client.greenlets import check_threads
 from servestream_client.metadata import Metadata, check_metadata, check_metadata_size, exact
 from servestream_client.session.arguments import (
+    check_application,
     check_close_timeout,
     check_credentials,
     check_policies,
-    check_target,
+    checked_endpoints,
     checked_hooks,
 )
 from servestream_client.session.connection import Connection
+from servestream_client.session.endpoint_pool import EndpointPool
 from servestream_client.session.factory import StreamFactory
 from servestream_client.session.generator import Generator
 from servestream_client.session.predictor import Predictor
 from servestream_client.transport.grpc_link import GrpcTransport
+from servestream_client.transport.names import Place, read_seed
+from servestream_client.transport.targets import split_targets
 
-__all__ = ["ClientBase", "ClientOptions"]
+__all__ = ["ClientBase", "ClientOptions", "Target"]
+
+Target: TypeAlias = str | Sequence[str] | Endpoints | None
+"""Where a client's servers are; None: where the environment says."""
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -66,7 +72,7 @@ class ClientBase(Generic[In, Out]):
 
     def __init__(
         self,
-        target: str | None,
+        target: Target,
         codec: Codec[Any, Any] | None,
         *,
         application: str = "",
@@ -83,10 +89,11 @@ class ClientBase(Generic[In, Out]):
         check_threads()
         environment.check_names()
         if target is None:
-            target = os.environ.get(environment.TARGET, "")
+            target = split_targets(os.environ.get(environment.TARGET, ""))
         if application == "":
             application = os.environ.get(environment.APPLICATION, "")
-        check_target(target, application)
+        endpoints = checked_endpoints(target)
+        check_application(application)
         if codec is not None:
             check_codec("codec", codec)
         check_metadata(metadata)
@@ -102,16 +109,24 @@ class ClientBase(Generic[In, Out]):
         self._predict_streams = predict_streams
         flow = flow or environment.policy(FlowControl)
         self._max_frame_bytes = flow.max_frame_bytes  # for all that share the connection
-        self._connection = Connection(
-            target,
-            partial(
-                GrpcTransport,
-                target,
-                metadata=(*own, *metadata),
-                max_frame_bytes=self._max_frame_bytes,
+        common = (*own, *metadata)
+
+        def transport(place: Place) -> GrpcTransport:
+            return GrpcTransport(
+                place.target,
+                authority=place.authority,
+                metadata=common,
+                max_frame_bytes=flow.max_frame_bytes,
                 credentials=credentials,
                 streams_per_connection=streams_per_connection,
-            ),
+            )
+
+        self._connection = Connection(
+            EndpointPool(
+                [read_seed(each) for each in endpoints.targets],
+                transport,
+                discover=endpoints.discover,
+            )
         )
         self._streams = StreamFactory(
             connection=self._connection,
@@ -194,7 +209,7 @@ class ClientBase(Generic[In, Out]):
         application = f", application={streams.application!r}" if streams.application else ""
         state = ", closed" if self._connection.closed else ""
         return (
-            f"{type(self).__name__}({self._connection.endpoint.name!r}{application},"
+            f"{type(self).__name__}({self._connection.endpoints.name!r}{application},"
             f" codec={streams.codec!r}{state})"
         )
 

@@ -168,6 +168,12 @@ class CircuitBreaker:
             self._next_probe = _now()
             self._wake(len(self._queue))
 
+    def half_open(self) -> None:
+        """A connection can be made again: let streams through, one at a time to begin with."""
+        if self._state is _State.OPEN:
+            self._state, self._failures, self._most = _State.RECOVERING, 0, 1
+            self._let_through()
+
     # ---------------------------------------------------------------- from the admissions
 
     def _answered(self, kind: AdmissionKind) -> None:

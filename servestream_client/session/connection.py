@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from servestream_client.errors import ClientClosedError, WrongEventLoopError
 from servestream_client.greenlets import check_threads
 from servestream_client.session.driver import StreamDriver
-from servestream_client.session.endpoints import Endpoint
-from servestream_client.transport.base import Transport
+from servestream_client.session.endpoint_pool import EndpointPool
 from servestream_client.transport.grpc_link import check_process
 
 __all__ = ["Connection"]
@@ -19,15 +17,15 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Connection:
-    """What the clients made by `with_options` share: one transport, on one event loop.
+    """What the clients made by `with_options` share: their endpoints, on one event loop.
 
     Args:
-        target: for people.
-        make_transport: called when the first stream opens, in whose event loop it then lives.
+        endpoints: where its streams go. What reaches them is made when the first stream opens, in
+            whose event loop it then lives.
     """
 
-    def __init__(self, target: str, make_transport: Callable[[], Transport]) -> None:
-        self.endpoint: Endpoint = Endpoint(target, make_transport)
+    def __init__(self, endpoints: EndpointPool) -> None:
+        self.endpoints: EndpointPool = endpoints
         self.closed: bool = False
         self.drivers: dict[StreamDriver, None] = {}  # whose order is that of the streams
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -39,7 +37,9 @@ class Connection:
             ClientClosedError: too late.
         """
         if self.closed:
-            raise ClientClosedError(f"the client of {self.endpoint.name} is closed; make a new one")
+            raise ClientClosedError(
+                f"the client of {self.endpoints.name} is closed; make a new one"
+            )
 
     def check(self) -> asyncio.AbstractEventLoop:
         """
@@ -62,7 +62,7 @@ class Connection:
             self._loop = loop
         elif self._loop is not loop:
             raise WrongEventLoopError(
-                f"the client of {self.endpoint.name} was first used in another event loop; make"
+                f"the client of {self.endpoints.name} was first used in another event loop; make"
                 " one client for each"
             )
         return loop
@@ -83,9 +83,9 @@ class Connection:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        error = ClientClosedError(f"the client of {self.endpoint.name} was closed")
+        error = ClientClosedError(f"the client of {self.endpoints.name} was closed")
         closing = [driver.aclose(error) for driver in list(self.drivers)]
         for problem in await asyncio.gather(*closing, return_exceptions=True):
             if problem is not None:
                 logger.error("closing a stream failed", exc_info=problem)
-        await self.endpoint.aclose()
+        await self.endpoints.aclose()

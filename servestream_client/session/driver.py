@@ -25,7 +25,7 @@ from servestream_client.protocol.states import ClientState
 from servestream_client.session.announcer import Announcer
 from servestream_client.session.attempt import StreamParts
 from servestream_client.session.attempts import Attempts
-from servestream_client.session.endpoints import Endpoint
+from servestream_client.session.endpoint_pool import EndpointPool
 from servestream_client.session.exchange import Exchange
 from servestream_client.session.lanes import (
     BreakObserver,
@@ -67,7 +67,7 @@ class StreamDriver:
 
     Args:
         session: the stream's state.
-        endpoint: where its attempts go; shared by the client's streams.
+        endpoints: where its attempts go; shared by the client's streams.
         retry: when to try again.
         timeout: seconds for the whole stream; None: no limit.
         close_timeout: seconds that any leave-taking may last.
@@ -85,7 +85,7 @@ class StreamDriver:
         self,
         *,
         session: ClientSession,
-        endpoint: Endpoint,
+        endpoints: EndpointPool,
         retry: RetryPolicy,
         timeout: float | None,
         close_timeout: float,
@@ -113,7 +113,7 @@ class StreamDriver:
         """What pushes the inputs; None: others do."""
         self.lanes: LanesBeside | None = None
         self.observer: BreakObserver | None = None
-        self.endpoint: Endpoint = endpoint
+        self.endpoints: EndpointPool = endpoints
         patience = math.inf if retry.give_up_after is None else retry.give_up_after
         self.outage: Outage = outage if outage is not None else Outage(patience)
         """How long the stream has been without a server."""
@@ -133,7 +133,7 @@ class StreamDriver:
         self._attempts = Attempts(
             StreamParts(
                 session=session,
-                endpoint=endpoint,
+                pool=endpoints,
                 apart=apart,
                 eager=eager,
                 retry=retry,
@@ -314,6 +314,7 @@ class StreamDriver:
             replica=welcome.replica if welcome else "",
             code_version=welcome.code_version if welcome else "",
             stream_id=self.stream_id,
+            endpoint=self._attempts.endpoint.name if self._attempts.endpoint else "",
         )
 
     def item_failed(self, problem: ItemError) -> None:
@@ -327,7 +328,7 @@ class StreamDriver:
             self._announcer.stream_started(
                 StreamStarted(
                     stream_id=self.stream_id,
-                    target=self.endpoint.name,
+                    target=self.endpoints.name,
                     application=self.session.application,
                     kind=self._kind,
                     ordered=self.session.ordered,

@@ -78,7 +78,7 @@ class StreamFactory:
         session = self._session(ordered=ordered, parameters=parameters)
         driver = StreamDriver(
             session=session,
-            endpoint=self.connection.endpoint,
+            endpoints=self.connection.endpoints,
             retry=self.retry,
             timeout=timeout,
             close_timeout=self.close_timeout,
@@ -116,7 +116,7 @@ class StreamFactory:
         return Generator(
             self._open_generate_lane,
             self._open_generate_suspects,
-            lambda: self.connection.endpoint.answered,
+            lambda: self.connection.endpoints.answered,
             flow=self.flow,
             spread=_spread(lanes),
             idle_seconds=LANE_IDLE_SECONDS,
@@ -200,7 +200,7 @@ class StreamFactory:
     ) -> StreamDriver:
         return StreamDriver(
             session=session,
-            endpoint=self.connection.endpoint,
+            endpoints=self.connection.endpoints,
             apart=apart,
             retry=self.retry,
             timeout=None,

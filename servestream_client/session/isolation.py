@@ -255,7 +255,7 @@ class Isolation:
 
     def _judge(self, lane: StreamDriver, suspect: _Suspect, failed: AttemptFailed) -> bool:
         """An input broke its server alone; whether something else is to be tried next."""
-        answered = self._stream.endpoint.answered
+        answered = self._stream.endpoints.answered
         if suspect.control is not None:  # the server is broken, whatever it gets
             self._take_back(lane)
             return True

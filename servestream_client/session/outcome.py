@@ -31,6 +31,7 @@ from servestream_client.protocol.coming import too_slow
 from servestream_client.protocol.frames import ItemFailure
 from servestream_client.protocol.pulse import SILENT_INTERVALS
 from servestream_client.protocol.states import ClientState
+from servestream_client.session.endpoint_pool import EndpointPool
 from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.outage import Outage
 from servestream_client.transport.classify import (
@@ -108,6 +109,7 @@ class AttemptFailed(Exception):  # noqa: N818 — an event between two functions
         progressed: whether the attempt had brought anything new, or had its time.
         counted: whether the server had welcomed it, and did not ask the client to leave.
         suspects: the inputs that it had got and not answered.
+        elsewhere: whether another endpoint can be tried at once.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class AttemptFailed(Exception):  # noqa: N818 — an event between two functions
         self.progressed = progressed
         self.counted = counted
         self.suspects = suspects
+        self.elsewhere = False
 
 
 # -------------------------------------------------------------------- one attempt
@@ -279,7 +282,8 @@ class FailureRow:
         self,
         failed: AttemptFailed,
         *,
-        endpoint: Endpoint,
+        endpoint: Endpoint | None,
+        pool: EndpointPool,
         policy: RetryPolicy,
         outage: Outage,
         attempts: int,
@@ -289,29 +293,33 @@ class FailureRow:
 
         Args:
             failed: the last one.
-            endpoint: where it was made.
+            endpoint: where it was made; None: nowhere yet.
+            pool: all there are.
             policy: the stream's.
             outage: how long it has been without a server.
             attempts: how many the stream itself made.
             now: the time, by the outage's clock.
         """
-        verdict, name = failed.verdict, endpoint.name
+        verdict, name = failed.verdict, pool.name if endpoint is None else endpoint.name
+        others = "" if endpoint is None else pool.account(endpoint, now)
+        others = f"; of the other endpoints, {others}" if others else ""
         if verdict.decision is Decision.FAIL:
-            return verdict.error(f"{name}: {verdict.reason}")
+            return verdict.error(f"{name}: {verdict.reason}{others}")
         if verdict.vague and self._telling is not None and not failed.progressed:
             verdict = self._telling
         after = f"after attempt {attempts}" if attempts else "while another stream tried for it"
         if attempts and self._shared:
             after += f" and {self._shared} that other streams made for it"
         # Which rule stopped it, the last failure decides, whatever is told instead of it.
-        if endpoint.known or failed.verdict.decision is Decision.WAIT:
+        if pool.known or failed.verdict.decision is Decision.WAIT:
             why = _why_no_more(policy, outage, failed.verdict.retry_after, now)
         else:
             why = "it has never completed a handshake with this client"
         reason = verdict.reason
-        if endpoint.proxy is not None and (verdict.unreachable or not endpoint.known):
-            reason = f"{reason}; {endpoint.proxy}"
-        return verdict.error(f"{name}: gave up {after} ({why}): {reason}")
+        proxy = None if endpoint is None else endpoint.proxy
+        if proxy is not None and (verdict.unreachable or not pool.known):
+            reason = f"{reason}; {proxy}"
+        return verdict.error(f"{name}: gave up {after} ({why}): {reason}{others}")
 
 
 def _why_no_more(policy: RetryPolicy, outage: Outage, told: float | None, now: float) -> str:

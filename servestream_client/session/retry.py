@@ -77,6 +77,8 @@ class _Rules:
 
     def _wish(self, state: RetryCallState) -> float:
         failed = _failure(state)
+        if failed.elsewhere:
+            return 0.0
         told = failed.verdict.retry_after
         if told is not None:
             spread = told * (1 + _TOLD_JITTER * random.random())  # noqa: S311 — hides nothing

@@ -82,8 +82,8 @@ class StreamLanes:
         self._ended = False
         self._looking = False
         self._bounded = True  # what the stream's own attempts carry
-        if stream.endpoint.load is not None:  # said to other streams
-            self._learn(stream.endpoint.load)
+        if stream.endpoints.load is not None:  # said to other streams
+            self._learn(stream.endpoints.load)
         if self._bounded:
             self._set_share()
 

@@ -96,6 +96,10 @@ class Transport(Protocol):
         """
         ...
 
+    async def probe(self) -> str | None:
+        """Whether a connection can be made. Returns why not; None: it can."""
+        ...
+
     async def aclose(self) -> None:
         """Give back the connection; open calls are cancelled."""
         ...

@@ -13,7 +13,6 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
-from typing import TypeAlias
 
 import anyio.lowlevel
 import grpc
@@ -22,7 +21,6 @@ import grpc.aio
 from servestream_client.errors import ConfigurationError, RemoteProtocolError, printable
 from servestream_client.metadata import (
     COMMON_SOFT_LIMIT,
-    METADATA_OPTIONS,
     Metadata,
     excess,
     metadata_size,
@@ -30,37 +28,29 @@ from servestream_client.metadata import (
 from servestream_client.protocol.frames import ClientFrame, ServerFrame
 from servestream_client.signals import being_cancelled
 from servestream_client.transport.base import LinkStatus
+from servestream_client.transport.channels import (
+    CONNECT_MS,
+    Call,
+    Connection,
+    channel_options,
+    connected,
+)
 from servestream_client.transport.intercepted import (
     InterceptorFailedError,
     Outgoing,
-    begin_intercepted,
     cancel_intercepted,
-    has_interceptors,
     watched,
 )
 from servestream_client.transport.proxies import is_local_target
-from servestream_client.transport.traffic import Line, Traffic
-from servestream_client.transport.writing import WRITE_FAILURES, writable, writer
-from servestream_client.usercode import describe
+from servestream_client.transport.traffic import Line
+from servestream_client.transport.writing import WRITE_FAILURES, writer
 from servestream_client.wire import stream_pb2 as pb
-from servestream_client.wire import stream_pb2_grpc as pb_grpc
 from servestream_client.wire.convert import client_frame_to_wire, server_frame_from_wire
 
 __all__ = ["GrpcLink", "GrpcTransport", "check_process"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-
-_Call: TypeAlias = "grpc.aio.StreamStreamCall[pb.ClientFrame, pb.ServerFrame]"
-
-_FRAME_OVERHEAD_BYTES = 64 * 1024
-
-CONNECT_MS = 5000
-"""How long a connection may take to be made. With TLS that is four round trips and more; an address
-that swallows packets is tried again as often."""
-PING_TIMEOUT_MS = 2**31 - 1
-"""For ever. gRPC measures a connection with pings, and breaks it where one is not answered in a
-minute, which is what it takes behind 3 MB at 50 kB/s."""
 
 _MAX_DETAILS = 4096  # which is where Ray Serve cuts them
 
@@ -71,28 +61,6 @@ _MOST_FOR_SLOWNESS = 8
 
 _STATUS_TASK = "_AioCall._handle_status_once_received"
 _SETTLING_SECONDS = 0.1
-
-
-def channel_options(max_frame_bytes: int) -> list[tuple[str, int]]:
-    """Channel arguments for streams whose frames have at most `max_frame_bytes`.
-
-    gRPC's own retry is off: it cannot replay once a response came, and two layers of retry
-    multiply (gRFC A6). The connection is retried often, since the policy above decides when; and
-    its state is not shared with other channels of the process. What gRPC calls the minimum of the
-    backoff is in truth how long one try to connect may last.
-    """
-    return [
-        ("grpc.enable_retries", 0),
-        ("grpc.max_receive_message_length", max_frame_bytes + _FRAME_OVERHEAD_BYTES),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.initial_reconnect_backoff_ms", 50),
-        ("grpc.min_reconnect_backoff_ms", CONNECT_MS),
-        ("grpc.max_reconnect_backoff_ms", 500),
-        ("grpc.use_local_subchannel_pool", 1),
-        *METADATA_OPTIONS,
-        # Its pings wait behind megabytes like everything else, and heartbeats notice a dead link.
-        ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
-    ]
 
 
 class GrpcLink:
@@ -109,7 +77,7 @@ class GrpcLink:
 
     def __init__(
         self,
-        call: _Call,
+        call: Call,
         avoid: Callable[[], None],
         line: Line,
         *,
@@ -243,39 +211,6 @@ async def _task_is_cancelled() -> bool:
     return being_cancelled()
 
 
-class _Connection:
-    """One channel, and how many calls are under way on it."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.channel = channel
-        self.stub: pb_grpc.StreamServiceAsyncStub = pb_grpc.StreamServiceStub(channel)  # type: ignore[assignment]
-        self.traffic = Traffic()
-        self.apart = False  # whether its calls carry small items only
-        self.calls = 0
-        self.avoided = False
-        self.intercepted = has_interceptors(self.stub.Stream)  # or as its first call shows
-
-    def call(self, metadata: Metadata) -> tuple[_Call, Outgoing[pb.ClientFrame] | None]:
-        """Begin a call; with what it sends, where interceptors stand between."""
-        if not self.intercepted:
-            call = self.stub.Stream(metadata=metadata)
-            if writable(call):
-                return call, None
-            call.cancel()  # before it has begun
-            self.intercepted = True
-        return begin_intercepted(self.stub.Stream, metadata)
-
-    async def close(self) -> None:
-        """Close the channel, whatever its interceptors have made of its calls."""
-        try:
-            await self.channel.close(grace=None)
-        except Exception as error:
-            if not self.intercepted:
-                raise
-            # gRPC cancels what interceptors gave it for a call, whatever that is.
-            logger.debug("closing a channel: %s", describe(error))
-
-
 class _Process:
     """Whether gRPC was used in this process, or in the one that it was forked from."""
 
@@ -312,6 +247,8 @@ class GrpcTransport:
 
     Args:
         target: ``host:port``, or any gRPC target name.
+        authority: ``host:port`` that the calls are for, where the target is one of its addresses,
+            to which they go straight; empty: as gRPC makes it from the target.
         metadata: sent with every call.
         max_frame_bytes: the largest frame to accept.
         credentials: for a TLS channel; None: an insecure one.
@@ -325,6 +262,7 @@ class GrpcTransport:
         self,
         target: str,
         *,
+        authority: str = "",
         metadata: Metadata = (),
         max_frame_bytes: int,
         credentials: grpc.ChannelCredentials | None = None,
@@ -337,7 +275,9 @@ class GrpcTransport:
         self._metadata_bytes = metadata_size(self._metadata)
         self._told = self._metadata_bytes > COMMON_SOFT_LIMIT  # when the client was made
         self._options = channel_options(max_frame_bytes)
-        if is_local_target(target):
+        if authority:
+            self._options.append(("grpc.default_authority", authority))
+        if authority or is_local_target(target):
             self._options.append(("grpc.enable_http_proxy", 0))
         self._credentials = credentials
         self._most_calls = streams_per_connection
@@ -365,6 +305,19 @@ class GrpcTransport:
             outgoing=outgoing,
         )
 
+    async def probe(self) -> str | None:
+        idle = next((each for each in self._connections if not (each.calls or each.avoided)), None)
+        connection = self._connect() if idle is None else idle
+        try:
+            async with asyncio.timeout(CONNECT_MS / 1000):
+                reached = await connected(connection.channel)
+        except TimeoutError:
+            reached = False
+        finally:
+            if idle is None:
+                await connection.close()
+        return None if reached else f"no connection can be made to {self._target}"
+
     def _size_with(self, metadata: Metadata) -> int:
         """What a call's metadata take; says once that what hooks add to them makes it too much."""
         if not metadata:
@@ -384,7 +337,7 @@ class GrpcTransport:
             await asyncio.wait(self._closing)
         await _settle()
 
-    def _connection_for(self, *, apart: bool) -> _Connection:
+    def _connection_for(self, *, apart: bool) -> Connection:
         fit = [
             connection
             for connection in self._connections
@@ -401,21 +354,21 @@ class GrpcTransport:
         self._connections.append(connection)
         return connection
 
-    def _connect(self) -> _Connection:
+    def _connect(self) -> Connection:
         # gRPC's poller belongs to the process, and would keep the context of the first call.
         return contextvars.Context().run(self._connect_here)
 
-    def _connect_here(self) -> _Connection:
+    def _connect_here(self) -> Connection:
         if self._credentials is None:
             channel = grpc.aio.insecure_channel(self._target, options=self._options)
         else:
             channel = grpc.aio.secure_channel(
                 self._target, self._credentials, options=self._options
             )
-        return _Connection(channel)
+        return Connection(channel)
 
     def _ended(
-        self, connection: _Connection, line: Line, outgoing: Outgoing[pb.ClientFrame] | None
+        self, connection: Connection, line: Line, outgoing: Outgoing[pb.ClientFrame] | None
     ) -> None:
         """A call is over; one that waits may take its place."""
         line.leave()
@@ -424,12 +377,12 @@ class GrpcTransport:
         connection.calls -= 1
         self._close_unneeded(connection)
 
-    def _avoid(self, connection: _Connection) -> None:
+    def _avoid(self, connection: Connection) -> None:
         """Have it carry no further calls. Its last may be over by now."""
         connection.avoided = True
         self._close_unneeded(connection)
 
-    def _close_unneeded(self, connection: _Connection) -> None:
+    def _close_unneeded(self, connection: Connection) -> None:
         if connection.calls or connection not in self._connections:
             return
         if connection is next((each for each in self._connections if not each.avoided), None):

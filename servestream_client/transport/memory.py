@@ -85,5 +85,8 @@ class MemoryTransport:
     def open(self, metadata: Metadata = (), *, apart: bool = False) -> MemoryLink:  # noqa: ARG002 — nobody reads them here
         return MemoryLink(self._server)
 
+    async def probe(self) -> None:
+        """A function can always be called."""
+
     async def aclose(self) -> None:
         """Nothing to give back."""

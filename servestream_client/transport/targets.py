@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from servestream_client.errors import ConfigurationError
 
-__all__ = ["LOCAL_SCHEMES", "Address", "Target", "parse_target"]
+__all__ = ["LOCAL_SCHEMES", "Address", "Target", "parse_target", "split_targets"]
 
 LOCAL_SCHEMES = ("unix", "unix-abstract", "vsock")
 """They name something on this machine."""
@@ -91,6 +91,13 @@ def parse_target(text: str) -> Target:
     for address in addresses:
         _check_ip(text, address.host, scheme)
     return Target(text, scheme, authority, addresses)
+
+
+def split_targets(text: str) -> str | list[str]:
+    """One target, or several with commas between them, as they stand where only text can stand."""
+    if "," not in text or text.partition(":")[0].lower() in ("ipv4", "ipv6"):  # lists by themselves
+        return text
+    return [each.strip() for each in text.split(",")]
 
 
 def _address(text: str, place: str) -> Address:

@@ -337,7 +337,7 @@ async def test_a_hook_that_raises_at_the_attempt_that_probes_for_all_stops_nobod
         client_target = client.plain if hasattr(client, "plain") else client
         streams = [client.stream(numbered(20)) for _ in range(5)]
         firsts = [await anext(stream) for stream in streams]
-        client_target._connection.endpoint.breaker.trip(DOWN)
+        client_target._connection.endpoints.endpoints[0].breaker.trip(DOWN)
         for first, stream in zip(firsts, streams, strict=True):
             assert [first, *[output async for output in stream]] == numbered(20)
         assert [output async for output in client.stream(numbered(20))] == numbered(20)

@@ -96,7 +96,7 @@ async def test_nothing_is_left_of_calls(counting, echo, plan, connect):
         async with client.stream(numbered(100)) as stream:
             await anext(stream)
         await until(lambda: not streams_running())
-        transport = client._connection.endpoint.transport
+        transport = client._connection.endpoints.endpoints[0].transport
         assert [connection.calls for connection in transport._connections] == [0]
         async with asyncio.timeout(20):
             while await tasks_left():

@@ -49,7 +49,7 @@ async def service():
 
 
 def connections(client: StreamClient) -> int:
-    return client._connection.endpoint.transport.connections
+    return client._connection.endpoints.endpoints[0].transport.connections
 
 
 async def test_streams_beyond_the_limit_of_a_connection_are_all_served_at_once(service):
@@ -97,7 +97,7 @@ async def test_closing_the_client_closes_every_connection(service):
     client = StreamClient(service.target, streams_per_connection=LIMIT)
     steps = [asyncio.ensure_future(anext(client.stream([b"x"]))) for _ in range(STREAMS)]
     await until(lambda: service.running == STREAMS)
-    transport = client._connection.endpoint.transport
+    transport = client._connection.endpoints.endpoints[0].transport
     await client.aclose()
     assert transport.connections == 0
     results = await asyncio.gather(*steps, return_exceptions=True)

@@ -57,7 +57,7 @@ async def test_500_streams_come_back_after_one_outage(plan, connect):
         await outage.end()
         gate.set()
         rests = [asyncio.ensure_future(anext(stream)) for stream in streams]
-        breaker = streams[0]._driver.endpoint.breaker
+        breaker = streams[0]._driver.endpoints.endpoints[0].breaker
         async with asyncio.timeout(60):
             while breaker._failures < 6:
                 await asyncio.sleep(0)

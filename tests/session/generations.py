@@ -5,12 +5,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from pools import pool_of
+
 from servestream_client import FlowControl, RetryPolicy
 from servestream_client.errors import ClientClosedError
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import CodecId
 from servestream_client.session.driver import StreamDriver
-from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.generation import Generation, batch_of
 from servestream_client.session.generator import Generator
 from servestream_client.session.spread import Spread
@@ -29,12 +30,12 @@ class Harness:
         self.flow = flow or FlowControl()
         self.drivers = []
         self.closed = False
-        self.endpoint = Endpoint("memory", lambda: MemoryTransport(replicas))
+        self.endpoints = pool_of(lambda: MemoryTransport(replicas))
         self.retry = retry
         self.generator = Generator(
             partial(self._open, isolated=False),
             partial(self._open, isolated=True),
-            lambda: self.endpoint.answered,
+            lambda: self.endpoints.answered,
             flow=self.flow,
             spread=Spread(lanes, lanes),
             idle_seconds=LONG,
@@ -52,7 +53,7 @@ class Harness:
                 isolated=isolated,
                 frees_places=True,
             ),
-            endpoint=self.endpoint,
+            endpoints=self.endpoints,
             retry=self.retry,
             timeout=None,
             close_timeout=0.1,

@@ -61,7 +61,7 @@ def test_a_drain_is_told_once_an_attempt_however_often_it_is_said():
     noting = Noting()
     announcer = Announcer(STREAM, [noting])
     for attempt in (1, 2):
-        announcer.attempt_started(attempt)
+        announcer.attempt_started(attempt, "here:1")
         announcer.attempt_drains(1500)
         announcer.attempt_drains(1000)
     drains = noting.of(ServerDraining)
@@ -72,7 +72,7 @@ def test_what_is_told_belongs_to_the_attempt_at_hand():
     noting = Noting()
     announcer = Announcer(STREAM, [noting])
     for attempt in (1, 2):
-        announcer.attempt_started(attempt)
+        announcer.attempt_started(attempt, "here:1")
         announcer.attempt_welcomed(Welcome(replica="r"))
         announcer.attempt_ended(AttemptOutcome.BROKEN, "it died")
     announcer.item_failed(ItemFailure(7, ItemErrorKind.HANDLER, "no"))
@@ -89,7 +89,7 @@ def test_hooks_run_in_the_streams_context_whoever_caused_the_event():
     announcer = Announcer(STREAM, [asking])
     stream, consumer = of("the stream's"), of("a consumer's")
     announcer.belongs_to(stream)
-    consumer.run(announcer.attempt_started, 1)
+    consumer.run(announcer.attempt_started, 1, "here:1")
     consumer.run(announcer.attempt_drains, 1000)
     assert set(asking.whose) == {"the stream's"}
     assert consumer[WHOSE] == "a consumer's"
@@ -103,14 +103,14 @@ def test_they_may_be_caused_from_within_that_context():
     stream = of("the stream's")
     announcer.belongs_to(stream)
     stream.run(announcer.attempt_drains, 1000)
-    stream.run(announcer.attempt_started, 1)
+    stream.run(announcer.attempt_started, 1, "here:1")
     assert len(asking.whose) == 2
 
 
 def test_a_hook_that_fails_costs_the_others_neither_events_nor_metadata(caplog):
     first, last = Asking(("x-first", "1")), Asking(("x-last", "2"))
     announcer = Announcer(STREAM, [first, Failing(), last])
-    assert announcer.attempt_started(1) == [("x-first", "1"), ("x-last", "2")]
+    assert announcer.attempt_started(1, "here:1") == [("x-first", "1"), ("x-last", "2")]
     assert len(first.events) == len(last.events) == 1
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
 
@@ -118,7 +118,7 @@ def test_a_hook_that_fails_costs_the_others_neither_events_nor_metadata(caplog):
 @pytest.mark.parametrize(
     ("tell", "level"),
     [
-        (lambda told: told.attempt_started(1), logging.DEBUG),
+        (lambda told: told.attempt_started(1, "here:1"), logging.DEBUG),
         (lambda told: told.attempt_drains(1), logging.INFO),
         (lambda told: told.item_failed(ItemFailure(1, ItemErrorKind.POISON, "")), logging.WARNING),
         (lambda told: told.item_failed(ItemFailure(1, ItemErrorKind.HANDLER, "")), logging.DEBUG),

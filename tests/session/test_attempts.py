@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from pools import pool_of
 from test_exchange import in_virtual_time
 
 from servestream_client import FlowControl, RetriesExhaustedError, RetryPolicy, StreamError
@@ -21,7 +22,6 @@ from servestream_client.protocol.states import ClientState
 from servestream_client.session.announcer import Announcer
 from servestream_client.session.attempt import StreamParts
 from servestream_client.session.attempts import Attempts
-from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.lanes import Inlet
 from servestream_client.session.outage import Outage
 from servestream_client.session.outcome import AttemptFailed
@@ -57,13 +57,14 @@ class Row:
         for _ in range(inputs):
             inlet.push(b"x")
         inlet.finish()
-        self.endpoint = Endpoint("memory", lambda: Transport(self._serve, self))
+        self.endpoints = pool_of(lambda: Transport(self._serve, self))
+        (self.endpoint,) = self.endpoints.endpoints
         self._admit = self.endpoint.breaker.admit
         self.endpoint.breaker.admit = self._noting_admit
         outbound = Signal()
         settings = StreamParts(
             session=self.session,
-            endpoint=self.endpoint,
+            pool=self.endpoints,
             apart=False,
             eager=True,
             retry=RetryPolicy(attempts=5, connect_attempts=5, connect_timeout=0),

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from pools import pool_of
 from test_endpoints import Transports
 
 from servestream_client.errors import ClientClosedError, WrongEventLoopError
@@ -31,11 +32,11 @@ class Driver:
 class Shared:
     def __init__(self) -> None:
         self.transports = Transports()
-        self.connection = Connection("memory", self.transports)
+        self.connection = Connection(pool_of(self.transports))
 
     def start(self, driver: Driver) -> Driver:
         self.connection.start(driver)
-        self.connection.endpoint.open()
+        self.connection.endpoints.endpoints[0].open()
         return driver
 
     @property

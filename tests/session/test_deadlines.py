@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from pools import pool_of
 
 from servestream_client import BytesCodec, FlowControl, RetryPolicy, StreamError, Watchdog
 from servestream_client.protocol.frames import (
@@ -100,7 +101,7 @@ class Client:
     def __init__(
         self, server: Server, retry: RetryPolicy, *, flow: FlowControl | None = None, lanes: int = 1
     ) -> None:
-        self.connection = Connection("memory", lambda: MemoryTransport(server))
+        self.connection = Connection(pool_of(lambda: MemoryTransport(server)))
         self.factory = StreamFactory(
             connection=self.connection,
             codec=BytesCodec(),
@@ -200,7 +201,7 @@ def test_healthy_attempts_of_minutes_between_breaks_are_no_outage():
 
     async def main():
         client = Client(server, RetryPolicy(give_up_after=120, attempts=30))
-        client.factory.connection.endpoint.known = True
+        client.factory.connection.endpoints.endpoints[0].known = True
         stream = client.stream([b"1"])
         assert await anext(stream) == b"1"
         assert now() > 3 * 180
@@ -227,7 +228,7 @@ def last_words(server: Callable, retry: RetryPolicy, streams: int = 1) -> list[s
 
     async def main():
         client = Client(server, retry)
-        client.factory.connection.endpoint.known = True
+        client.factory.connection.endpoints.endpoints[0].known = True
         ends = [rest(client.stream()) for _ in range(streams)]
         return [str(error) for error in await asyncio.gather(*ends, return_exceptions=True)]
 

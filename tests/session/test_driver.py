@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from noting import Noting
+from pools import pool_of
 
 from servestream_client import (
     AccessDeniedError,
@@ -49,7 +50,6 @@ from servestream_client.protocol.frames import (
     Welcome,
 )
 from servestream_client.session.driver import StreamDriver
-from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.pump import InputPump
 from servestream_client.session.stream import PredictionStream
 from servestream_client.transport.memory import CallFailed, MemoryLink, MemoryTransport
@@ -67,7 +67,7 @@ def drive(
     flow = FlowControl()
     driver = StreamDriver(
         session=ClientSession(stream_id=bytes(16), codec=CodecId("bytes"), flow=flow),
-        endpoint=Endpoint("memory", lambda: MemoryTransport(server)),
+        endpoints=pool_of(lambda: MemoryTransport(server)),
         retry=retry,
         timeout=None,
         close_timeout=0.01,
@@ -335,7 +335,7 @@ async def test_only_a_call_without_any_answer_speaks_against_its_connection(gree
 
     policy = RetryPolicy(open_timeout=0.01, initial=0.0001, maximum=0.0001)
     driver = drive(server, retry=policy)
-    driver.endpoint.transport = Transport(server)
+    driver.endpoints.endpoints[0].transport = Transport(server)
     assert await run(driver) == ITEMS
     assert avoided == ([] if greets else links[:1])
 
@@ -346,7 +346,7 @@ async def test_a_bug_in_the_transport_surfaces_and_does_not_hang():
             raise ZeroDivisionError("a bug")
 
     driver = drive(lambda requests: None)
-    driver.endpoint.transport = Broken(lambda requests: None)
+    driver.endpoints.endpoints[0].transport = Broken(lambda requests: None)
     with pytest.raises(StreamError, match="did not foresee") as caught:
         await run(driver)
     assert type(caught.value.__cause__) is ZeroDivisionError

@@ -7,7 +7,7 @@ import pytest
 from servestream_client import RetriesExhaustedError, RetryPolicy, WrongApplicationError
 from servestream_client.protocol.frames import Limits
 from servestream_client.session.breaker import AdmissionKind
-from servestream_client.session.endpoints import Endpoint
+from servestream_client.session.endpoints import Endpoint, Standing
 from servestream_client.transport.classify import Decision, Verdict
 
 BROKE = Verdict(Decision.RESUME, "it broke")
@@ -118,3 +118,63 @@ async def test_an_attempt_of_which_nothing_is_known_is_called_off():
     async with asyncio.timeout(10):
         another = await endpoint.breaker.admit(RetryPolicy(), no_progress=False)
     assert another.kind is AdmissionKind.PROBE
+
+
+async def test_doubt_and_refusal_pass_and_grow_until_it_says_welcome():
+    endpoint = Endpoint("memory", Transports())
+    now = asyncio.get_running_loop().time()
+    assert endpoint.standing(now) is Standing.GOOD
+    waits = []
+    for _ in range(6):
+        endpoint.exclude(FINAL)
+        waits.append(next(s for s in range(1, 1000) if endpoint.standing(now + s) is Standing.GOOD))
+    assert waits[:2] == sorted(waits[:2])
+    assert 30 <= waits[0] <= 31
+    assert 600 <= waits[-1] <= 601
+    assert endpoint.standing(now) is Standing.REFUSED
+    assert endpoint.why(now) == FINAL.reason
+    endpoint.welcomed(Limits())
+    assert endpoint.standing(now) is Standing.GOOD
+    assert endpoint.why(now) == ""
+
+
+async def test_silence_is_doubted_and_a_break_is_not():
+    endpoint = Endpoint("memory", Transports())
+    loop = asyncio.get_running_loop()
+    for verdict, unanswered, silent, standing in (
+        (BROKE, False, False, Standing.GOOD),
+        (None, False, False, Standing.GOOD),
+        (BROKE, False, True, Standing.DOUBTED),
+        (BROKE, True, False, Standing.DOUBTED),
+        (AWAY, False, False, Standing.OUT),
+    ):
+        admission = await endpoint.breaker.admit(RetryPolicy(), no_progress=False)
+        endpoint.attempt_ended(admission, verdict, unanswered=unanswered, silent=silent)
+        assert endpoint.standing(loop.time()) is standing
+    endpoint.breaker.half_open()
+    assert endpoint.standing(loop.time()) is Standing.DOUBTED
+
+
+async def test_what_is_out_is_looked_at_less_and_less_often():
+    endpoint = Endpoint("memory", Reachable)
+    now = asyncio.get_running_loop().time()
+    assert not endpoint.probe_due(now, urgent=False)
+    endpoint.question()
+    assert endpoint.probe_due(now, urgent=False)
+    assert await endpoint.probe() is None
+    assert not endpoint.probe_due(now, urgent=False)
+    endpoint.breaker.trip(AWAY)
+    pauses = []
+    for _ in range(8):
+        await endpoint.probe()
+        now = asyncio.get_running_loop().time()
+        due = (tenth for tenth in range(1000) if endpoint.probe_due(now + tenth / 10, urgent=False))
+        pauses.append(next(due) / 10)
+        assert endpoint.probe_due(now + 1.1, urgent=True)
+    assert pauses == sorted(pauses)
+    assert 15 <= pauses[-1] <= 15.1
+
+
+class Reachable(Transport):
+    async def probe(self) -> None:
+        return None

@@ -4,6 +4,7 @@ import asyncio
 import random
 
 import pytest
+from pools import pool_of
 from test_exchange import in_virtual_time
 
 from servestream_client import (
@@ -23,7 +24,6 @@ from servestream_client.protocol.frames import (
     Welcome,
 )
 from servestream_client.session.driver import StreamDriver
-from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.isolation import LONE_BREAKS, Isolation, pause_after
 from servestream_client.transport.memory import CallFailed, MemoryTransport
 
@@ -92,7 +92,7 @@ class Stream:
     """A stream at a server, and what stands by it."""
 
     def __init__(self, server: Server, *payloads: bytes) -> None:
-        self.endpoint = Endpoint("memory", lambda: MemoryTransport(server))
+        self.endpoints = pool_of(lambda: MemoryTransport(server))
         self.outcomes: dict[int, bytes | ItemErrorKind] = {}
         self.lanes: list[StreamDriver] = []
         self.driver = self._driver(isolated=False)
@@ -110,7 +110,7 @@ class Stream:
                 ordered=False,
                 isolated=isolated,
             ),
-            endpoint=self.endpoint,
+            endpoints=self.endpoints,
             retry=QUICK,
             timeout=None,
             close_timeout=0.1,

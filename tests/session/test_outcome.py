@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from pools import pool_of
 
 from servestream_client import (
     ClientClosedError,
@@ -26,7 +27,6 @@ from servestream_client.protocol.frames import (
     StreamFailure,
 )
 from servestream_client.protocol.states import ClientState
-from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.outage import Outage
 from servestream_client.session.outcome import (
     STABLE_SECONDS,
@@ -198,7 +198,8 @@ POLICY = RetryPolicy(attempts=4, give_up_after=100)
 def row_error(
     failed, before=(), *, shared=0, known=True, attempts=2, out_for=0.0, proxy=None
 ) -> ServeStreamError:
-    endpoint = Endpoint("here:1", lambda: None)
+    pool = pool_of(lambda: None, "here:1")
+    (endpoint,) = pool.endpoints
     endpoint.known, endpoint.proxy = known, proxy
     outage, row = Outage(100), FailureRow()
     outage.failed(0, failed.verdict)
@@ -207,7 +208,13 @@ def row_error(
     for _ in range(shared):
         row.share()
     return row.error(
-        failed, endpoint=endpoint, policy=POLICY, outage=outage, attempts=attempts, now=out_for
+        failed,
+        endpoint=endpoint,
+        pool=pool,
+        policy=POLICY,
+        outage=outage,
+        attempts=attempts,
+        now=out_for,
     )
 
 
@@ -286,10 +293,17 @@ def test_progress_forgets_what_others_tried():
     row, outage = FailureRow(), Outage(100)
     row.share()
     row.progress()
-    endpoint = Endpoint("here:1", lambda: None)
+    pool = pool_of(lambda: None, "here:1")
+    (endpoint,) = pool.endpoints
     endpoint.known = True
     error = row.error(
-        failing(BROKE), endpoint=endpoint, policy=POLICY, outage=outage, attempts=1, now=0
+        failing(BROKE),
+        endpoint=endpoint,
+        pool=pool,
+        policy=POLICY,
+        outage=outage,
+        attempts=1,
+        now=0,
     )
     assert "other streams" not in error.reason
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from pools import pool_of
 from test_driver import answers, silent
 from test_exchange import in_virtual_time
 
@@ -25,7 +26,6 @@ from servestream_client.protocol.frames import (
     Welcome,
 )
 from servestream_client.session.driver import StreamDriver
-from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.predict_lane import Call, PredictLane
 from servestream_client.transport.memory import CallFailed, MemoryTransport
 
@@ -41,7 +41,7 @@ class Owner:
     def __init__(self, server: Callable) -> None:
         self.told: list[str] = []
         self.error: BaseException | None = None
-        self.endpoint = Endpoint("memory", lambda: MemoryTransport(server))
+        self.endpoints = pool_of(lambda: MemoryTransport(server))
         self.task: asyncio.Task[None] | None = None
         self.lane = PredictLane(self, self._open, None, large=False)
 
@@ -50,7 +50,7 @@ class Owner:
             session=ClientSession(
                 stream_id=bytes(16), codec=CodecId("bytes"), flow=FlowControl(), ordered=False
             ),
-            endpoint=self.endpoint,
+            endpoints=self.endpoints,
             retry=QUICK,
             timeout=None,
             close_timeout=0.1,

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 import pytest
+from pools import pool_of
 
 from servestream_client import (
     FlowControl,
@@ -29,7 +30,6 @@ from servestream_client.protocol.frames import (
     Welcome,
 )
 from servestream_client.session.driver import StreamDriver
-from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.isolation import Isolation
 from servestream_client.session.predictor import Predictor
 from servestream_client.session.spread import Spread
@@ -53,7 +53,7 @@ class Harness:
     ) -> None:
         self._flow = flow or FlowControl()
         self.drivers: list[StreamDriver] = []
-        self._endpoint = Endpoint("memory", lambda: MemoryTransport(server))
+        self._endpoints = pool_of(lambda: MemoryTransport(server))
         self._retry = retry
         self.predictor = Predictor(
             self._open_stream,
@@ -78,7 +78,7 @@ class Harness:
                 ordered=False,
                 isolated=isolated,
             ),
-            endpoint=self._endpoint,
+            endpoints=self._endpoints,
             retry=self._retry,
             timeout=None,
             close_timeout=0.1,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from noting import Noting
+from pools import pool_of
 from test_exchange import after_welcome, answers, in_virtual_time, mute
 
 from servestream_client import FlowControl, RetryPolicy
@@ -25,7 +26,6 @@ from servestream_client.protocol.frames import (
 from servestream_client.protocol.states import ClientState
 from servestream_client.session.announcer import Announcer
 from servestream_client.session.attempt import Attempt, StreamParts
-from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.lanes import Inlet
 from servestream_client.session.outage import Outage
 from servestream_client.session.outcome import AttemptFailed
@@ -80,7 +80,8 @@ class Made:
         if not more:
             inlet.finish()
         self.outage = Outage(10.0)
-        self.endpoint = Endpoint("memory", lambda: self.transport)
+        self.endpoints = pool_of(lambda: self.transport)
+        (self.endpoint,) = self.endpoints.endpoints
         self.changed: Callable[[], None] = lambda: None
         self.deadline = math.inf
 
@@ -90,7 +91,7 @@ class Made:
     async def run(self) -> AttemptFailed | None:
         settings = StreamParts(
             session=self.session,
-            endpoint=self.endpoint,
+            pool=self.endpoints,
             apart=False,
             eager=True,
             retry=RetryPolicy(open_timeout=30),
@@ -103,7 +104,9 @@ class Made:
             close_timeout=5.0,
         )
         self.admission = await self.endpoint.breaker.admit(RetryPolicy(), no_progress=False)
-        self.attempt = Attempt(settings, self.admission, alone=False, deadline=self.deadline)
+        self.attempt = Attempt(
+            settings, self.endpoint, self.admission, alone=False, deadline=self.deadline
+        )
         return await self.attempt.run()
 
     def assert_over(self, outcome: AttemptOutcome) -> None:

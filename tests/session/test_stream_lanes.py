@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 import pytest
+from pools import pool_of
 from test_exchange import in_virtual_time
 
 from servestream_client import (
@@ -101,7 +102,7 @@ class Deployment:
 def stream_at(deployment: Deployment, inputs: Sequence[bytes] = ITEMS, **options):
     connection = options.pop("connection", None)
     if connection is None:
-        connection = Connection("memory", lambda: MemoryTransport(deployment))
+        connection = Connection(pool_of(lambda: MemoryTransport(deployment)))
         connections.append(connection)
     factory = StreamFactory(
         connection=connection,
@@ -163,7 +164,7 @@ def test_what_other_streams_heard_of_the_load_is_known_from_the_start():
         deployment = Deployment(2)
         first = stream_at(deployment)
         await rest(first)
-        endpoint = first._driver.endpoint
+        endpoint = first._driver.endpoints
         assert endpoint.load == Load(servers=2, items=9, item_us=50_000, places=1)
         slow = stream_at(deployment, connection=connections[0])
         assert slow._driver.session.ledger.share is not None

@@ -243,8 +243,14 @@ def test_single_calls_go_to_replicas_that_come(play):
     assert late / 20 >= 0.9 * 4 * A_SECOND
 
 
+@pytest.mark.timeout(300)
 def test_nothing_moves_on_a_deployment_that_does_not_change(play):
-    """Ten minutes; streams and calls have found their places in the first one."""
+    """Ten minutes; streams and calls have found their places in the first one. The handler is slow,
+    so that they are not too many items to play.
+    """
+
+    class Slow(Waiting):
+        seconds = 5 * SECONDS
 
     async def main(deployment):
         client = deployment.client()
@@ -262,7 +268,7 @@ def test_nothing_moves_on_a_deployment_that_does_not_change(play):
         await calling
         return before[0], len(deployment.network.calls)
 
-    before, after = play(main, replicas=4)
+    before, after = play(main, replicas=4, service=Slow)
     assert after == before
 
 

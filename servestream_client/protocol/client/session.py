@@ -121,9 +121,10 @@ class ClientSession:
         self.load: Load | None = None
         """What a server of this stream last said of its load."""
         self.refusal: Refused | None = None
-        """In state REFUSED: why."""
         self.failure: StreamFailure | None = None
-        """In state FAILED: why."""
+        """Why, in the states REFUSED and FAILED."""
+        self.elsewhere: Sequence[str] = ()
+        """Targets that a server which is leaving has told of."""
         self.grace_ms: int | None = None
         """Once the server said that it is leaving: how long it still serves what was sent."""
 
@@ -393,7 +394,7 @@ class ClientSession:
     def _receive_parting(self, attempt: Attempt, frame: ServerFrame) -> None:
         if frame.drain is not None:
             self._step(ClientEvent.DRAIN)
-            self.grace_ms = frame.drain.grace_ms
+            self.grace_ms, self.elsewhere = frame.drain.grace_ms, frame.drain.endpoints
         if frame.error is not None:
             self.failure = frame.error
             self._step(ClientEvent.FAILURE)

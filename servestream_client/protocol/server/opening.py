@@ -54,6 +54,7 @@ class ServerOffer:
         handler_kind: which of the four kinds.
         replay: how a handler of many outputs goes on with an input that was cut.
         fingerprint: what its outputs depend on; see `Welcome`.
+        endpoints: targets where the same service can be reached, too.
         limits: what it accepts at the most.
         ahead_bytes: how much finished output may wait for its turn or for credit before no
             further input is started.
@@ -66,6 +67,7 @@ class ServerOffer:
     handler_kind: HandlerKind = HandlerKind.ONE_TO_ONE
     replay: Replay = Replay.UNSPECIFIED
     fingerprint: str = ""
+    endpoints: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
     ahead_bytes: int = 4 * 1024 * 1024
 
@@ -170,6 +172,7 @@ def welcome(offer: ServerOffer, terms: Terms) -> Welcome:
         heartbeat_interval_ms=terms.heartbeat_ms,
         replay=offer.replay,
         fingerprint=offer.fingerprint,
+        endpoints=offer.endpoints,
     )
 
 

@@ -13,7 +13,6 @@ end. The rules are docs/protocol.md, sections 4 to 13 and 16, seen from the serv
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 from servestream_client.errors import LocalProtocolError, RemoteProtocolError
@@ -213,12 +212,12 @@ class ServerSession:
 
     # ---------------------------------------------------------------- leaving
 
-    def drain(self, grace_ms: int, endpoints: Sequence[str] = ()) -> None:
+    def drain(self, grace_ms: int) -> None:
         """Leave: ask the client to go elsewhere once it has its answers."""
         self.state = local_step(SERVER, self.state, ServerEvent.DRAIN)
         if self.state is ServerState.LINGERING:
             return  # the last word is spoken
-        self._drain = Drain(grace_ms, endpoints)
+        self._drain = Drain(grace_ms, self._offer.endpoints)
 
     def give_up(self, kind: StreamErrorKind, text: str, retry_after_ms: int | None = None) -> None:
         """The stream fails here; say so, and compute nothing more."""
