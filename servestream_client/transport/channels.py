@@ -70,13 +70,16 @@ class Connection:
     """One channel, and how many calls are under way on it."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.channel = channel
+        self.channel: grpc.aio.Channel = channel
         self.stub: pb_grpc.StreamServiceAsyncStub = pb_grpc.StreamServiceStub(channel)  # type: ignore[assignment]
-        self.traffic = Traffic()
-        self.apart = False  # whether its calls carry small items only
-        self.calls = 0
-        self.avoided = False
-        self.intercepted = has_interceptors(self.stub.Stream)  # or as its first call shows
+        self.traffic: Traffic = Traffic()
+        self.apart: bool = False
+        """Whether its calls carry small items only."""
+        self.calls: int = 0
+        self.avoided: bool = False
+        """Whether it takes no further ones."""
+        self.intercepted: bool = has_interceptors(self.stub.Stream)
+        """Or as its first call shows."""
 
     def call(self, metadata: Metadata) -> tuple[Call, Outgoing[pb.ClientFrame] | None]:
         """Begin a call; with what it sends, where interceptors stand between."""

@@ -19,6 +19,7 @@ from servestream_client import (
     BytesCodec,
     Codec,
     Delivered,
+    Endpoints,
     FlowControl,
     Generation,
     Hooks,
@@ -177,6 +178,9 @@ async def clients() -> None:
     assert_type(full, StreamClient[str, int])
     assert_type(full.with_options(retry=RetryPolicy(), hooks=[]), StreamClient[str, int])
     assert_type(StreamClient(), StreamClient[bytes, bytes])
+    several = Endpoints(["10.0.0.1:9000", "10.0.0.2:9000"], discover=False)
+    assert_type(StreamClient(several), StreamClient[bytes, bytes])
+    assert_type(StreamClient(["10.0.0.1:9000", "10.0.0.2:9000"]), StreamClient[bytes, bytes])
     async with full as entered:
         assert_type(entered, StreamClient[str, int])
     await full.aclose()
