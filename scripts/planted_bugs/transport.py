@@ -263,8 +263,8 @@ BUGS = (
     Bug(
         "whether there are interceptors shows in a call made in vain",
         "Connection.__init__",
-        "self.intercepted = has_interceptors(self.stub.Stream)",
-        "self.intercepted = False",
+        "self.intercepted: bool = has_interceptors(self.stub.Stream)",
+        "self.intercepted: bool = False",
         "test_no_call_is_made_in_vain_where_tasks_begin_at_once",
     ),
     Bug(
