@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     codecs,
     deployment,
+    endpoints,
     generations,
     many,
     other,
@@ -22,6 +23,7 @@ BUGS = (
     *many.BUGS,
     *generations.BUGS,
     *deployment.BUGS,
+    *endpoints.BUGS,
     *transport.BUGS,
     *codecs.BUGS,
     *testing.BUGS,

@@ -32,7 +32,7 @@ def test_an_address_that_the_name_has_no_more_and_that_is_dead_is_left_alone(see
     assert seen["left"] == {f"{NAME} (127.0.0.2:9000)": 10}
 
 
-def test_a_name_that_moves_while_its_server_dies_is_followed(seen):
+def test_a_name_that_moves_is_followed_in_time(seen):
     """Long before gRPC would ask again: the script's streams give up after 20 s, it after 30."""
     assert seen["after"] == {f"{NAME} (127.0.0.3:9000)": 10}
 

@@ -67,8 +67,9 @@ class Server:
     """What stands at one place.
 
     Attributes:
-        how: ``well``; ``refusing`` connections; ``swallowing`` packets; ``mute``: connected, and
-            without a word; ``other``: another application; ``dying``: after the first output.
+        how: ``well``; ``late``: its connections take some time; ``refusing`` them; ``swallowing``
+            packets; ``mute``: connected, and without a word; ``other``: another application;
+            ``dying``: after the first output.
         tells: of these endpoints.
         calls: when it got one.
         probes: when it was seen whether it can be reached.
@@ -115,10 +116,7 @@ class Transport(MemoryTransport):
     async def probe(self) -> str | None:
         server = self._server_here
         server.probes.append(now())
-        if server.how == "swallowing":
-            await asyncio.sleep(5)
-        else:
-            await asyncio.sleep(0.001)
+        await asyncio.sleep({"swallowing": 5, "late": 0.05}.get(server.how, 0.001))
         return "no connection" if server.how in ("refusing", "swallowing") else None
 
     async def aclose(self) -> None:
@@ -201,6 +199,7 @@ def test_one_that_says_nothing_costs_its_own_streams_one_attempt():
         found = await asyncio.gather(*(client.run() for _ in range(10)))
         assert {at for _, at, _ in found} == {"b"}
         assert Counter(attempts for attempts, *_ in found) == {1: 5, 2: 5}
+        assert max(seconds for *_, seconds in found) < 15.05  # the open's timeout, and no backoff
         assert len(client.servers["a"].calls) == 5
         later = [await client.run() for _ in range(10)]
         assert [attempts for attempts, *_ in later] == [1] * 10
@@ -288,6 +287,28 @@ def test_streams_go_where_the_fewest_are():
         assert Counter(stream.statistics().endpoint for stream in streams) == dict.fromkeys(
             "abc", 3
         )
+        gate.set()
+        for stream in streams:
+            assert [output async for output in stream] == []
+
+    in_virtual_time(main())
+
+
+def test_the_first_streams_of_all_spread():
+    """Though one of them is there a little earlier."""
+
+    async def main():
+        client = Client({"a": Server("late"), "b": Server(), "c": Server("late")})
+        gate = asyncio.Event()
+
+        async def inputs():
+            yield b"1"
+            await gate.wait()
+
+        streams = [client.stream(inputs()) for _ in range(9)]
+        await asyncio.gather(*map(anext, streams))
+        places = Counter(stream.statistics().endpoint for stream in streams)
+        assert places == dict.fromkeys("abc", 3)
         gate.set()
         for stream in streams:
             assert [output async for output in stream] == []
@@ -397,6 +418,7 @@ def test_new_addresses_of_a_name_are_found_in_time_and_old_ones_kept_while_they_
         await client.run()
         await asyncio.sleep(1)
         assert (await client.run())[1] in ("a", "b")
+        assert client.servers["a"].closed == 0
         gate.set()
         assert [output async for output in stream] == [b"2"]
         assert stream.statistics().attempts == 1

@@ -184,9 +184,9 @@ def test_what_the_client_wrote_before_it_read_a_refusal_is_dropped():
 # ------------------------------------------------------------------ drain and giving up
 
 
-def test_a_drain_is_said_once():
-    server = serving()
-    server.drain(1000, ["other:1"])
+def test_a_drain_is_said_once_and_where_else_the_service_is():
+    server = serving(offer={"endpoints": ["other:1"]})
+    server.drain(1000)
     assert server.state is ServerState.DRAINING
     assert server.next_frame().drain == Drain(1000, ["other:1"])
     assert server.next_frame() is None

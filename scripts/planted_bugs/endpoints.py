@@ -1,0 +1,152 @@
+"""Bugs in several endpoints: names, which one an attempt takes, what leaves one out."""
+
+from __future__ import annotations
+
+from .bug import Bug
+
+BUGS: tuple[Bug, ...] = (
+    # ------------------------------------------------------------------ names
+    Bug(
+        "a name stands for one of its addresses",
+        "EndpointPool._leads_to",
+        "        for place in places:\n            if",
+        "        for place in places[:1]:\n            if",
+        "test_a_name_stands_for_all_its_addresses",
+    ),
+    Bug(
+        "a name is looked up once",
+        "EndpointPool._refresh",
+        "(_POLL_SECONDS if wanted else _FRESH_SECONDS)",
+        "math.inf",
+        "test_a_name_that_moves_while_its_server_dies_is_followed",
+    ),
+    Bug(
+        "an address that its name no longer leads to is kept",
+        "EndpointPool._drop_unnamed",
+        "if not endpoint.live and endpoint not in self._probing:",
+        "if False:",
+        "test_a_name_that_moves_while_its_server_dies_is_followed",
+    ),
+    Bug(
+        "an address that its name no longer leads to loses its streams",
+        "EndpointPool._drop_unnamed",
+        "if not endpoint.live and endpoint not in self._probing:",
+        "if True:",
+        "test_new_addresses_of_a_name_are_found_in_time_and_old_ones_kept_while_they_are_used",
+    ),
+    Bug(
+        "names behind the environment's proxy are looked up here",
+        "_is_for_us",
+        "return not is_local_target(target.text) and proxy_of(target.text) is None",
+        "return not is_local_target(target.text)",
+        "test_a_name_behind_a_proxy_is_left_to_grpc",
+    ),
+    Bug(
+        "both versions' addresses of a name are used side by side",
+        "Seed.look_up",
+        "spare=family != found[0][0],",
+        "spare=False,",
+        "test_addresses_of_the_version_that_the_system_likes_less_are_spare",
+    ),
+    Bug(
+        "a certificate is checked for an address",
+        "GrpcTransport.__init__",
+        "        if authority:\n",
+        "        if False:\n",
+        "test_a_certificate_is_that_of_the_name",
+    ),
+    # ------------------------------------------------------------------ which one
+    Bug(
+        "attempts take the first endpoint that is as good as any",
+        "EndpointPool.choose",
+        "(each is after, _load(each), random.random())",
+        "each is after",
+        "test_streams_go_where_the_fewest_are",
+    ),
+    Bug(
+        "the first streams all go to the endpoint that answers first",
+        "EndpointPool.choose",
+        "if self.good and _now() >= self._met:",
+        "if self.good:",
+        "test_the_first_streams_of_all_spread",
+    ),
+    Bug(
+        "hearsay is used before it is known whether it can be reached",
+        "EndpointPool.learn",
+        "self._add(place).unproven = True",
+        "self._add(place).unproven = False",
+        "test_what_servers_tell_of_is_used_once_it_can_be_reached",
+    ),
+    Bug(
+        "what servers tell of is used against the user's word",
+        "EndpointPool.learn",
+        "targets if self._discover else ()",
+        "targets",
+        "test_what_servers_tell_of_is_used_once_it_can_be_reached",
+    ),
+    # ------------------------------------------------------------------ what leaves one out
+    Bug(
+        "another application ends the stream, though another endpoint is right",
+        "EndpointPool.elsewhere",
+        "if welcomed or verdict.error not in _ENDPOINTS_FAULT:",
+        "if True:",
+        "test_another_application_is_left_out_for_a_while_that_grows",
+    ),
+    Bug(
+        "where every endpoint is wrong, they are tried in turn",
+        "EndpointPool.elsewhere",
+        "if self._best() is Standing.REFUSED:",
+        "if False:",
+        "test_where_every_one_is_wrong_the_error_tells_of_each",
+    ),
+    Bug(
+        "another endpoint is tried after a backoff",
+        "_Rules._wish",
+        "if failed.elsewhere:",
+        "if False:",
+        "test_one_that_says_nothing_costs_its_own_streams_one_attempt",
+    ),
+    Bug(
+        "one that says nothing is as good as any",
+        "Endpoint.attempt_ended",
+        "if verdict is not None and (unanswered or silent):",
+        "if False:",
+        "test_silence_is_doubted_and_a_break_is_not",
+    ),
+    Bug(
+        "one that was refused is tried again as soon as ever",
+        "Endpoint._speak_against",
+        "self._rounds += 1",
+        "pass",
+        "test_doubt_and_refusal_pass_and_grow_until_it_says_welcome",
+    ),
+    # ------------------------------------------------------------------ what brings one back
+    Bug(
+        "one that can be reached again stays out",
+        "EndpointPool._probe_one",
+        "endpoint.breaker.half_open()",
+        "pass",
+        "test_one_that_can_be_reached_again_gets_streams_again",
+    ),
+    Bug(
+        "a look that was cut short is never taken again",
+        "EndpointPool._probe_over",
+        "self._probing.discard(endpoint)",
+        "pass",
+        "test_one_that_can_be_reached_again_gets_streams_again",
+    ),
+    Bug(
+        "while all are out, nobody hears of one that is back",
+        "Attempts._admitted",
+        "if parts.pool.single or parts.pool.good:",
+        "if True:",
+        "test_where_all_are_out_whoever_comes_back_first_is_taken",
+    ),
+    Bug(
+        "while all are out, they are looked at every 15 s",
+        "Endpoint.probe_due",
+        "min(pause, _URGENT_PROBE_PAUSE) if urgent else pause",
+        "pause",
+        "test_what_is_out_is_looked_at_less_and_less_often",
+    ),
+)
