@@ -19,7 +19,12 @@ PATIENCE = RetryPolicy(
 )
 
 
-def connect(target: str, *, watchdog: bool = True, **options: Any) -> StreamClient[bytes, bytes]:  # noqa: ANN401 — options of any kind
+def connect(
+    target: str | list[str],
+    *,
+    watchdog: bool = True,
+    **options: Any,  # noqa: ANN401 — options of any kind
+) -> StreamClient[bytes, bytes]:
     """A client of the application.
 
     Args:

@@ -41,13 +41,11 @@ class Way:
 
     Attributes:
         name: in words.
-        entry: the number of the node whose proxy they enter by.
-        choice: whether they know another one.
+        proxies: those that they may enter by, node 1's first.
     """
 
     name: str
-    entry: int
-    choice: bool
+    proxies: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -56,22 +54,23 @@ class Path:
 
     worker: Worker
     way: Way
+    entry: int
     served: int
     tag: int
 
     @property
     def crosses(self) -> bool:
         """Whether it needs the second node."""
-        return 2 in (self.way.entry, self.served)
+        return 2 in (self.entry, self.served)
 
     @property
     def movable(self) -> bool:
         """Whether it can do without."""
-        return self.way.entry == 1 or self.way.choice
+        return self.entry == 1 or len(self.way.proxies) > 1
 
     def __str__(self) -> str:
         order = "ordered" if self.worker.ordered else "unordered"
-        return f"{self.way.name}, served on {self.served}, {order}"
+        return f"{self.way.name}, entered by {self.entry}, served on {self.served}, {order}"
 
 
 @dataclass(slots=True)
@@ -164,8 +163,15 @@ class Scene:
             live = worker.live
             if live is not None and live.last is not None:
                 served = self.cluster.node_of(live.last.pid)
-                found.append(Path(worker, way, served, live.check.tag))
+                entry = self._entry(live.stream.statistics().endpoint) if live.stream else 0
+                found.append(Path(worker, way, entry, served, live.check.tag))
         return found
+
+    def _entry(self, endpoint: str) -> int:
+        """Whose proxy a stream enters by; 0: nobody's."""
+        machines = self.cluster.machines
+        numbers = range(1, len(machines) + 1)
+        return next((n for n in numbers if self.cluster.target(machines[n - 1]) in endpoint), 0)
 
     async def all_move(self, problem: str) -> None:
         """Every stream gets results again, or it is a violation."""
