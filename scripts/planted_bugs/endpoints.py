@@ -65,9 +65,9 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "the first streams all go to the endpoint that answers first",
-        "EndpointPool.choose",
-        "if self.good and _now() >= self._met:",
-        "if self.good:",
+        "EndpointPool._listen",
+        "left = self._met - _now() if unproven else 0.0",
+        "left = 0.0",
         "test_the_first_streams_of_all_spread",
     ),
     Bug(
@@ -119,6 +119,20 @@ BUGS: tuple[Bug, ...] = (
         "self._rounds += 1",
         "pass",
         "test_doubt_and_refusal_pass_and_grow_until_it_says_welcome",
+    ),
+    Bug(
+        "an attempt waits for its answer at one that nobody can reach",
+        "EndpointPool._wait_for_better",
+        "            if self.good:\n",
+        "            if False:\n",
+        "test_an_attempt_at_one_that_cannot_be_reached_any_more_does_not_wait_for_its_answer",
+    ),
+    Bug(
+        "a proxy is blamed for the server behind it",
+        "Endpoint.probe",
+        "if self._fell_silent and not self._refused:",
+        "if False:",
+        "test_one_behind_which_a_server_fell_silent_is_as_good_as_before",
     ),
     # ------------------------------------------------------------------ what brings one back
     Bug(

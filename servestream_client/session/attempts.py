@@ -58,6 +58,11 @@ class Attempts:
         self._held_until = -math.inf
 
     @property
+    def place(self) -> str:
+        """Where the last attempt went; empty: there was none yet."""
+        return "" if self.endpoint is None else self.endpoint.name
+
+    @property
     def exchange(self) -> Exchange | None:
         """The traffic of the present attempt, while there is any."""
         return self.last.exchange if self.last is not None else None
@@ -114,7 +119,7 @@ class Attempts:
             AttemptFailed: it is not.
         """
         endpoint, admission = await self._admission()
-        with admission, self._parts.pool.under_way(endpoint):
+        with admission, self._parts.pool.under_way(endpoint, self._give_up):
             last = self.last
             attempt = self.last = Attempt(
                 self._parts,
@@ -136,6 +141,11 @@ class Attempts:
         if verdict is not None:
             failed.verdict, failed.elsewhere = verdict, True
         raise failed
+
+    def _give_up(self, away: Verdict) -> None:
+        """The endpoint of the present attempt cannot be reached, and another can."""
+        if self.exchange is not None:
+            self.exchange.give_up(away)
 
     async def _admission(self) -> tuple[Endpoint, Admission]:
         """Wait until an attempt may be made.

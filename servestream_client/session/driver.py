@@ -71,8 +71,7 @@ class StreamDriver:
         retry: when to try again.
         timeout: seconds for the whole stream; None: no limit.
         close_timeout: seconds that any leave-taking may last.
-        on_arrival: called when there may be something to take, or the end; by default it raises
-            `arrived`.
+        on_arrival: called when there may be something to take, or the end; None: raise `arrived`.
         eager: whether an open frame may carry inputs, where the target is known.
         on_break: called like a `BreakObserver`'s `on_attempt_failed`.
         apart: its calls carry small items that somebody waits for; see `Transport.open`.
@@ -314,7 +313,7 @@ class StreamDriver:
             replica=welcome.replica if welcome else "",
             code_version=welcome.code_version if welcome else "",
             stream_id=self.stream_id,
-            endpoint=self._attempts.endpoint.name if self._attempts.endpoint else "",
+            endpoint=self._attempts.place,
         )
 
     def item_failed(self, problem: ItemError) -> None:

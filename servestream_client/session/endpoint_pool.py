@@ -103,6 +103,7 @@ class EndpointPool:
         self._looked_at = -math.inf
         self._looking: asyncio.Task[None] | None = None
         self._probing: set[Endpoint] = set()
+        self._watched: set[Endpoint] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
         self._met = math.inf  # when the first streams have heard enough
@@ -136,7 +137,11 @@ class EndpointPool:
     def account(self, but: Endpoint, now: float) -> str:
         """What speaks against the others, for people; empty: nothing."""
         others = [each for each in self._endpoints.values() if each is not but]
-        return "; ".join(f"{each.name}: {why}" for each in others if (why := each.why(now)))
+        return "; ".join(
+            f"{each.name}: {against.reason}"
+            for each in others
+            if (against := each.against(now)) is not None
+        )
 
     # ---------------------------------------------------------------- which one
 
@@ -153,11 +158,7 @@ class EndpointPool:
             await self._refresh()
         self._drop_unnamed()
         self._probe()
-        self._met = min(self._met, _now() + _MEETING_SECONDS)
-        while any(each.unproven for each in self._probing):
-            if self.good and _now() >= self._met:
-                break
-            await self._hear(_POLL_SECONDS if not self.good else self._met - _now())
+        await self._listen()
         now = _now()
         candidates = list(self._endpoints.values())
         best = self._best()
@@ -165,14 +166,34 @@ class EndpointPool:
         fit = [each for each in fit if not each.spare] or fit
         return min(fit, key=lambda each: (each is after, _load(each), random.random()))  # noqa: S311 — hides nothing
 
+    async def _listen(self) -> None:
+        """Wait for what is being found out, as long as that is worth it."""
+        begun = _now()
+        self._met = min(self._met, begun + _MEETING_SECONDS)
+        while self._probing:
+            unproven = any(each.unproven for each in self._probing)
+            if self.good:
+                left = self._met - _now() if unproven else 0.0
+            else:
+                left = _POLL_SECONDS if unproven else begun + _MEETING_SECONDS - _now()
+            if left <= 0:
+                return
+            await self._hear(left)
+
     @contextmanager
-    def under_way(self, endpoint: Endpoint) -> Iterator[None]:
-        """While an attempt goes on there."""
-        endpoint.live += 1
+    def under_way(self, endpoint: Endpoint, give_up: Callable[[Verdict], None]) -> Iterator[None]:
+        """While an attempt goes on there.
+
+        Args:
+            endpoint: where.
+            give_up: called once it is known that nobody there will answer, while others do.
+        """
+        endpoint.live.append(give_up)
+        self._watch(endpoint)
         try:
             yield
         finally:
-            endpoint.live -= 1
+            endpoint.live.remove(give_up)
 
     def elsewhere(self, endpoint: Endpoint, verdict: Verdict, *, welcomed: bool) -> Verdict | None:
         """What the failure of an attempt means, if another endpoint can be tried at once; else
@@ -278,11 +299,30 @@ class EndpointPool:
                 task = self._start(self._probe_one(endpoint), "probe")
                 task.add_done_callback(partial(self._probe_over, endpoint))
 
+    def _watch(self, endpoint: Endpoint) -> None:
+        """See that attempts do not wait for an answer at one that is not good once another is."""
+        if self.single or endpoint in self._watched or not endpoint.live:
+            return
+        if endpoint.standing(_now()) is not Standing.GOOD:
+            self._watched.add(endpoint)
+            task = self._start(self._wait_for_better(endpoint), "endpoints")
+            task.add_done_callback(lambda _: self._watched.discard(endpoint))
+
+    async def _wait_for_better(self, endpoint: Endpoint) -> None:
+        while endpoint.live and (against := endpoint.against(_now())) is not None:
+            if self.good:
+                for give_up in list(endpoint.live):
+                    give_up(against)
+            await self._refresh()
+            self._probe()
+            await self._hear()
+
     async def _probe_one(self, endpoint: Endpoint) -> None:
         verdict = await endpoint.probe()
         endpoint.unproven = False
         if verdict is not None:
             endpoint.breaker.trip(verdict)
+            self._watch(endpoint)
         else:
             endpoint.breaker.half_open()
 
@@ -360,7 +400,7 @@ async def _places_of(seed: Seed) -> Sequence[Place]:
 def _load(endpoint: Endpoint) -> float:
     """Attempts of this client for each server there."""
     servers = endpoint.load.servers if endpoint.load is not None else 1
-    return endpoint.live / max(1, servers)
+    return len(endpoint.live) / max(1, servers)
 
 
 def _now() -> float:

@@ -75,13 +75,14 @@ class Endpoint:
         """What the environment puts before it."""
         self.transport: Transport | None = None
         """What opens calls; None: none was opened yet, or it was given back."""
-        self.live: int = 0
-        """How many attempts are under way there."""
+        self.live: list[Callable[[Verdict], None]] = []
+        """For each attempt that is under way there, what tells it that nobody will answer."""
         self.unproven: bool = False
         """Whether it is hearsay, and nothing has shown yet that it can be reached."""
         self._direct = direct
         self._verdict: Verdict | None = None  # for which it is doubted, or refused
         self._refused = False
+        self._fell_silent = False  # that is why: who is behind it may have, and not it
         self._until = 0.0
         self._rounds = 0
         self._probed = -math.inf
@@ -93,13 +94,17 @@ class Endpoint:
         return self._opened().open(metadata, apart=apart)
 
     async def probe(self) -> Verdict | None:
-        """Whether a connection can be made; changes nothing. Returns why not."""
+        """Whether a connection can be made, which ends the doubt about one that only fell silent.
+        Returns why not.
+        """
         try:
             why = await self._opened().probe()
         finally:
             self._probes += 1
             self._probed, self._questioned = _now(), False
         if why is None:
+            if self._fell_silent and not self._refused:
+                self._verdict = None
             return None
         return Verdict(Decision.RESUME, why, UnreachableError, unreachable=True)
 
@@ -127,13 +132,12 @@ class Endpoint:
             return Standing.DOUBTED
         return Standing.GOOD
 
-    def why(self, now: float) -> str:
-        """What speaks against it, for people; empty: nothing."""
+    def against(self, now: float) -> Verdict | None:
+        """What speaks against it; None: nothing that was seen."""
         standing = self.standing(now)
         if standing is Standing.GOOD:
-            return ""
-        verdict = self.breaker.open_because if standing is Standing.OUT else self._verdict
-        return "" if verdict is None else verdict.reason
+            return None
+        return self.breaker.open_because if standing is Standing.OUT else self._verdict
 
     def probe_due(self, now: float, *, urgent: bool) -> bool:
         """Whether to see if a connection can be made.
@@ -166,7 +170,7 @@ class Endpoint:
 
     def exclude(self, verdict: Verdict) -> None:
         """What answers there is not what this client is for."""
-        self._refused = True
+        self._refused, self._fell_silent = True, False
         self._speak_against(verdict, _REFUSAL_SECONDS, _LONGEST_REFUSAL)
 
     def attempt_ended(
@@ -188,6 +192,7 @@ class Endpoint:
         unreachable = verdict is not None and verdict.unreachable
         if verdict is not None and (unanswered or silent):
             self._speak_against(verdict, _DOUBT_SECONDS, _LONGEST_DOUBT)
+            self._fell_silent = silent
         if not admission.pending:  # the attempt was answered
             if verdict is not None and unreachable:
                 self.breaker.trip(verdict)
@@ -200,9 +205,11 @@ class Endpoint:
         # Else the target may only be busy.
 
     def _speak_against(self, verdict: Verdict, seconds: float, longest: float) -> None:
+        now = _now()
+        if self._verdict is None or now >= self._until:  # else others were there at the same time
+            self._until = now + min(longest, seconds * 2 ** min(self._rounds, 20))
+            self._rounds += 1
         self._verdict = verdict
-        self._until = _now() + min(longest, seconds * 2 ** min(self._rounds, 20))
-        self._rounds += 1
 
 
 def _now() -> float:

@@ -22,9 +22,13 @@ from servestream_client.session.outcome import Ending, end_of_task
 from servestream_client.session.patience import Patience
 from servestream_client.signals import Signal, start_task
 from servestream_client.transport.base import Link
+from servestream_client.transport.classify import Verdict
 from servestream_client.transport.traffic import Line
 
 __all__ = ["Exchange"]
+
+_TIME_TO_ANSWER = 1.0
+"""Seconds that an attempt has for its answer in any case."""
 
 
 class Exchange:
@@ -80,6 +84,7 @@ class Exchange:
         self._limit = asyncio.timeout(None)  # on the reader
         self._patience = Patience(self.line, partial(_expire, self._limit))
         self._reading = False
+        self._begun = math.inf
         self._failure: BaseException | None = None  # of anything but the reader
         self._sending = False
         self._pledged = 0  # bytes of the large frame that goes next
@@ -94,7 +99,7 @@ class Exchange:
         writing.add_done_callback(self._wrote)
         try:
             async with self._limit:
-                self._reading = True
+                self._reading, self._begun = True, asyncio.get_running_loop().time()
                 self._patience.limit(self._open_timeout)
                 self._tick_later()
                 try:
@@ -119,6 +124,15 @@ class Exchange:
                 raise failure
         finally:
             del failure  # its traceback refers to this frame
+
+    def give_up(self, away: Verdict) -> None:
+        """Most likely nobody will answer there, as that says. Harmless if somebody has, or may have
+        had no time to.
+        """
+        waited = asyncio.get_running_loop().time() - self._begun
+        if self._reading and not self.ending.answered and waited >= _TIME_TO_ANSWER:
+            self.ending.away = away
+            self._end_reading()
 
     def _end_reading(self) -> None:
         """Let the reader end now. May be called anywhere, at any time."""

@@ -85,6 +85,7 @@ class Ending:
         overdue: the input that the server does not let go of; 0: there is none.
         timed_out: whether a limit ended the traffic, and not the call.
         moved: whether the attempt took leave since it was old.
+        away: why nobody can answer there, found out in another way; None: nothing was.
     """
 
     answered: bool = False
@@ -94,6 +95,7 @@ class Ending:
     overdue: int = 0
     timed_out: bool = False
     moved: bool = False
+    away: Verdict | None = None
 
     @property
     def unanswered(self) -> bool:
@@ -167,6 +169,8 @@ def _left_behind(
             f" {session.watchdog.heartbeat_interval:g} s: the link is dead, or the server was"
             " stopped, or its event loop is kept busy",
         )
+    if ending.away is not None:
+        return ending.away
     if ending.overdue:
         return Verdict(
             Decision.RESUME,

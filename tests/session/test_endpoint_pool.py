@@ -31,6 +31,7 @@ from servestream_client.protocol.frames import (
 )
 from servestream_client.session.connection import Connection
 from servestream_client.session.endpoint_pool import EndpointPool
+from servestream_client.session.endpoints import Standing
 from servestream_client.session.factory import StreamFactory
 from servestream_client.session.stream import PredictionStream
 from servestream_client.transport.memory import CallFailed, MemoryTransport
@@ -69,7 +70,7 @@ class Server:
     Attributes:
         how: ``well``; ``late``: its connections take some time; ``refusing`` them; ``swallowing``
             packets; ``mute``: connected, and without a word; ``other``: another application;
-            ``dying``: after the first output.
+            ``dying``: after the first output; ``hushed``: after it without a word.
         tells: of these endpoints.
         calls: when it got one.
         probes: when it was seen whether it can be reached.
@@ -95,12 +96,19 @@ class Server:
                 if self.how == "other":
                     yield ServerFrame(refused=Refused(RefusalKind.APPLICATION, "it is 'other'"))
                     return
-                yield ServerFrame(welcome=Welcome(replica="one", endpoints=self.tells))
+                beats = 1000 if self.how == "hushed" else 0
+                yield ServerFrame(
+                    welcome=Welcome(
+                        replica="one", endpoints=self.tells, heartbeat_interval_ms=beats
+                    )
+                )
             read += frame.paced
             for run in frame.inputs:
-                payloads = run.payloads[:1] if self.how == "dying" else run.payloads
+                payloads = run.payloads[:1] if self.how in ("dying", "hushed") else run.payloads
                 answered += len(payloads)
                 yield ServerFrame(outputs=[OutputRun(run.first_number, payloads)], frames_read=read)
+                if self.how == "hushed":
+                    await asyncio.sleep(10_000)
                 if self.how == "dying":
                     self.how = "refusing"
                     raise CallFailed("UNAVAILABLE", "Connection reset by peer")
@@ -205,6 +213,46 @@ def test_one_that_says_nothing_costs_its_own_streams_one_attempt():
         assert [attempts for attempts, *_ in later] == [1] * 10
 
     in_virtual_time(main())
+
+
+def test_an_attempt_at_one_that_cannot_be_reached_any_more_does_not_wait_for_its_answer():
+    async def main():
+        client = Client({"a": Server(), "b": Server()})
+        await client.run()
+        await asyncio.sleep(1)
+        for server in client.servers.values():
+            server.how = "swallowing"
+        waiting = [asyncio.ensure_future(client.run()) for _ in range(4)]
+        await asyncio.sleep(16)  # all have asked both in vain
+        client.servers["a"].how = "well"
+        found = await asyncio.gather(*waiting)
+        assert {at for _, at, _ in found} == {"a"}
+        took = sorted(seconds for *_, seconds in found)
+        assert took[1] < 24  # those at the other one; "a" may be asked what it had not heard
+        assert took[-1] < 32
+
+    in_virtual_time(main())
+
+
+def test_one_behind_which_a_server_fell_silent_is_as_good_as_before():
+    async def main():
+        client = Client({"a": Server("hushed"), "b": Server("hushed")})
+        stream = client.stream(endless())
+        assert await anext(stream) == b"1"  # and no heartbeat comes
+        for server in client.servers.values():
+            server.how = "well"
+        assert await anext(stream) == b"2"
+        statistics = stream.statistics()
+        assert statistics.attempts == 2
+        assert [each.standing(now()) for each in client.pool.endpoints] == [Standing.GOOD] * 2
+        await stream.aclose()
+
+    in_virtual_time(main())
+
+
+async def endless():
+    for number in itertools.count(1):
+        yield b"%d" % number
 
 
 def test_another_application_is_left_out_for_a_while_that_grows():

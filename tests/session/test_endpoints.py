@@ -6,6 +6,7 @@ import pytest
 
 from servestream_client import RetriesExhaustedError, RetryPolicy, WrongApplicationError
 from servestream_client.protocol.frames import Limits
+from servestream_client.session import endpoints
 from servestream_client.session.breaker import AdmissionKind
 from servestream_client.session.endpoints import Endpoint, Standing
 from servestream_client.transport.classify import Decision, Verdict
@@ -120,22 +121,26 @@ async def test_an_attempt_of_which_nothing_is_known_is_called_off():
     assert another.kind is AdmissionKind.PROBE
 
 
-async def test_doubt_and_refusal_pass_and_grow_until_it_says_welcome():
+def test_doubt_and_refusal_pass_and_grow_until_it_says_welcome(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(endpoints, "_now", lambda: clock[0])
     endpoint = Endpoint("memory", Transports())
-    now = asyncio.get_running_loop().time()
-    assert endpoint.standing(now) is Standing.GOOD
+    assert endpoint.standing(clock[0]) is Standing.GOOD
     waits = []
-    for _ in range(6):
-        endpoint.exclude(FINAL)
-        waits.append(next(s for s in range(1, 1000) if endpoint.standing(now + s) is Standing.GOOD))
-    assert waits[:2] == sorted(waits[:2])
-    assert 30 <= waits[0] <= 31
-    assert 600 <= waits[-1] <= 601
-    assert endpoint.standing(now) is Standing.REFUSED
-    assert endpoint.why(now) == FINAL.reason
+    for _ in range(7):
+        for _ in range(3):  # streams that find out at one time
+            endpoint.exclude(FINAL)
+        assert endpoint.standing(clock[0]) is Standing.REFUSED
+        assert endpoint.against(clock[0]) is FINAL
+        begun = clock[0]
+        while endpoint.standing(clock[0]) is not Standing.GOOD:
+            clock[0] += 1
+        waits.append(clock[0] - begun)
+    assert waits == [30, 60, 120, 240, 480, 600, 600]
+    endpoint.exclude(FINAL)
     endpoint.welcomed(Limits())
-    assert endpoint.standing(now) is Standing.GOOD
-    assert endpoint.why(now) == ""
+    assert endpoint.standing(clock[0]) is Standing.GOOD
+    assert endpoint.against(clock[0]) is None
 
 
 async def test_silence_is_doubted_and_a_break_is_not():

@@ -196,7 +196,8 @@ async def suite(*, hooks: bool) -> None:
                     await client.aclose()
             except Exception:
                 problems.append(f"{part.__name__}: {traceback.format_exc()}")
-            print(part.__name__, flush=True)
+            sys.stdout.write(f"{part.__name__}\n")  # at once: loops in threads write side by side
+            sys.stdout.flush()
     left = [task for task in asyncio.all_tasks() if task.get_name().startswith("servestream")]
     if left:
         problems.append(f"tasks are left: {left}")
