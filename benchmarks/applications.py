@@ -18,9 +18,11 @@ def _builder(name: str) -> Builder:
     return enrolled(SERVICES[name], places=_PLACES)
 
 
-def _twice(build: Builder) -> Builder:
+def _times(count: int, build: Builder) -> Builder:
+    """With so many times the replicas that others have."""
+
     def built(*, replicas: int) -> Application:
-        return build(replicas=2 * replicas)
+        return build(replicas=count * replicas)
 
     return built
 
@@ -29,5 +31,8 @@ echo = _builder("echo")
 echo_batch = _builder("echo_batch")
 echo_large = _builder("echo_large")
 tokens = _builder("tokens")
-tokens_twice = _twice(tokens)
-"""With twice as many replicas as others have."""
+tokens_twice = _times(2, tokens)
+waiting = _builder("waiting")
+waiting_4 = _times(4, waiting)
+waiting_8 = _times(8, waiting)
+uneven_4 = _times(4, _builder("uneven"))

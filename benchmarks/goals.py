@@ -67,6 +67,13 @@ GOALS: dict[tuple[str, str], _Goals] = {
     ("tokens", "100 of 200 readers stop, growth over the sum of the bounds"): {
         ANY: Goal(1, at_most=True)
     },
+    ("lanes", "one stream, 4 replicas over 1"): {ANY: Goal(3.8)},
+    ("lanes", "one stream, 8 replicas over 1"): {ANY: Goal(7)},
+    ("lanes", "one of 4 replicas ten times slower, ordered over unordered"): {ANY: Goal(0.8)},
+    ("lanes", "one replica, throughput over that with lanes=1"): {ANY: Goal(0.97)},
+    ("lanes", "one replica, lone item over that with lanes=1"): {ANY: Goal(1.05, at_most=True)},
+    ("lanes", "cost of a call, 10,000 at one time over 1,000"): {ANY: Goal(1.2, at_most=True)},
+    ("lanes", "cost of a call, 100,000 at one time over 1,000"): {ANY: Goal(1.2, at_most=True)},
     ("pause", "beyond the raw stub"): {ANY: Goal(50, at_most=True)},
     ("memory", "growth, ours"): {ANY: Goal(32, at_most=True)},
     ("blocking", "blocking over async"): {Mode.PROXY: Goal(0.5)},

@@ -6,8 +6,12 @@ They know nothing of Ray; `benchmarks.applications` deploys them on Ray Serve, a
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import os
+import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from pathlib import Path
 
 from benchmarks.tokens.plan import Plan, tokens
 from benchmarks.wire import raw_pb2 as pb
@@ -96,10 +100,47 @@ class EchoLarge(Echo):
     flow = LARGE_FLOW
 
 
+class Waiting(RawServicer, StreamService[bytes, bytes]):
+    """Takes so many items at a time, and its time for each, in which the machine has nothing to do:
+    80 items a second.
+    """
+
+    max_concurrency = 4
+    seconds = 0.05
+
+    async def predict(self, item: bytes) -> bytes:
+        await asyncio.sleep(self.seconds)
+        return echo(item)
+
+
+class Uneven(Waiting):
+    """The same; the first replica of a cluster to be asked is ten times slower than the others."""
+
+    _asked = False
+
+    async def predict(self, item: bytes) -> bytes:
+        if not self._asked:
+            self._asked, self.seconds = True, self.seconds * (10 if _is_first() else 1)
+        return await super().predict(item)
+
+
+def _is_first() -> bool:
+    """Whether no other replica of this cluster has asked: those of a node have one parent."""
+    mark = Path(tempfile.gettempdir(), f"servestream-bench-slow-{os.getppid()}")
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    atexit.register(mark.unlink, missing_ok=True)
+    return True
+
+
 SERVICES: dict[str, type[StreamService[bytes, bytes]]] = {
     "echo": Echo,
     "echo_batch": EchoBatch,
     "echo_large": EchoLarge,
     "tokens": Tokens,
+    "uneven": Uneven,
+    "waiting": Waiting,
 }
 """What can be deployed, by the name of its application."""

@@ -46,7 +46,7 @@ async def _first_stream(bench: Bench) -> dict[str, list[float]]:
         async with bench.servers.raw("echo") as raw:
             _expect(1, await one_message(raw)([ITEM]))
 
-    ways = {"raw": _median(theirs, times=FRESH), "ours": _median(mine, times=FRESH)}
+    ways = {"raw": median_of(theirs, times=FRESH), "ours": median_of(mine, times=FRESH)}
     return await bench.alternate(ways, unit="s", where="first stream")
 
 
@@ -77,13 +77,13 @@ async def _compare(bench: Bench, mine: Once, theirs: Once, where: str) -> dict[s
         for _ in range(WARM_UPS):
             await once()
     ways = {
-        "raw": _median(theirs, seconds=bench.settings.seconds),
-        "ours": _median(mine, seconds=bench.settings.seconds),
+        "raw": median_of(theirs, seconds=bench.settings.seconds),
+        "ours": median_of(mine, seconds=bench.settings.seconds),
     }
     return await bench.alternate(ways, unit="s", where=where)
 
 
-def _median(once: Once, *, times: int = 1, seconds: float = 0.0) -> Way:
+def median_of(once: Once, *, times: int = 1, seconds: float = 0.0) -> Way:
     """Of how long it takes, in so many times and for so long at the least."""
 
     async def measure() -> float:
@@ -100,7 +100,7 @@ def _median(once: Once, *, times: int = 1, seconds: float = 0.0) -> Way:
 
 @asynccontextmanager
 async def ours_open(
-    client: StreamClient[bytes, bytes],
+    client: StreamClient[bytes, bytes], *, lanes: int | None = None
 ) -> AsyncIterator[tuple[Once, PredictionStream[bytes]]]:
     """A stream of ours that waits for items, and itself."""
     items: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -113,7 +113,7 @@ async def ours_open(
         items.put_nowait(ITEM)
         await anext(stream)
 
-    stream = client.stream(inputs())
+    stream = client.stream(inputs(), lanes=lanes)
     try:
         yield once, stream
         items.put_nowait(None)
