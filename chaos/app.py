@@ -5,12 +5,13 @@ Imported in Ray's processes only.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from ray import serve
 from ray.serve import Application
 
-from chaos.items import answer
+from chaos.items import ITEM_SECONDS, answer
 from servestream_client.server import StreamService
 
 __all__ = ["Checked", "build", "chaos"]
@@ -21,13 +22,17 @@ class Checked(StreamService[bytes, bytes]):
 
     Args:
         version: of the code: another one makes Serve replace the replicas.
+        seconds: that an item takes; where that is some time, streams have lanes.
     """
 
-    def __init__(self, version: int) -> None:
+    def __init__(self, version: int, seconds: float) -> None:
         self._version = version
+        self._seconds = seconds
         self.code_version = str(version)  # type: ignore[misc]  # it is this replica's for good
 
     async def predict(self, item: bytes) -> bytes:
+        if self._seconds:
+            await asyncio.sleep(self._seconds)
         return answer(item, self._version)
 
 
@@ -39,6 +44,7 @@ def build(
     resources: Mapping[str, float] | None = None,
     ongoing: int = 1000,
     queued: int = -1,
+    seconds: float = 0.0,
 ) -> Application:
     """The application.
 
@@ -49,6 +55,7 @@ def build(
         resources: that a replica needs of its node, which is how it is put there.
         ongoing: streams that a replica serves at once.
         queued: streams that may wait for that; -1: any number.
+        seconds: that an item takes.
     """
     deployment = serve.deployment(
         num_replicas=replicas,
@@ -62,9 +69,9 @@ def build(
         health_check_period_s=0.5,
         ray_actor_options={"num_cpus": 0.1, "resources": dict(resources or {})},
     )
-    return deployment(Checked).bind(version)
+    return deployment(Checked).bind(version, seconds)
 
 
 def chaos(*, replicas: int) -> Application:
     """Its first version, as `ServeFixture` deploys it."""
-    return build(1, replicas)
+    return build(1, replicas, seconds=ITEM_SECONDS)

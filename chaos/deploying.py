@@ -41,6 +41,7 @@ class Deployment:
     resources: Mapping[str, float] = field(default_factory=dict)
     ongoing: int = 1000
     queued: int = -1
+    seconds: float = 0.0
 
 
 class Deployer:

@@ -10,7 +10,10 @@ import struct
 import zlib
 from typing import NamedTuple
 
-__all__ = ["Answer", "answer", "payload", "read"]
+__all__ = ["ITEM_SECONDS", "Answer", "answer", "payload", "read"]
+
+ITEM_SECONDS = 0.002
+"""That handlers take where streams shall spread over all replicas."""
 
 _HEAD = struct.Struct("<QI")
 _ANSWER = struct.Struct("<QIIII")

@@ -15,6 +15,7 @@ import psutil
 
 from chaos.deploying import Deployer, DeployerError, Deployment
 from chaos.faults import Kind, Planned
+from chaos.items import ITEM_SECONDS
 from chaos.processes import Role, find
 from servestream_client.testing import Cut, CutKind, Deaf, Delay, FaultProxy, Slice, Throttle
 from servestream_client.testing.network import NetworkFault
@@ -185,10 +186,11 @@ class Nemesis:
             return
         release = self.release
         if fault.kind is Kind.REDEPLOY:
-            wanted = Deployment(release.version + 1, release.replicas)
+            wanted = Deployment(release.version + 1, release.replicas, seconds=ITEM_SECONDS)
         else:
             others = [count for count in (1, 2, 3) if count != release.replicas]
-            wanted = Deployment(release.version, others[int(fault.choice * len(others))])
+            replicas = others[int(fault.choice * len(others))]
+            wanted = Deployment(release.version, replicas, seconds=ITEM_SECONDS)
         self._note(fault.kind, f"version {wanted.version}, {wanted.replicas} replicas")
         self._deploying = asyncio.create_task(self._deploy(wanted))
 

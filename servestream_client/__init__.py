@@ -52,7 +52,7 @@ from servestream_client.errors import (
     WrongApplicationError,
     WrongEventLoopError,
 )
-from servestream_client.events import Hooks, StreamStatistics
+from servestream_client.events import Hooks, LaneStatistics, StreamStatistics
 from servestream_client.outputs import Numbered, Seam, SeamKind
 from servestream_client.session.generation import Generation
 from servestream_client.session.stream import PredictionStream
@@ -78,6 +78,7 @@ __all__ = [
     "ItemError",
     "ItemErrorKind",
     "JsonCodec",
+    "LaneStatistics",
     "MessageTooLargeError",
     "MsgpackCodec",
     "NotAServerError",

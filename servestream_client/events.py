@@ -9,7 +9,7 @@ decoded is told when its caller takes it, which may be after the end.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from servestream_client.errors import ItemErrorKind, type_name
@@ -23,12 +23,34 @@ __all__ = [
     "Event",
     "Hooks",
     "ItemFailed",
+    "LaneStatistics",
     "ServerDraining",
     "StreamEnded",
     "StreamKind",
     "StreamStarted",
     "StreamStatistics",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneStatistics:
+    """What one way of a stream's inputs carried so far: the stream's own attempts, or a lane.
+
+    Attributes:
+        replica: the last that served it; empty before the first welcome.
+        endpoint: where its last attempt went.
+        received: outputs and item errors that came by it.
+        under_way: inputs that it carries at present.
+        attempts: calls made for it.
+        ended: whether it is over, as a lane is that had nothing to do.
+    """
+
+    replica: str
+    endpoint: str
+    received: int
+    under_way: int
+    attempts: int
+    ended: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +72,8 @@ class StreamStatistics:
         code_version: of the server's code, as it names itself.
         stream_id: in hex, as it stands in the server's logs.
         endpoint: where its last attempt went, of those that the target has; empty before the first.
+        lanes: the ways that its inputs took, its own attempts first, then the lanes that there are,
+            then the last 64 that have ended; empty if there may be none.
     """
 
     accepted: int
@@ -65,6 +89,7 @@ class StreamStatistics:
     code_version: str
     stream_id: str
     endpoint: str = ""
+    lanes: Sequence[LaneStatistics] = ()
 
 
 class StreamKind(enum.Enum):

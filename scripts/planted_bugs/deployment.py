@@ -116,7 +116,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "an input of a lane is answered as often as it has outputs",
-        "_Part.lacks",
+        "LanePart.lacks",
         "return number <= self.last and number not in self._done",
         "return True",
         "test_what_has_not_one_output_fails_on_a_lane_too_and_once",

@@ -67,7 +67,7 @@ class LoadReports:
         return Load(
             servers=self._servers,
             items=self._active.totals.items,
-            item_us=round(self._workers.item_seconds * 1e6),
+            item_us=math.ceil(self._workers.item_seconds * 1e6),
             places=self._workers.capacity,
         )
 

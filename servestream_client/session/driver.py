@@ -38,6 +38,7 @@ from servestream_client.session.lanes import (
 from servestream_client.session.outage import Outage
 from servestream_client.session.outcome import AttemptFailed, end_of_task
 from servestream_client.session.pump import InputPump
+from servestream_client.session.statistics import statistics_of
 from servestream_client.signals import Signal, start_task
 from servestream_client.usercode import annotate, as_value, describe, unforeseen
 
@@ -168,7 +169,7 @@ class StreamDriver:
         """Say that there may be something to send."""
         if self.session.delivery.failed:
             self._announce_failures()
-        if self.lanes is not None:
+        if self.lanes is not None and self.lanes.active:
             self.lanes.look()
         self._outbound.set()
 
@@ -201,7 +202,7 @@ class StreamDriver:
         """
         if self.session.has_output:
             self._outbound.set()
-        if self.lanes is not None:
+        if self.lanes is not None and self.lanes.active:
             self.lanes.look()
         if self.pump is not None:
             self.pump.room.set()
@@ -292,28 +293,23 @@ class StreamDriver:
         return self.session.counters.attempts + alone + beside
 
     @property
+    def place(self) -> str:
+        """Where the last attempt went; empty: there was none yet."""
+        return self._attempts.place
+
+    @property
     def stream_id(self) -> str:
         """In hex, as it stands in the server's logs."""
         return self.session.stream_id.hex()
 
     def statistics(self) -> StreamStatistics:
         """What happened so far."""
-        session = self.session
-        counters, welcome = session.counters, session.welcome
-        return StreamStatistics(
-            accepted=self.pulled,
-            sent=counters.sent,
-            replayed=counters.replayed,
-            received=counters.received + counters.isolated + counters.by_lanes,
-            taken_through=session.ledger.taken_through,
-            duplicates=counters.duplicates,
-            isolated=counters.isolated,
+        return statistics_of(
+            self.session,
+            pulled=self.pulled,
             attempts=self.attempts,
-            resumes=max(0, counters.welcomes - 1),
-            replica=welcome.replica if welcome else "",
-            code_version=welcome.code_version if welcome else "",
-            stream_id=self.stream_id,
-            endpoint=self._attempts.place,
+            endpoint=self.place,
+            lanes=() if self.lanes is None else self.lanes.statistics(),
         )
 
     def item_failed(self, problem: ItemError) -> None:
@@ -431,6 +427,8 @@ class StreamDriver:
         if self.session.state is ClientState.ENDED:
             # The consumer need not wait for the call's own farewell.
             self._settle(self._input_error())
+        if self.lanes is not None:
+            self.lanes.look()
         self.notify()
         self.capacity_changed()  # an answer gives its input's bytes back
 

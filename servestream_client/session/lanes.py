@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from servestream_client.errors import ItemErrorKind
+from servestream_client.events import LaneStatistics
 from servestream_client.protocol.client import ClientSession, Delivery, LaneShare, Part, Partial
 from servestream_client.protocol.frames import Credit, ItemFailure, OutputRun
 from servestream_client.session.outcome import AttemptFailed
@@ -81,9 +82,16 @@ class BreakObserver(Protocol):
 class LanesBeside(Protocol):
     """Lanes that stand by a stream, and carry what it does not send itself."""
 
+    active: bool
+    """Whether to look at each change; else at each frame that comes is soon enough."""
+
     @property
     def attempts(self) -> int:
         """How many calls were made for them."""
+        ...
+
+    def statistics(self) -> Sequence[LaneStatistics]:
+        """Of the stream's own attempts, and of each lane."""
         ...
 
     def look(self) -> None:

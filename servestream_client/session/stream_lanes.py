@@ -17,11 +17,13 @@ from collections import deque
 from collections.abc import Sequence
 
 from servestream_client.errors import ItemErrorKind
+from servestream_client.events import LaneStatistics
 from servestream_client.protocol import load
 from servestream_client.protocol.client import Delivery
 from servestream_client.protocol.frames import ItemFailure, Load, OutputRun
 from servestream_client.session.driver import OpenLane, StreamDriver
 from servestream_client.session.lane import Lane
+from servestream_client.session.lane_part import LanePart
 from servestream_client.session.outcome import as_own
 from servestream_client.session.rate import Rate
 from servestream_client.session.spread import Spread
@@ -79,8 +81,11 @@ class StreamLanes:
         self._places = 0
         self._failures = 0
         self._attempts = 0  # of lanes that have ended
+        self._past: deque[LaneStatistics] = deque(maxlen=MOST_LANES)  # theirs
         self._ended = False
         self._looking = False
+        self.active: bool = False
+        """Whether to look at each change: with a single server the next frame is soon enough."""
         self._bounded = True  # what the stream's own attempts carry
         if stream.endpoints.load is not None:  # said to other streams
             self._learn(stream.endpoints.load)
@@ -91,6 +96,23 @@ class StreamLanes:
     def attempts(self) -> int:
         """How many calls were made for lanes."""
         return self._attempts + sum(lane.driver.attempts for lane in self._lanes)
+
+    def statistics(self) -> Sequence[LaneStatistics]:
+        """Of each way; may be asked for in any thread."""
+        own, session = self._own, self._session
+        beside = [lane.statistics() for lane in list(self._lanes)]
+        return (
+            LaneStatistics(
+                replica=own.replica,
+                endpoint=self._stream.place,
+                received=session.counters.received,
+                under_way=own.carried,
+                attempts=session.counters.attempts,
+                ended=self._ended,
+            ),
+            *beside,
+            *list(self._past),
+        )
 
     # ---------------------------------------------------------------- from the stream
 
@@ -106,12 +128,14 @@ class StreamLanes:
             self._bounded = load.FEATURE in session.welcome.features
         if not (self._bounded or self._returned):
             self._sharing.bound(None)
+            self.active = bool(self._lanes)
             return
         self._looking = True
         try:
             self._hand_out(_now())
         finally:
             self._looking = False
+            self.active = self._wanted > 1 or bool(self._lanes or self._returned)
 
     def end(self) -> None:
         """The stream's outcome is settled."""
@@ -255,6 +279,7 @@ class StreamLanes:
         self._returned.extend(inputs)
         self._reserve()
         self._attempts += lane.driver.attempts
+        self._past.append(lane.statistics())
         if self._ended:
             return
         if not lane.replica:
@@ -310,8 +335,8 @@ class _Lane(Lane):
     def __init__(self, open_lane: OpenLane, owner: StreamLanes) -> None:
         self._owner = owner
         self.rate: Rate = Rate()
-        self._parts: list[_Part] = []
-        self._carried = 0
+        self._parts: list[LanePart] = []
+        self._carried = self._received = 0
         super().__init__(open_lane, None)
 
     @property
@@ -319,10 +344,21 @@ class _Lane(Lane):
         """How many inputs it carries."""
         return self._carried
 
+    def statistics(self) -> LaneStatistics:
+        """What it carried so far."""
+        return LaneStatistics(
+            replica=self.replica,
+            endpoint=self.driver.place,
+            received=self._received,
+            under_way=self._carried,
+            attempts=self.driver.attempts,
+            ended=self.ended,
+        )
+
     def submit(self, first: int, payloads: Sequence[bytes], now: float) -> None:
         """Have consecutive inputs of the stream answered."""
         own = self.driver.session.ledger.accepted + 1
-        self._parts.append(_Part(own, first, len(payloads)))
+        self._parts.append(LanePart(own, first, len(payloads)))
         self._carried += len(payloads)
         self.rate.owes(now)
         nothing = (None,) * len(payloads)
@@ -368,66 +404,21 @@ class _Lane(Lane):
         self._owner.failed(first, failure)
         self._tidy()
 
-    def _answered(self, part: _Part, number: int, count: int) -> int:
+    def _answered(self, part: LanePart, number: int, count: int) -> int:
         # Before anybody hears of it, who may have something else to send.
         self._carried -= count
+        self._received += count
         self.rate.answered(count, _now(), all_done=not self._carried)
         return part.answered(number, count)
 
     def _place(self, number: int) -> int:
         """The part that might have a number; -1: none."""
-        return bisect_right(self._parts, number, key=_own_first) - 1
+        return bisect_right(self._parts, number, key=LanePart.own_first) - 1
 
     def _tidy(self) -> None:
         parts = self._parts
         while parts and not parts[0].lacking:
             del parts[0]
-
-
-class _Part:
-    """Consecutive inputs that a lane carries.
-
-    Attributes:
-        first: the first one's number on the lane.
-        last: the last one's.
-        lacking: how many lack an answer.
-    """
-
-    __slots__ = ("_done", "_stream_first", "first", "lacking", "last")
-
-    def __init__(self, first: int, stream_first: int, count: int) -> None:
-        self.first: int = first
-        self.last: int = first + count - 1
-        self.lacking: int = count
-        self._stream_first = stream_first
-        self._done: set[int] = set()
-
-    def lacks(self, number: int) -> bool:
-        """Whether it is one of these, and lacks its answer."""
-        return number <= self.last and number not in self._done
-
-    def answered(self, number: int, count: int) -> int:
-        """Inputs are answered. Returns the first one's number in the stream."""
-        self._done.update(range(number, number + count))
-        self.lacking -= count
-        return self._stream_first + number - self.first
-
-    def left(self) -> list[tuple[int, int]]:
-        """Those that lack an answer, by their numbers in the stream: runs, first and count."""
-        runs: list[tuple[int, int]] = []
-        for number in range(self.first, self.last + 1):
-            if number in self._done:
-                continue
-            first = self._stream_first + number - self.first
-            if runs and sum(runs[-1]) == first:
-                runs[-1] = runs[-1][0], runs[-1][1] + 1
-            else:
-                runs.append((first, 1))
-        return runs
-
-
-def _own_first(part: _Part) -> int:
-    return part.first
 
 
 def _now() -> float:

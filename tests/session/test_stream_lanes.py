@@ -147,6 +147,8 @@ def test_each_output_comes_once_whatever_carries_it(lanes, ordered):
     async def main():
         deployment = Deployment(4)
         stream = stream_at(deployment, lanes=lanes, ordered=ordered)
+        seen = stream.statistics().lanes
+        assert [lane.received for lane in seen] == [0]
         outputs = await rest(stream)
         assert (outputs if ordered else sorted(outputs, key=int)) == ITEMS
         given = list(chain.from_iterable(replica.got for replica in deployment.replicas))
@@ -155,6 +157,14 @@ def test_each_output_comes_once_whatever_carries_it(lanes, ordered):
         statistics = stream.statistics()
         assert (statistics.accepted, statistics.received, statistics.sent) == (400, 400, 400)
         assert statistics.attempts == deployment.turn
+        computed = {replica.name: len(replica.got) for replica in deployment.replicas}
+        told = dict.fromkeys(computed, 0)
+        for lane in statistics.lanes:
+            told[lane.replica] += lane.received
+        assert told == computed
+        assert sum(lane.attempts for lane in statistics.lanes) == statistics.attempts
+        assert [lane.under_way for lane in statistics.lanes] == [0] * len(statistics.lanes)
+        assert {lane.endpoint for lane in statistics.lanes} == {"memory"}
 
     play(main)
 

@@ -26,6 +26,7 @@ from servestream_client import (
     ItemError,
     ItemErrorKind,
     JsonCodec,
+    LaneStatistics,
     MsgpackCodec,
     Numbered,
     NumpyCodec,
@@ -201,6 +202,7 @@ async def streams(client: StreamClient[str, int]) -> None:
         assert_type(await anext(entered), int)
     statistics = stream.statistics()
     assert_type(statistics, StreamStatistics)
+    assert_type([*statistics.lanes], list[LaneStatistics])
     assert_type(statistics.resumes, int)
     await stream.aclose()
     assert_type(await client.predict("one", timeout=1), int)
