@@ -1,8 +1,9 @@
 """A service on a plain `grpc.aio` server, in a process of its own.
 
 Started by `benchmarks.servers` with the name of an application: one of `benchmarks.services`, or
-``digits:SIZE:WAIT`` for the classifier with such batches. Prints the port it listens on, and ends
-when its standard input does: with whoever started it, at the latest.
+``digits:SIZE:WAIT`` for the classifier with such batches; what else stands behind a colon tells one
+from another. Prints the port it listens on, and ends when its standard input does: with whoever
+started it, at the latest.
 """
 
 from __future__ import annotations

@@ -245,6 +245,10 @@ class PlainServers(Servers):
             self._processes[application] = _PlainServer(application)
         return self._processes[application].target
 
+    def pid(self, application: str) -> int:
+        """The process of an application that runs."""
+        return self._processes[application].pid
+
     def release(self, application: str) -> None:
         """End the process of an application that is not needed any more."""
         self._processes.pop(application).stop()

@@ -6,6 +6,7 @@ from benchmarks.bench import Suite
 from benchmarks.suites import (
     batching,
     blocking,
+    failover,
     growth,
     imports,
     lanes,
@@ -28,6 +29,7 @@ SUITES: dict[str, Suite] = {
         latency.SUITE,
         predict.SUITE,
         pause.SUITE,
+        failover.SUITE,
         lanes.SUITE,
         tokens.SUITE,
         memory.SUITE,
