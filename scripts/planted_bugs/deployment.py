@@ -49,6 +49,13 @@ BUGS: tuple[Bug, ...] = (
         "ctx.total_num_requests - streams",
         "test_a_replica_for_so_many_items",
     ),
+    Bug(
+        "the first burst of answers is taken for a rate",
+        "Rate.answered",
+        "(_WINDOW if self.value else _FIRST_WINDOW)",
+        "(_WINDOW if self.value else 1e-9)",
+        "test_the_first_answers_say_nothing_yet",
+    ),
     # ------------------------------------------------------------------ where lanes stand
     Bug(
         "lanes never move to servers that have none",

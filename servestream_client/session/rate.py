@@ -10,6 +10,9 @@ __all__ = ["Rate"]
 _WINDOW = 1.0
 """Seconds after which what was measured is averaged in."""
 
+_FIRST_WINDOW = 0.2
+"""The same for the first measurement. Much less says little: answers come in bursts."""
+
 _WEIGHT = 0.5
 
 
@@ -40,7 +43,7 @@ class Rate:
             return  # nobody knows since when it has owed them
         self._answered += count
         self._busy += now - since
-        if self._busy >= _WINDOW or (not self.value and self._busy > 0):
+        if self._busy >= (_WINDOW if self.value else _FIRST_WINDOW):
             rate = self._answered / self._busy
             self.value += (_WEIGHT if self.value else 1.0) * (rate - self.value)
             self._answered, self._busy = 0, 0.0

@@ -33,3 +33,15 @@ def test_asking_again_changes_nothing():
     rate.owes(9.0)
     rate.answered(10, 10.0, all_done=True)
     assert rate.value == pytest.approx(1)
+
+
+def test_the_first_answers_say_nothing_yet():
+    """They come in a burst, and nobody knows how long those had waited."""
+    rate = Rate()
+    rate.owes(0.0)
+    rate.answered(4, 0.01, all_done=False)
+    assert rate.value == 0
+    rate.answered(4, 0.05, all_done=False)
+    assert rate.value == 0
+    rate.answered(12, 0.25, all_done=False)
+    assert rate.value == pytest.approx(80)

@@ -1,6 +1,7 @@
 """Streams and single calls over a whole deployment, in virtual time: real client, real kits."""
 
 import asyncio
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -241,6 +242,21 @@ def test_single_calls_go_to_replicas_that_come(play):
     done = play(main, replicas=1)
     late = sum(20 <= when < 40 for when, _ in done)
     assert late / 20 >= 0.9 * 4 * A_SECOND
+
+
+def test_a_stream_keeps_little_to_itself_before_anything_is_known(play):
+    """What its own attempt has sent, no lane can carry, and the outputs of all wait for it."""
+
+    async def main(deployment):
+        stream = deployment.client().stream(b"x" for _ in itertools.count())
+        most = 0
+        while deployment.loop.time() < 3:
+            await anext(stream)
+            most = max(most, stream.statistics().lanes[0].under_way)
+        await stream.aclose()
+        return most
+
+    assert play(main, replicas=4) <= 64
 
 
 @pytest.mark.timeout(300)
