@@ -103,9 +103,8 @@ async def test_streams_spread_over_endpoints(serve: Callable) -> None:
 
     async with StreamClient(targets) as client:
         await collect(client.stream(ITEMS))
-        await until(
-            lambda: not any(each.unproven for each in client._connection.endpoints.endpoints)
-        )
+        endpoints = client._connection.endpoints.endpoints
+        await until(lambda: not any(each.unproven or each.live for each in endpoints))
         streams = [client.stream(inputs()) for _ in range(9)]
         tasks = [asyncio.ensure_future(collect(stream)) for stream in streams]
         while any(stream.statistics().received == 0 for stream in streams):
