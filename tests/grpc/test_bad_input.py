@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-import socket
-from contextlib import closing
+from collections.abc import Iterator
 
 import grpc
 import pytest
 from faces import only_async
 from helpers import collect, failures, numbered, outputs
+from ports import reserved_port
 from tcp import saying, tcp_server
 
 from servestream_client import (
@@ -43,11 +43,10 @@ QUICK = RetryPolicy(attempts=3, connect_timeout=0, initial=0.001, maximum=0.001)
 
 
 @pytest.fixture
-def nobody() -> str:
+def nobody() -> Iterator[str]:
     """A target at which nobody listens."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    with reserved_port() as port:
+        yield f"127.0.0.1:{port}"
 
 
 # ------------------------------------------------------------------ the target

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 from helpers import until
+from ports import reserved_port
 from tcp import saying, tcp_server
 
 from servestream_client import (
@@ -39,9 +40,8 @@ class Echo(StreamService[bytes, bytes]):
 @contextmanager
 def refusing() -> Iterator[str]:
     """A port where nobody listens, and nobody will."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield f"127.0.0.1:{taken.getsockname()[1]}"
+    with reserved_port() as port:
+        yield f"127.0.0.1:{port}"
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import grpc.aio
 import pytest
 from faces import only_async
 from faulty import FaultyEcho
+from ports import reserved_port
 
 from servestream_client import RetryPolicy, StreamTimeoutError
 from servestream_client.server import GRPC_SERVER_OPTIONS, StreamService, add_to_server
@@ -20,15 +21,15 @@ STREAMS = 500
 class Outage:
     """A server that goes and comes back on the same port."""
 
-    def __init__(self, service: StreamService) -> None:
+    def __init__(self, service: StreamService, port: int) -> None:
         self.service = service
-        self.port = 0
+        self.port = port
         self.server: grpc.aio.Server | None = None
 
     async def begin(self) -> None:
         self.server = grpc.aio.server(options=GRPC_SERVER_OPTIONS)
         add_to_server(self.service, self.server)
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self.server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self.server.start()
 
     async def end(self) -> None:
@@ -38,7 +39,11 @@ class Outage:
 
 @only_async
 async def test_500_streams_come_back_after_one_outage(plan, connect):
-    outage = Outage(FaultyEcho(plan))
+    with reserved_port() as port:
+        await come_back(Outage(FaultyEcho(plan), port), connect)
+
+
+async def come_back(outage, connect):
     await outage.begin()
     gate = asyncio.Event()
     begun = 0
