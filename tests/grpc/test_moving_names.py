@@ -28,7 +28,10 @@ def seen() -> dict:
 
 
 def test_streams_spread_over_all_addresses_of_a_name(seen):
-    assert seen["together"] == {f"{NAME} (127.0.0.{n}:9000)": 20 for n in (2, 3)}
+    together = seen["together"]
+    assert set(together) == {f"{NAME} (127.0.0.{n}:9000)" for n in (2, 3)}
+    assert sum(together.values()) == 40
+    assert min(together.values()) >= 10  # one that has just ended may still count
 
 
 def test_an_address_that_the_name_has_no_more_and_that_is_dead_is_left_alone(seen):
