@@ -148,6 +148,9 @@ async def test_a_stream_goes_on_at_another_when_its_own_dies() -> None:
             found += await collect(stream)
             (left,) = servers
             assert (found, stream.statistics().endpoint) == (ITEMS, left)
+            now = asyncio.get_running_loop().time
+            endpoints = client._connection.endpoints.endpoints
+            await until(lambda: any(each.against(now()) for each in endpoints))
             streams = [client.stream(ITEMS) for _ in range(5)]
             assert await asyncio.gather(*map(collect, streams)) == [ITEMS] * 5
             assert [each.statistics().attempts for each in streams] == [1] * 5
