@@ -45,8 +45,11 @@ logger: logging.Logger = logging.getLogger(__name__)
 _FRESH_SECONDS = 30.0
 """After so many a name is looked up again, beside what goes on."""
 
+_STALE_SECONDS = 1.0
+"""The same while no endpoint is good."""
+
 _POLL_SECONDS = 0.25
-"""How often names and connections are looked at while no endpoint is good."""
+"""How often whoever waits for a good endpoint looks for one, if nobody brings news."""
 
 _MEETING_SECONDS = 0.1
 """How long the first streams of all wait to hear of more than one endpoint: or else all would go to
@@ -96,15 +99,16 @@ class EndpointPool:
         self.make_transport: Callable[[Place], Transport] = make_transport
         self._names = [seed for seed in seeds if seed.address is not None]
         self._discover = discover
-        self._endpoints: dict[str, Endpoint] = {}  # by their targets
+        self._endpoints: dict[str, Endpoint] = {}  # by their places' keys
         self._named: dict[str, list[str]] = {}  # where the names lead, by their texts
-        self._looked_up: set[str] = set()  # targets that come from names only
+        self._looked_up: set[str] = set()  # keys that come from names only
         self._heard: set[str] = set()  # from servers
         self._looked_at = -math.inf
         self._looking: asyncio.Task[None] | None = None
         self._probing: set[Endpoint] = set()
         self._watched: set[Endpoint] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()  # those that are not to be cancelled
         self._news = asyncio.Event()
         self._met = math.inf  # when the first streams have heard enough
         for place in (place for seed in seeds for place in seed.places):
@@ -202,10 +206,11 @@ class EndpointPool:
         if self.single:
             return None
         if verdict.decision is Decision.FAIL:
-            if welcomed or verdict.error not in _ENDPOINTS_FAULT:
+            if welcomed or verdict.error not in _ENDPOINTS_FAULT or len(self._endpoints) == 1:
                 return None
+            if endpoint.standing(_now()) is not Standing.REFUSED:  # others may have met it, too
+                logger.warning("%s is left out: %s", endpoint.name, verdict.reason)
             endpoint.exclude(verdict)
-            logger.warning("%s is left out: %s", endpoint.name, verdict.reason)
             if self._best() is Standing.REFUSED:
                 return None
             return Verdict(Decision.RESUME, verdict.reason, verdict.error)
@@ -248,12 +253,12 @@ class EndpointPool:
                 self._names.append(seed)
                 self._looked_at = -math.inf
             for place in seed.places:
-                if place.target not in self._endpoints:
+                if place.key not in self._endpoints:
                     self._add(place).unproven = True
 
     async def aclose(self) -> None:
         """Give back all transports; open calls are cancelled."""
-        for task in self._tasks:
+        for task in self._tasks - self._closing:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(each.aclose() for each in self._endpoints.values()))
@@ -338,7 +343,7 @@ class EndpointPool:
             return
         wanted = not self.good
         age = _now() - self._looked_at
-        due = age >= (_POLL_SECONDS if wanted else _FRESH_SECONDS) or not self._endpoints
+        due = age >= (_STALE_SECONDS if wanted else _FRESH_SECONDS) or not self._endpoints
         if self._looking is None and due:
             self._looking = self._start(self._look_up(), "names")
             self._looking.add_done_callback(self._looked)
@@ -358,26 +363,28 @@ class EndpointPool:
         if not places and not self._named.get(seed.text):
             places = [Place(seed.text, seed.text)]  # gRPC says what is wrong with it
         if places:
-            self._named[seed.text] = [place.target for place in places]
+            self._named[seed.text] = [place.key for place in places]
         several = len(places) > 1 or bool(self._endpoints)
         for place in places:
-            if place.target not in self._endpoints:
+            if place.key not in self._endpoints:
                 self._add(place).unproven = several
-                self._looked_up.add(place.target)
+                self._looked_up.add(place.key)
         self._drop_unnamed()
 
     def _drop_unnamed(self) -> None:
         """Let go of what the names no longer lead to."""
-        named = {target for targets in self._named.values() for target in targets}
-        for target in self._looked_up - named:
-            endpoint = self._endpoints[target]
+        named = {key for keys in self._named.values() for key in keys}
+        for key in self._looked_up - named:
+            endpoint = self._endpoints[key]
             if not endpoint.live and endpoint not in self._probing:
-                del self._endpoints[target]
-                self._looked_up.discard(target)
-                self._start(endpoint.aclose(), "endpoint")
+                del self._endpoints[key]
+                self._looked_up.discard(key)
+                closing = self._start(endpoint.aclose(), "endpoint")
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
 
     def _add(self, place: Place) -> Endpoint:
-        endpoint = self._endpoints[place.target] = Endpoint(
+        endpoint = self._endpoints[place.key] = Endpoint(
             place.name,
             partial(self._transport, place),
             direct=bool(place.authority),

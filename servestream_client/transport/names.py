@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ class Place:
     name: str
     authority: str = ""
     spare: bool = False
+
+    @property
+    def key(self) -> str:
+        """The same for one address, however it is written."""
+        return re.sub(r"^(ipv4|ipv6|dns):/*", "", self.target)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
 from typing import Any
 
 import pytest
 from pools import pool_of
+from virtual_time import connections, in_virtual_time, now
 
 from servestream_client import BytesCodec, FlowControl, RetryPolicy, StreamError, Watchdog
 from servestream_client.protocol.frames import (
@@ -26,31 +26,8 @@ from servestream_client.session.factory import StreamFactory
 from servestream_client.session.predictor import Predictor
 from servestream_client.session.stream import PredictionStream
 from servestream_client.transport.memory import CallFailed, MemoryTransport
-from simulation.loop import VirtualLoop, isolated
 
 ITEMS = [b"%d" % n for n in range(1, 6)]
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def in_virtual_time(main: Awaitable[Any]) -> Any:
-    async def whole() -> Any:
-        try:
-            return await asyncio.wait_for(main, 100_000)
-        finally:
-            while clients:
-                await clients.pop().connection.aclose()
-
-    rng = random.Random(7)
-    clients.clear()
-    with closing(VirtualLoop(rng)) as loop, isolated(loop, rng):
-        return loop.run_until_complete(whole())
-
-
-clients: list["Client"] = []
-"""Those of the run, to be closed in its end."""
 
 
 class Server:
@@ -102,6 +79,7 @@ class Client:
         self, server: Server, retry: RetryPolicy, *, flow: FlowControl | None = None, lanes: int = 1
     ) -> None:
         self.connection = Connection(pool_of(lambda: MemoryTransport(server)))
+        connections.append(self.connection)
         self.factory = StreamFactory(
             connection=self.connection,
             codec=BytesCodec(),
@@ -113,7 +91,6 @@ class Client:
             hooks=(),
         )
         self.predictor: Predictor = self.factory.predictor(lanes)
-        clients.append(self)
 
     def stream(self, inputs: Any = ITEMS) -> PredictionStream:
         driver = self.factory.stream(inputs, ordered=True, timeout=None, parameters=None)

@@ -4,14 +4,13 @@ with the whole client above the transport where it is about streams.
 
 import asyncio
 import itertools
-import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import closing
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from virtual_time import connections, in_virtual_time, now
 
 from servestream_client import (
     BytesCodec,
@@ -36,31 +35,8 @@ from servestream_client.session.factory import StreamFactory
 from servestream_client.session.stream import PredictionStream
 from servestream_client.transport.memory import CallFailed, MemoryTransport
 from servestream_client.transport.names import Place, Seed
-from simulation.loop import VirtualLoop, isolated
 
 ITEMS = [b"%d" % n for n in range(1, 6)]
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-clients: list["Client"] = []
-"""Those of the run, to be closed in its end."""
-
-
-def in_virtual_time(main: Awaitable[Any]) -> Any:
-    async def whole() -> Any:
-        try:
-            return await asyncio.wait_for(main, 10_000)
-        finally:
-            while clients:
-                await clients.pop().connection.aclose()
-
-    rng = random.Random(7)
-    clients.clear()
-    with closing(VirtualLoop(rng)) as loop, isolated(loop, rng):
-        return loop.run_until_complete(whole())
 
 
 @dataclass
@@ -157,13 +133,13 @@ class Client:
     def __init__(
         self, servers: dict[str, Server], given: list[Seed] | None = None, *, discover: bool = True
     ) -> None:
-        clients.append(self)
         self.servers = servers
         seeds = given if given is not None else [Seed(at, (Place(at, at),)) for at in servers]
         self.pool = EndpointPool(
             seeds, lambda place: Transport(servers[place.target]), discover=discover
         )
         self.connection = Connection(self.pool)
+        connections.append(self.connection)
         self.factory = StreamFactory(
             connection=self.connection,
             codec=BytesCodec(),
@@ -496,5 +472,51 @@ def test_one_endpoint_is_neither_probed_nor_left_out():
         client.servers["a"].how = "well"
         assert (await waiting)[1] == "a"
         assert client.servers["a"].probes == []
+
+    in_virtual_time(main())
+
+
+def test_one_place_is_one_endpoint_however_it_is_written():
+    async def main():
+        place = Place("ipv4:127.0.0.1:1", "name:1 (127.0.0.1:1)", authority="name:1")
+        told = ("127.0.0.1:1", "ipv4:127.0.0.1:1", "dns:///127.0.0.1:1")
+        client = Client({place.target: Server(tells=told)}, [Seed("name:1", (place,))])
+        for _ in range(3):
+            await client.run()
+        assert [each.name for each in client.pool.endpoints] == [place.name]
+
+    in_virtual_time(main())
+
+
+def test_one_that_has_no_other_is_not_left_out(caplog):
+    async def main():
+        client = Client({"a": Server("other")}, [name("a")])
+        with pytest.raises(WrongApplicationError):
+            await client.run()
+        assert client.pool.good
+
+    in_virtual_time(main())
+    assert "left out" not in caplog.text
+
+
+def test_that_one_is_left_out_is_said_once(caplog):
+    async def main():
+        client = Client({"a": Server("other"), "b": Server()})
+        await asyncio.gather(*(client.run() for _ in range(10)))
+
+    in_virtual_time(main())
+    assert caplog.text.count("a is left out") == 1
+
+
+def test_a_name_is_asked_for_once_a_second_while_nobody_answers():
+    async def main():
+        seed = name("a")
+        client = Client({"a": Server("refusing")}, [seed])
+        waiting = [asyncio.ensure_future(client.run()) for _ in range(20)]
+        await asyncio.sleep(4)
+        assert 4 <= type(seed).asked <= 6
+        for each in waiting:
+            each.cancel()
+        await asyncio.wait(waiting)
 
     in_virtual_time(main())

@@ -4,8 +4,7 @@ Invariant: each step is in the table of `protocol.states`; a frame of an older a
 nothing but a count.
 
 Pure: the driver around it moves inputs in (`push`, `Ledger.finish`), outputs out (`DeliveryQueue`),
-and frames both ways (`next_frame`, `receive`); each of these returns at once. After any of them,
-there may be more frames to send and more outputs to take.
+and frames both ways (`next_frame`, `receive`). Each returns at once, and may leave more to do.
 """
 
 from __future__ import annotations
