@@ -91,6 +91,27 @@ BUGS: tuple[Bug, ...] = (
         "targets",
         "test_what_servers_tell_of_is_used_once_it_can_be_reached",
     ),
+    Bug(
+        "what a server that leaves tells of is not heard",
+        "Attempt._changed",
+        "parts.pool.learn(session.elsewhere)",
+        "pass",
+        "test_what_a_server_that_leaves_tells_of_is_used",
+    ),
+    Bug(
+        "an endpoint that is dropped is left open where its client is closed",
+        "EndpointPool.aclose",
+        "self._tasks - self._closing",
+        "self._tasks",
+        "test_one_that_is_dropped_is_closed_though_the_client_is_closed_meanwhile",
+    ),
+    Bug(
+        "an admission that comes too late is kept",
+        "_give_back",
+        "admission.left()",
+        "pass",
+        "test_an_admission_that_comes_too_late_for_its_stream_is_given_back",
+    ),
     # ------------------------------------------------------------------ what leaves one out
     Bug(
         "another application ends the stream, though another endpoint is right",

@@ -255,7 +255,7 @@ class Attempt:
             parts.pool.load = self._endpoint.load = session.load
         if session.grace_ms is not None and session.state is ClientState.DRAINING:
             parts.announcer.attempt_drains(session.grace_ms)
-            parts.pool.learn(session.elsewhere)
+        parts.pool.learn(session.elsewhere)
         parts.changed()
 
     def _time_left_ms(self) -> int:

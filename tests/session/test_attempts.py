@@ -1,5 +1,6 @@
 """Attempts in turn: one at a time, and what each one owes to that before it."""
 
+import asyncio
 import random
 from collections.abc import Callable
 
@@ -19,13 +20,16 @@ from servestream_client.protocol.frames import (
     Welcome,
 )
 from servestream_client.protocol.states import ClientState
+from servestream_client.session import attempts
 from servestream_client.session.announcer import Announcer
 from servestream_client.session.attempt import StreamParts
 from servestream_client.session.attempts import Attempts
+from servestream_client.session.breaker import CircuitBreaker
 from servestream_client.session.lanes import Inlet
 from servestream_client.session.outage import Outage
 from servestream_client.session.outcome import AttemptFailed
 from servestream_client.signals import Signal
+from servestream_client.transport.classify import Decision, Verdict
 from servestream_client.transport.memory import CallFailed, MemoryLink, MemoryTransport
 
 BREACH = ServerFrame(outputs=[OutputRun(999, [b"never sent"])])
@@ -200,3 +204,16 @@ def test_the_end_says_whether_it_is_the_policys(ends, error, gave_up):
         assert len(row.failed) == len(row.opens) == (6 if gave_up else 2)
 
     in_virtual_time(main)
+
+
+async def test_an_admission_that_comes_too_late_for_its_stream_is_given_back():
+    """Or nobody would ever probe again."""
+    breaker = CircuitBreaker()
+    breaker.trip(Verdict(Decision.RESUME, "nobody answers", unreachable=True))
+    task = asyncio.ensure_future(breaker.admit(RetryPolicy(), no_progress=False))
+    admission = await task
+    attempts._give_back(task)
+    assert not admission.pending
+    failed = asyncio.get_running_loop().create_future()
+    failed.set_exception(TimeoutError())
+    attempts._give_back(failed)

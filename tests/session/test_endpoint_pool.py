@@ -21,6 +21,7 @@ from servestream_client import (
 )
 from servestream_client.protocol.frames import (
     ClientFrame,
+    Drain,
     OutputRun,
     RefusalKind,
     Refused,
@@ -46,7 +47,8 @@ class Server:
     Attributes:
         how: ``well``; ``late``: its connections take some time; ``refusing`` them; ``swallowing``
             packets; ``mute``: connected, and without a word; ``other``: another application;
-            ``dying``: after the first output; ``hushed``: after it without a word.
+            ``dying``: after the first output; ``hushed``: after it without a word; ``leaving``
+            after the first answers, when it tells of others.
         tells: of these endpoints.
         calls: when it got one.
         probes: when it was seen whether it can be reached.
@@ -75,7 +77,9 @@ class Server:
                 beats = 1000 if self.how == "hushed" else 0
                 yield ServerFrame(
                     welcome=Welcome(
-                        replica="one", endpoints=self.tells, heartbeat_interval_ms=beats
+                        replica="one",
+                        endpoints=() if self.how == "leaving" else self.tells,
+                        heartbeat_interval_ms=beats,
                     )
                 )
             read += frame.paced
@@ -83,13 +87,22 @@ class Server:
                 payloads = run.payloads[:1] if self.how in ("dying", "hushed") else run.payloads
                 answered += len(payloads)
                 yield ServerFrame(outputs=[OutputRun(run.first_number, payloads)], frames_read=read)
-                if self.how == "hushed":
-                    await asyncio.sleep(10_000)
-                if self.how == "dying":
-                    self.how = "refusing"
-                    raise CallFailed("UNAVAILABLE", "Connection reset by peer")
+                for after in await self._after_outputs():
+                    yield after
             if frame.end is not None:
                 yield ServerFrame(end=ServerEnd(frame.end.last_number, answered, answered))
+
+    async def _after_outputs(self) -> list[ServerFrame]:
+        how = self.how
+        if how == "hushed":
+            await asyncio.sleep(10_000)
+        if how == "dying":
+            self.how = "refusing"
+            raise CallFailed("UNAVAILABLE", "Connection reset by peer")
+        if how == "leaving":
+            self.how = "well"
+            return [ServerFrame(drain=Drain(1000, self.tells))]
+        return []
 
 
 class Transport(MemoryTransport):
@@ -104,6 +117,7 @@ class Transport(MemoryTransport):
         return "no connection" if server.how in ("refusing", "swallowing") else None
 
     async def aclose(self) -> None:
+        await asyncio.sleep(0.5)
         self._server_here.closed += 1
         await super().aclose()
 
@@ -518,5 +532,37 @@ def test_a_name_is_asked_for_once_a_second_while_nobody_answers():
         for each in waiting:
             each.cancel()
         await asyncio.wait(waiting)
+
+    in_virtual_time(main())
+
+
+def test_what_a_server_that_leaves_tells_of_is_used():
+    async def main():
+        servers = {
+            "127.0.0.1:1": Server("leaving", tells=("127.0.0.1:2",)),
+            "127.0.0.1:2": Server(),
+        }
+        client = Client(servers, [Seed("127.0.0.1:1", (Place("127.0.0.1:1", "127.0.0.1:1"),))])
+        stream = client.stream(endless())
+        while stream.statistics().attempts < 2:
+            await anext(stream)
+        await stream.aclose()
+        assert {each.name for each in client.pool.endpoints} == set(servers)
+
+    in_virtual_time(main())
+
+
+def test_one_that_is_dropped_is_closed_though_the_client_is_closed_meanwhile():
+    async def main():
+        seed = name("a")
+        client = Client({at: Server() for at in "ab"}, [seed])
+        await client.run()
+        type(seed).leads_to = ("b",)
+        await asyncio.sleep(31)
+        await client.run()
+        while "a" in [each.name for each in client.pool.endpoints]:
+            await client.run()
+        await client.connection.aclose()
+        assert client.servers["a"].closed == 1
 
     in_virtual_time(main())
