@@ -215,7 +215,9 @@ class Trial:
         """
         begin = last = time.monotonic()
         longest = 0.0
-        async with client.stream(self._images) as stream:
+        # With lanes, others may have done the work of a replica that was killed, before the stream
+        # has come back itself; here each kill is to be met by a resume.
+        async with client.stream(self._images, lanes=1) as stream:
             self._stream = stream
             async for answer in stream:
                 now = time.monotonic()
