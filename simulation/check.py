@@ -50,10 +50,7 @@ class _Account:
         self.problems: list[str] = []
         self.numbers: set[int] = set()
         self._record = record
-        self._raised = struck_by_faults(record.plan.items, network)
-        if record.on_lanes:  # whose numbers are their own, and so those of what a fault strikes
-            numbers = range(1, record.plan.items.count + 1)
-            self._raised = {(number, kind) for _, kind in self._raised for number in numbers}
+        self._raised = struck_by_faults(record, network)
         self._last = 0
 
     def take(self, answer: object) -> None:
@@ -84,13 +81,19 @@ class _Account:
         return number
 
 
-def struck_by_faults(items: Items, network: SimulatedNetwork) -> set[tuple[int, ItemErrorKind]]:
+def struck_by_faults(
+    record: StreamRecord, network: SimulatedNetwork
+) -> set[tuple[int, ItemErrorKind]]:
     """The inputs of a stream that a fault struck, and with what error that may have failed them."""
-    return {
+    items = record.plan.items
+    struck = {
         (fault.at, _RAISES[fault.kind])
         for fault in network.plan.fired
         if fault.kind in _RAISES and fault.stream == str(items.key)
     }
+    if record.on_lanes:  # whose numbers are their own, and so those of what a fault strikes
+        return {(number, kind) for _, kind in struck for number in range(1, items.count + 1)}
+    return struck
 
 
 def wrong_output(items: Items, number: int | None, output: object) -> Iterator[str]:

@@ -220,7 +220,7 @@ class _Account:
     def __init__(self, record: StreamRecord, scenario: Scenario, network: SimulatedNetwork) -> None:
         self._record = record
         items = record.plan.items
-        struck = struck_by_faults(items, network)
+        struck = struck_by_faults(record, network)
         self._inputs = {
             number: _Outputs(items, number, scenario, network, struck)
             for number in range(1, items.count + 1)

@@ -7,13 +7,14 @@ from typing import TypeVar
 
 from servestream_client.outputs import SeamKind
 
-__all__ = ["COUNTED", "GENERATORS", "PARKED", "RESUMES", "Counting", "seams_of"]
+__all__ = ["APART", "COUNTED", "GENERATORS", "PARKED", "RESUMES", "Counting", "seams_of"]
 
 T = TypeVar("T")
 
 GENERATORS = "generators that ran"
 RESUMES = "inputs that went on at another server"
 PARKED = "inputs that were parked"
+APART = "inputs of streams that went on apart"
 
 
 def seams_of(kind: SeamKind) -> str:
@@ -21,7 +22,7 @@ def seams_of(kind: SeamKind) -> str:
     return f"seams: {kind.value}"
 
 
-COUNTED: Sequence[str] = (GENERATORS, RESUMES, *map(seams_of, SeamKind), PARKED)
+COUNTED: Sequence[str] = (GENERATORS, RESUMES, *map(seams_of, SeamKind), PARKED, APART)
 
 
 class Counting(set[T]):

@@ -25,7 +25,7 @@ from simulation.check import (
     leftovers,
 )
 from simulation.check_many import check_generations, check_many, check_parked, check_workers
-from simulation.counting import GENERATORS, PARKED, RESUMES, Counting, seams_of
+from simulation.counting import APART, GENERATORS, PARKED, RESUMES, Counting, seams_of
 from simulation.items import SimulatedCodec
 from simulation.loop import Deadlock, Overdue, VirtualLoop, isolated
 from simulation.network import SimulatedNetwork
@@ -221,6 +221,7 @@ class Run:
             RESUMES: self.network.books.resumes,
             **{seams_of(kind): kinds[kind] for kind in SeamKind},
             PARKED: self.parked.added,
+            APART: sum(record.apart for record in self.streams),
         }
 
 

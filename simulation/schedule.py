@@ -212,8 +212,10 @@ def _with_generators(rng: random.Random, scenario: Scenario) -> Scenario:
         concurrency=rng.choice((1, 2, 4, 16, 256)),
     )
     items = (generations.items, *(plan.items for plan in streams))
+    of_key = {str(plan.items.key): plan.items for plan in streams}
     return replace(
         scenario,
+        faults=[_among_outputs(rng, fault, of_key[fault.stream]) for fault in scenario.faults],
         streams=streams,
         generations=generations,
         predicts=predicts,
@@ -222,6 +224,14 @@ def _with_generators(rng: random.Random, scenario: Scenario) -> Scenario:
         weather=weather,
         retry=_despairing(scenario.retry, until) if _poisonous(items) else scenario.retry,
     )
+
+
+def _among_outputs(rng: random.Random, fault: Fault, items: Items) -> Fault:
+    """The same fault, mostly at one of its input's outputs or at its end."""
+    if fault.kind is FaultKind.REFUSE or rng.random() < 0.3:
+        return fault
+    at = rng.randint(1, max(1, items.count))
+    return replace(fault, at=at, output=rng.randint(0, items.outputs_of(at)))
 
 
 def _poisonous(all_items: Iterable[Items]) -> bool:

@@ -41,7 +41,8 @@ class StreamRecord:
         error: what it raised instead.
         open_inputs: whether the inputs' generator is open.
         stream_id: of the stream.
-        on_lanes: whether lanes answered some of its inputs.
+        on_lanes: whether some of its inputs were answered under other numbers.
+        apart: of its inputs with many outputs, how many were answered on another stream.
         violations: promises that were broken on the way.
     """
 
@@ -56,6 +57,7 @@ class StreamRecord:
     open_inputs: bool = False
     stream_id: bytes = b""
     on_lanes: bool = False
+    apart: int = 0
     violations: list[str] = field(default_factory=list)
 
     def pull(self) -> None:
@@ -156,7 +158,10 @@ async def _take(
     try:
         await _take_all(stream, record, rng)
     finally:
-        record.on_lanes = stream._driver.session.counters.by_lanes > 0
+        counters = stream._driver.session.counters
+        record.apart = counters.isolated if plan.many else 0
+        beside = plan.many and stream._driver.attempts > counters.attempts
+        record.on_lanes = counters.by_lanes > 0 or beside
 
 
 async def _take_all(

@@ -13,6 +13,7 @@ from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_
 from servestream_client.events import Hooks, StreamKind
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
+from servestream_client.session.apart import Apart
 from servestream_client.session.arguments import check_parameters
 from servestream_client.session.connection import Connection
 from servestream_client.session.driver import StreamDriver
@@ -91,7 +92,11 @@ class StreamFactory:
             max_item_bytes=self.flow.max_item_bytes,
             notify=driver.notify,
         )
-        driver.observer = Isolation(driver, partial(self._open_suspects, parameters))
+        driver.observer = Isolation(
+            driver,
+            partial(self._open_suspects, parameters),
+            Apart(driver, partial(self._generator_apart, parameters), self.flow),
+        )
         if lanes != 1:
             open_lane = partial(self._open_lane, StreamKind.LANE, parameters)
             driver.lanes = StreamLanes(driver, open_lane, lanes)
@@ -115,11 +120,23 @@ class StreamFactory:
         """The same for the calls of `generate`."""
         return Generator(
             self._open_generate_lane,
-            self._open_generate_suspects,
+            partial(self._open_generate_lane, isolated=True),
             lambda: self.connection.endpoints.answered,
             flow=self.flow,
             spread=_spread(lanes),
             idle_seconds=LANE_IDLE_SECONDS,
+        )
+
+    def _generator_apart(self, parameters: Mapping[str, str] | None) -> Generator:
+        """The same for suspected inputs of a stream."""
+        open_lane = partial(self._open_generate_lane, parameters=parameters, isolated=True)
+        return Generator(
+            open_lane,
+            open_lane,
+            lambda: self.connection.endpoints.answered,
+            flow=self.flow,
+            spread=_spread(None),
+            idle_seconds=0.0,
         )
 
     def encode(self, item: object) -> bytes:
@@ -136,26 +153,17 @@ class StreamFactory:
         on_arrival: Callable[[], None],
         on_break: Callable[[AttemptFailed], None],
         outage: Outage | None,
+        parameters: Mapping[str, str] | None = None,
         isolated: bool = False,
     ) -> StreamDriver:
-        """A stream that carries the calls of `generate`, started."""
-        session = self._session(ordered=False, isolated=isolated, frees_places=True)
+        """A stream that carries the calls of `generate`, or inputs of another one, started."""
+        session = self._session(
+            ordered=False, parameters=parameters, isolated=isolated, frees_places=True
+        )
         kind = StreamKind.ISOLATED if isolated else StreamKind.GENERATE
         driver = self._hand_fed(session, on_arrival, on_break, outage, kind=kind)
         self.connection.start(driver)
         return driver
-
-    def _open_generate_suspects(
-        self,
-        *,
-        on_arrival: Callable[[], None],
-        on_break: Callable[[AttemptFailed], None],
-        outage: Outage | None,
-    ) -> StreamDriver:
-        """The same for those that may break their servers."""
-        return self._open_generate_lane(
-            on_arrival=on_arrival, on_break=on_break, outage=outage, isolated=True
-        )
 
     def _open_lane(
         self,

@@ -28,9 +28,9 @@ from servestream_client.session.request import Request
 from servestream_client.session.spread import ENOUGH, Spread
 from servestream_client.usercode import unforeseen
 
-__all__ = ["Generator"]
+__all__ = ["FEW_OUTPUTS", "Generator"]
 
-_FEW = 16
+FEW_OUTPUTS = 16
 """An attempt that brought fewer outputs of an input speaks against it, if it breaks."""
 
 _SUSPECT_BREAKS = 2
@@ -71,9 +71,16 @@ class Generator:
         self._lanes: list[GenerateLane] = []
         self._waiting: OrderedDict[Request, None] = OrderedDict()
         self._parked: set[Request] = set()
-        self._known_good: bytes | None = None  # the payload of one that was answered
+        self.known_good: bytes | None = None
+        """The payload of an input that was answered."""
+        self._attempts = 0  # of lanes that ended
         self._control: Request | None = None  # that, tried again beside a suspect
         self._last_outage = LastOutage()
+
+    @property
+    def attempts(self) -> int:
+        """How many calls were made."""
+        return self._attempts + sum(each.driver.attempts for each in self._lanes)
 
     # ---------------------------------------------------------------- from the readers
 
@@ -94,6 +101,31 @@ class Generator:
             self._parked.remove(request)
             request.made = _now()  # so far it waited for no server
             self.submit(request)
+
+    def suspect(self, requests: Sequence[Request], outage: Outage) -> None:
+        """Have requests answered of which one may break its server: on lanes with few others.
+
+        Args:
+            requests: at least one; they may have been cut.
+            outage: that of the stream that they come from.
+        """
+        for request in requests:
+            request.owner = self
+        width = max(1, math.ceil(len(requests) / _WIDTH))
+        for first in range(0, len(requests), width):
+            self._try_apart(requests[first : first + width], outage)
+
+    def abandon(self) -> None:
+        """Nobody reads anything any more."""
+        self._waiting.clear()
+        self._parked.clear()
+        for lane in list(self._lanes):
+            lane.driver.abandon()
+
+    async def aclose(self) -> None:
+        """`abandon`, and wait until nothing is left."""
+        for lane in list(self._lanes):
+            await lane.driver.aclose()
 
     def orphaned(self) -> None:
         """No further requests will come: no lane is kept for them."""
@@ -138,7 +170,7 @@ class Generator:
     def answered(self, request: Request) -> None:
         """A request has its last output."""
         if request is not self._control:
-            self._known_good = request.payload
+            self.known_good = request.payload
 
     def learnt(self, lane: GenerateLane) -> None:
         """A lane has come to a server, or heard of its load."""
@@ -153,6 +185,7 @@ class Generator:
         """A lane has ended."""
         if lane in self._lanes:
             self._lanes.remove(lane)
+            self._attempts += lane.driver.attempts
         if not (lane.replica or lane.suspected):
             self._spread_over.missed(_now())
         if error is not None and lane.driver.gave_up:
@@ -180,7 +213,7 @@ class Generator:
         ]
         accused = set(suspects)
         for request in list(lane.requests.values()):
-            few = request.received - request.broke_at < _FEW
+            few = request.received - request.broke_at < FEW_OUTPUTS
             request.broke_at = request.received
             request.breaks = request.breaks + 1 if few and request in accused else 0
             if not few:
@@ -197,9 +230,8 @@ class Generator:
         """Move requests to lanes for suspects, so that the next break tells more."""
         for request in requests:
             lane.take_back(request)
-        width = max(1, math.ceil(len(requests) / _WIDTH))
-        for first in range(0, len(requests), width):
-            self._try_apart(requests[first : first + width], lane.driver.outage)
+        if requests:
+            self.suspect(requests, lane.driver.outage)
 
     def _try_apart(self, requests: Sequence[Request], outage: Outage) -> None:
         try:
@@ -228,8 +260,8 @@ class Generator:
             if request.lone_breaks >= LONE_BREAKS:
                 lane.take_back(request)
                 request.end(_poison(request, failed))
-        elif self._known_good is not None and self._control is None:
-            self._control = _Control(self._known_good, self._control_ended)
+        elif self.known_good is not None and self._control is None:
+            self._control = _Control(self.known_good, self._control_ended)
             self._try_apart((self._control,), lane.driver.outage)
 
     def _control_ended(self) -> None:

@@ -15,6 +15,7 @@ from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.client import Delivery
 from servestream_client.protocol.frames import ItemFailure
 from servestream_client.session.driver import OpenLane, StreamDriver
+from servestream_client.session.lanes import BreakObserver
 from servestream_client.session.outage import Outage
 from servestream_client.session.outcome import AttemptFailed, as_own
 from servestream_client.usercode import unforeseen
@@ -58,14 +59,18 @@ class Isolation:
     Args:
         stream: whose inputs may be suspected.
         open_lane: starts a stream for those that are.
+        in_part: stands by the stream where an input may have many outputs; None: nobody does.
     """
 
-    def __init__(self, stream: StreamDriver, open_lane: OpenLane) -> None:
+    def __init__(
+        self, stream: StreamDriver, open_lane: OpenLane, in_part: BreakObserver | None = None
+    ) -> None:
         self.stalled: bool = False
         """Whether it waits for the consumer to take something."""
 
         self._stream = stream
         self._open_lane = open_lane
+        self._in_part = in_part
         self._suspected: frozenset[int] = frozenset()  # by the last break
         self._waiting: deque[_Suspect] = deque()
         self._trying: dict[int, _Suspect] = {}  # by number, on the lane as in the stream
@@ -82,13 +87,16 @@ class Isolation:
     def attempts(self) -> int:
         """How many calls were made for suspects."""
         lane = self._lane.session.counters.attempts if self._lane is not None else 0
-        return self._attempts + lane
+        in_part = self._in_part.attempts if self._in_part is not None else 0
+        return self._attempts + lane + in_part
 
     # ---------------------------------------------------------------- from the stream
 
     def on_attempt_failed(self, failed: AttemptFailed) -> None:
         """An attempt of the stream broke."""
         quarantine = self._stream.quarantine
+        if failed.counted and self._in_part is not None and quarantine.allowed_in_part:
+            self._in_part.on_attempt_failed(failed)
         if not (failed.counted and quarantine.allowed):
             return
         suspects = frozenset(failed.suspects)
@@ -108,6 +116,8 @@ class Isolation:
         suspect = self._trying.get(number)
         if suspect is not None and suspect.control is None and self._lane is not None:
             self._lane.cancel(number)
+        if self._in_part is not None:
+            self._in_part.cancelled(number)
 
     def end(self) -> None:
         """The stream's outcome is settled."""
@@ -115,11 +125,15 @@ class Isolation:
         self._waiting.clear()
         if self._lane is not None:
             self._lane.abandon()
+        if self._in_part is not None:
+            self._in_part.end()
 
     async def aclose(self) -> None:
         """Wait until nothing is left."""
         if self._lane is not None:
             await self._lane.aclose()
+        if self._in_part is not None:
+            await self._in_part.aclose()
 
     # ---------------------------------------------------------------- the lane
 

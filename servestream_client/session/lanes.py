@@ -12,6 +12,7 @@ from typing import Protocol
 
 from servestream_client.errors import ItemErrorKind
 from servestream_client.events import LaneStatistics
+from servestream_client.protocol import continuation
 from servestream_client.protocol.client import ClientSession, Delivery, LaneShare, Part, Partial
 from servestream_client.protocol.frames import Credit, ItemFailure, OutputRun
 from servestream_client.session.outcome import AttemptFailed
@@ -305,23 +306,52 @@ class Quarantine:
 
     @property
     def allowed(self) -> bool:
-        """Whether inputs can be answered on another stream."""
+        """Whether inputs can be answered on another stream, each by one answer."""
         return self._session.may_quarantine
+
+    @property
+    def allowed_in_part(self) -> bool:
+        """Whether inputs of which there may be many outputs can go on on another stream."""
+        welcome = self._session.welcome
+        return welcome is not None and continuation.holds(welcome)
 
     @property
     def known_good(self) -> tuple[int, bytes] | None:
         """The control when suspects are isolated: an input that was answered; None: none was."""
         return self._session.ledger.known_good
 
-    def enter(self, numbers: Iterable[int]) -> list[int]:
+    def enter(self, numbers: Iterable[int], *, in_part: bool = False) -> list[int]:
         """Have inputs answered elsewhere. Call it between two attempts: the next begins without
         them. Returns which of them it concerns.
         """
-        return self._session.quarantine(numbers)
+        return self._session.quarantine(numbers, in_part=in_part)
+
+    def received(self, number: int) -> int:
+        """How many outputs of an unanswered input came."""
+        return self._session.ledger.next_index(number)
+
+    def partial(self, number: int) -> Partial | None:
+        """What it takes to go on with an input, if outputs of it came."""
+        return self._session.ledger.partials.get(number)
+
+    def held(self, number: int) -> Credit:
+        """What came of an input that may have many outputs, and was not taken."""
+        return self._session.delivery.held_of(number)
 
     def can_buffer(self, number: int, under_way: int) -> bool:
         """Whether an answer may come now, with so many others under way."""
         return self._session.delivery.can_buffer_isolated(number, under_way)
+
+    @property
+    def turn(self) -> int:
+        """The input that the consumer waits for; 0 where answers come in any order."""
+        return self._session.ledger.turn
+
+    def tell(self, taken: Callable[[int, int, int], None]) -> None:
+        """Have somebody told what the consumer takes of inputs with many outputs: of which, how
+        many outputs, and how many bytes.
+        """
+        self._session.delivery.on_outside_taken = taken
 
     def is_cancelled(self, number: int) -> bool:
         """Whether nobody wants the outputs of this input any more."""
@@ -334,6 +364,21 @@ class Quarantine:
     def resolve(self, number: int, payload: bytes | None, failure: ItemFailure | None) -> None:
         """The only answer to an input: its output, or why there is none."""
         self._session.resolve_quarantined(number, payload, failure)
+        self._tell()
+
+    def resolve_part(self, part: Part) -> None:
+        """Outputs of an input that may have many, in their order."""
+        session = self._session
+        session.counters.isolated += session.delivery.resolve_part(part) and part.last
+        self._tell()
+
+    def resolve_end(self, number: int, index: int) -> None:
+        """So many outputs, and no further one, are the answer to an input."""
+        session = self._session
+        session.counters.isolated += session.delivery.resolve_end(number, index)
+        self._tell()
+
+    def _tell(self) -> None:
         self._stream.wake_writer()  # the stream's end may be due
         self._stream.notify()
 

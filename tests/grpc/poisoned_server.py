@@ -1,6 +1,7 @@
-"""A server process that some inputs destroy, each in its way: ``poisoned_server.py PORT [CGROUP]``.
+"""A server process that some inputs destroy, each in its way.
 
-With a memory cgroup's directory it enters that first.
+``poisoned_server.py PORT [CGROUP [SERVICE]]``: it enters the memory cgroup of that directory first,
+if it is not empty, and serves `Upper`, or what is named.
 """
 
 import asyncio
@@ -9,11 +10,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc.aio
 
-from servestream_client.server import GRPC_SERVER_OPTIONS, StreamService, add_to_server
+from servestream_client.server import GRPC_SERVER_OPTIONS, Replay, StreamService, add_to_server
 
 HEALTH_CHECK_SECONDS = 2.0
 
@@ -60,11 +62,26 @@ class Upper(StreamService[bytes, bytes]):
         return item.upper()
 
 
-async def main(port: str, cgroup: str = "") -> None:
+class Counting(StreamService[bytes, bytes]):
+    """Of ``name:count``, as many outputs."""
+
+    replay = Replay.SEEK
+
+    async def generate(self, item: bytes, resume: object) -> AsyncIterator[bytes]:
+        name, count = item.split(b":")
+        for index in range(resume.index, int(count)):
+            poison = POISONS.get(name)
+            if poison is not None and index == 3:
+                poison()
+            yield b"%b %d" % (name, index)
+            await asyncio.sleep(0)
+
+
+async def main(port: str, cgroup: str = "", service: str = "Upper") -> None:
     if cgroup:
         (Path(cgroup) / "cgroup.procs").write_text(str(os.getpid()))
     server = grpc.aio.server(options=GRPC_SERVER_OPTIONS)
-    add_to_server(Upper(), server)
+    add_to_server({"Upper": Upper, "Counting": Counting}[service](), server)
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     print("up", flush=True)

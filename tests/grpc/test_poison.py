@@ -200,6 +200,32 @@ async def test_real_processes_that_die_of_it(connect, poison):
         assert len([life for life in lives if life.returncode is not None]) <= 6
 
 
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+async def test_processes_that_die_in_the_middle_of_many_outputs(connect, ordered):
+    items = [b"%d:%d" % (number, number * 7 % 60) for number in range(1, 61)]
+    items[29] = b"crash:9"
+    retry = RetryPolicy(maximum=0.5, attempts=60, connect_attempts=60)
+    got = {number: [] for number in range(1, 61)}
+    order, errors = [], []
+    async with (
+        restarted_server(POISONED, "", "Counting") as (target, lives),
+        connect(target, retry=retry) as client,
+    ):
+        stream = client.stream(items, ordered=ordered, numbered=True, return_exceptions=True)
+        async for each in stream:
+            order.append(each.number)
+            if isinstance(each, ItemError):
+                errors.append((each.number, each.kind, each.index))
+            elif each.output is not None:
+                got[each.number].append(each.output)
+        assert len([life for life in lives if life.returncode is not None]) <= 8
+    assert errors == [(30, POISON, 3)]
+    assert got.pop(30) == [b"crash 0", b"crash 1", b"crash 2"]
+    for number, outputs_of in got.items():
+        assert outputs_of == [b"%d %d" % (number, n) for n in range(number * 7 % 60)]
+    assert not ordered or order == sorted(order)
+
+
 @pytest.fixture
 def little_memory():
     """A memory cgroup of 300 MB."""

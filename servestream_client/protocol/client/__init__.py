@@ -12,13 +12,14 @@ Each room knows only those below it:
     input_credits              the credit of single inputs: section 18
     standstill     cancels     opening: section 4, as functions
     delivery                   what the consumer has not taken: section 7
+    deliveries                 what is handed out of that
     ledger         counters    the inputs: section 6, and all that a resume needs
     partial                    what of an input was received, and how it can go on: section 18
 """
 
 from servestream_client.protocol.client.attempt import Attempt
 from servestream_client.protocol.client.counters import ClientCounters
-from servestream_client.protocol.client.delivery import Delivery, Part
+from servestream_client.protocol.client.deliveries import Delivery, Part
 from servestream_client.protocol.client.lane_share import LaneShare
 from servestream_client.protocol.client.ledger import UNKNOWN_BYTES
 from servestream_client.protocol.client.partial import Partial

@@ -13,7 +13,8 @@ from servestream_client.config import FlowControl
 from servestream_client.errors import FrameLostError, RemoteProtocolError
 from servestream_client.protocol.client.attempt import Attempt
 from servestream_client.protocol.client.counters import ClientCounters
-from servestream_client.protocol.client.delivery import DeliveryQueue, Part
+from servestream_client.protocol.client.deliveries import Part
+from servestream_client.protocol.client.delivery import DeliveryQueue
 from servestream_client.protocol.client.ledger import Ledger
 from servestream_client.protocol.frames import (
     ItemFailure,
@@ -170,8 +171,6 @@ class AnswerReceiver:
     def _accept(self, attempt: Attempt, part: OutputPart, payloads: Sequence[bytes]) -> None:
         """The new ones of a part's outputs."""
         ledger, number = self._ledger, part.number
-        if not ledger.replay.may_answer(number):
-            raise RemoteProtocolError(f"several outputs for input {number}, before its turn")
         self._counters.received += len(payloads)
         attempt.progressed = True
         index = ledger.next_index(number)
@@ -179,16 +178,24 @@ class AnswerReceiver:
         seam = partial.seam(attempt.identity, attempt.replica)
         new = Part(number, index, payloads, part.last, seam)
         self._delivery.add_part(new, sum(map(len, payloads)))
-        if part.last:
+        if not part.last:
+            partial.receive(payloads, part.checkpoint)
+        elif ledger.replay.may_answer(number):
             self._answered(attempt, number)
         else:
-            partial.receive(payloads, part.checkpoint)
+            attempt.answered(number, 1, ledger.size_sent(number))
+            self._delivery.end_early(number, None)
 
     def _receive_end(self, attempt: Attempt, number: int, index: int) -> None:
         """So many outputs, and no further one, are the answer to an input."""
-        if self._ends(attempt, number, index, f"no output for input {number}, before its turn"):
-            self._delivery.add_end(number, index)
-            self._answered(attempt, number)
+        if not self._ends(attempt, number, index):
+            return
+        if not self._ledger.replay.may_answer(number):
+            attempt.answered(number, 1, self._ledger.size_sent(number))
+            self._delivery.end_early(number, index)
+            return
+        self._delivery.add_end(number, index)
+        self._answered(attempt, number)
 
     def _receive_output(self, attempt: Attempt, number: int, payload: bytes) -> None:
         """An output that is the whole answer to an input."""
@@ -233,17 +240,16 @@ class AnswerReceiver:
         self._delivery.add_failure(failure)
         self._answered(attempt, number)
 
-    def _ends(self, attempt: Attempt, number: int, index: int, early: str = "") -> bool:
+    def _ends(self, attempt: Attempt, number: int, index: int) -> bool:
         """Whether the last word on an input is new; of these there is one, at one place.
 
         Args:
             attempt: on which it came.
             number: of its input.
             index: how many outputs came before it, by its server's word.
-            early: what it would be before the input's turn; empty: it may come then.
 
         Raises:
-            RemoteProtocolError: it is that, or stands before outputs that came; or as `is_new`.
+            RemoteProtocolError: it stands before outputs that came; or as `is_new`.
         """
         if not is_new(self._ledger, attempt, number, index):
             self._counters.duplicates += 1
@@ -253,8 +259,6 @@ class AnswerReceiver:
                     f" {self._ledger.next_index(number)} came"
                 )
             return False
-        if early and not self._ledger.replay.may_answer(number):
-            raise RemoteProtocolError(early)  # which is no progress
         self._counters.received += 1
         attempt.progressed = True
         return True
@@ -272,7 +276,7 @@ class AnswerReceiver:
         if ledger.known_good is None:
             ledger.note_good(first)
         attempt.answered(first, count, ledger.settle(first, count))
-        if ledger.decided:  # which may have waited for these
+        if self._delivery.waits_for_turn:  # perhaps for these
             self._delivery.flush_early()
 
 

@@ -12,97 +12,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from servestream_client.errors import ItemErrorKind
+from servestream_client.protocol.client.deliveries import Delivery, Part, Ready
 from servestream_client.protocol.client.ledger import Ledger
-from servestream_client.protocol.client.partial import Seam
 from servestream_client.protocol.frames import Credit, ItemFailure, OutputRun
 
-__all__ = ["Delivery", "DeliveryQueue", "Part", "Ready"]
+__all__ = ["DeliveryQueue"]
 
 _NOTHING = Credit()
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One thing for the consumer: an output, or the failure that stands in an input's place, or
-    neither where an input's outputs end without a further one.
-
-    Attributes:
-        number: the input's number.
-        index: which output of that input.
-        payload: the output, if it is one.
-        failure: why there is no output, if it failed.
-        last: nothing further comes for this input.
-        item: of a failed input, what `push` was given with it; None if it was cancelled.
-        cause: of an input that failed on this side, the exception.
-        size: of a failed input, the bytes that it counts for until this is taken.
-    """
-
-    number: int
-    index: int
-    payload: bytes | None
-    failure: ItemFailure | None
-    last: bool
-    item: object = None
-    cause: BaseException | None = None
-    size: int = 0
-
-
 @dataclass(slots=True)
 class _Early:
-    """The last answer to an input whose turn has not come, or that did not come from its server."""
+    """The last answer to an input whose turn has not come, or that did not come from its server:
+    an output, a failure, or nothing beyond the outputs in parts, of which there are `index`, unless
+    the last of them has said so.
+    """
 
     payload: bytes | None
     failure: ItemFailure | None
-    cause: BaseException | None
-
-
-@dataclass(slots=True)
-class Part:
-    """Outputs of one input, of which there may be others.
-
-    Attributes:
-        number: the input's.
-        first_index: of the first of them.
-        payloads: at least one.
-        last: nothing further comes for this input.
-        seam: how they join the outputs before them, if another server made those.
-    """
-
-    number: int
-    first_index: int
-    payloads: Sequence[bytes]
-    last: bool
-    seam: Seam | None = None
-
-    def take(self, limit: int) -> Part:
-        """The first of them, as many as `limit`, which is less than there are."""
-        taken = Part(
-            self.number, self.first_index, self.payloads[:limit], last=False, seam=self.seam
-        )
-        self.payloads, self.seam = self.payloads[limit:], None
-        self.first_index += limit
-        return taken
-
-
-class Ready:
-    """Single outputs of consecutive inputs; what was taken is kept no longer."""
-
-    __slots__ = ("_own", "first", "payloads")
-
-    def __init__(self, first: int, payloads: Sequence[bytes]) -> None:
-        self.first: int = first
-        self.payloads: Sequence[bytes] = payloads
-        self._own: list[bytes] | None = None  # the same, once some were taken
-
-    def take(self, limit: int) -> OutputRun:
-        """The next outputs, as many as `limit`, which is less than there are."""
-        taken = OutputRun(self.first, self.payloads[:limit])
-        if self._own is None:  # a frame is not ours to change
-            self.payloads = self._own = list(self.payloads[limit:])
-        else:
-            del self._own[:limit]
-        self.first += limit
-        return taken
+    cause: BaseException | None = None
+    index: int | None = None
 
 
 class DeliveryQueue:
@@ -115,6 +44,7 @@ class DeliveryQueue:
 
     __slots__ = (
         "_early",
+        "_early_parts",
         "_held_early",
         "_held_of",
         "budget",
@@ -122,6 +52,7 @@ class DeliveryQueue:
         "held_bytes",
         "held_outputs",
         "ledger",
+        "on_outside_taken",
         "on_taken",
         "ready",
         "reserved",
@@ -133,6 +64,7 @@ class DeliveryQueue:
         self.ready: deque[Delivery | Part | Ready] = deque()
         """What may be taken, in this order."""
         self._early: dict[int, _Early] = {}  # of each input that the ledger calls decided
+        self._early_parts: dict[int, list[Part]] = {}  # outputs of inputs whose turn has not come
         self.failed: list[ItemFailure] = []
         """Inputs that failed and were not asked for by `take_failed`, each as soon as it is known,
         though it may be delivered later.
@@ -147,6 +79,8 @@ class DeliveryQueue:
         self._held_of: dict[int, Credit] = {}  # of these, what single inputs have
         self.on_taken: Callable[[int], None] | None = None
         """Told of each input of which outputs were taken that may have others."""
+        self.on_outside_taken: Callable[[int, int, int], None] | None = None
+        """The same, with how many and how many bytes, for what came by another stream."""
         self._held_early = 0  # of these outputs, before whose turn others come
 
     # ---------------------------------------------------------------- in, in their turn
@@ -162,13 +96,19 @@ class DeliveryQueue:
         self.add_run(number, (payload,), len(payload))
 
     def add_part(self, part: Part, size: int) -> None:
-        """Outputs of an input whose turn it is, of so many bytes together."""
-        count = len(part.payloads)
+        """Outputs of an input, of so many bytes together. They are delivered once it is its turn:
+        inputs before it may be tried on another stream.
+        """
+        number, count = part.number, len(part.payloads)
         self.held_outputs += count
         self.held_bytes += size
-        held = self._held_of.get(part.number, _NOTHING)
-        self._held_of[part.number] = Credit(held.outputs + count, held.bytes + size)
-        self.ready.append(part)
+        held = self._held_of.get(number, _NOTHING)
+        self._held_of[number] = Credit(held.outputs + count, held.bytes + size)
+        if self.ledger.replay.may_answer(number):
+            self.ready.append(part)
+        else:
+            self._early_parts.setdefault(number, []).append(part)
+            self._held_early += count
 
     def add_end(self, number: int, index: int) -> None:
         """There is no further output of an input whose turn it is."""
@@ -202,7 +142,21 @@ class DeliveryQueue:
         if payload is not None:
             self.held_outputs += 1
             self.held_bytes += len(payload)
-        self._decide(number, _Early(payload, failure, None), sent=True)
+        self._decide(number, _Early(payload, failure), sent=True)
+
+    def end_early(self, number: int, index: int | None) -> None:
+        """There is no further output of an input, delivered in parts; once its turn has come.
+
+        Args:
+            number: the input's.
+            index: how many outputs there are; None: the last part has said that it is the last.
+        """
+        self._decide(number, _Early(None, None, index=index), sent=True)
+
+    @property
+    def waits_for_turn(self) -> bool:
+        """Whether there are answers whose turn has not come."""
+        return bool(self._early or self._early_parts)
 
     def resolve_quarantined(
         self, number: int, payload: bytes | None, failure: ItemFailure | None
@@ -232,6 +186,22 @@ class DeliveryQueue:
             for number, payload in enumerate(payloads, first)
         )
 
+    def resolve_part(self, part: Part) -> bool:
+        """Outputs of an input in quarantine, which may have many; see `resolve_quarantined`."""
+        if part.number not in self.ledger.quarantined:
+            return False
+        self.add_part(part, sum(map(len, part.payloads)))
+        if part.last:
+            self.end_early(part.number, None)
+        return True
+
+    def resolve_end(self, number: int, index: int) -> bool:
+        """So many outputs, and no further one, are the answer to an input in quarantine."""
+        if number not in self.ledger.quarantined:
+            return False
+        self.end_early(number, index)
+        return True
+
     def _decide(self, number: int, early: _Early, *, sent: bool) -> None:
         self.ledger.decide(number, sent=sent)
         self._early[number] = early
@@ -242,14 +212,28 @@ class DeliveryQueue:
 
     def flush_early(self) -> None:
         """Deliver the early answers whose turn has come."""
-        while (number := self.ledger.replay.next_of(self._early)) is not None:
+        while True:
+            if self._early_parts:
+                self._flush_parts()
+            number = self.ledger.replay.next_of(self._early)
+            if number is None:
+                return
             early = self._early.pop(number)
             if early.payload is not None:
                 self._held_early -= 1
                 self.ready.append(Ready(number, (early.payload,)))
             elif early.failure is not None:
                 self._add_failure(early.failure, early.cause)
+            elif early.index is not None:
+                self.add_end(number, early.index)
             self.ledger.settle(number)
+
+    def _flush_parts(self) -> None:
+        number = self.ledger.replay.next_of(self._early_parts)
+        if number is not None:
+            parts = self._early_parts.pop(number)
+            self._held_early -= sum(len(part.payloads) for part in parts)
+            self.ready += parts
 
     # ---------------------------------------------------------------- out
 
@@ -329,6 +313,8 @@ class DeliveryQueue:
             self._held_of[number] = Credit(held.outputs - count, held.bytes - size)
         if self.on_taken is not None:
             self.on_taken(number)
+        if self.on_outside_taken is not None:
+            self.on_outside_taken(number, count, size)
 
     def adopt(self, number: int, held: Credit) -> None:
         """Of this input so much was delivered elsewhere, and is not taken yet."""
@@ -351,6 +337,7 @@ class DeliveryQueue:
         self.ready.clear()
         self._held_of.clear()
         self._early.clear()
+        self._early_parts.clear()
         self.ledger.drop_decided()
 
     # ---------------------------------------------------------------- what is held

@@ -273,14 +273,20 @@ class Ledger:
         self._dropped_sizes[number] = self.replay.drop_payload(number)
         return number not in self.quarantined  # the stream that tries that gives the answer
 
-    def quarantine(self, numbers: Iterable[int]) -> list[int]:
+    def quarantine(self, numbers: Iterable[int], *, in_part: bool = False) -> list[int]:
         """Have inputs answered on another stream. No attempt that begins later carries them.
 
+        Args:
+            numbers: of those that it may concern.
+            in_part: also such of which outputs came.
+
         Returns:
-            Which of them it concerns: those that lack an answer, and of which nothing came yet.
+            Which of them it concerns: of these, those that lack an answer.
         """
         moved = [
-            number for number in numbers if self.carries(number) and number not in self.partials
+            number
+            for number in numbers
+            if self.carries(number) and (in_part or number not in self.partials)
         ]
         self.quarantined.update(moved)
         return moved

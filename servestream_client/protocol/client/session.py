@@ -200,15 +200,13 @@ class ClientSession:
         """Whether inputs can be answered on another stream: each by itself, with one output."""
         return self.welcome is not None and self.welcome.handler_kind in SINGLE_OUTPUT
 
-    def quarantine(self, numbers: Iterable[int]) -> list[int]:
-        """Between two attempts: have these inputs answered elsewhere, see `resolve_quarantined`.
-
-        Returns:
-            Which of them it concerns: those that lack an answer, and of which nothing came yet.
+    def quarantine(self, numbers: Iterable[int], *, in_part: bool = False) -> list[int]:
+        """Between two attempts: have these inputs answered elsewhere, see `resolve_quarantined`,
+        and `Ledger.quarantine`.
         """
         if self.attempt is not None:
             raise LocalProtocolError("inputs are quarantined between attempts")
-        return self.ledger.quarantine(numbers)
+        return self.ledger.quarantine(numbers, in_part=in_part)
 
     def resolve_quarantined(
         self, number: int, payload: bytes | None, failure: ItemFailure | None

@@ -5,7 +5,8 @@ import pytest
 from servestream_client.config import FlowControl
 from servestream_client.errors import RemoteProtocolError
 from servestream_client.protocol.client.allowance import Allowance
-from servestream_client.protocol.client.delivery import DeliveryQueue, Part
+from servestream_client.protocol.client.deliveries import Part
+from servestream_client.protocol.client.delivery import DeliveryQueue
 from servestream_client.protocol.client.ledger import Ledger
 from servestream_client.protocol.frames import Credit, InputCredit
 from servestream_client.protocol.runs import Run

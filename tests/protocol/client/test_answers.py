@@ -144,15 +144,13 @@ def test_an_answered_input_is_in_flight_no_longer():
 
 
 def test_a_breach_before_its_turn_holds_nothing():
-    """Several outputs of an input whose turn has not come end the attempt, and take no credit."""
+    """An answer to an input before that of an earlier one ends the attempt, and is not held."""
     scene = Scene()
-    scene.receive(parts=(OutputPart(2, 1, (), True),))  # behind it stands 4, which others try
     held, received = scene.queue.held_outputs, scene.counters.received
     scene.attempt.progressed = False
-    with pytest.raises(RemoteProtocolError, match="several outputs"):
-        scene.receive(parts=(OutputPart(5, 0, [b"a"], False),))
-    with pytest.raises(RemoteProtocolError, match="no output"):
-        scene.receive(parts=(OutputPart(5, 0, (), True),))
+    for last, payloads in ((False, [b"a"]), (True, ())):
+        with pytest.raises(FrameLostError, match="came before one to an earlier input"):
+            scene.receive(parts=(OutputPart(5, 0, payloads, last),))
     assert (scene.queue.held_outputs, scene.counters.received) == (held, received)
     assert not scene.attempt.progressed
 

@@ -16,6 +16,7 @@ from streaming import (
     open_attempt,
     output,
     part,
+    streaming,
     take_all,
 )
 
@@ -922,3 +923,24 @@ def test_where_inputs_have_no_credit_of_their_own_a_drain_looks_at_none_of_them(
     session.receive(1, ServerFrame(drain=Drain(1000)))
     monkeypatch.setattr(InFlight, "__iter__", None)
     assert not session.attempt.may_leave
+
+
+def test_an_input_that_came_in_part_before_its_turn_goes_on_after_a_cut():
+    session = streaming(b"1", b"2", welcome=MANY)
+    session.lost(1)
+    session.quarantine([1], in_part=True)
+    open_attempt(session, **MANY)
+    frames_out(session)
+    session.receive(2, part(2, 0, b"A", b"B"))
+    session.lost(2)
+    open_attempt(session, **MANY)
+    frames = frames_out(session)
+    assert [run.first_start_index for run in frames[-1].inputs] == [2]
+    session.receive(3, part(2, 2, b"C", last=True))
+    session.delivery.resolve_part(Part(1, 0, [b"X"], last=True))
+    assert [(d.number, d.payload) for d in take_all(session)] == [
+        (1, b"X"),
+        (2, b"A"),
+        (2, b"B"),
+        (2, b"C"),
+    ]

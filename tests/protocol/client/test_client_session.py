@@ -20,7 +20,7 @@ from streaming import (
 )
 
 from servestream_client.errors import ItemErrorKind, LocalProtocolError
-from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.client import ClientSession, Part
 from servestream_client.protocol.frames import (
     ClientEnd,
     Drain,
@@ -401,13 +401,32 @@ def test_order_is_demanded_of_what_this_attempt_carries():
     expect_breach(session, answers(4, b"D"), "a gap: an answer to input 4", attempt=2)
 
 
-def test_an_input_without_output_cannot_be_answered_before_its_turn():
-    session = streaming(b"1", b"2")
+def test_outputs_in_parts_wait_for_inputs_that_are_tried_apart():
+    session = streaming(b"1", b"2", b"3")
     session.lost(1)
-    session.quarantine([1])
+    session.quarantine([1], in_part=True)
     open_attempt(session)
     frames_out(session)
-    expect_breach(session, part(2, 0, last=True), "before its turn", attempt=2)
+    session.receive(2, part(2, 0, b"B", b"C"))
+    session.receive(2, part(2, 2, last=True))
+    session.receive(2, part(3, 0, b"D", b"E", last=True))
+    assert take_all(session) == []
+    assert session.delivery.held_outputs == 4
+    assert not session.attempt.in_flight.items
+    session.delivery.resolve_part(Part(1, 0, [b"A"], last=False))
+    assert [(d.number, d.payload, d.last) for d in take_all(session)] == [(1, b"A", False)]
+    assert session.ledger.unanswered == 3
+    session.delivery.resolve_end(1, 1)
+    assert [(d.number, d.payload, d.last) for d in take_all(session)] == [
+        (1, None, True),
+        (2, b"B", False),
+        (2, b"C", False),
+        (2, None, True),
+        (3, b"D", False),
+        (3, b"E", True),
+    ]
+    assert session.delivery.held_outputs == 0
+    assert session.ledger.taken_through == 3
 
 
 def test_what_waits_is_not_sent_again_and_comes_once():

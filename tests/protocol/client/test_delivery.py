@@ -24,7 +24,8 @@ from streaming import (
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.client import ClientSession
-from servestream_client.protocol.client.delivery import Delivery, DeliveryQueue, Part
+from servestream_client.protocol.client.deliveries import Delivery, Part
+from servestream_client.protocol.client.delivery import DeliveryQueue
 from servestream_client.protocol.client.ledger import Ledger
 from servestream_client.protocol.continuation import NEVER
 from servestream_client.protocol.frames import (
@@ -285,6 +286,64 @@ def test_what_failed_elsewhere_failed_under_its_number_here():
     queue.ledger.quarantine([5])
     queue.resolve_quarantined(5, None, ItemFailure(1, ItemErrorKind.POISON, "no"))
     assert [failure.number for failure in queue.failed] == [5]
+
+
+def in_part(number: int, *payloads: bytes, first: int = 0, last: bool = False) -> Part:
+    return Part(number, first, payloads, last)
+
+
+def test_outputs_that_come_early_wait_for_their_turn_and_are_held():
+    queue = make_queue(inputs=3)
+    queue.ledger.quarantine([1], in_part=True)
+    queue.add_part(in_part(2, b"a", b"b"), 2)
+    queue.add_part(in_part(2, b"c", first=2), 1)
+    queue.end_early(2, 3)
+    queue.add_part(in_part(3, b"d"), 1)
+    assert taken(queue) == []
+    assert (queue.held_outputs, queue.held_bytes) == (4, 4)
+    assert queue.held_of(2) == Credit(3, 3)
+    assert queue.waits_for_turn
+    assert queue.resolve_part(in_part(1, b"x"))
+    assert taken(queue) == [(1, b"x")]
+    assert queue.resolve_part(in_part(1, b"y", first=1, last=True))
+    assert taken(queue) == [(1, b"y"), (2, b"a"), (2, b"b"), (2, b"c"), (2, None), (3, b"d")]
+    assert not queue.waits_for_turn
+    assert (queue.held_outputs, queue.held_bytes, queue.ledger.taken_through) == (0, 0, 2)
+
+
+def test_a_failure_comes_behind_the_outputs_that_came_early():
+    queue = make_queue(inputs=2)
+    queue.ledger.quarantine([1, 2], in_part=True)
+    queue.resolve_part(in_part(2, b"a"))
+    queue.resolve_quarantined(2, None, ItemFailure(7, ItemErrorKind.POISON, "", 1))
+    assert queue.resolve_end(1, 0)
+    assert taken(queue) == [(1, None), (2, b"a"), (2, ItemErrorKind.POISON)]
+
+
+def test_the_head_has_credit_though_all_that_is_held_came_early_in_parts():
+    queue = make_queue(inputs=2)
+    queue.ledger.quarantine([2], in_part=True)
+    queue.resolve_part(in_part(2, b"a", b"b", b"c", b"d"))
+    assert queue.held == Credit(3, 4)
+    assert queue.full
+
+
+def test_whoever_answers_apart_hears_what_was_taken_of_it():
+    queue = make_queue(inputs=1)
+    queue.ledger.quarantine([1], in_part=True)
+    heard = []
+    queue.on_outside_taken = lambda *taken: heard.append(taken)
+    queue.resolve_part(in_part(1, b"a", b"bcd"))
+    queue.take()
+    queue.take()
+    assert heard == [(1, 1, 1), (1, 1, 3)]
+
+
+def test_what_was_answered_already_is_not_answered_apart():
+    queue = make_queue(inputs=1)
+    assert not queue.resolve_part(in_part(1, b"a"))
+    assert not queue.resolve_end(1, 0)
+    assert taken(queue) == []
 
 
 def test_a_consumer_that_takes_nothing_any_more_keeps_nothing():
