@@ -7,7 +7,7 @@ from typing import Protocol
 from ray import serve
 from ray.serve import Application, Deployment
 
-from server_fixture.app import DEPLOYMENTS, OPTIONS
+from server_fixture.echoes import OPTIONS, Echo, Fragile, NotAStream
 from server_fixture.generating import Continuing, Drifting, Restarting, Seeking
 from server_fixture.waiting import MOST, PLACES, Waiting
 from servestream_client.server import StreamService
@@ -86,10 +86,16 @@ def waiting(*, replicas: int) -> Application:  # noqa: ARG001 — Serve decides
     return deployment.bind()
 
 
-digits = builder(DEPLOYMENTS["digits"])
-echo = builder(DEPLOYMENTS["echo"])
-fragile = builder(DEPLOYMENTS["fragile"])
-not_a_stream = builder(DEPLOYMENTS["not_a_stream"])
+def digits(*, replicas: int) -> Application:
+    """The classifier."""
+    from servestream_client.demo.service import Digits
+
+    return builder(serve.deployment(**OPTIONS)(Digits))(replicas=replicas)
+
+
+echo = builder(serve.deployment(**OPTIONS)(Echo))
+fragile = builder(serve.deployment(**OPTIONS)(Fragile))
+not_a_stream = builder(serve.deployment(**OPTIONS)(NotAStream))
 
 restarting = enrolled(Restarting)
 seeking = enrolled(Seeking)

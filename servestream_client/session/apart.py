@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemError
-from servestream_client.protocol.client import Part
-from servestream_client.protocol.frames import ItemFailure
+from servestream_client.protocol.client import Part, Partial
+from servestream_client.protocol.frames import Credit, ItemFailure
 from servestream_client.session.driver import StreamDriver
 from servestream_client.session.generator import FEW_OUTPUTS, Generator
 from servestream_client.session.outcome import AttemptFailed, as_own
@@ -172,11 +172,12 @@ class _Suspect(Request):
     def __init__(self, apart: Apart, stream: StreamDriver, number: int) -> None:
         quarantine = stream.quarantine
         super().__init__(None, quarantine.payload(number))
-        self._apart = apart
-        self.of = number
-        self.partial = quarantine.partial(number)
-        self.received = self.broke_at = quarantine.received(number)
-        self.held = quarantine.held(number)
+        self._apart: Apart = apart
+        self.of: int = number
+        self.partial: Partial | None = quarantine.partial(number)
+        self.received: int = quarantine.received(number)
+        self.broke_at: int = self.received
+        self.held: Credit = quarantine.held(number)
 
     def add(self, part: Part) -> None:
         super().add(part)

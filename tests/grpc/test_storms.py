@@ -83,9 +83,9 @@ async def test_an_overall_deadline_crosses_attempts(serve, connect, plan):
 
     async with connect(await serve(Busy(plan))) as client:
         with pytest.raises(StreamTimeoutError) as caught:
-            async for _ in client.stream([b"x"], timeout=0.5):
+            async for _ in client.stream([b"x"], timeout=3):
                 pass
-        assert caught.value.attempts > 2
+        assert caught.value.attempts > 1
 
 
 async def test_a_stream_that_waits_for_a_place_says_so(listen, connect):
