@@ -116,6 +116,9 @@ class RetryPolicy:
             and another one begins, so that long streams reach new replicas; ± 20 % jitter. It waits
             for inputs with many outputs that cannot go on elsewhere. None: it stays as long as it
             can.
+        hedge: of the inputs of a stream with lanes, how large a share, from 0 to 1, may go to a
+            second replica because the first is late by far; 0: none. Whichever answers first has
+            answered. No input is hedged that was under way when a server broke.
     """
 
     attempts: int = 30
@@ -126,9 +129,11 @@ class RetryPolicy:
     maximum: float = 5.0
     open_timeout: float = 15.0
     max_attempt_age: float | None = None
+    hedge: float = 0.05
 
     def __post_init__(self) -> None:
         _check_numbers(self)
+        _require(0 <= self.hedge <= 1, "RetryPolicy.hedge must lie between 0 and 1")
         _require(self.attempts >= 1, "RetryPolicy.attempts must be at least 1")
         _require(self.connect_attempts >= 1, "RetryPolicy.connect_attempts must be at least 1")
         _require(

@@ -74,6 +74,7 @@ class StreamStatistics:
         endpoint: where its last attempt went, of those that the target has; empty before the first.
         lanes: the ways that its inputs took, its own attempts first, then the lanes that there are,
             then the last 64 that have ended; empty if there may be none.
+        hedged: inputs that went to a second replica, since the first was late by far.
     """
 
     accepted: int
@@ -90,6 +91,7 @@ class StreamStatistics:
     stream_id: str
     endpoint: str = ""
     lanes: Sequence[LaneStatistics] = ()
+    hedged: int = 0
 
 
 class StreamKind(enum.Enum):

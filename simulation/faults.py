@@ -31,6 +31,7 @@ class NetworkFaultKind(enum.StrEnum):
     SLOW_OPEN = "slow open"
     OUTAGE = "target down"
     CRASH = "replica crash"
+    FREEZE = "replica stands still"
     STALL = "stall"
     HALF_OPEN = "half-open"
 
@@ -142,6 +143,8 @@ class Weather:
             how much grace.
         admission: how likely a service fails to decide on a stream.
         hides: whether clients are of before inputs with many outputs, as servers see them.
+        freezes: when the handlers of a replica stand still, of which one, and for how long.
+        scales: when there are to be how many replicas, and with how much grace some leave.
         endpoints: how many ways lead to the replicas.
         endpoint_outages: when one of them is down, which, for how long, and whether it swallows
             what comes, or refuses it.
@@ -166,6 +169,8 @@ class Weather:
     redeploys: Sequence[tuple[float, float]]
     admission: float
     hides: bool
+    freezes: Sequence[tuple[float, int, float]] = ()
+    scales: Sequence[tuple[float, int, float]] = ()
     endpoints: int = 1
     endpoint_outages: Sequence[tuple[float, int, float, bool]] = ()
 

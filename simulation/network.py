@@ -92,6 +92,13 @@ class SimulatedReplica:
             grace + 1.0, lambda: self.crash(0.1) if self._lives == life else None
         )
 
+    def freeze(self, seconds: float) -> None:
+        """Let handlers stand still for a while, as where a machine has too much to do."""
+        network = self._network
+        for call in self.calls:
+            network.books.note_fault(NetworkFaultKind.FREEZE, call)
+        self.service.frozen_until = network.conditions.loop.time() + seconds
+
     def crash(self, seconds: float) -> None:
         """Die now, and begin anew later."""
         if not self.up:
@@ -109,8 +116,11 @@ class SimulatedReplica:
         )
         for call in list(self.calls):
             call.crash(status)
+        network.conditions.later(seconds, self._begin_anew)
+
+    def _begin_anew(self) -> None:
         if not self.goes_for_good:
-            network.conditions.later(seconds, self.start)
+            self.start()
 
 
 class SimulatedNetwork:
@@ -242,6 +252,11 @@ class SimulatedNetwork:
         for seconds, index, length in self.conditions.weather.crashes:
             replica = self.replicas[index % len(self.replicas)]
             self.conditions.later(seconds, partial(replica.crash, length))
+        for seconds, count, grace in self.conditions.weather.scales:
+            self.conditions.later(seconds, partial(self.scale_to, count, grace))
+        for seconds, index, length in self.conditions.weather.freezes:
+            replica = self.replicas[index]
+            self.conditions.later(seconds, partial(replica.freeze, length))
         for seconds, index, grace in self.conditions.weather.drains:
             replica = self.replicas[index % len(self.replicas)]
             self.conditions.later(seconds, partial(replica.drain, grace))

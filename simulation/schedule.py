@@ -27,6 +27,7 @@ from simulation.many import (
 )
 from simulation.readers import GeneratePlan
 from simulation.service import ServiceShape
+from simulation.wide import is_wide, wide_flow, wide_items, wide_service, wide_weather
 
 __all__ = ["Consumption", "InputStyle", "PredictPlan", "Scenario", "StreamPlan", "draw_scenario"]
 
@@ -170,7 +171,21 @@ def draw_scenario(seed: int, *, many: bool | None = None) -> Scenario:
     scenario = _draw(seed)
     rng = random.Random(f"many {seed}")
     drawn = generates(rng)
-    return _with_generators(rng, scenario) if (drawn if many is None else many) else scenario
+    if drawn if many is None else many:
+        return _with_generators(rng, scenario)
+    rng = random.Random(f"wide {seed}")
+    return _widened(rng, scenario) if is_wide(rng) else scenario
+
+
+def _widened(rng: random.Random, scenario: Scenario) -> Scenario:
+    """The same, where streams have lanes."""
+    return replace(
+        scenario,
+        streams=[replace(plan, items=wide_items(rng, plan.items)) for plan in scenario.streams[:2]],
+        flow=wide_flow(scenario.flow),
+        service=wide_service(rng, scenario.service),
+        weather=wide_weather(rng, scenario.weather),
+    )
 
 
 def _with_generators(rng: random.Random, scenario: Scenario) -> Scenario:
@@ -261,7 +276,12 @@ def _draw(seed: int) -> Scenario:
     watchdog = _watchdog(random.Random(f"watchdog {seed}"))
     beats = watchdog.heartbeat_interval is not None
     predicts = _predicts(rng, flow, own_codec=own_codec)
-    retry = replace(_retry(rng, stingy=stingy), max_attempt_age=_age(random.Random(f"age {seed}")))
+    hedge = random.Random(f"hedge {seed}")
+    retry = replace(
+        _retry(rng, stingy=stingy),
+        max_attempt_age=_age(random.Random(f"age {seed}")),
+        hedge=hedge.choice((0.0, 0.05, 1.0, 1.0)),
+    )
     if not stingy:
         attempts = max(PATIENT_ATTEMPTS, _attempts(retry, until))
         retry = replace(retry, attempts=attempts, connect_attempts=attempts)
@@ -278,7 +298,7 @@ def _draw(seed: int) -> Scenario:
         stingy=stingy,
         predict_streams=rng.randint(1, 4),
         own_codec=own_codec,
-        service=_service(rng),
+        service=replace(_service(rng), hedging=hedge.random() < 0.9),
         weather=_weather(rng, until, half_open=beats),
         faults=_faults(rng, streams, beats=beats),
         closes=rng.random() * 5 if rng.random() < 0.06 else None,

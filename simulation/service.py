@@ -32,6 +32,7 @@ class ServiceShape:
         waits: how likely a handler waits.
         seconds: how long, about.
         generator: how `generate` is written.
+        hedging: whether it allows that.
     """
 
     kind: HandlerKind
@@ -42,6 +43,7 @@ class ServiceShape:
     waits: float
     seconds: float
     generator: GeneratorShape
+    hedging: bool = True
 
 
 class Authors:
@@ -81,6 +83,7 @@ class SimulatedService:
         running: handler calls under way.
         most_running: how many there were at once; a generator that pauses does not run.
         die: ends its replica.
+        frozen_until: until then its handlers stand still.
         replica: its replica's name.
         problems: what it was called with, and should not have been.
     """
@@ -113,8 +116,10 @@ class SimulatedService:
         said = f"version {version}" if shape.generator.own_fingerprints else ""
         self.fingerprint: str = said
         self.endpoints: tuple[str, ...] = ()
+        self.hedging: bool = shape.hedging
         self.code_version: str = said  # which is all that clients know of before fingerprints
         self.replica: str = ""
+        self.frozen_until: float = 0.0
         self.problems: list[str] = []
         self._authors = authors
         self._version = version
@@ -230,6 +235,8 @@ class SimulatedService:
         await asyncio.Event().wait()  # until the call is cancelled with its replica
 
     async def _take_time(self) -> None:
+        if (left := self.frozen_until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(left)
         dice = self._rng.random()
         if dice < self._shape.waits:
             await asyncio.sleep(dice * self._shape.seconds)

@@ -36,6 +36,11 @@ class ReplaySet(abc.ABC):
     def next_of(self, numbers: Collection[int]) -> int | None:
         """Which of some unanswered inputs may be answered now, if any."""
 
+    @property
+    @abc.abstractmethod
+    def oldest(self) -> int:
+        """The unanswered input that was accepted first; 0: there is none."""
+
     @abc.abstractmethod
     def drop_payload(self, number: int) -> int:
         """Let go of an unanswered input's payload and of what the caller gave for it, since nobody
@@ -100,6 +105,10 @@ class OrderedReplay(ReplaySet):
     def next_of(self, numbers: Collection[int]) -> int | None:
         return self.head if self.head in numbers else None
 
+    @property
+    def oldest(self) -> int:
+        return self.head if self._payloads else 0
+
     def drop_payload(self, number: int) -> int:
         place = number - self.head
         size = len(self._payloads[place])
@@ -159,6 +168,10 @@ class UnorderedReplay(ReplaySet):
 
     def next_of(self, numbers: Collection[int]) -> int | None:
         return next(iter(numbers), None)
+
+    @property
+    def oldest(self) -> int:
+        return next(iter(self._payloads), 0)
 
     def drop_payload(self, number: int) -> int:
         size = len(self._payloads[number])

@@ -86,6 +86,8 @@ class Served(Protocol):
     def fingerprint(self) -> str: ...
     @property
     def endpoints(self) -> Sequence[str]: ...
+    @property
+    def hedging(self) -> bool: ...
 
     def predict(self, item: Any, /) -> object: ...  # noqa: ANN401 — whatever the codec decodes
     def predict_batch(self, items: list[Any], /) -> object: ...
@@ -129,6 +131,7 @@ class Kit:
             replay=_replay(service, kind),
             fingerprint=service.fingerprint,
             endpoints=tuple(service.endpoints),
+            hedging=service.hedging,
             limits=Limits(
                 window_items=service.flow.window_items,
                 window_bytes=service.flow.window_bytes,

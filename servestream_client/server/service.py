@@ -88,6 +88,8 @@ class StreamService(Generic[In, Out]):
         endpoints: other targets, ``host:port`` each, where clients reach the same deployment, e.g.
             the proxies of other nodes. Clients hear of them when they are served and when a replica
             leaves, and spread over them, unless they were told not to (`Endpoints.discover`).
+        hedging: whether an input of a stream may be at two replicas at the same time, since the
+            first is late by far (`RetryPolicy.hedge`). False where what it costs counts more.
     """
 
     codec: Codec[In, Out] = BytesCodec()  # type: ignore[assignment]  # the default for bytes
@@ -100,6 +102,7 @@ class StreamService(Generic[In, Out]):
     replay: ClassVar[Replay] = Replay.NEVER
     fingerprint: ClassVar[str] = ""
     endpoints: ClassVar[Sequence[str]] = ()
+    hedging: ClassVar[bool] = True
 
     def __init_subclass__(cls, **arguments: Any) -> None:  # noqa: ANN401 — the user's own
         super().__init_subclass__(**arguments)

@@ -65,6 +65,11 @@ def _replay(name: str, value: object) -> None:
         raise ConfigurationError(f"{name} must be one of {members}, not {value!r}")
 
 
+def _flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} must be True or False, not {value!r}")
+
+
 def _texts(name: str, value: object) -> None:
     if not isinstance(value, Sequence) or isinstance(value, str | bytes | bytearray):
         raise ConfigurationError(f"{name} must be a list of strings, not {value!r}")
@@ -83,4 +88,5 @@ _CHECKS: Mapping[str, Callable[[str, object], None]] = {
     "flow": _flow,
     "replay": _replay,
     "fingerprint": _text,
+    "hedging": _flag,
 }

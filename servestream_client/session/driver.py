@@ -310,6 +310,7 @@ class StreamDriver:
             attempts=self.attempts,
             endpoint=self.place,
             lanes=() if self.lanes is None else self.lanes.statistics(),
+            hedged=0 if self.lanes is None else self.lanes.hedged,
         )
 
     def item_failed(self, problem: ItemError) -> None:

@@ -99,7 +99,7 @@ class StreamFactory:
         )
         if lanes != 1:
             open_lane = partial(self._open_lane, StreamKind.LANE, parameters)
-            driver.lanes = StreamLanes(driver, open_lane, lanes)
+            driver.lanes = StreamLanes(driver, open_lane, lanes, self.retry.hedge)
         return driver
 
     def predictor(self, lanes: int | None) -> Predictor:

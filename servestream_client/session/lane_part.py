@@ -12,20 +12,31 @@ class LanePart:
         first: the first one's number on the lane.
         last: the last one's.
         lacking: how many lack an answer.
+        attempt: the lane's when they were given to it.
     """
 
-    __slots__ = ("_done", "_stream_first", "first", "lacking", "last")
+    __slots__ = ("_done", "_stream_first", "attempt", "first", "lacking", "last")
 
-    def __init__(self, first: int, stream_first: int, count: int) -> None:
+    def __init__(self, first: int, stream_first: int, count: int, attempt: int) -> None:
         self.first: int = first
         self.last: int = first + count - 1
         self.lacking: int = count
+        self.attempt: int = attempt
         self._stream_first = stream_first
         self._done: set[int] = set()
 
     def lacks(self, number: int) -> bool:
         """Whether it is one of these, and lacks its answer."""
         return number <= self.last and number not in self._done
+
+    def own_number(self, number: int) -> int:
+        """On the lane, of an input of the stream."""
+        return number - self._stream_first + self.first
+
+    def owes(self, number: int) -> bool:
+        """Whether an input of the stream is one of these, and lacks its answer."""
+        own = self.own_number(number)
+        return self.first <= own and self.lacks(own)
 
     def answered(self, number: int, count: int) -> int:
         """Inputs are answered. Returns the first one's number in the stream."""

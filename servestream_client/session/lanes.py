@@ -91,6 +91,11 @@ class LanesBeside(Protocol):
         """How many calls were made for them."""
         ...
 
+    @property
+    def hedged(self) -> int:
+        """How many inputs went to a second server, since the first was late by far."""
+        ...
+
     def statistics(self) -> Sequence[LaneStatistics]:
         """Of the stream's own attempts, and of each lane."""
         ...

@@ -36,6 +36,10 @@ class Rate:
         if self._since is None:
             self._since = now
 
+    def silent(self, now: float) -> float:
+        """For how many seconds it has owed something, and answered nothing."""
+        return 0.0 if self._since is None else now - self._since
+
     def answered(self, count: int, now: float, *, all_done: bool) -> None:
         """So many were answered."""
         since, self._since = self._since, None if all_done else now

@@ -17,6 +17,7 @@ def statistics_of(
     attempts: int,
     endpoint: str,
     lanes: Sequence[LaneStatistics],
+    hedged: int,
 ) -> StreamStatistics:
     """What happened to a stream so far.
 
@@ -26,6 +27,7 @@ def statistics_of(
         attempts: calls made for it.
         endpoint: where the last one went.
         lanes: of each way of its inputs.
+        hedged: how many inputs went to a second server.
     """
     counters, welcome = session.counters, session.welcome
     return StreamStatistics(
@@ -43,4 +45,5 @@ def statistics_of(
         stream_id=session.stream_id.hex(),
         endpoint=endpoint,
         lanes=lanes,
+        hedged=hedged,
     )

@@ -5,28 +5,25 @@ stream waits for, its own attempts carry a share of its inputs, and what waits b
 lanes, in runs, to the one that will answer first. Answers come back into the stream's own delivery
 queue: there is one window, one order, one budget of outputs. Rule: docs/protocol.md, section 19.
 
-Invariant: an input that left the stream for a lane is carried by one lane, or waits in `_returned`,
-until it is answered or the stream is over.
+Invariant: an input that left the stream for a lane is carried by a lane, or waits in `_returned`,
+until it is answered or the stream is over. No two have it, unless it is hedged.
 """
 
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 
-from servestream_client.errors import ItemErrorKind
 from servestream_client.events import LaneStatistics
-from servestream_client.protocol import load
-from servestream_client.protocol.client import Delivery
-from servestream_client.protocol.frames import ItemFailure, Load, OutputRun
+from servestream_client.protocol import hedge, load
+from servestream_client.protocol.frames import ItemFailure, Load
 from servestream_client.session.driver import OpenLane, StreamDriver
-from servestream_client.session.lane import Lane
-from servestream_client.session.lane_part import LanePart
+from servestream_client.session.hedging import LOOK_SECONDS, Hedging
 from servestream_client.session.outcome import as_own
 from servestream_client.session.rate import Rate
 from servestream_client.session.spread import Spread
+from servestream_client.session.ways import OwnWay, StreamLane
 
 __all__ = ["MOST_LANES", "StreamLanes"]
 
@@ -64,18 +61,21 @@ class StreamLanes:
         open_lane: starts a lane's stream.
         lanes: how many ways there may be for inputs, the stream's own attempts included; None: one
             for each server.
+        hedged: how large a share of the inputs may be, at the most.
     """
 
-    def __init__(self, stream: StreamDriver, open_lane: OpenLane, lanes: int | None) -> None:
+    def __init__(
+        self, stream: StreamDriver, open_lane: OpenLane, lanes: int | None, hedged: float
+    ) -> None:
         self._stream = stream
         self._session = stream.session
         self._sharing = stream.sharing
         self._open_lane = open_lane
         self._given = lanes
         self._spread = Spread(lanes or 1, lanes or MOST_LANES)
-        self._lanes: list[_Lane] = []
+        self._lanes: list[StreamLane] = []
         self._returned: deque[tuple[int, int]] = deque()  # by lanes that gave up: first and count
-        self._own = _Own(stream)
+        self._own = OwnWay(stream)
         self._load: Load | None = None
         self._wanted = 1  # ways, the stream's own included
         self._places = 0
@@ -84,6 +84,8 @@ class StreamLanes:
         self._past: deque[LaneStatistics] = deque(maxlen=MOST_LANES)  # theirs
         self._ended = False
         self._looking = False
+        self._hedging = Hedging(self._sharing, hedged, self._answered)
+        self._timer: asyncio.TimerHandle | None = None  # while there are lanes
         self.active: bool = False
         """Whether to look at each change: with a single server the next frame is soon enough."""
         self._bounded = True  # what the stream's own attempts carry
@@ -96,6 +98,11 @@ class StreamLanes:
     def attempts(self) -> int:
         """How many calls were made for lanes."""
         return self._attempts + sum(lane.driver.attempts for lane in self._lanes)
+
+    @property
+    def hedged(self) -> int:
+        """How many inputs went to a second server, since the first was late by far."""
+        return self._hedging.hedged
 
     def statistics(self) -> Sequence[LaneStatistics]:
         """Of each way; may be asked for in any thread."""
@@ -140,6 +147,8 @@ class StreamLanes:
     def end(self) -> None:
         """The stream's outcome is settled."""
         self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._returned.clear()
         for lane in list(self._lanes):  # each leaves at once
             lane.driver.abandon()
@@ -193,10 +202,57 @@ class StreamLanes:
             self._reserve()
             if self._bounded:
                 self._set_share()  # of what is left
-        if not waiting and self._session.ledger.finished:
+        if not self._hedge(now) and not waiting and self._session.ledger.finished:
             for lane in list(self._lanes):
                 if not lane.carried:
                     lane.retire()
+
+    def _hedge(self, now: float) -> bool:
+        """Send what is late by far to a second server. Where answers come in any order, that is
+        for the end, when nothing else is left to do.
+
+        Returns:
+            Whether a lane with nothing to do may have something for that reason.
+        """
+        session, lanes, hedging = self._session, self._lanes, self._hedging
+        if not lanes or session.welcome is None or hedging.budget < 1:
+            return False
+        if hedge.FEATURE not in session.welcome.features:
+            return False
+        if self._timer is None:
+            context = self._stream.context
+            self._timer = asyncio.get_running_loop().call_later(
+                LOOK_SECONDS, self._look_again, context=context
+            )
+        if session.ordered or not self._waiting:
+            at_a_server = [lane for lane in lanes if lane.replica and not lane.retiring]
+            fastest = max(self._own.rate.value, *(lane.rate.value for lane in lanes))
+            if hedging.look(now, self._own, at_a_server, self._sharing.room, fastest):
+                self._reserve()
+            self._keep_spare(now)
+        return not session.ledger.complete
+
+    def _keep_spare(self, now: float) -> None:
+        """One lane more than else, while something is late that no other can get: what lanes have
+        cannot go to the stream's own attempt, whose numbers ascend.
+        """
+        spare = next((lane for lane in self._lanes if lane.spare and not lane.retiring), None)
+        if spare is None:
+            if self._hedging.nowhere and self._spread.may_open(now):
+                self._lanes.append(StreamLane(self._open_lane, self, spare=True))
+        elif spare.replica and self._hedging.nowhere:  # it came where the late one is
+            self._spread.missed(now)
+            spare.retire()
+        elif spare.done:
+            spare.retire()
+
+    def _look_again(self) -> None:
+        self._timer = None
+        self.look()
+
+    def _answered(self) -> int:
+        counters = self._session.counters
+        return counters.received + counters.by_lanes
 
     @property
     def _waiting(self) -> int:
@@ -213,11 +269,11 @@ class StreamLanes:
         numbers = range(first, first + min(count, left))
         return first, [self._sharing.payload(number) for number in numbers]
 
-    def _lane(self, now: float) -> _Lane | None:
+    def _lane(self, now: float) -> StreamLane | None:
         """The lane that will answer first, if any has room. One that is new has none before it is
         known where it came: it may be of no use there.
         """
-        taking = [lane for lane in self._lanes if not lane.retiring]
+        taking = [lane for lane in self._lanes if not (lane.retiring or lane.spare)]
         fit = [
             lane
             for lane in taking
@@ -227,19 +283,20 @@ class StreamLanes:
             return min(fit, key=lambda lane: (lane.carried + 1) / max(1.0, lane.rate.value))
         if len(taking) + 1 >= max(self._wanted, 2) or not self._spread.may_open(now):
             return None
-        self._lanes.append(_Lane(self._open_lane, self))
+        self._lanes.append(StreamLane(self._open_lane, self))
         return None
 
     # ---------------------------------------------------------------- from the lanes
 
-    def learnt(self, lane: _Lane) -> None:
+    def learnt(self, lane: StreamLane) -> None:
         """A lane has come to a server, or heard of its load."""
         said = lane.driver.session.load
         if said is not None:
             self._spread.learn(said)
             if self._wanted > 1:
                 self._wanted = self._spread.limit
-        ways: list[_Own | _Lane] = [self._own, *self._lanes]
+        lanes = [lane for lane in self._lanes if not lane.spare]
+        ways: list[OwnWay | StreamLane] = [self._own, *lanes]
         for misplaced in self._spread.misplaced(ways, _now()):
             misplaced.retire()
         self.look()
@@ -249,19 +306,27 @@ class StreamLanes:
         self._failures = 0
         self._reserve()
         self._sharing.resolve(first, payloads)
+        self._settled()
 
     def failed(self, number: int, failure: ItemFailure) -> None:
         """An input has failed."""
         self._failures = 0
         self._reserve()
         self._sharing.fail(number, failure)
+        self._settled()
+
+    def _settled(self) -> None:
+        self._hedging.settle()
+        if self._sharing.only_late:  # whose server may stand still for long
+            pump = self._stream.pump
+            self._stream.abandon(pump.error if pump is not None else None)
 
     def _reserve(self) -> None:
         self._sharing.reserve(sum(lane.carried for lane in self._lanes))
 
     def left(
         self,
-        lane: _Lane,
+        lane: StreamLane,
         error: BaseException | None,
         inputs: Sequence[tuple[int, int]],
         *,
@@ -276,7 +341,7 @@ class StreamLanes:
             broken: what it brought could not be handed on.
         """
         self._lanes.remove(lane)
-        self._returned.extend(inputs)
+        self._returned.extend(self._hedging.left(inputs))
         self._reserve()
         self._attempts += lane.driver.attempts
         self._past.append(lane.statistics())
@@ -290,135 +355,6 @@ class StreamLanes:
             self._stream.abandon(as_own(error, "a lane of the stream ended"))
             return
         self.look()
-
-
-class _Own:
-    """The stream's own attempts, as a lane among lanes; it stays where it is."""
-
-    retiring = False
-
-    def __init__(self, stream: StreamDriver) -> None:
-        self._session = stream.session
-        self._sharing = stream.sharing
-        self._received = 0
-        self.rate: Rate = Rate()
-
-    @property
-    def replica(self) -> str:
-        welcome = self._session.welcome
-        return "" if welcome is None else welcome.replica
-
-    @property
-    def carried(self) -> int:
-        return self._sharing.carried
-
-    def retire(self) -> None:
-        """It is the oldest, and so stands before all others."""
-
-    def look(self, now: float) -> None:
-        """Count what came."""
-        received, carried = self._session.counters.received, self.carried
-        if received > self._received:
-            self.rate.answered(received - self._received, now, all_done=not carried)
-            self._received = received
-        if carried:
-            self.rate.owes(now)
-
-
-class _Lane(Lane):
-    """One lane.
-
-    Invariant: `_parts` are the inputs that it carries, by its own numbers, ascending; each knows
-    which of them lack an answer.
-    """
-
-    def __init__(self, open_lane: OpenLane, owner: StreamLanes) -> None:
-        self._owner = owner
-        self.rate: Rate = Rate()
-        self._parts: list[LanePart] = []
-        self._carried = self._received = 0
-        super().__init__(open_lane, None)
-
-    @property
-    def carried(self) -> int:
-        """How many inputs it carries."""
-        return self._carried
-
-    def statistics(self) -> LaneStatistics:
-        """What it carried so far."""
-        return LaneStatistics(
-            replica=self.replica,
-            endpoint=self.driver.place,
-            received=self._received,
-            under_way=self._carried,
-            attempts=self.driver.attempts,
-            ended=self.ended,
-        )
-
-    def submit(self, first: int, payloads: Sequence[bytes], now: float) -> None:
-        """Have consecutive inputs of the stream answered."""
-        own = self.driver.session.ledger.accepted + 1
-        self._parts.append(LanePart(own, first, len(payloads)))
-        self._carried += len(payloads)
-        self.rate.owes(now)
-        nothing = (None,) * len(payloads)
-        self.driver.inlet.push_all(payloads, nothing, sum(map(len, payloads)))
-
-    # ---------------------------------------------------------------- from the driver
-
-    def _deliver(self) -> None:
-        if self.ended:
-            return
-        if self._news():
-            self._owner.learnt(self)
-        self.driver.outlet.deliver(self._take, self._take_run)
-        if self.driver.finished:
-            self._end(self.driver.error)
-
-    def _settle(self, error: BaseException | None) -> None:
-        left = [run for part in self._parts for run in part.left()]
-        self._owner.left(self, error, left, broken=not self.driver.finished)
-
-    def _take_run(self, run: OutputRun) -> None:
-        number, payloads = run.first_number, run.payloads
-        while payloads:
-            part = self._parts[self._place(number)]
-            count = min(len(payloads), part.last - number + 1)
-            first = self._answered(part, number, count)
-            self._owner.answered(first, payloads[:count])
-            number, payloads = number + count, payloads[count:]
-        self._tidy()
-
-    def _take(self, delivery: Delivery) -> None:
-        """An item error, or an input that has not exactly one output."""
-        number, place = delivery.number, self._place(delivery.number)
-        part = self._parts[place] if place >= 0 else None
-        if part is None or not part.lacks(number):
-            return  # it was told already
-        first = self._answered(part, number, 1)
-        failure = delivery.failure
-        if failure is None:
-            text = "it has not exactly one output"
-            failure = ItemFailure(number, ItemErrorKind.HANDLER, text)
-            self.driver.inlet.cancel(number)  # what else comes is of no use
-        self._owner.failed(first, failure)
-        self._tidy()
-
-    def _answered(self, part: LanePart, number: int, count: int) -> int:
-        # Before anybody hears of it, who may have something else to send.
-        self._carried -= count
-        self._received += count
-        self.rate.answered(count, _now(), all_done=not self._carried)
-        return part.answered(number, count)
-
-    def _place(self, number: int) -> int:
-        """The part that might have a number; -1: none."""
-        return bisect_right(self._parts, number, key=LanePart.own_first) - 1
-
-    def _tidy(self) -> None:
-        parts = self._parts
-        while parts and not parts[0].lacking:
-            del parts[0]
 
 
 def _now() -> float:

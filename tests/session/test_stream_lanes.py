@@ -18,7 +18,7 @@ from servestream_client import (
     Watchdog,
 )
 from servestream_client.codecs import BytesCodec
-from servestream_client.protocol import load
+from servestream_client.protocol import hedge, load
 from servestream_client.protocol.frames import (
     ItemFailure,
     Load,
@@ -47,6 +47,8 @@ class Replica:
     Attributes:
         got: the inputs that came, in all its calls.
         fails: called with each input, may raise; what it returns is answered in its place.
+        stalls: for how many seconds more an input keeps it.
+        cancelled: how many inputs it was told that nobody waits for.
     """
 
     def __init__(self, name: str) -> None:
@@ -54,6 +56,8 @@ class Replica:
         self.got: list[bytes] = []
         self.calls = 0
         self.fails: Callable[[int, bytes], ServerFrame | None] = lambda *_: None
+        self.stalls: Callable[[bytes], float] = lambda _: 0.0
+        self.cancelled = 0
 
 
 class Deployment:
@@ -61,12 +65,14 @@ class Deployment:
 
     Attributes:
         first: where the first calls come instead.
+        features: what they can do.
         carried: how many inputs came on each call.
     """
 
     def __init__(self, count: int, first: Sequence[int] = ()) -> None:
         self.replicas = [Replica(f"replica {number}") for number in range(count)]
         self.first = list(first)
+        self.features = (load.FEATURE, hedge.FEATURE)
         self.turn = 0
         self.carried: list[int] = []
 
@@ -80,15 +86,16 @@ class Deployment:
         read = received = 0
         async for frame in requests:
             if frame.open is not None:
-                welcome = Welcome(replica=replica.name, features=(load.FEATURE,))
+                welcome = Welcome(replica=replica.name, features=self.features)
                 yield ServerFrame(welcome=welcome, load=said)
             read += frame.paced
+            replica.cancelled += sum(each.last - each.first + 1 for each in frame.cancelled)
             for run in frame.inputs:
                 for number, payload in enumerate(run.payloads, run.first_number):
                     replica.got.append(payload)
                     self.carried[turn] += 1
                     received += 1
-                    await asyncio.sleep(SECONDS)
+                    await asyncio.sleep(SECONDS + replica.stalls(payload))
                     instead = replica.fails(number, payload)
                     output = ServerFrame(outputs=[OutputRun(number, [payload])])
                     answer = output if instead is None else instead
@@ -108,7 +115,7 @@ def stream_at(deployment: Deployment, inputs: Sequence[bytes] = ITEMS, **options
         connection=connection,
         codec=BytesCodec(),
         application="",
-        retry=QUICK,
+        retry=options.pop("retry", QUICK),
         flow=options.pop("flow", FlowControl()),
         watchdog=Watchdog(heartbeat_interval=None),
         close_timeout=0.1,

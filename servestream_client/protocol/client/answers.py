@@ -202,6 +202,7 @@ class AnswerReceiver:
         self._check_sizes(number, 0, (payload,))
         if not is_new(self._ledger, attempt, number, 0):
             self._counters.duplicates += 1
+            attempt.in_flight.late(number)
             if self._ledger.in_part(number):
                 self._receive_end(attempt, number, 1)
             return
@@ -253,6 +254,7 @@ class AnswerReceiver:
         """
         if not is_new(self._ledger, attempt, number, index):
             self._counters.duplicates += 1
+            attempt.in_flight.late(number)
             if self._ledger.in_part(number):
                 raise RemoteProtocolError(
                     f"the last word on input {number} counts {index} outputs, and"

@@ -22,11 +22,23 @@ class InFlight:
         ledger: has them all.
     """
 
-    __slots__ = ("_ledger", "_resume_bytes", "bytes", "items", "sent", "sent_through")
+    __slots__ = (
+        "_ledger",
+        "_outrun",
+        "_resume_bytes",
+        "bytes",
+        "first_fresh",
+        "items",
+        "sent",
+        "sent_through",
+    )
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._resume_bytes: dict[int, int] = {}  # what it took to go on with it
+        self._outrun: dict[int, int] = {}  # see `outran`: the sizes of their payloads
+        self.first_fresh: int = ledger.sent_through + 1
+        """From this input on, none was sent on an earlier attempt."""
         self.sent: int = 0
         """How many were sent."""
         self.sent_through: int = 0
@@ -66,6 +78,18 @@ class InFlight:
         if run.resume_bytes:
             self._resume_bytes[run.first] = run.resume_bytes
         return self._ledger.note_sent(run.first, count)
+
+    def outran(self, number: int, size: int) -> None:
+        """A lane has answered an input before its server did. It stays in flight until the server's
+        answer comes, which is a duplicate; `size` is its payload's.
+        """
+        self._outrun[number] = size
+
+    def late(self, number: int) -> None:
+        """The last answer to an input has come, and is a duplicate."""
+        size = self._outrun.pop(number, None)
+        if size is not None:
+            self.answered(number, 1, size)
 
     def answered(self, first: int, count: int, size: int) -> None:
         """These, whose payloads had so many bytes together, have their last answer."""

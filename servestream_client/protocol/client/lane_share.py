@@ -1,7 +1,8 @@
 """What of a stream goes on lanes, and what comes back from there: docs/protocol.md, section 19.
 
 Invariant: an input that was taken is *elsewhere* in the ledger until its one answer is given, and
-an answer that is to come has a place in the stream's budget of outputs.
+an answer that is to come has a place in the stream's budget of outputs. One that was lent has two
+who may answer it: the first does, and what the other says is a duplicate.
 """
 
 from __future__ import annotations
@@ -107,15 +108,86 @@ class LaneShare:
                 break
         return queue
 
+    def lend(self, number: int, count: int) -> int:
+        """Have a lane answer inputs as well that the stream's own attempt has in flight. None is
+        lent that was sent on an earlier attempt: it may be what broke that one's server.
+
+        Args:
+            number: the first of them.
+            count: how many at the most, of those that follow upon one another.
+
+        Returns:
+            How many were.
+        """
+        ledger, attempt = self._ledger, self._session.attempt
+        if attempt is None or self._session.state is not ClientState.STREAMING:
+            return 0
+        lent, in_flight = 0, attempt.in_flight
+        while (
+            lent < count
+            and in_flight.first_fresh <= number + lent <= in_flight.sent_through
+            and ledger.carries(number + lent)
+            and number + lent not in ledger.lent
+            and number + lent not in ledger.partials
+            and not ledger.is_cancelled(number + lent)
+        ):
+            ledger.lent.add(number + lent)
+            lent += 1
+        return lent
+
+    def take_back(self, number: int) -> None:
+        """No lane answers an input that was lent."""
+        self._ledger.lent.discard(number)
+
+    @property
+    def oldest(self) -> int:
+        """The unanswered input that was accepted first; 0: there is none."""
+        return self._ledger.replay.oldest
+
+    def owed(self, number: int) -> bool:
+        """Whether a lane's answer to an input that was taken, or lent, would be the first."""
+        return number in self._ledger.quarantined or number in self._ledger.lent
+
+    @property
+    def only_late(self) -> bool:
+        """Whether all there will ever be is answered, and the stream's own server owes answers that
+        lanes have given.
+        """
+        attempt = self._session.attempt
+        return self._ledger.complete and attempt is not None and attempt.in_flight.items > 0
+
+    def lanes_alone(self, number: int) -> bool:
+        """Whether nobody but lanes answers an input."""
+        return number in self._ledger.quarantined
+
     def payload(self, number: int) -> bytes:
-        """Of an input that was taken."""
+        """Of an input that was taken, or lent."""
         return self._ledger.payload(number)
 
+    def _claim(self, number: int) -> None:
+        """A lane has answered an input: if it was lent, nobody else does."""
+        ledger, attempt = self._ledger, self._session.attempt
+        if number in ledger.lent:
+            ledger.lent.discard(number)
+            ledger.quarantined.add(number)
+            if attempt is None:
+                return
+            if number > attempt.in_flight.sent_through:
+                attempt.unsent.remove(number)
+                return
+            attempt.in_flight.outran(number, ledger.size_sent(number))
+            attempt.cancelled.add(number)
+            attempt.allowance.forget(number)
+
     def resolve(self, first: int, payloads: Sequence[bytes]) -> None:
-        """The outputs of consecutive inputs that were taken."""
+        """The outputs of consecutive inputs that were taken, or lent."""
+        if self._ledger.lent:
+            for number in range(first, first + len(payloads)):
+                self._claim(number)
         self._session.counters.by_lanes += self._delivery.resolve_run(first, payloads)
 
     def fail(self, number: int, failure: ItemFailure) -> None:
-        """Why there is none of an input that was taken."""
+        """Why there is none of an input that was taken, or lent."""
+        self._claim(number)
         resolved = self._delivery.resolve_quarantined(number, None, failure)
         self._session.counters.by_lanes += resolved

@@ -49,6 +49,7 @@ class Ledger:
         "decided",
         "finished",
         "known_good",
+        "lent",
         "ordered",
         "partials",
         "quarantined",
@@ -72,6 +73,8 @@ class Ledger:
         """Answered before their turn, or without a server: whether one may have got the input."""
         self.quarantined: set[int] = set()
         """Answered on another stream."""
+        self.lent: set[int] = set()
+        """Carried, and on a lane as well: whichever answers first has answered it."""
         self._cancelled: set[int] = set()
         self._dropped_sizes: dict[int, int] = {}  # cancelled: the size that its payload had
         self._charges: dict[int, int] = {}  # never sendable: what it counts for
@@ -289,6 +292,7 @@ class Ledger:
             if self.carries(number) and (in_part or number not in self.partials)
         ]
         self.quarantined.update(moved)
+        self.lent.difference_update(moved)
         return moved
 
     def decide(self, number: int, *, sent: bool) -> None:
@@ -311,6 +315,8 @@ class Ledger:
         if self._frees_places:
             self._places -= count
             self._taken.add_run(first, count)
+        if self.lent:
+            self.lent.difference_update(range(first, first + count))
         if self.partials or self.decided or self._cancelled:
             for number in range(first, first + count):
                 size += self._dropped_sizes.pop(number, 0)

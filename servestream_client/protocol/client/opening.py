@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import FrameLostError, RemoteProtocolError, printable
-from servestream_client.protocol import coming, continuation, load
+from servestream_client.protocol import coming, continuation, hedge, load
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
     CodecId,
@@ -87,7 +87,7 @@ def open_of(offer: Offer, *, attempt: int, first_number: int, deadline_ms: int) 
     return Open(
         stream_id=offer.stream_id,
         attempt=attempt,
-        features=(coming.FEATURE, continuation.FEATURE, load.FEATURE),
+        features=(coming.FEATURE, continuation.FEATURE, load.FEATURE, hedge.FEATURE),
         codec=offer.codec,
         application=offer.application,
         order=Order.INPUT if offer.ordered else Order.ANY,

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from servestream_client.errors import printable
-from servestream_client.protocol import coming, continuation, load
+from servestream_client.protocol import coming, continuation, hedge, load
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
+    SINGLE_OUTPUT,
     STREAM_ID_BYTES,
     CodecId,
     Credit,
@@ -55,6 +56,7 @@ class ServerOffer:
         replay: how a handler of many outputs goes on with an input that was cut.
         fingerprint: what its outputs depend on; see `Welcome`.
         endpoints: targets where the same service can be reached, too.
+        hedging: whether an input may be at another server at the same time.
         limits: what it accepts at the most.
         ahead_bytes: how much finished output may wait for its turn or for credit before no
             further input is started.
@@ -68,6 +70,7 @@ class ServerOffer:
     replay: Replay = Replay.UNSPECIFIED
     fingerprint: str = ""
     endpoints: Sequence[str] = ()
+    hedging: bool = True
     limits: Limits = field(default_factory=Limits)
     ahead_bytes: int = 4 * 1024 * 1024
 
@@ -133,7 +136,13 @@ def agree(offer: ServerOffer, opened: Open) -> Terms:
     """The terms on which a stream is served that is compatible."""
     wished, theirs = opened.heartbeat_interval_ms, opened.limits
     many = offer.handler_kind is HandlerKind.ONE_TO_MANY and continuation.FEATURE in opened.features
-    known = [coming.FEATURE, load.FEATURE, *([continuation.FEATURE] if many else [])]
+    hedging = offer.hedging and offer.handler_kind in SINGLE_OUTPUT
+    known = [
+        coming.FEATURE,
+        load.FEATURE,
+        *([continuation.FEATURE] if many else []),
+        *([hedge.FEATURE] if hedging else []),
+    ]
     return Terms(
         ordered=opened.order is not Order.ANY,
         first_number=opened.first_number,

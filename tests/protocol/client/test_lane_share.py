@@ -1,7 +1,7 @@
 """What of a stream goes on lanes, and what comes back from there."""
 
 import pytest
-from streaming import answers, frames_out, open_attempt, streaming, take_all
+from streaming import answers, error, frames_out, numbers_in, open_attempt, streaming, take_all
 
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.client import ClientSession, LaneShare
@@ -92,3 +92,63 @@ def test_services_with_many_outputs_have_no_lanes():
         lanes.bound(0)
         session.push(b"1")
         assert lanes.waiting == waiting
+
+
+@ORDERS
+def test_of_what_is_lent_whoever_is_first_has_answered(ordered):
+    session, lanes = sharing(6, 3, ordered=ordered)
+    assert lanes.lend(1, 2) == 2
+    lanes.resolve(1, [b"a"])
+    assert [(each.number, each.payload) for each in take_all(session)] == [(1, b"a")]
+    assert lanes.carried == 3  # its server has it still
+    (notice,) = [frame for frame in frames_out(session) if frame.cancelled]
+    assert [(each.first, each.last) for each in notice.cancelled] == [(1, 1)]
+    session.receive(1, answers(1, b"too late"))
+    assert (lanes.carried, session.counters.duplicates) == (2, 1)
+    session.receive(1, answers(2, b"b"))
+    assert not lanes.owed(2)
+    lanes.resolve(2, [b"too late"])
+    lanes.fail(2, ItemFailure(2, ItemErrorKind.HANDLER, "too late"))
+    assert [(each.number, each.payload) for each in take_all(session)] == [(2, b"b")]
+    assert session.counters.by_lanes == 1
+    assert session.ledger.unanswered == 4
+
+
+def test_a_failure_of_what_is_lent_is_its_answer_and_its_servers_is_dropped():
+    session, lanes = sharing(3, 3)
+    assert lanes.lend(1, 1) == 1
+    lanes.fail(1, ItemFailure(9, ItemErrorKind.HANDLER, "no"))
+    (failed,) = take_all(session)
+    assert (failed.number, failed.failure.kind) == (1, ItemErrorKind.HANDLER)
+    session.receive(1, error(1, kind=ItemErrorKind.CANCELLED))
+    assert take_all(session) == []
+    assert lanes.carried == 2
+
+
+def test_what_is_lent_and_answered_goes_on_no_later_attempt():
+    session, lanes = sharing(3, 3)
+    assert lanes.lend(1, 2) == 2
+    session.lost(1)
+    lanes.resolve(1, [b"a"])
+    open_attempt(session)
+    lanes.resolve(2, [b"b"])
+    assert numbers_in(frames_out(session)) == [3]
+    assert [each.payload for each in take_all(session)] == [b"a", b"b"]
+
+
+def test_nothing_is_lent_that_was_under_way_at_a_break_or_is_not_under_way():
+    session, lanes = sharing(6, 3)
+    assert lanes.lend(4, 1) == 0
+    session.lost(1)
+    assert lanes.lend(1, 1) == 0
+    open_attempt(session)
+    frames_out(session)
+    assert lanes.lend(1, 3) == 0
+    session.receive(2, answers(1, b"a", b"b", b"c"))
+    frames_out(session)
+    assert lanes.lend(4, 9) == 3
+    assert lanes.lend(4, 9) == 0  # once is enough
+    session.cancel(5)
+    lanes.take_back(4)
+    assert not lanes.owed(4)
+    assert lanes.lend(4, 9) == 1
