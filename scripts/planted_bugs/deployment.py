@@ -221,13 +221,6 @@ BUGS: tuple[Bug, ...] = (
         "test_of_what_is_lent_whoever_is_first_has_answered",
     ),
     Bug(
-        "a stream waits for a server that stands still though all is answered",
-        "StreamLanes._settled",
-        "if self._sharing.only_late:",
-        "if False:",
-        "test_a_server_that_stands_still_holds_up_nothing",
-    ),
-    Bug(
         "what a lane lets go of is lost if it was hedged once",
         "Hedging.left",
         "elif copies is None:",

@@ -306,20 +306,14 @@ class StreamLanes:
         self._failures = 0
         self._reserve()
         self._sharing.resolve(first, payloads)
-        self._settled()
+        self._hedging.settle()
 
     def failed(self, number: int, failure: ItemFailure) -> None:
         """An input has failed."""
         self._failures = 0
         self._reserve()
         self._sharing.fail(number, failure)
-        self._settled()
-
-    def _settled(self) -> None:
         self._hedging.settle()
-        if self._sharing.only_late:  # whose server may stand still for long
-            pump = self._stream.pump
-            self._stream.abandon(pump.error if pump is not None else None)
 
     def _reserve(self) -> None:
         self._sharing.reserve(sum(lane.carried for lane in self._lanes))

@@ -148,14 +148,6 @@ class LaneShare:
         """Whether a lane's answer to an input that was taken, or lent, would be the first."""
         return number in self._ledger.quarantined or number in self._ledger.lent
 
-    @property
-    def only_late(self) -> bool:
-        """Whether all there will ever be is answered, and the stream's own server owes answers that
-        lanes have given.
-        """
-        attempt = self._session.attempt
-        return self._ledger.complete and attempt is not None and attempt.in_flight.items > 0
-
     def lanes_alone(self, number: int) -> bool:
         """Whether nobody but lanes answers an input."""
         return number in self._ledger.quarantined
