@@ -219,8 +219,10 @@ async def test_processes_that_die_in_the_middle_of_many_outputs(connect, ordered
             elif each.output is not None:
                 got[each.number].append(each.output)
         assert len([life for life in lives if life.returncode is not None]) <= 8
-    assert errors == [(30, POISON, 3)]
-    assert got.pop(30) == [b"crash 0", b"crash 1", b"crash 2"]
+    ((number, kind, index),) = errors
+    assert (number, kind) == (30, POISON)
+    assert index <= 3  # its last outputs may have died with it, each time
+    assert got.pop(30) == [b"crash %d" % n for n in range(index)]
     for number, outputs_of in got.items():
         assert outputs_of == [b"%d %d" % (number, n) for n in range(number * 7 % 60)]
     assert not ordered or order == sorted(order)
