@@ -341,4 +341,18 @@ BUGS = (
         "pass",
         "test_what_its_consumer_has_not_taken_counts_where_it_goes_on",
     ),
+    Bug(
+        "an input is blamed for a break of which another suspect may be the cause",
+        "Generator.broke",
+        "if self._is_alone(lane):",
+        "if True:",
+        "test_whoever_was_at_the_same_server_is_not_blamed_for_its_death",
+    ),
+    Bug(
+        "suspects that wait for their turn are forgotten where one is to blame",
+        "Generator._judge",
+        "self._waiting[self._in_turn.popleft()] = None",
+        "self._in_turn.popleft()",
+        "test_whoever_was_at_the_same_server_is_not_blamed_for_its_death",
+    ),
 )

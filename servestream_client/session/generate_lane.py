@@ -132,6 +132,8 @@ class GenerateLane(Lane):
                 self.retire()
             else:
                 self._rests(self._owner.idle_seconds)
+        elif self.suspected:
+            self._owner.has_room()  # perhaps others wait no longer for what it carries
 
     def _take_run(self, run: OutputRun) -> None:
         for number, payload in enumerate(run.payloads, run.first_number):

@@ -3,17 +3,20 @@
 A *lane* is an unordered stream that carries the inputs of many readers. One whose reader has
 stopped stops no other: it has credit of its own, and after a cut it is *parked*, so that it takes
 no place until its reader goes on. An input that is suspected of breaking its servers moves to a
-lane with few others, and in the end to one of its own.
+lane with few others, and in the end to one of its own. Where there are fewer servers than such
+lanes, it is tried while no other suspect is.
 
-Invariant: a request that has not ended is carried by one lane, waits for one, or is parked.
+Invariant: a request that has not ended is carried by one lane, waits for one or for its turn, or is
+parked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemError, ItemErrorKind
@@ -35,6 +38,9 @@ FEW_OUTPUTS = 16
 
 _SUSPECT_BREAKS = 2
 """After so many in a row an input moves to a lane for suspects."""
+
+_ASIDE_FOR = 4
+"""An input that broke its server alone lets so many others go first before it is tried again."""
 
 _WIDTH = 8
 """Into so many lanes those of one that broke are spread."""
@@ -75,6 +81,11 @@ class Generator:
         """The payload of an input that was answered."""
         self._attempts = 0  # of lanes that ended
         self._control: Request | None = None  # that, tried again beside a suspect
+        self._alone: Request | None = None  # the suspect that is tried without others
+        self._alone_since = 0  # its outputs, when that began
+        self._alone_breaks = 0  # since then, while others may have been there
+        self._in_turn: deque[Request] = deque()  # those that wait for that
+        self._last_apart = Outage(math.inf)  # of those that were tried apart last
         self._last_outage = LastOutage()
 
     @property
@@ -92,6 +103,8 @@ class Generator:
     def forget(self, request: Request) -> None:
         """It waits for a lane, or is parked, and nobody reads its outputs any more."""
         self._parked.discard(request)
+        with suppress(ValueError):
+            self._in_turn.remove(request)
         if self._waiting.pop(request, request) is None:
             self.has_room()  # those behind it may fit where it did not
 
@@ -119,6 +132,7 @@ class Generator:
         """Nobody reads anything any more."""
         self._waiting.clear()
         self._parked.clear()
+        self._in_turn.clear()
         for lane in list(self._lanes):
             lane.driver.abandon()
 
@@ -140,6 +154,8 @@ class Generator:
         """Hand out the requests that wait, as far as there is room. What goes wrong with one of
         them is that one's, whoever asked.
         """
+        if self._in_turn:
+            self._try_next()
         while self._waiting:
             request = next(iter(self._waiting))
             try:
@@ -224,7 +240,10 @@ class Generator:
         elif len(suspects) > 1:
             self._spread(lane, [each for each in suspects if each.breaks])
         elif suspects and suspects[0].breaks:
-            self._judge(lane, suspects[0], failed)
+            if self._is_alone(lane):
+                self._judge(lane, suspects[0], failed)
+            else:
+                self._have_tried_alone(lane, suspects[0])
 
     def _spread(self, lane: GenerateLane, requests: list[Request]) -> None:
         """Move requests to lanes for suspects, so that the next break tells more."""
@@ -234,6 +253,7 @@ class Generator:
             self.suspect(requests, lane.driver.outage)
 
     def _try_apart(self, requests: Sequence[Request], outage: Outage) -> None:
+        self._last_apart = outage
         try:
             lane = GenerateLane(self, self._open_suspects, outage.heir(_now()), suspected=True)
         except Exception as error:  # the client was closed just now
@@ -254,15 +274,67 @@ class Generator:
         if request.lone_breaks == 0:
             request.answered_before = answered
         request.lone_breaks += 1
-        if answered == request.answered_before:
+        if answered == request.answered_before and not self._in_turn:
             lane.driver.stand_back(pause_after(request.lone_breaks))
         if answered > request.answered_before:
             if request.lone_breaks >= LONE_BREAKS:
                 lane.take_back(request)
                 request.end(_poison(request, failed))
+                while self._in_turn:  # what these were suspected of is explained
+                    self._waiting[self._in_turn.popleft()] = None
+        elif self._in_turn:  # whether these are answered will tell
+            lane.take_back(request)
+            self._in_turn.insert(min(_ASIDE_FOR, len(self._in_turn)), request)
+            self._alone = None
         elif self.known_good is not None and self._control is None:
             self._control = _Control(self.known_good, self._control_ended)
             self._try_apart((self._control,), lane.driver.outage)
+
+    # ---------------------------------------------------------------- at one server
+
+    def _is_alone(self, lane: GenerateLane) -> bool:
+        """Whether no other suspect was at a lane's server, which broke."""
+        return not any(
+            other.replica == lane.replica and other.requests
+            for other in self._lanes
+            if other is not lane
+            and other.suspected
+            and self._control not in other.requests.values()
+        )
+
+    def _have_tried_alone(self, lane: GenerateLane, request: Request) -> None:
+        """An input may have broken its server, or another suspect there has. One of them goes on,
+        and the others wait until that is answered, or to blame.
+        """
+        if self._alone is None or not self._still_alone(self._alone):
+            self._begin_alone(request)
+        elif request is not self._alone:
+            lane.take_back(request)
+            self._in_turn.append(request)
+        else:  # or those that have not come to the server would never be answered
+            self._alone_breaks += 1
+            lane.driver.stand_back(pause_after(self._alone_breaks))
+
+    def _begin_alone(self, request: Request) -> None:
+        self._alone, self._alone_since, self._alone_breaks = request, request.received, 1
+
+    def _still_alone(self, request: Request) -> bool:
+        """Whether others are to wait for a suspect: not for one whose reader has stopped, or that
+        has come further than what breaks servers does.
+        """
+        return not (
+            request.ended
+            or request.lane is None
+            or request.lacks_credit(self._flow)
+            or request.received - self._alone_since >= FEW_OUTPUTS
+        )
+
+    def _try_next(self) -> None:
+        if self._alone is not None and self._still_alone(self._alone):
+            return
+        request = self._in_turn.popleft()
+        self._begin_alone(request)
+        self._try_apart((request,), self._last_apart)
 
     def _control_ended(self) -> None:
         self._control = None

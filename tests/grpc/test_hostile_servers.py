@@ -434,4 +434,4 @@ async def test_a_single_frame_that_is_lost_is_never_final(listen, plan, way, pos
         async for output in client.stream(inputs()):
             results.append(output)
     assert results == numbered(12)
-    assert lossy.lost or position == 4  # there may be fewer
+    assert lossy.lost or position > 2  # there may be fewer

@@ -28,6 +28,7 @@ class Replicas:
         dies: asked before each output, with the replica's number, the input's name and the
             output's index.
         limits: what they accept.
+        one: they are one server, so that all calls break with it.
     """
 
     def __init__(
@@ -37,11 +38,14 @@ class Replicas:
         fingerprint: Callable[[int], str] = lambda _: "model 1",
         dies: Callable[[int, str, int], bool] = lambda *_: False,
         limits: Limits | None = None,
+        one: bool = False,
     ) -> None:
         self.limits = limits or Limits()
         self.replay = replay
         self.fingerprint = fingerprint
         self.dies = dies
+        self.one = one
+        self.life = 0
         self.calls = 0
         self.deaths = 0
         self.cancelled: list[int] = []
@@ -66,14 +70,14 @@ class Replicas:
         if self.down:
             raise CallFailed("UNAVAILABLE", "down")
         self.calls += 1
-        call = self.calls
+        call, life = self.calls, self.life
         session = ServerSession(
             ServerOffer(
                 codec=CodecId("bytes"),
                 handler_kind=HandlerKind.ONE_TO_MANY,
                 replay=self.replay,
                 fingerprint=self.fingerprint(call),
-                replica=f"replica {call}",
+                replica="the only one" if self.one else f"replica {call}",
                 limits=self.limits,
             )
         )
@@ -82,6 +86,8 @@ class Replicas:
         reading = asyncio.ensure_future(anext(requests, None))
         try:
             while not session.over:
+                if self.one and life != self.life:
+                    raise CallFailed("UNAVAILABLE", "Socket closed")
                 while (frame := session.next_frame()) is not None:
                     yield frame
                 self._work(call, session, running)
@@ -146,6 +152,8 @@ class Replicas:
                 continue
             if self.dies(call, name, index):
                 self.deaths += 1
+                self.life += 1
+                self._changed.set()
                 raise CallFailed("INTERNAL", "The actor died unexpectedly")
             work[2] += 1
             self.made[name] = self.made.get(name, 0) + 1

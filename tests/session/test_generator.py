@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections import deque
 from contextlib import suppress
 
 import pytest
@@ -165,6 +166,43 @@ async def test_a_server_that_breaks_after_some_of_everybodys_outputs_is_not_call
 
     harness = generate_with(Replicas(dies=dies))
     assert await everything(harness.generate("g:60")) == whole("g", 60)
+
+
+@pytest.mark.parametrize("replay", [Replay.RESTART, Replay.SEEK, Replay.CONTINUE])
+async def test_whoever_was_at_the_same_server_is_not_blamed_for_its_death(generate_with, replay):
+    """With a single server, every break is everybody's; it comes before most have an output."""
+    made = {}
+
+    def dies(call, name, index):
+        made[call] = made.get(call, 0) + 1
+        return name == "poison" and made[call] > 3
+
+    replicas = Replicas(replay, one=True, dies=dies)
+    harness = generate_with(replicas, retry=RetryPolicy(initial=0.0001, maximum=0.001))
+    readers = [everything(harness.generate(f"g{n}:60")) for n in range(20)]
+    readers.insert(7, everything(harness.generate("poison:60")))
+    results = await asyncio.gather(*readers, return_exceptions=True)
+    blamed = results.pop(7)
+    assert results == [whole(f"g{n}", 60) for n in range(20)]
+    assert isinstance(blamed, ItemError)
+    assert blamed.kind is ItemErrorKind.POISON
+    assert harness.generator._in_turn == deque()
+    assert replicas.deaths <= 40
+
+
+async def test_a_suspect_whose_reader_has_stopped_keeps_no_other_from_being_tried(generate_with):
+    breaks = iter([True] * 3)
+
+    def dies(call, name, index):
+        return index > 2 and next(breaks, False)
+
+    replicas = Replicas(one=True, dies=dies)
+    flow = FlowControl(outputs_per_input=8)
+    harness = generate_with(replicas, flow=flow)
+    stopped, other = harness.generate("stopped:100"), harness.generate("other:100")
+    assert await anext(stopped) == "stopped 0"
+    assert await everything(other) == whole("other", 100)
+    assert await everything(stopped) == whole("stopped", 100)[1:]
 
 
 async def test_its_timeout_ends_it_behind_what_came(generate_with):
