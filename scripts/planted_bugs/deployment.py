@@ -187,7 +187,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "a service that forbids it is hedged",
-        "StreamLanes._hedge",
+        "StreamLanes._may_hedge",
         "if hedge.FEATURE not in session.welcome.features:",
         "if False:",
         "test_it_can_be_turned_off",

@@ -24,6 +24,7 @@ from servestream_client.session.outcome import as_own
 from servestream_client.session.rate import Rate
 from servestream_client.session.spread import Spread
 from servestream_client.session.ways import OwnWay, StreamLane
+from servestream_client.usercode import unforeseen
 
 __all__ = ["MOST_LANES", "StreamLanes"]
 
@@ -202,35 +203,46 @@ class StreamLanes:
             self._reserve()
             if self._bounded:
                 self._set_share()  # of what is left
-        if not self._hedge(now) and not waiting and self._session.ledger.finished:
+        if not self._may_hedge() and not waiting and self._session.ledger.finished:
             for lane in list(self._lanes):
                 if not lane.carried:
                     lane.retire()
 
-    def _hedge(self, now: float) -> bool:
-        """Send what is late by far to a second server. Where answers come in any order, that is
-        for the end, when nothing else is left to do.
-
-        Returns:
-            Whether a lane with nothing to do may have something for that reason.
-        """
-        session, lanes, hedging = self._session, self._lanes, self._hedging
-        if not lanes or session.welcome is None or hedging.budget < 1:
+    def _may_hedge(self) -> bool:
+        """Whether a lane with nothing to do may have something, since it is late elsewhere."""
+        session, hedging = self._session, self._hedging
+        if not self._lanes or session.welcome is None or hedging.budget < 1:
             return False
         if hedge.FEATURE not in session.welcome.features:
             return False
         if self._timer is None:
             context = self._stream.context
             self._timer = asyncio.get_running_loop().call_later(
-                LOOK_SECONDS, self._look_again, context=context
+                LOOK_SECONDS, self._time_passed, context=context
             )
-        if session.ordered or not self._waiting:
+        return not session.ledger.complete
+
+    def _time_passed(self) -> None:
+        self._timer = None
+        try:
+            self._hedge()
+        except Exception as bug:  # which would leave the stream waiting
+            self._stream.abandon(unforeseen(bug))
+
+    def _hedge(self) -> None:
+        """Send what is late by far to a second server. Where answers come in any order, that is
+        for the end, when nothing else is left to do.
+        """
+        if self._ended or not self._may_hedge():
+            return
+        now, lanes = _now(), self._lanes
+        if self._session.ordered or not self._waiting:
             at_a_server = [lane for lane in lanes if lane.replica and not lane.retiring]
             fastest = max(self._own.rate.value, *(lane.rate.value for lane in lanes))
-            if hedging.look(now, self._own, at_a_server, self._sharing.room, fastest):
+            if self._hedging.look(now, self._own, at_a_server, self._sharing.room, fastest):
                 self._reserve()
             self._keep_spare(now)
-        return not session.ledger.complete
+        self.look()
 
     def _keep_spare(self, now: float) -> None:
         """One lane more than else, while something is late that no other can get: what lanes have
@@ -245,10 +257,6 @@ class StreamLanes:
             spare.retire()
         elif spare.done:
             spare.retire()
-
-    def _look_again(self) -> None:
-        self._timer = None
-        self.look()
 
     def _answered(self) -> int:
         counters = self._session.counters
