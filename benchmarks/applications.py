@@ -9,6 +9,9 @@ from ray.serve import Application
 
 from benchmarks.services import SERVICES
 from server_fixture.builders import Builder, enrolled
+from server_fixture.builders import waiting as growing
+
+__all__ = ["growing"]
 
 # Room for every stream and every unary call of the widest measurement on a single replica.
 _PLACES = 2500

@@ -74,6 +74,7 @@ GOALS: dict[tuple[str, str], _Goals] = {
     ("lanes", "one replica, lone item over that with lanes=1"): {ANY: Goal(1.05, at_most=True)},
     ("lanes", "cost of a call, 10,000 at one time over 1,000"): {ANY: Goal(1.2, at_most=True)},
     ("lanes", "cost of a call, 100,000 at one time over 1,000"): {ANY: Goal(1.2, at_most=True)},
+    ("scaling", "until 90 % of a fresh client's"): {ANY: Goal(10_000, at_most=True)},
     ("failover", "beyond the raw stub"): {ANY: Goal(10, at_most=True)},
     ("pause", "beyond the raw stub"): {ANY: Goal(50, at_most=True)},
     ("memory", "growth, ours"): {ANY: Goal(32, at_most=True)},
