@@ -1,10 +1,9 @@
 """Hedging: what is late by far at one server goes to a second one as well, within a budget.
 
 The input that the consumer waits for is late if it has been that, or its server has answered
-nothing, for a second at least, and for several times what another lane would take. It goes there,
-with those behind it that its server has.
-Whichever server answers first has answered; the other hears that nobody waits any more. Rule:
-docs/protocol.md, section 19.
+nothing, for a second at least, and for twice what another lane would take. It goes there, with
+those behind it that its server has. Whichever server answers first has answered; the other hears
+that nobody waits any more. Rule: docs/protocol.md, section 19.
 
 Invariant: each input is hedged once, and no more of them than the budget allows. What both carry is
 in `_copies` until it is answered.
@@ -26,7 +25,7 @@ LOOK_SECONDS = 0.25
 _LEAST_SECONDS = 1.0
 """Less is nobody's fault: a garbage collection, a frame that was lost."""
 
-_TIMES = 4
+_TIMES = 2
 """How much longer than another lane would take, so that it is late by far."""
 
 _LEAST = 64
