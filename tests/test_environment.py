@@ -23,8 +23,9 @@ def test_every_field_has_a_variable_that_sets_it(kind, monkeypatch):
     assert list(names(kind).values()) == [field.name for field in fields(kind)]
     for name, field in names(kind).items():
         with monkeypatch.context() as environment:
-            environment.setenv(name, "5")
-            assert policy(kind) == kind(**{field: 5})
+            value = 1 if field == "hedge" else 5  # a share
+            environment.setenv(name, str(value))
+            assert policy(kind) == kind(**{field: value})
 
 
 def test_numbers_of_every_kind(monkeypatch):
