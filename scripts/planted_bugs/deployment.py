@@ -221,6 +221,13 @@ BUGS: tuple[Bug, ...] = (
         "test_of_what_is_lent_whoever_is_first_has_answered",
     ),
     Bug(
+        "what a lane has as well is tried apart",
+        "Ledger.quarantine",
+        "            and number not in self.lent\n",
+        "",
+        "test_what_was_lent_is_not_tried_apart_as_well",
+    ),
+    Bug(
         "what a lane lets go of is lost if it was hedged once",
         "Hedging.left",
         "elif copies is None:",

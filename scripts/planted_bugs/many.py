@@ -351,8 +351,15 @@ BUGS = (
     Bug(
         "suspects that wait for their turn are forgotten where one is to blame",
         "Generator._judge",
-        "self._waiting[self._in_turn.popleft()] = None",
-        "self._in_turn.popleft()",
+        "                    self._waiting[cleared] = None\n",
+        "",
         "test_whoever_was_at_the_same_server_is_not_blamed_for_its_death",
+    ),
+    Bug(
+        "of suspects that wait for their turn only one hears that the client is closed",
+        "Generator._try_next",
+        "while self._in_turn:",
+        "if self._in_turn:",
+        "test_suspects_that_wait_for_their_turn_hear_that_the_client_is_closed",
     ),
 )

@@ -154,8 +154,7 @@ class Generator:
         """Hand out the requests that wait, as far as there is room. What goes wrong with one of
         them is that one's, whoever asked.
         """
-        if self._in_turn:
-            self._try_next()
+        self._try_next()
         while self._waiting:
             request = next(iter(self._waiting))
             try:
@@ -281,7 +280,9 @@ class Generator:
                 lane.take_back(request)
                 request.end(_poison(request, failed))
                 while self._in_turn:  # what these were suspected of is explained
-                    self._waiting[self._in_turn.popleft()] = None
+                    cleared = self._in_turn.popleft()
+                    cleared.breaks = cleared.lone_breaks = 0
+                    self._waiting[cleared] = None
         elif self._in_turn:  # whether these are answered will tell
             lane.take_back(request)
             self._in_turn.insert(min(_ASIDE_FOR, len(self._in_turn)), request)
@@ -330,11 +331,13 @@ class Generator:
         )
 
     def _try_next(self) -> None:
-        if self._alone is not None and self._still_alone(self._alone):
-            return
-        request = self._in_turn.popleft()
-        self._begin_alone(request)
-        self._try_apart((request,), self._last_apart)
+        """Those that cannot even begin, since the client was closed, fail one after the other."""
+        while self._in_turn:
+            if self._alone is not None and self._still_alone(self._alone):
+                return
+            request = self._in_turn.popleft()
+            self._begin_alone(request)
+            self._try_apart((request,), self._last_apart)
 
     def _control_ended(self) -> None:
         self._control = None

@@ -44,9 +44,15 @@ class Source(Protocol):
         """For how many seconds it has owed something, and answered nothing."""
         ...
 
-    def lacking(self, number: int, count: int) -> int:
-        """How many inputs from this one on, of so many at the most, it was the first to get, and
-        has under way.
+    def lend(self, number: int, count: int) -> int:
+        """Let another have inputs as well that it has under way, and was the first to get.
+
+        Args:
+            number: the first of them.
+            count: how many at the most, of those that follow upon one another.
+
+        Returns:
+            How many those are.
         """
         ...
 
@@ -122,7 +128,7 @@ class Hedging:
         count = min(self.budget, room)
         if not oldest or count < 1 or oldest in self._copies:
             return False
-        source = next((lane for lane in lanes if lane.lacking(oldest, 1)), own)
+        source = next((lane for lane in lanes if lane.lend(oldest, 1)), own)
         # Who answers nothing else either is late with all it has.
         late = max(now - self._since, source.silent(now))
         if late < _LEAST_SECONDS:
@@ -137,7 +143,7 @@ class Hedging:
         return self._copy(oldest, count, source, best, now)
 
     def _copy(self, first: int, count: int, source: Source, to: Way, now: float) -> bool:
-        count = source.lacking(first, count)
+        count = source.lend(first, count)
         if not count:
             return False
         numbers = range(first, first + count)

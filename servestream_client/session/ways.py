@@ -71,7 +71,7 @@ class OwnWay:
         """For how many seconds it has owed something, and answered nothing."""
         return self.rate.silent(now)
 
-    def lacking(self, number: int, count: int) -> int:
+    def lend(self, number: int, count: int) -> int:
         """See `LaneShare.lend`."""
         return self._sharing.lend(number, count)
 
@@ -155,9 +155,9 @@ class StreamLane(Lane):
         rate = self.rate.value or fastest
         return (self._carried + 1) / rate if rate else math.inf
 
-    def lacking(self, number: int, count: int) -> int:
+    def lend(self, number: int, count: int) -> int:
         """How many of the stream's inputs from this one on, of so many at the most, it has under
-        way, none of which another attempt of its had before.
+        way, none of which another attempt of its had before: another may have these as well.
         """
         attempt = self.driver.session.counters.attempts
         part = next((part for part in self._parts if part.owes(number)), None)

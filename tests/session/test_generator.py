@@ -11,6 +11,7 @@ from session.replicas import Replicas
 from test_exchange import in_virtual_time
 
 from servestream_client import (
+    ClientClosedError,
     FlowControl,
     ItemError,
     RetriesExhaustedError,
@@ -188,6 +189,17 @@ async def test_whoever_was_at_the_same_server_is_not_blamed_for_its_death(genera
     assert blamed.kind is ItemErrorKind.POISON
     assert harness.generator._in_turn == deque()
     assert replicas.deaths <= 40
+
+
+async def test_suspects_that_wait_for_their_turn_hear_that_the_client_is_closed(generate_with):
+    replicas = Replicas(one=True, dies=lambda *_: True)
+    harness = generate_with(replicas, retry=RetryPolicy(attempts=10**6, initial=0.0001))
+    tasks = [asyncio.ensure_future(everything(harness.generate(f"g{n}:5"))) for n in range(9)]
+    await until(lambda: len(harness.generator._in_turn) > 3)
+    await harness.aclose()
+    async with asyncio.timeout(20):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(result) for result in results} == {ClientClosedError}
 
 
 async def test_a_suspect_whose_reader_has_stopped_keeps_no_other_from_being_tried(generate_with):

@@ -169,7 +169,7 @@ class Way:
         del now
         self.has += range(first, first + len(payloads))
 
-    def lacking(self, number: int, count: int) -> int:
+    def lend(self, number: int, count: int) -> int:
         return next((n for n in range(count) if number + n not in self.has), count)
 
     def cancel(self, number: int) -> None:

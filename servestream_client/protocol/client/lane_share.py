@@ -95,6 +95,7 @@ class LaneShare:
             return None
         run = queue.take(min(count, max(1, queue.head.within(size))))
         self._ledger.quarantined.update(range(run.first, run.last + 1))
+        self._ledger.lent.difference_update(range(run.first, run.last + 1))
         replayed = self._ledger.note_sent(run.first, len(run.payloads))
         counters.replayed += replayed
         counters.sent += len(run.payloads) - replayed

@@ -284,15 +284,17 @@ class Ledger:
             in_part: also such of which outputs came.
 
         Returns:
-            Which of them it concerns: of these, those that lack an answer.
+            Which of them it concerns: of these, those that lack an answer, and that no lane has as
+            well, which would answer what is tried.
         """
         moved = [
             number
             for number in numbers
-            if self.carries(number) and (in_part or number not in self.partials)
+            if self.carries(number)
+            and number not in self.lent
+            and (in_part or number not in self.partials)
         ]
         self.quarantined.update(moved)
-        self.lent.difference_update(moved)
         return moved
 
     def decide(self, number: int, *, sent: bool) -> None:

@@ -152,3 +152,25 @@ def test_nothing_is_lent_that_was_under_way_at_a_break_or_is_not_under_way():
     lanes.take_back(4)
     assert not lanes.owed(4)
     assert lanes.lend(4, 9) == 1
+
+
+def test_what_was_lent_is_not_tried_apart_as_well():
+    session, lanes = sharing(4, 3)
+    assert lanes.lend(1, 2) == 2
+    session.lost(1)
+    assert session.quarantine([1, 2, 3]) == [3]
+    lanes.take_back(2)
+    assert session.quarantine([1, 2]) == [2]
+    lanes.resolve(1, [b"a"])
+    assert [each.payload for each in take_all(session)] == [b"a"]
+
+
+def test_what_was_lent_and_is_taken_while_there_is_no_server_has_one_answer():
+    session, lanes = sharing(4, 3)
+    assert lanes.lend(1, 1) == 1
+    session.lost(1)
+    assert lanes.take(1, 1000) == (1, [b"1"])
+    lanes.resolve(1, [b"a"])
+    lanes.resolve(1, [b"b"])
+    assert [each.payload for each in take_all(session)] == [b"a"]
+    assert session.counters.by_lanes == 1
