@@ -221,6 +221,27 @@ BUGS: tuple[Bug, ...] = (
         "test_of_what_is_lent_whoever_is_first_has_answered",
     ),
     Bug(
+        "what a lane had at a break is hedged",
+        "StreamLane.lend",
+        "if part is None or part.attempt != attempt:",
+        "if part is None:",
+        "test_what_a_lane_had_at_a_break_no_other_gets",
+    ),
+    Bug(
+        "a server that answers nothing is late with one input after the other",
+        "Hedging.look",
+        "late = max(now - self._since, source.silent(now))",
+        "late = now - self._since",
+        "test_whoever_answers_nothing_is_late_with_all_it_has",
+    ),
+    Bug(
+        "what the service forbids is offered",
+        "agree",
+        "hedging = offer.hedging and offer.handler_kind in SINGLE_OUTPUT",
+        "hedging = True",
+        "test_hedging_is_for_single_outputs_and_where_the_service_allows_it",
+    ),
+    Bug(
         "what a lane has as well is tried apart",
         "Ledger.quarantine",
         "            and number not in self.lent\n",

@@ -694,6 +694,13 @@ BUGS = (
         "test_outputs_that_come_early_wait_for_their_turn_and_are_held",
     ),
     Bug(
+        "what came early waits behind the head for ever, as far as credit goes",
+        "DeliveryQueue._flush_parts",
+        "            self._held_early -= sum(len(part.payloads) for part in parts)\n",
+        "",
+        "test_what_came_early_counts_like_any_once_its_turn_has_come",
+    ),
+    Bug(
         "the end of an input that came early is not delivered",
         "DeliveryQueue.flush_early",
         "elif early.index is not None:",

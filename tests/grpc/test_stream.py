@@ -282,6 +282,20 @@ async def test_a_second_stream_sends_inputs_with_its_open(client):
         assert await collect(client.stream(numbered(50))) == numbered(50)
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_a_service_says_whether_it_may_be_hedged(serve, connect, allowed):
+    class Echo(StreamService[bytes, bytes]):
+        hedging = allowed
+
+        async def predict(self, item):
+            return item
+
+    async with connect(await serve(Echo())) as client:
+        stream = client.stream([b"x"])
+        assert await collect(stream) == [b"x"]
+        assert ("hedge" in stream._driver.session.welcome.features) is allowed
+
+
 async def test_an_application_name_is_checked_on_both_sides(serve, connect):
     class Named(StreamService[bytes, bytes]):
         application = "named"

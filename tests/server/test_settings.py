@@ -29,6 +29,7 @@ WRONG = [
     ("replay", 3, "must be one of Replay.NEVER"),
     ("fingerprint", 7, "must be a string"),
     ("fingerprint", None, "must be a string"),
+    ("hedging", "no", "must be True or False"),
 ]
 
 

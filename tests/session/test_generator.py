@@ -195,10 +195,14 @@ async def test_suspects_that_wait_for_their_turn_hear_that_the_client_is_closed(
     replicas = Replicas(one=True, dies=lambda *_: True)
     harness = generate_with(replicas, retry=RetryPolicy(attempts=10**6, initial=0.0001))
     tasks = [asyncio.ensure_future(everything(harness.generate(f"g{n}:5"))) for n in range(9)]
-    await until(lambda: len(harness.generator._in_turn) > 3)
+    generator = harness.generator
+    await until(lambda: len(generator._in_turn) > 3)
+    waiting, harness.closed = list(generator._in_turn), True
+    generator._alone = None
+    generator.has_room()
+    assert all(request.ended for request in waiting)
     await harness.aclose()
-    async with asyncio.timeout(20):
-        results = await asyncio.gather(*tasks, return_exceptions=True)
+    results = await asyncio.gather(*tasks, return_exceptions=True)
     assert {type(result) for result in results} == {ClientClosedError}
 
 

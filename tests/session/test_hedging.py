@@ -218,6 +218,31 @@ def test_it_is_late_after_a_second_and_after_twice_what_another_would_take():
         assert not it.look(99.0, OWN, [one, other], 99, 0.0)  # once
 
 
+def test_whoever_answers_nothing_is_late_with_all_it_has():
+    shared, one, other = Shared(range(1, 9)), Way("a", range(1, 9)), Way("b", range(0))
+    it = hedging(shared)
+    one.answered = 5.0
+    assert it.look(10.0, OWN, [one, other], 99, 0.0)  # though nobody has waited for it before
+
+
+def test_what_a_lane_had_at_a_break_no_other_gets():
+    async def main():
+        stream = stream_at(Deployment(2), lanes=2)
+        assert await anext(stream) == b"1"
+        (lane,) = stream._driver.lanes._lanes
+        async with asyncio.timeout(60):
+            while not lane.carried:
+                await asyncio.sleep(0.1)
+        part = lane._parts[-1]
+        first = part._stream_first + part.last - part.first
+        assert lane.lend(first, 1) == 1
+        lane.driver.session.counters.attempts += 1  # as after one
+        assert lane.lend(first, 1) == 0
+        await stream.aclose()
+
+    play(main)
+
+
 def test_no_copy_goes_to_the_same_server_or_where_nobody_knows_how_long_it_takes():
     shared, one = Shared(range(1, 9)), Way("a", range(1, 9))
     others = [Way("a", range(0)), Way("b", range(0), seconds=math.inf)]

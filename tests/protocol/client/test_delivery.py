@@ -328,6 +328,14 @@ def test_the_head_has_credit_though_all_that_is_held_came_early_in_parts():
     assert queue.full
 
 
+def test_what_came_early_counts_like_any_once_its_turn_has_come():
+    queue = make_queue(inputs=2)
+    queue.ledger.quarantine([1], in_part=True)
+    queue.add_part(in_part(2, b"a", b"b", b"c", b"d"), 4)
+    queue.resolve_end(1, 0)
+    assert queue.held == Credit(4, 4)  # nothing of it waits behind the head any more
+
+
 def test_whoever_answers_apart_hears_what_was_taken_of_it():
     queue = make_queue(inputs=1)
     queue.ledger.quarantine([1], in_part=True)

@@ -17,6 +17,7 @@ from serving import (
 from single_inputs import Input, next_input
 
 from servestream_client.errors import LocalProtocolError, RemoteProtocolError
+from servestream_client.protocol import hedge
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
     ClientEnd,
@@ -291,6 +292,22 @@ def test_terms_are_what_both_ends_allow(seed):
     said = welcome(offer, terms)
     assert (said.limits, said.heartbeat_interval_ms) == (terms.limits, terms.heartbeat_ms)
     assert said.features == terms.features
+
+
+@pytest.mark.parametrize(
+    ("kind", "allowed", "asked", "taken"),
+    [
+        (HandlerKind.ONE_TO_ONE, True, True, True),
+        (HandlerKind.BATCH, True, True, True),
+        (HandlerKind.ONE_TO_MANY, True, True, False),
+        (HandlerKind.ONE_TO_ONE, False, True, False),
+        (HandlerKind.ONE_TO_ONE, True, False, False),
+    ],
+)
+def test_hedging_is_for_single_outputs_and_where_the_service_allows_it(kind, allowed, asked, taken):
+    offer = ServerOffer(codec=CODEC, handler_kind=kind, hedging=allowed)
+    terms = agree(offer, opening(features=[hedge.FEATURE] * asked))
+    assert (hedge.FEATURE in terms.features) is taken
 
 
 def test_nothing_with_the_open_exceeds_nothing():
