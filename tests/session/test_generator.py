@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections import deque
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 from session.generations import Harness, everything, until, whole
@@ -19,9 +20,14 @@ from servestream_client import (
     Seam,
     SeamKind,
     StreamTimeoutError,
+    UnreachableError,
 )
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import OutputRun, Replay, ServerFrame, Welcome
+from servestream_client.session.isolation import LONE_BREAKS
+from servestream_client.session.outcome import AttemptFailed
+from servestream_client.session.request import Request
+from servestream_client.transport.classify import Decision, Verdict
 from servestream_client.transport.memory import CallFailed
 
 
@@ -204,6 +210,25 @@ async def test_suspects_that_wait_for_their_turn_hear_that_the_client_is_closed(
     await harness.aclose()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert {type(result) for result in results} == {ClientClosedError}
+
+
+async def test_what_another_was_to_blame_for_is_forgotten(generate_with):
+    generator = generate_with(Replicas()).generator
+    generator._target_answered = lambda: 99
+    culprit, other = Request("culprit", b"c:1"), Request("other", b"o:1")
+    for each in (culprit, other):
+        each.breaks, each.lone_breaks = 5, LONE_BREAKS - 1
+    generator._in_turn.append(other)
+    lane = SimpleNamespace(take_back=lambda _: None)
+    generator._judge(
+        lane,
+        culprit,
+        AttemptFailed(Verdict(Decision.RESUME, "broke", UnreachableError, None), progressed=False),
+    )
+    assert culprit.take_error().kind is ItemErrorKind.POISON
+    assert (other.breaks, other.lone_breaks) == (0, 0)
+    assert list(generator._waiting) == [other]
+    assert not generator._in_turn
 
 
 async def test_a_suspect_whose_reader_has_stopped_keeps_no_other_from_being_tried(generate_with):

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -19,9 +20,9 @@ ORDERS = pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unor
 STALL = 300.0
 
 
-def stalling(*items: bytes, count: int = 2) -> Deployment:
+def stalling(*items: bytes, count: int = 2, first: Sequence[int] = ()) -> Deployment:
     """Of its replicas whichever gets one of these items first stands still for five minutes."""
-    deployment, stood = Deployment(count), set[bytes]()
+    deployment, stood = Deployment(count, first), set[bytes]()
 
     def stalls(payload: bytes) -> float:
         if payload not in items or payload in stood:
@@ -50,6 +51,16 @@ def test_a_server_that_stands_still_holds_up_nothing(item, ordered):
         deployment, began = stalling(item), now()
         outputs = await rest(stream_at(deployment, lanes=2, ordered=ordered))
         assert (outputs if ordered else sorted(outputs, key=int)) == ITEMS
+        assert now() - began < 60
+
+    play(main)
+
+
+def test_a_lane_for_what_is_late_that_comes_to_the_late_server_makes_room_for_another():
+    async def main():
+        deployment, began = stalling(b"120", first=[0, 1, 1, 1, 0]), now()
+        assert await rest(stream_at(deployment, lanes=2)) == ITEMS
+        assert deployment.turn == 5
         assert now() - began < 60
 
     play(main)
