@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elapsed = time.monotonic() - began
     report.table(tally)
     report.total(tally, elapsed)
+    report.failed(tally)
     if options.json:
         text = json.dumps(tally.to_json(_commit(), elapsed), indent=1)
         options.json.write_text(text + "\n", encoding="utf-8")

@@ -22,6 +22,9 @@ __all__ = ["Report", "Summary", "Tally"]
 PLAIN_WIDTH = 160
 """Of a table that goes into a file."""
 
+SHOWN_SEEDS = 10
+"""That failed, at the end."""
+
 STATES: Sequence[str] = (*(state.name for state in ClientState), OLD_ATTEMPT)
 
 
@@ -146,6 +149,12 @@ class Report:
         )
         counts = ", ".join(f"{name}: {tally.many[name]}" for name in COUNTED)
         self.line(f"of inputs with many outputs: {counts}")
+
+    def failed(self, tally: Tally) -> None:
+        """The seeds that failed, once more, at the end, since often only that is kept of a log."""
+        for seed, texts in sorted(tally.failed.items())[:SHOWN_SEEDS]:
+            self.line(f"seed {seed} broke a promise: {texts[0]}")
+            self.line(f"  replay: python -m simulation --seed {seed} --trace")
 
 
 def _cell(count: int) -> str:

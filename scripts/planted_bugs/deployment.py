@@ -136,6 +136,13 @@ BUGS: tuple[Bug, ...] = (
         "test_without_a_server_all_that_was_not_taken_waits",
     ),
     Bug(
+        "lanes get room for what the consumer waits for, and take another",
+        "StreamLanes._first",
+        "self._returned[0][0] if self._returned else self._sharing.next",
+        "self._sharing.oldest",
+        "test_lanes_stay_in_the_budget_while_the_one_waited_for_is_tried_apart",
+    ),
+    Bug(
         "a stream that is left leaves its lanes",
         "StreamLanes.end",
         "            lane.driver.abandon()\n",
@@ -148,6 +155,13 @@ BUGS: tuple[Bug, ...] = (
         "        finally:\n            self._counting = None\n",
         "",
         "test_a_controller_that_is_away_changes_nothing",
+    ),
+    Bug(
+        "Serve's controller is asked while what was cut goes on",
+        "LoadReports._begin",
+        "max(self._count_at, first_count)",
+        "self._count_at",
+        "test_the_controller_is_not_asked_at_once",
     ),
     Bug(
         "a poison keeps others from the only server",

@@ -175,7 +175,7 @@ class StreamLanes:
         if not self._lanes:
             share = max(share, _ALONE, int(self._own.rate.value * _HORIZON_ALONE))
         else:  # what they bring counts in the same budget
-            share = min(share, self._own.carried + self._sharing.room)
+            share = min(share, self._own.carried + self._sharing.room_for(self._sharing.next))
         self._sharing.bound(share)
 
     def _most(self, rate: Rate) -> int:
@@ -189,7 +189,7 @@ class StreamLanes:
         if self._bounded:
             self._set_share()
         while waiting := self._waiting:
-            room = self._sharing.room
+            room = self._sharing.room_for(self._first)
             lane = self._lane(now) if room else None
             if lane is None:
                 break
@@ -239,7 +239,8 @@ class StreamLanes:
         if self._session.ordered or not self._waiting:
             at_a_server = [lane for lane in lanes if lane.replica and not lane.retiring]
             fastest = max(self._own.rate.value, *(lane.rate.value for lane in lanes))
-            if self._hedging.look(now, self._own, at_a_server, self._sharing.room, fastest):
+            room = self._sharing.room_for(self._sharing.oldest)
+            if self._hedging.look(now, self._own, at_a_server, room, fastest):
                 self._reserve()
             self._keep_spare(now)
         self.look()
@@ -267,6 +268,11 @@ class StreamLanes:
         if self._returned:
             return self._returned[0][1]
         return self._sharing.waiting if self._wanted > 1 else 0
+
+    @property
+    def _first(self) -> int:
+        """Which input is the next to go on a lane."""
+        return self._returned[0][0] if self._returned else self._sharing.next
 
     def _next(self, count: int, size: int) -> tuple[int, Sequence[bytes]] | None:
         if not self._returned:

@@ -62,7 +62,7 @@ def test_an_attempt_hears_all_there_is():
     async def main():
         active, attempt = reporting(Controller()), Attempt()
         active.arrive(attempt)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.2)
         assert attempt.told[-1] == Load(servers=3, items=7, item_us=250_000, places=4)
         assert active.load == attempt.told[-1]
         active.unregister(attempt, None)
@@ -96,6 +96,22 @@ def test_nobody_looks_or_asks_while_nobody_is_here():
             await asyncio.sleep(100.0)
             assert (len(attempt.told), len(controller.asked)) == (told, asked)
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    in_virtual_time(main)
+
+
+def test_the_controller_is_not_asked_at_once():
+    async def main():
+        controller = Controller()
+        active, attempt = reporting(controller), Attempt()
+        for _ in range(3):
+            came = asyncio.get_running_loop().time()
+            active.arrive(attempt)
+            await asyncio.sleep(1.0)
+            assert 0.1 <= controller.asked.pop(0) - came <= 0.2
+            assert not controller.asked
+            active.unregister(attempt, None)
+            await asyncio.sleep(10.0)
 
     in_virtual_time(main)
 

@@ -342,3 +342,31 @@ def test_what_lanes_bring_counts_in_the_budget(outputs):
         assert most <= outputs
 
     play(main)
+
+
+def test_lanes_stay_in_the_budget_while_the_one_waited_for_is_tried_apart():
+    """What the consumer waits for may come beyond the budget, and nothing else in its place."""
+
+    async def main():
+        deployment, outputs, times = Deployment(3), 16, [0]
+
+        def breaks(_: int, payload: bytes):
+            if payload == b"1" and times[0] < 2:
+                times[0] += 1
+                raise CallFailed("INTERNAL", "the actor died")
+
+        def stalls(payload: bytes) -> float:
+            return 60.0 if payload == b"1" and times[0] == 2 else 0.0
+
+        for replica in deployment.replicas:
+            replica.fails, replica.stalls = breaks, stalls
+        flow = FlowControl(output_items=outputs)
+        stream = stream_at(deployment, flow=flow)
+        first = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(50.0)
+        assert times[0] == 2
+        assert 1 in stream._driver.session.ledger.quarantined
+        assert stream._driver.session.delivery.held_outputs == outputs
+        assert [await first, *await rest(stream)] == ITEMS
+
+    play(main)

@@ -49,17 +49,26 @@ class LaneShare:
         """So many answers are to come from lanes."""
         self._delivery.reserved = answers
 
-    @property
-    def room(self) -> int:
+    def room_for(self, number: int) -> int:
         """For how many more answers there is room, besides those that are to come from lanes and
         for what the stream's own attempt has in flight.
+
+        Args:
+            number: the first input that would be answered: if the consumer waits for it, there is
+                room for it in any case.
         """
         delivery = self._delivery
         under_way = self.carried + delivery.reserved
         left = delivery.budget.outputs - delivery.held_outputs - under_way
         if left > 0 and delivery.held_bytes < delivery.budget.bytes:
             return left
-        return int(delivery.can_buffer_isolated(self._ledger.turn, under_way))
+        return int(delivery.can_buffer_isolated(number, under_way))
+
+    @property
+    def next(self) -> int:
+        """The input that waits longest; 0: none does."""
+        queue = self._unsent(1) if self._session.attempt is None else self._session.attempt.unsent
+        return queue.head.first if queue else 0
 
     @property
     def waiting(self) -> int:

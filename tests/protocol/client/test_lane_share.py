@@ -73,16 +73,42 @@ def test_without_a_server_all_that_was_not_taken_waits():
 
 def test_answers_that_are_to_come_have_their_places():
     session, lanes = sharing(10, 3, outputs=5)
-    assert lanes.room == 2  # what the stream itself has in flight has places, too
+    assert lanes.room_for(4) == 2  # what the stream itself has in flight has places, too
     lanes.take(2, 100)
     lanes.reserve(2)
-    assert lanes.room == 0
+    assert lanes.room_for(6) == 0
     lanes.reserve(0)
     lanes.resolve(4, [b"d", b"e"])
-    assert lanes.room == 0
+    assert lanes.room_for(6) == 0
     session.receive(1, answers(1, b"a", b"b", b"c"))
     take_all(session)
-    assert lanes.room == 5
+    assert lanes.room_for(6) == 5
+
+
+@ORDERS
+def test_who_waits_longest_is_next(ordered):
+    session, lanes = sharing(6, 2, ordered=ordered)
+    assert lanes.next == 3
+    lanes.take(2, 100)
+    assert lanes.next == 5
+    session.lost(1)
+    assert lanes.next == 1
+    lanes.take(2, 100)
+    assert lanes.next == 5
+    lanes.take(2, 100)
+    assert lanes.next == 0
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_there_is_room_beyond_the_budget_for_what_the_consumer_waits_for_alone(elsewhere):
+    session, lanes = sharing(10, 1, outputs=5)
+    lanes.take(5, 100)
+    session.lost(1)
+    if elsewhere:  # on a stream of its own
+        session.quarantine([1])
+    lanes.resolve(2, [b"b", b"c", b"d", b"e", b"f"])
+    assert lanes.next == (7 if elsewhere else 1)
+    assert lanes.room_for(lanes.next) == (0 if elsewhere else 1)
 
 
 def test_services_with_many_outputs_have_no_lanes():
