@@ -299,7 +299,10 @@ class SimulatedNetwork:
         self.books.trace.note(f"endpoint {endpoint}", f"down for {seconds:.3f} s")
         way = self._endpoints[endpoint]
         way.down_until, way.swallows = self.conditions.loop.time() + seconds, swallows
-        self._break([call for call in self.calls if call.endpoint == endpoint])
+        there = [call for call in self.calls if call.endpoint == endpoint]
+        for call in there:
+            call.broken |= call.status_seen is None  # its client may hear of it from another call
+        self._break(there)
 
     def _break(self, calls: Sequence[SimulatedCall]) -> None:
         """Half of them."""

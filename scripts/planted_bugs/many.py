@@ -315,7 +315,7 @@ BUGS = (
     ),
     Bug(
         "what is tried apart begins anew",
-        "_Suspect.__init__",
+        "Forwarded.__init__",
         "self.partial: Partial | None = quarantine.partial(number)",
         "self.partial = None",
         "test_what_breaks_its_servers_is_blamed_and_the_others_have_all_outputs",
@@ -336,7 +336,7 @@ BUGS = (
     ),
     Bug(
         "what was held when an input moved apart counts twice",
-        "_Suspect.__init__",
+        "Forwarded.__init__",
         "self.held: Credit = quarantine.held(number)",
         "pass",
         "test_what_its_consumer_has_not_taken_counts_where_it_goes_on",

@@ -17,12 +17,12 @@ from collections.abc import Callable
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemError
-from servestream_client.protocol.client import Part, Partial
-from servestream_client.protocol.frames import Credit, ItemFailure
+from servestream_client.protocol.client import Part
+from servestream_client.protocol.frames import ItemFailure
 from servestream_client.session.driver import StreamDriver
+from servestream_client.session.forwarded import Forwarded
 from servestream_client.session.generator import FEW_OUTPUTS, Generator
 from servestream_client.session.outcome import AttemptFailed, as_own
-from servestream_client.session.request import Request
 
 __all__ = ["Apart"]
 
@@ -55,7 +55,7 @@ class Apart:
         self._suspected: frozenset[int] = frozenset()  # by the last break
         self._received: dict[int, int] = {}  # of what was under way then, how many outputs had come
         self._waiting: list[int] = []  # ascending
-        self._trying: dict[int, _Suspect] = {}  # until the consumer has all that came
+        self._trying: dict[int, Forwarded] = {}  # until the consumer has all that came
         self._ended = False
 
     @property
@@ -108,10 +108,10 @@ class Apart:
 
     def _go_on(self) -> None:
         """Have those tried whose outputs there is room for."""
-        stream, begun = self._stream, list[Request]()
+        stream, begun = self._stream, list[Forwarded]()
         turn = stream.quarantine.turn
         while self._waiting and (len(self._trying) < self._most or self._waiting[0] == turn):
-            suspect = _Suspect(self, stream, self._waiting.pop(0))
+            suspect = Forwarded(self, stream, self._waiting.pop(0))
             self._trying[suspect.of] = suspect
             begun.append(suspect)
         if not begun:
@@ -130,7 +130,7 @@ class Apart:
             suspect.acknowledge(count, size)
             self._forget(suspect)
 
-    def _forget(self, suspect: _Suspect) -> None:
+    def _forget(self, suspect: Forwarded) -> None:
         if suspect.ended and not suspect.held.outputs and not self._ended:
             del self._trying[suspect.of]
             self._go_on()
@@ -142,7 +142,7 @@ class Apart:
         if not self._ended:
             self._stream.quarantine.resolve_part(part)
 
-    def left(self, suspect: _Suspect, error: BaseException | None) -> None:
+    def left(self, suspect: Forwarded, error: BaseException | None) -> None:
         """There are no further outputs of a suspect."""
         if self._ended:
             return
@@ -156,35 +156,3 @@ class Apart:
             self._stream.abandon(as_own(error, "the stream of a suspected input ended"))
             return
         self._forget(suspect)
-
-
-class _Suspect(Request):
-    """An input of a stream. Its outputs are that stream's.
-
-    Args:
-        apart: takes them.
-        stream: whose.
-        number: of the input there.
-    """
-
-    __slots__ = ("_apart", "of")
-
-    def __init__(self, apart: Apart, stream: StreamDriver, number: int) -> None:
-        quarantine = stream.quarantine
-        super().__init__(None, quarantine.payload(number))
-        self._apart: Apart = apart
-        self.of: int = number
-        self.partial: Partial | None = quarantine.partial(number)
-        self.received: int = quarantine.received(number)
-        self.broke_at: int = self.received
-        self.held: Credit = quarantine.held(number)
-
-    def add(self, part: Part) -> None:
-        super().add(part)
-        self.queue.clear()
-        self._apart.came(Part(self.of, part.first_index, part.payloads, part.last, part.seam))
-
-    def end(self, error: BaseException | None = None) -> None:
-        if not self.ended:
-            super().end(error)
-            self._apart.left(self, error)

@@ -249,6 +249,7 @@ class Attempt:
             self.welcomed = True
             self._endpoint.welcomed(session.welcome.limits)
             parts.pool.learn(session.welcome.endpoints)
+            parts.pool.many = not session.may_quarantine
             outage.welcomed(_now())
             parts.announcer.attempt_welcomed(session.welcome)
         if session.load is not None:

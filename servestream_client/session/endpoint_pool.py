@@ -96,6 +96,8 @@ class EndpointPool:
         """How many inputs were answered."""
         self.load: Load | None = None
         """What a server last said of its load."""
+        self.many: bool = False
+        """Whether an input may have many outputs there, as far as that is known."""
         self.make_transport: Callable[[Place], Transport] = make_transport
         self._names = [seed for seed in seeds if seed.address is not None]
         self._discover = discover

@@ -21,12 +21,13 @@ from servestream_client.session.encoding import encoded
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.generator import Generator
 from servestream_client.session.isolation import Isolation
+from servestream_client.session.many_lanes import ManyLanes
 from servestream_client.session.outage import Outage
 from servestream_client.session.outcome import AttemptFailed
 from servestream_client.session.predictor import Predictor
 from servestream_client.session.pump import InputPump, UnsendableInput
-from servestream_client.session.spread import Spread
-from servestream_client.session.stream_lanes import MOST_LANES, StreamLanes
+from servestream_client.session.spread import MOST_LANES, Spread
+from servestream_client.session.stream_lanes import StreamLanes
 
 __all__ = ["StreamFactory"]
 
@@ -99,7 +100,12 @@ class StreamFactory:
         )
         if lanes != 1:
             open_lane = partial(self._open_lane, StreamKind.LANE, parameters)
-            driver.lanes = StreamLanes(driver, open_lane, lanes, self.retry.hedge)
+            make_generator = partial(self._generator_beside, parameters, lanes)
+            for_many = partial(ManyLanes, driver, make_generator, lanes)
+            if self.connection.endpoints.many:
+                driver.lanes = for_many()
+            else:
+                driver.lanes = StreamLanes(driver, open_lane, lanes, self.retry.hedge, for_many)
         return driver
 
     def predictor(self, lanes: int | None) -> Predictor:
@@ -121,6 +127,19 @@ class StreamFactory:
         return Generator(
             self._open_generate_lane,
             partial(self._open_generate_lane, isolated=True),
+            lambda: self.connection.endpoints.answered,
+            flow=self.flow,
+            spread=_spread(lanes),
+            idle_seconds=LANE_IDLE_SECONDS,
+        )
+
+    def _generator_beside(
+        self, parameters: Mapping[str, str] | None, lanes: int | None
+    ) -> Generator:
+        """The same for the inputs of a stream."""
+        return Generator(
+            partial(self._open_generate_lane, parameters=parameters, kind=StreamKind.LANE),
+            partial(self._open_generate_lane, parameters=parameters, isolated=True),
             lambda: self.connection.endpoints.answered,
             flow=self.flow,
             spread=_spread(lanes),
@@ -155,12 +174,13 @@ class StreamFactory:
         outage: Outage | None,
         parameters: Mapping[str, str] | None = None,
         isolated: bool = False,
+        kind: StreamKind = StreamKind.GENERATE,
     ) -> StreamDriver:
         """A stream that carries the calls of `generate`, or inputs of another one, started."""
         session = self._session(
             ordered=False, parameters=parameters, isolated=isolated, frees_places=True
         )
-        kind = StreamKind.ISOLATED if isolated else StreamKind.GENERATE
+        kind = StreamKind.ISOLATED if isolated else kind
         driver = self._hand_fed(session, on_arrival, on_break, outage, kind=kind)
         self.connection.start(driver)
         return driver

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from servestream_client.events import LaneStatistics
 from servestream_client.protocol.client import Delivery, Part
 from servestream_client.protocol.frames import OutputRun
 from servestream_client.session.driver import OpenLane
@@ -74,6 +75,17 @@ class GenerateLane(Lane):
     def carried(self) -> int:
         """How many requests it carries."""
         return len(self.requests)
+
+    def statistics(self) -> LaneStatistics:
+        """What it carried so far."""
+        return LaneStatistics(
+            replica=self.replica,
+            endpoint=self.driver.place,
+            received=self._session.counters.received,
+            under_way=len(self.requests),
+            attempts=self.driver.attempts,
+            ended=self.ended,
+        )
 
     def takes(self, request: Request) -> bool:
         """Whether it has room for a request."""

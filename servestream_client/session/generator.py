@@ -20,6 +20,7 @@ from contextlib import suppress
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemError, ItemErrorKind
+from servestream_client.events import LaneStatistics
 from servestream_client.protocol.client import Part
 from servestream_client.session.driver import OpenLane
 from servestream_client.session.encoding import THE_ONLY_INPUT
@@ -28,7 +29,7 @@ from servestream_client.session.isolation import LONE_BREAKS, pause_after
 from servestream_client.session.outage import LastOutage, Outage
 from servestream_client.session.outcome import AttemptFailed, own_failure
 from servestream_client.session.request import Request
-from servestream_client.session.spread import ENOUGH, Spread
+from servestream_client.session.spread import ENOUGH, MOST_LANES, Spread
 from servestream_client.usercode import unforeseen
 
 __all__ = ["FEW_OUTPUTS", "Generator"]
@@ -80,6 +81,7 @@ class Generator:
         self.known_good: bytes | None = None
         """The payload of an input that was answered."""
         self._attempts = 0  # of lanes that ended
+        self._past: deque[LaneStatistics] = deque(maxlen=MOST_LANES)  # theirs
         self._control: Request | None = None  # that, tried again beside a suspect
         self._alone: Request | None = None  # the suspect that is tried without others
         self._alone_since = 0  # its outputs, when that began
@@ -92,6 +94,10 @@ class Generator:
     def attempts(self) -> int:
         """How many calls were made."""
         return self._attempts + sum(each.driver.attempts for each in self._lanes)
+
+    def statistics(self) -> Sequence[LaneStatistics]:
+        """Of each lane; may be asked for in any thread."""
+        return *(lane.statistics() for lane in list(self._lanes)), *list(self._past)
 
     # ---------------------------------------------------------------- from the readers
 
@@ -201,6 +207,7 @@ class Generator:
         if lane in self._lanes:
             self._lanes.remove(lane)
             self._attempts += lane.driver.attempts
+            self._past.append(lane.statistics())
         if not (lane.replica or lane.suspected):
             self._spread_over.missed(_now())
         if error is not None and lane.driver.gave_up:

@@ -356,7 +356,7 @@ class Quarantine:
         """Have somebody told what the consumer takes of inputs with many outputs: of which, how
         many outputs, and how many bytes.
         """
-        self._session.delivery.on_outside_taken = taken
+        self._session.delivery.on_outside_taken.append(taken)
 
     def is_cancelled(self, number: int) -> bool:
         """Whether nobody wants the outputs of this input any more."""
@@ -374,7 +374,9 @@ class Quarantine:
     def resolve_part(self, part: Part) -> None:
         """Outputs of an input that may have many, in their order."""
         session = self._session
-        session.counters.isolated += session.delivery.resolve_part(part) and part.last
+        if session.delivery.resolve_part(part):
+            session.counters.isolated += part.last
+            session.counters.outside += len(part.payloads)
         self._tell()
 
     def resolve_end(self, number: int, index: int) -> None:
@@ -403,6 +405,14 @@ class Sharing(LaneShare):
 
     def fail(self, number: int, failure: ItemFailure) -> None:
         super().fail(number, failure)
+        self._tell()
+
+    def resolve_part(self, part: Part) -> None:
+        super().resolve_part(part)
+        self._tell()
+
+    def resolve_end(self, number: int, index: int) -> None:
+        super().resolve_end(number, index)
         self._tell()
 
     def _tell(self) -> None:

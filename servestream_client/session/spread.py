@@ -16,7 +16,10 @@ from typing import Protocol, TypeVar
 
 from servestream_client.protocol.frames import Load
 
-__all__ = ["ENOUGH", "Placed", "Spread"]
+__all__ = ["ENOUGH", "MOST_LANES", "Placed", "Spread"]
+
+MOST_LANES = 64
+"""So many are opened without being asked for."""
 
 ENOUGH = 16
 """A further lane is opened once every lane carries so much: more of them spread the load, and fewer

@@ -34,7 +34,7 @@ def statistics_of(
         accepted=pulled,
         sent=counters.sent,
         replayed=counters.replayed,
-        received=counters.received + counters.isolated + counters.by_lanes,
+        received=counters.received + counters.outside,
         taken_through=session.ledger.taken_through,
         duplicates=counters.duplicates,
         isolated=counters.isolated,

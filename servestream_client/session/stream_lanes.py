@@ -13,23 +13,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from servestream_client.events import LaneStatistics
 from servestream_client.protocol import hedge, load
 from servestream_client.protocol.frames import ItemFailure, Load
 from servestream_client.session.driver import OpenLane, StreamDriver
 from servestream_client.session.hedging import LOOK_SECONDS, Hedging
+from servestream_client.session.lanes import LanesBeside
 from servestream_client.session.outcome import as_own
 from servestream_client.session.rate import Rate
-from servestream_client.session.spread import Spread
+from servestream_client.session.spread import MOST_LANES, Spread
 from servestream_client.session.ways import OwnWay, StreamLane
 from servestream_client.usercode import unforeseen
 
-__all__ = ["MOST_LANES", "StreamLanes"]
-
-MOST_LANES = 64
-"""So many are opened without being asked for."""
+__all__ = ["StreamLanes"]
 
 _SLOW_US = 100
 """From there on a handler is what a stream waits for, and not the client."""
@@ -63,16 +61,22 @@ class StreamLanes:
         lanes: how many ways there may be for inputs, the stream's own attempts included; None: one
             for each server.
         hedged: how large a share of the inputs may be, at the most.
+        for_many: makes what takes over where an input may have many outputs.
     """
 
     def __init__(
-        self, stream: StreamDriver, open_lane: OpenLane, lanes: int | None, hedged: float
+        self,
+        stream: StreamDriver,
+        open_lane: OpenLane,
+        lanes: int | None,
+        hedged: float,
+        for_many: Callable[[], LanesBeside],
     ) -> None:
         self._stream = stream
         self._session = stream.session
         self._sharing = stream.sharing
         self._open_lane = open_lane
-        self._given = lanes
+        self._for_many = for_many
         self._spread = Spread(lanes or 1, lanes or MOST_LANES)
         self._lanes: list[StreamLane] = []
         self._returned: deque[tuple[int, int]] = deque()  # by lanes that gave up: first and count
@@ -129,6 +133,9 @@ class StreamLanes:
         if self._ended or self._looking:
             return
         session = self._session
+        if session.welcome is not None and not self._stream.quarantine.allowed:
+            self._hand_over()
+            return
         if session.load is not self._load and session.load is not None:
             self._load = session.load
             self._learn(session.load)
@@ -144,6 +151,11 @@ class StreamLanes:
         finally:
             self._looking = False
             self.active = self._wanted > 1 or bool(self._lanes or self._returned)
+
+    def _hand_over(self) -> None:
+        self.end()
+        self._stream.lanes = self._for_many()
+        self._stream.lanes.look()
 
     def end(self) -> None:
         """The stream's outcome is settled."""

@@ -10,6 +10,7 @@ from servestream_client.protocol.frames import (
     CodecId,
     HandlerKind,
     Limits,
+    Load,
     Replay,
     ServerFrame,
 )
@@ -29,6 +30,8 @@ class Replicas:
             output's index.
         limits: what they accept.
         one: they are one server, so that all calls break with it.
+        load: what each says of its load, as often as it has changed; None: nothing. Calls go to
+            as many servers as it says in turn.
     """
 
     def __init__(
@@ -39,7 +42,9 @@ class Replicas:
         dies: Callable[[int, str, int], bool] = lambda *_: False,
         limits: Limits | None = None,
         one: bool = False,
+        load: Load | None = None,
     ) -> None:
+        self.load = load
         self.limits = limits or Limits()
         self.replay = replay
         self.fingerprint = fingerprint
@@ -51,6 +56,7 @@ class Replicas:
         self.cancelled: list[int] = []
         self.sessions: list[ServerSession] = []
         self.made: dict[str, int] = {}
+        self.places: dict[str, set[str]] = {}  # by server, of which inputs it made outputs
         self.resumed: list[tuple[str, int, int]] = []  # name, index, outputs given
         self.down = False
         self.stopped = False  # they read, and answer nothing
@@ -71,13 +77,14 @@ class Replicas:
             raise CallFailed("UNAVAILABLE", "down")
         self.calls += 1
         call, life = self.calls, self.life
+        replica = self._name(call)
         session = ServerSession(
             ServerOffer(
                 codec=CodecId("bytes"),
                 handler_kind=HandlerKind.ONE_TO_MANY,
                 replay=self.replay,
                 fingerprint=self.fingerprint(call),
-                replica="the only one" if self.one else f"replica {call}",
+                replica=replica,
                 limits=self.limits,
             )
         )
@@ -86,11 +93,12 @@ class Replicas:
         reading = asyncio.ensure_future(anext(requests, None))
         try:
             while not session.over:
+                self._report(session)
                 if self.one and life != self.life:
                     raise CallFailed("UNAVAILABLE", "Socket closed")
                 while (frame := session.next_frame()) is not None:
                     yield frame
-                self._work(call, session, running)
+                self._work(call, session, running, self.places.setdefault(replica, set()))
                 if (frame := session.next_frame()) is not None:
                     yield frame
                     continue
@@ -111,6 +119,16 @@ class Replicas:
                 session.outbox.take_resumable()
         finally:
             reading.cancel()
+
+    def _name(self, call: int) -> str:
+        """Of the server that a call comes to."""
+        servers = self.load.servers if self.load is not None else 0
+        number = 1 + (call - 1) % servers if servers else call
+        return "the only one" if self.one else f"replica {number}"
+
+    def _report(self, session: ServerSession) -> None:
+        if self.load is not None and session.opened is not None:
+            session.report(self.load)
 
     async def _something_to_do(
         self, session: ServerSession, running: dict[int, list], reading: asyncio.Future
@@ -138,7 +156,9 @@ class Replicas:
             first = 0 if self.replay is Replay.RESTART else run.start_index
             running[run.first] = [name, int(count), first, run.start_index]
 
-    def _work(self, call: int, session: ServerSession, running: dict[int, list]) -> None:
+    def _work(
+        self, call: int, session: ServerSession, running: dict[int, list], here: set[str]
+    ) -> None:
         """Each input's next output, if it may be made."""
         if self.stopped:
             return
@@ -157,5 +177,6 @@ class Replicas:
                 raise CallFailed("INTERNAL", "The actor died unexpectedly")
             work[2] += 1
             self.made[name] = self.made.get(name, 0) + 1
+            here.add(name)
             if index >= start:
                 session.outbox.output(number, b"%s %d" % (name.encode(), index))

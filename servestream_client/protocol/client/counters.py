@@ -22,6 +22,7 @@ class ClientCounters:
         isolated: inputs that were answered on another stream, or blamed there, since they were
             suspected of breaking servers.
         by_lanes: inputs that were answered on a lane.
+        outside: outputs and item errors that came by other streams, those of lanes included.
     """
 
     attempts: int = 0
@@ -33,3 +34,4 @@ class ClientCounters:
     stale: int = 0
     isolated: int = 0
     by_lanes: int = 0
+    outside: int = 0

@@ -79,7 +79,7 @@ class DeliveryQueue:
         self._held_of: dict[int, Credit] = {}  # of these, what single inputs have
         self.on_taken: Callable[[int], None] | None = None
         """Told of each input of which outputs were taken that may have others."""
-        self.on_outside_taken: Callable[[int, int, int], None] | None = None
+        self.on_outside_taken: list[Callable[[int, int, int], None]] = []
         """The same, with how many and how many bytes, for what came by another stream."""
         self._held_early = 0  # of these outputs, before whose turn others come
 
@@ -313,8 +313,8 @@ class DeliveryQueue:
             self._held_of[number] = Credit(held.outputs - count, held.bytes - size)
         if self.on_taken is not None:
             self.on_taken(number)
-        if self.on_outside_taken is not None:
-            self.on_outside_taken(number, count, size)
+        for tell in self.on_outside_taken:
+            tell(number, count, size)
 
     def adopt(self, number: int, held: Credit) -> None:
         """Of this input so much was delivered elsewhere, and is not taken yet."""

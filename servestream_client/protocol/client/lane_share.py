@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from servestream_client.protocol.client.deliveries import Part
 from servestream_client.protocol.client.session import ClientSession
 from servestream_client.protocol.frames import ItemFailure
-from servestream_client.protocol.runs import RunQueue
+from servestream_client.protocol.runs import Run, RunQueue
 from servestream_client.protocol.states import ClientState
 
 __all__ = ["LaneShare"]
@@ -67,7 +68,7 @@ class LaneShare:
     @property
     def next(self) -> int:
         """The input that waits longest; 0: none does."""
-        queue = self._unsent(1) if self._session.attempt is None else self._session.attempt.unsent
+        queue = self._unsent(1)
         return queue.head.first if queue else 0
 
     @property
@@ -76,7 +77,7 @@ class LaneShare:
         all while it is without a server.
         """
         ledger, attempt = self._ledger, self._session.attempt
-        if ledger.share is None or not self._session.may_quarantine:
+        if ledger.share is None or self._session.welcome is None:
             return 0
         if attempt is None:
             return len(ledger.replay) - len(ledger.decided) - len(ledger.quarantined)
@@ -98,19 +99,38 @@ class LaneShare:
             The first one's number and the payloads, of inputs that follow upon one another; None:
             there is none.
         """
-        attempt, counters = self._session.attempt, self._session.counters
-        queue = self._unsent(count) if attempt is None else attempt.unsent
+        queue = self._unsent(count)
         if not queue or queue.head.start_index:
             return None
         run = queue.take(min(count, max(1, queue.head.within(size))))
-        self._ledger.quarantined.update(range(run.first, run.last + 1))
-        self._ledger.lent.difference_update(range(run.first, run.last + 1))
-        replayed = self._ledger.note_sent(run.first, len(run.payloads))
-        counters.replayed += replayed
-        counters.sent += len(run.payloads) - replayed
+        self._leaves(run)
         return run.first, run.payloads
 
+    def take_one(self) -> int:
+        """Have a lane answer the input that waits longest, of which outputs may have come.
+
+        Returns:
+            Its number; 0: there is none.
+        """
+        queue = self._unsent(1)
+        if not queue:
+            return 0
+        run = queue.take(1)
+        self._leaves(run)
+        return run.first
+
+    def _leaves(self, run: Run) -> None:
+        ledger, counters = self._ledger, self._session.counters
+        ledger.quarantined.update(range(run.first, run.last + 1))
+        ledger.lent.difference_update(range(run.first, run.last + 1))
+        replayed = ledger.note_sent(run.first, len(run.payloads))
+        counters.replayed += replayed
+        counters.sent += len(run.payloads) - replayed
+
     def _unsent(self, count: int) -> RunQueue:
+        """What waits, at least so many of it, if there are so many."""
+        if self._session.attempt is not None:
+            return self._session.attempt.unsent
         queue = RunQueue()
         for run in self._ledger.resume():
             queue.append(run)
@@ -186,10 +206,23 @@ class LaneShare:
         if self._ledger.lent:
             for number in range(first, first + len(payloads)):
                 self._claim(number)
-        self._session.counters.by_lanes += self._delivery.resolve_run(first, payloads)
+        resolved = self._delivery.resolve_run(first, payloads)
+        self._session.counters.by_lanes += resolved
+        self._session.counters.outside += resolved
 
     def fail(self, number: int, failure: ItemFailure) -> None:
         """Why there is none of an input that was taken, or lent."""
         self._claim(number)
         resolved = self._delivery.resolve_quarantined(number, None, failure)
         self._session.counters.by_lanes += resolved
+        self._session.counters.outside += resolved
+
+    def resolve_part(self, part: Part) -> None:
+        """Outputs of an input that was taken, which may have many, in their order."""
+        if self._delivery.resolve_part(part):
+            self._session.counters.by_lanes += part.last
+            self._session.counters.outside += len(part.payloads)
+
+    def resolve_end(self, number: int, index: int) -> None:
+        """So many outputs, and no further one, are the answer to an input that was taken."""
+        self._session.counters.by_lanes += self._delivery.resolve_end(number, index)

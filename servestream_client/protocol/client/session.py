@@ -212,7 +212,9 @@ class ClientSession:
         self, number: int, payload: bytes | None, failure: ItemFailure | None
     ) -> None:
         """The only answer to an input in quarantine: its output, or why there is none."""
-        self.counters.isolated += self.delivery.resolve_quarantined(number, payload, failure)
+        resolved = self.delivery.resolve_quarantined(number, payload, failure)
+        self.counters.isolated += resolved
+        self.counters.outside += resolved
 
     def drop(self, number: int) -> Partial | None:
         """Between two attempts: forget an input, of which nothing more will be delivered. Its

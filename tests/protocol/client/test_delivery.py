@@ -340,7 +340,7 @@ def test_whoever_answers_apart_hears_what_was_taken_of_it():
     queue = make_queue(inputs=1)
     queue.ledger.quarantine([1], in_part=True)
     heard = []
-    queue.on_outside_taken = lambda *taken: heard.append(taken)
+    queue.on_outside_taken.append(lambda *taken: heard.append(taken))
     queue.resolve_part(in_part(1, b"a", b"bcd"))
     queue.take()
     queue.take()

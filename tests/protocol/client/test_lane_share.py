@@ -1,10 +1,20 @@
 """What of a stream goes on lanes, and what comes back from there."""
 
 import pytest
-from streaming import answers, error, frames_out, numbers_in, open_attempt, streaming, take_all
+from streaming import (
+    answers,
+    error,
+    frames_out,
+    numbers_in,
+    open_attempt,
+    part,
+    streaming,
+    take_all,
+)
 
 from servestream_client.errors import ItemErrorKind
-from servestream_client.protocol.client import ClientSession, LaneShare
+from servestream_client.protocol import continuation
+from servestream_client.protocol.client import ClientSession, LaneShare, Part
 from servestream_client.protocol.frames import HandlerKind, ItemFailure
 
 ORDERS = pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
@@ -111,13 +121,34 @@ def test_there_is_room_beyond_the_budget_for_what_the_consumer_waits_for_alone(e
     assert lanes.room_for(lanes.next) == (0 if elsewhere else 1)
 
 
-def test_services_with_many_outputs_have_no_lanes():
-    for kind, waiting in ((HandlerKind.ONE_TO_ONE, 1), (HandlerKind.ONE_TO_MANY, 0)):
-        session = streaming(welcome={"handler_kind": kind})
-        lanes = LaneShare(session)
-        lanes.bound(0)
-        session.push(b"1")
-        assert lanes.waiting == waiting
+@ORDERS
+def test_lanes_take_single_inputs_of_which_outputs_may_have_come(ordered):
+    session = streaming(
+        ordered=ordered,
+        welcome={"handler_kind": HandlerKind.ONE_TO_MANY, "features": (continuation.FEATURE,)},
+    )
+    lanes = LaneShare(session)
+    assert lanes.take_one() == 0
+    for number in (1, 2):
+        session.push(b"%d" % number)
+    frames_out(session)
+    session.push(b"3")
+    session.receive(1, part(1, 0, b"a", b"b"))
+    assert lanes.take_one() == 3
+    session.lost(1)
+    lanes.bound(0)
+    assert (lanes.next, lanes.waiting) == (1, 2)
+    assert lanes.take(2, 100) is None  # it goes on, and does not begin
+    assert [lanes.take_one() for _ in range(3)] == [1, 2, 0]
+    assert session.ledger.next_index(1) == 2
+    lanes.resolve_part(Part(2, 0, (b"x",), last=True))
+    lanes.resolve_part(Part(1, 2, (b"c",), last=False))
+    assert session.counters.by_lanes == 1
+    lanes.resolve_end(1, 3)
+    lanes.resolve_end(2, 1)  # that was said
+    lanes.resolve_part(Part(3, 0, (b"z",), last=True))
+    assert session.counters.by_lanes == 3
+    assert session.ledger.unanswered == 0
 
 
 @ORDERS

@@ -1,0 +1,368 @@
+"""Lanes of a stream whose inputs may have many outputs each."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from pools import pool_of
+from session.generations import whole
+from session.replicas import Replicas
+from session.test_exchange import in_virtual_time
+
+from servestream_client import (
+    FlowControl,
+    ItemError,
+    ItemErrorKind,
+    RetryPolicy,
+    StreamError,
+    StreamTimeoutError,
+    Watchdog,
+)
+from servestream_client.codecs import BytesCodec
+from servestream_client.protocol.frames import Load, Replay
+from servestream_client.session.connection import Connection
+from servestream_client.session.factory import StreamFactory
+from servestream_client.session.many_lanes import ManyLanes
+from servestream_client.session.stream import PredictionStream
+from servestream_client.transport.memory import CallFailed, MemoryTransport
+
+ORDERS = pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+THREE = Load(servers=3, items=5, item_us=50_000, places=4)
+
+connections: list[Connection] = []
+"""Those of the test that runs."""
+
+
+def connect(replicas: Callable) -> Connection:
+    connection = Connection(pool_of(lambda: MemoryTransport(replicas)))
+    connections.append(connection)
+    return connection
+
+
+def stream_at(replicas: Callable, names: dict[str, int], **options) -> PredictionStream:
+    """A stream of an input for each name, with so many outputs."""
+    connection = options.pop("connection", None) or connect(replicas)
+    factory = StreamFactory(
+        connection=connection,
+        codec=BytesCodec(),
+        application="",
+        retry=options.pop("retry", RetryPolicy(attempts=60, initial=0.001, maximum=0.001)),
+        flow=options.pop("flow", FlowControl()),
+        watchdog=Watchdog(heartbeat_interval=None),
+        close_timeout=0.1,
+        hooks=(),
+    )
+    shown = {name: options.pop(name, False) for name in ("return_exceptions", "numbered")}
+    arguments = {"ordered": True, "timeout": None, "parameters": None, **options}
+    return PredictionStream(
+        factory.stream([f"{name}:{count}".encode() for name, count in names.items()], **arguments),
+        start=connection.start,
+        decode=bytes.decode,
+        **shown,
+    )
+
+
+def play(main: Callable) -> None:
+    """Run it in virtual time, and close what it has connected."""
+
+    async def all_of_it() -> None:
+        try:
+            await main()
+        finally:
+            while connections:
+                await connections.pop().aclose()
+
+    in_virtual_time(all_of_it)
+
+
+async def rest(stream) -> list:
+    return [output async for output in stream]
+
+
+def all_of(names: dict[str, int]) -> list[str]:
+    return [output for name, count in names.items() for output in whole(name, count)]
+
+
+def by_name(outputs: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for output in outputs:
+        found.setdefault(output.split()[0], []).append(output)
+    return found
+
+
+NAMES = {f"n{number}": 3 + number % 40 for number in range(60)}
+
+
+@ORDERS
+@pytest.mark.parametrize("lanes", [None, 2, 5])
+def test_each_output_comes_once_from_all_servers(lanes, ordered):
+    async def main():
+        replicas = Replicas(load=THREE)
+        stream = stream_at(replicas, NAMES, lanes=lanes, ordered=ordered)
+        outputs = await rest(stream)
+        if ordered:
+            assert outputs == all_of(NAMES)
+        else:
+            assert by_name(outputs) == by_name(all_of(NAMES))
+        assert replicas.made == NAMES  # nothing was computed twice
+        assert sum(bool(names) for names in replicas.places.values()) == min(lanes or 3, 3)
+        statistics = stream.statistics()
+        assert (statistics.accepted, statistics.sent) == (60, 60)
+        ends = range(61)  # that came by themselves
+        assert statistics.received - len(outputs) in ends
+        assert statistics.attempts == replicas.calls
+        assert sum(lane.attempts for lane in statistics.lanes) == statistics.attempts
+        assert sum(lane.received for lane in statistics.lanes) - len(outputs) in ends
+        assert {lane.under_way for lane in statistics.lanes} == {0}
+
+    play(main)
+
+
+def test_one_lane_is_the_stream_itself():
+    async def main():
+        replicas = Replicas(load=THREE)
+        assert await rest(stream_at(replicas, NAMES, lanes=1)) == all_of(NAMES)
+        assert replicas.calls == 1
+
+    play(main)
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        Load(servers=1, items=5, item_us=50_000, places=4),
+        Load(servers=3, items=5, item_us=50, places=4),
+        Load(items=5, item_us=50_000, places=4),
+        None,
+    ],
+    ids=["one server", "quick", "nobody knows", "says nothing"],
+)
+def test_where_there_is_no_choice_the_stream_carries_all(load):
+    async def main():
+        replicas = Replicas(load=load)
+        assert await rest(stream_at(replicas, NAMES)) == all_of(NAMES)
+        assert replicas.calls == 1
+
+    play(main)
+
+
+def test_until_the_servers_are_counted_few_inputs_go_out():
+    async def main():
+        replicas = Replicas(load=Load(items=5, item_us=50_000, places=4))
+        replicas.stopped = True
+        stream = stream_at(replicas, NAMES)
+        reading = asyncio.ensure_future(rest(stream))
+        await asyncio.sleep(0.2)
+        (session,) = replicas.sessions
+        assert session.intake.received == 2
+        await asyncio.sleep(0.5)
+        assert session.intake.received == 60
+        replicas.go_on()
+        assert await reading == all_of(NAMES)
+
+    play(main)
+
+
+def test_what_waits_goes_to_servers_that_come():
+    async def main():
+        replicas = Replicas(load=Load(servers=1, items=5, item_us=50_000, places=4))
+        replicas.stopped = True
+        names = {f"n{number}": 3 for number in range(200)}
+        stream = stream_at(replicas, names)
+        reading = asyncio.ensure_future(rest(stream))
+        await asyncio.sleep(1.0)
+        assert replicas.sessions[0].intake.received == 64
+        replicas.load = THREE
+        replicas.go_on()
+        assert await reading == all_of(names)
+        assert len(replicas.places) == 3
+        assert max(map(len, replicas.places.values())) < 130
+
+    play(main)
+
+
+@pytest.mark.parametrize(("places", "most"), [(4, 48), (20, 120)])
+def test_what_is_under_way_leaves_something_for_servers_that_come(places, most):
+    async def main():
+        replicas = Replicas(load=Load(servers=3, items=5, item_us=50_000, places=places))
+        replicas.stopped = True
+        names = {f"n{number}": 3 for number in range(300)}
+        stream = stream_at(replicas, names)
+        reading = asyncio.ensure_future(rest(stream))
+        await asyncio.sleep(5.0)
+        assert sum(session.intake.received for session in replicas.sessions[1:]) == most
+        assert replicas.sessions[0].intake.received <= 2
+        replicas.go_on()
+        assert await reading == all_of(names)
+
+    play(main)
+
+
+@ORDERS
+def test_outputs_say_to_what_they_belong(ordered):
+    async def main():
+        replicas = Replicas(load=THREE)
+        stream = stream_at(replicas, NAMES, ordered=ordered, numbered=True)
+        seen: dict[int, list] = {}
+        async for each in stream:
+            if each.output is not None:
+                seen.setdefault(each.number, []).append((each.index, each.output))
+        assert seen == {
+            number: list(enumerate(whole(name, count)))
+            for number, (name, count) in enumerate(NAMES.items(), 1)
+        }
+
+    play(main)
+
+
+def test_the_next_stream_knows_from_the_start():
+    async def main():
+        replicas = Replicas(load=THREE)
+        connection = connect(replicas)
+        await rest(stream_at(replicas, {"first": 3}, connection=connection))
+        calls = replicas.calls
+        stream = stream_at(replicas, NAMES, connection=connection)
+        assert isinstance(stream._driver.lanes, ManyLanes)
+        assert await rest(stream) == all_of(NAMES)
+        assert replicas.sessions[calls].intake.received <= 2
+
+    play(main)
+
+
+@ORDERS
+@pytest.mark.parametrize("replay", [Replay.RESTART, Replay.SEEK, Replay.CONTINUE])
+def test_what_is_cut_on_a_lane_goes_on_elsewhere(replay, ordered):
+    async def main():
+        deaths = {("n7", 5), ("n21", 0), ("n33", 20), ("n35", 30)}
+
+        def dies(_call: int, name: str, index: int) -> bool:
+            if (name, index) not in deaths:
+                return False
+            deaths.discard((name, index))
+            return True
+
+        replicas = Replicas(replay, load=THREE, dies=dies)
+        outputs = await rest(stream_at(replicas, NAMES, ordered=ordered))
+        assert by_name(outputs) == by_name(all_of(NAMES))
+        if ordered:
+            assert outputs == all_of(NAMES)
+        assert replicas.deaths == 4
+
+    play(main)
+
+
+@ORDERS
+def test_what_breaks_its_servers_is_blamed_once(ordered):
+    async def main():
+        names = {**NAMES, "poison": 20, "after": 5}
+        replicas = Replicas(load=THREE, dies=lambda _, name, index: (name, index) == ("poison", 3))
+        stream = stream_at(replicas, names, ordered=ordered, return_exceptions=True)
+        outputs = await rest(stream)
+        (error,) = (output for output in outputs if isinstance(output, ItemError))
+        assert (error.kind, error.number, error.index) == (ItemErrorKind.POISON, 61, 3)
+        outputs.remove(error)
+        assert by_name(outputs) == by_name(all_of({**names, "poison": 3}))
+
+    play(main)
+
+
+def test_what_cannot_go_on_fails_where_it_was_cut():
+    async def main():
+        deaths = [("n20", 8)]
+
+        def dies(_call: int, name: str, index: int) -> bool:
+            return bool(deaths) and (name, index) == deaths[0] and bool(deaths.pop())
+
+        replicas = Replicas(Replay.NEVER, load=THREE, dies=dies)
+        stream = stream_at(replicas, NAMES, return_exceptions=True)
+        outputs = await rest(stream)
+        errors = [output for output in outputs if isinstance(output, ItemError)]
+        assert {error.kind for error in errors} == {ItemErrorKind.INTERRUPTED}
+        assert (21, 8) in {(error.number, error.index) for error in errors}
+        given = by_name([output for output in outputs if not isinstance(output, ItemError)])
+        failed = {error.number: error.index for error in errors}
+        for number, (name, count) in enumerate(NAMES.items(), 1):
+            assert given.get(name, []) == whole(name, failed.get(number, count))
+
+    play(main)
+
+
+@ORDERS
+def test_of_each_input_there_is_no_more_than_its_bound(ordered):
+    async def main():
+        replicas, flow = Replicas(load=THREE), FlowControl(outputs_per_input=4)
+        names = {f"n{number}": 40 for number in range(30)}
+        stream = stream_at(replicas, names, ordered=ordered, flow=flow)
+        queue, outputs = stream._driver.session.delivery, []
+        async for output in stream:
+            outputs.append(output)
+            await asyncio.sleep(0.01)
+            assert all(held.outputs <= 4 for held in queue._held_of.values())
+        assert by_name(outputs) == by_name(all_of(names))
+        assert replicas.made == names
+        assert not queue.held_outputs
+
+    play(main)
+
+
+def test_a_lane_that_gives_up_before_anything_came_is_replaced():
+    async def main():
+        replicas, refused = Replicas(load=THREE), []
+
+        async def refusing(requests):
+            if replicas.calls == 1 and not refused:
+                refused.append(1)
+                raise CallFailed("PERMISSION_DENIED", "not any more")
+            async for frame in replicas(requests):
+                yield frame
+
+        assert await rest(stream_at(refusing, {"a": 3, "b": 4, "c": 5})) == all_of(
+            {"a": 3, "b": 4, "c": 5}
+        )
+        assert refused
+
+    play(main)
+
+
+def test_lanes_that_all_give_up_fail_a_stream_with_many_outputs():
+    async def main():
+        replicas = Replicas(load=THREE)
+
+        async def refusing(requests):
+            if replicas.calls:
+                raise CallFailed("PERMISSION_DENIED", "not any more")
+            async for frame in replicas(requests):
+                yield frame
+
+        with pytest.raises(StreamError, match="not any more"):
+            await rest(stream_at(refusing, NAMES))
+        await asyncio.sleep(1.0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    play(main)
+
+
+def test_a_stream_with_many_outputs_that_is_left_leaves_no_lane():
+    async def main():
+        replicas = Replicas(load=THREE)
+        stream = stream_at(replicas, {f"n{number}": 10**6 for number in range(20)})
+        async for output in stream:
+            if output == "n0 50":
+                break
+        await stream.aclose()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    play(main)
+
+
+def test_a_stream_with_many_outputs_that_fails_leaves_no_lane():
+    async def main():
+        replicas = Replicas(load=THREE)
+        replicas.stopped = True
+        with pytest.raises(StreamTimeoutError):
+            await rest(stream_at(replicas, NAMES, timeout=2.0))
+        assert len(replicas.places) > 1
+        await asyncio.sleep(1.0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    play(main)
