@@ -1,6 +1,7 @@
 """Tells clients how busy this server is, and how many there are, so that they can balance.
 
 Invariant: while attempts are here it is looked once a second, and not when the last one has gone.
+Nothing is said before it was asked how many servers there are, unless the answer takes long.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class LoadReports:
         self._workers = workers
         self._count_servers = count_servers
         self._servers = 0
+        self._knows = count_servers is None  # as much as it ever will
+        self._silent_until = math.inf
         self._pause = _SECONDS
         self._count_at = -math.inf
         self._looking: asyncio.TimerHandle | None = None
@@ -67,6 +70,7 @@ class LoadReports:
         self._pause = _FIRST_SECONDS
         first_count = asyncio.get_running_loop().time() + _FIRST_COUNT_SECONDS
         self._count_at = max(self._count_at, first_count)
+        self._silent_until = min(self._silent_until, first_count + _COUNT_SECONDS)
         self._look_after(0.0)
 
     @property
@@ -99,7 +103,8 @@ class LoadReports:
             self._counting = loop.create_task(
                 self._count(self._count_servers), name="servestream count of servers"
             )
-        self._active.report(self.load)
+        if self._knows or loop.time() >= self._silent_until:
+            self._active.report(self.load)
         self._look_after(self._pause)
         self._pause = min(_SECONDS, 2 * self._pause)
 
@@ -109,9 +114,9 @@ class LoadReports:
         except Exception as error:
             # A controller that is busy or away: what it said last holds until it is back.
             logger.debug("the servers cannot be counted: %s", describe(error))
-        else:
-            if servers != self._servers:
-                self._servers = servers
-                self._active.report(self.load)
+            servers = self._servers
         finally:
             self._counting = None
+        if servers != self._servers or not self._knows:
+            self._servers, self._knows = servers, True
+            self._active.report(self.load)

@@ -34,6 +34,9 @@ __all__ = ["StreamFactory"]
 _FEW_LANES = 4
 """So many lanes there may be at fewer servers, too: a proxy moves more messages on them."""
 
+_SPREADING_SECONDS = 1.0
+"""So long inputs of a stream wait for lanes at servers that have none."""
+
 LANE_IDLE_SECONDS = 5.0
 """How long a stream of `predict` or `generate` is kept with nothing to carry. It occupies a place
 at its replica."""
@@ -129,7 +132,7 @@ class StreamFactory:
             partial(self._open_generate_lane, isolated=True),
             lambda: self.connection.endpoints.answered,
             flow=self.flow,
-            spread=_spread(lanes),
+            spread=_spread(lanes, slow=True),
             idle_seconds=LANE_IDLE_SECONDS,
         )
 
@@ -142,8 +145,9 @@ class StreamFactory:
             partial(self._open_generate_lane, parameters=parameters, isolated=True),
             lambda: self.connection.endpoints.answered,
             flow=self.flow,
-            spread=_spread(lanes),
+            spread=Spread(lanes or 1, lanes or MOST_LANES, slow=True),
             idle_seconds=LANE_IDLE_SECONDS,
+            patience=_SPREADING_SECONDS,
         )
 
     def _generator_apart(self, parameters: Mapping[str, str] | None) -> Generator:
@@ -262,5 +266,6 @@ class StreamFactory:
         )
 
 
-def _spread(lanes: int | None) -> Spread:
-    return Spread(_FEW_LANES, MOST_LANES) if lanes is None else Spread(lanes, lanes)
+def _spread(lanes: int | None, *, slow: bool = False) -> Spread:
+    least, most = (_FEW_LANES, MOST_LANES) if lanes is None else (lanes, lanes)
+    return Spread(least, most, slow=slow)

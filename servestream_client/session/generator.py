@@ -13,17 +13,17 @@ parked.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from servestream_client.config import FlowControl
-from servestream_client.errors import ItemError, ItemErrorKind
 from servestream_client.events import LaneStatistics
-from servestream_client.protocol.client import Part
+from servestream_client.protocol.frames import Load
+from servestream_client.session.blame import Control, poison
 from servestream_client.session.driver import OpenLane
-from servestream_client.session.encoding import THE_ONLY_INPUT
 from servestream_client.session.generate_lane import GenerateLane
 from servestream_client.session.isolation import LONE_BREAKS, pause_after
 from servestream_client.session.outage import LastOutage, Outage
@@ -46,6 +46,9 @@ _ASIDE_FOR = 4
 _WIDTH = 8
 """Into so many lanes those of one that broke are spread."""
 
+_AGAIN_SECONDS = 0.1
+"""How often it is looked whether requests need not wait for other servers any more."""
+
 
 class Generator:
     """Hands requests to lanes.
@@ -57,6 +60,8 @@ class Generator:
         flow: how much of one request may be held.
         spread: how many streams, those for suspects not counted, and where.
         idle_seconds: how long a lane without requests is kept.
+        patience: for how many seconds requests beyond a server's share wait for lanes at servers
+            that have none; 0: they go where there is one.
     """
 
     def __init__(
@@ -68,7 +73,11 @@ class Generator:
         flow: FlowControl,
         spread: Spread,
         idle_seconds: float,
+        patience: float = 0.0,
     ) -> None:
+        self._patience = patience
+        self._patient_until = _now() + patience
+        self._again: asyncio.TimerHandle | None = None  # while requests wait for that
         self.idle_seconds: float = idle_seconds
         self._open_stream = open_stream
         self._open_suspects = open_suspects
@@ -136,6 +145,8 @@ class Generator:
 
     def abandon(self) -> None:
         """Nobody reads anything any more."""
+        if self._again is not None:
+            self._again.cancel()
         self._waiting.clear()
         self._parked.clear()
         self._in_turn.clear()
@@ -148,7 +159,9 @@ class Generator:
             await lane.driver.aclose()
 
     def orphaned(self) -> None:
-        """No further requests will come: no lane is kept for them."""
+        """No further requests will come: no lane is kept for them, unless some wait for lanes."""
+        if self._waiting and self._patience:
+            return
         self.idle_seconds = 0.0
         for lane in list(self._lanes):
             if not lane.requests:
@@ -175,18 +188,63 @@ class Generator:
 
     def _lane_for(self, request: Request) -> GenerateLane | None:
         open_lanes = [lane for lane in self._lanes if not (lane.retiring or lane.suspected)]
-        taking = [lane for lane in open_lanes if lane.takes(request)]
-        best = min(taking, key=_load, default=None)
-        spread = self._spread_over
-        if best is not None and _load(best) < spread.enough(len(open_lanes)):
-            return best
-        if len(open_lanes) < spread.limit and (best is None or spread.may_open(_now())):
-            tentative = best is not None and _load(best) < ENOUGH
-            outage = self._last_outage.of(request.made, _now())
-            lane = GenerateLane(self, self._open_stream, outage, tentative=tentative)
-            self._lanes.append(lane)
-            return best if tentative else lane
+        carried = self._carried_at(open_lanes)
+        best = min(
+            (lane for lane in open_lanes if lane.takes(request)),
+            key=lambda lane: (carried[lane.replica or lane], _load(lane)),
+            default=None,
+        )
+        if best is None or _load(best) >= self._spread_over.enough(len(open_lanes)):
+            best = self._further_lane(request, best, len(open_lanes))
+        if best is not None and self._has_its_share(best, carried):
+            self._look_again()
+            return None
         return best
+
+    def _further_lane(
+        self, request: Request, best: GenerateLane | None, lanes: int
+    ) -> GenerateLane | None:
+        """Open one, if it is time to. Returns the one to take."""
+        spread = self._spread_over
+        if lanes >= spread.limit or not (best is None or spread.may_open(_now())):
+            return best
+        patient = _now() < self._patient_until  # or the next one would take all that waits
+        tentative = best is not None and (patient or _load(best) < ENOUGH)
+        outage = self._last_outage.of(request.made, _now())
+        lane = GenerateLane(self, self._open_stream, outage, tentative=tentative)
+        self._lanes.append(lane)
+        return best if tentative else lane
+
+    def _carried_at(self, lanes: Sequence[GenerateLane]) -> Counter[str | GenerateLane]:
+        """How many requests each server has, or a lane that has come to none."""
+        carried = Counter[str | GenerateLane]()
+        for lane in lanes:
+            carried[lane.replica or lane] += _load(lane)
+        return carried
+
+    def _has_its_share(self, lane: GenerateLane, carried: Counter[str | GenerateLane]) -> bool:
+        """Whether further requests had better wait for other servers: those that come at once would
+        else all go to the first.
+        """
+        servers = self._spread_over.servers
+        reached = sum(isinstance(place, str) for place in carried)
+        if reached >= servers or _now() >= self._patient_until:
+            return False
+        if not lane.replica:  # it may come where another one is
+            return _load(lane) > 0
+        all_requests = carried.total() + len(self._waiting)
+        return carried[lane.replica] >= math.ceil(all_requests / servers)
+
+    def _look_again(self) -> None:
+        if self._again is None:
+            # Not in the context of whoever happened to ask.
+            self._again = asyncio.get_running_loop().call_later(
+                _AGAIN_SECONDS, self._patience_passes, context=contextvars.Context()
+            )
+
+    def _patience_passes(self) -> None:
+        self._again = None
+        self.has_room()
 
     def answered(self, request: Request) -> None:
         """A request has its last output."""
@@ -197,10 +255,19 @@ class Generator:
         """A lane has come to a server, or heard of its load."""
         load = lane.driver.session.load
         if load is not None:
-            self._spread_over.learn(load)
+            self.learn(load)
         kind = [each for each in self._lanes if not each.suspected]
         for misplaced in self._spread_over.misplaced(kind, _now()):
             misplaced.retire()
+        if self._again is not None:
+            self.has_room()
+
+    def learn(self, load: Load) -> None:
+        """A server has said something of its load."""
+        servers = self._spread_over.servers
+        self._spread_over.learn(load)
+        if self._spread_over.servers > servers:
+            self._patient_until = _now() + self._patience
 
     def left(self, lane: GenerateLane, error: BaseException | None) -> None:
         """A lane has ended."""
@@ -285,7 +352,7 @@ class Generator:
         if answered > request.answered_before:
             if request.lone_breaks >= LONE_BREAKS:
                 lane.take_back(request)
-                request.end(_poison(request, failed))
+                request.end(poison(request, failed))
                 while self._in_turn:  # what these were suspected of is explained
                     cleared = self._in_turn.popleft()
                     cleared.breaks = cleared.lone_breaks = 0
@@ -295,7 +362,7 @@ class Generator:
             self._in_turn.insert(min(_ASIDE_FOR, len(self._in_turn)), request)
             self._alone = None
         elif self.known_good is not None and self._control is None:
-            self._control = _Control(self.known_good, self._control_ended)
+            self._control = Control(self.known_good, self._control_ended)
             self._try_apart((self._control,), lane.driver.outage)
 
     # ---------------------------------------------------------------- at one server
@@ -350,41 +417,9 @@ class Generator:
         self._control = None
 
 
-class _Control(Request):
-    """An input that was answered before, tried again until its first output: to see whether its
-    server still answers anything.
-    """
-
-    __slots__ = ("_on_end",)
-
-    def __init__(self, payload: bytes, on_end: Callable[[], None]) -> None:
-        super().__init__(None, payload)
-        self._on_end = on_end
-
-    def add(self, part: Part) -> None:
-        super().add(part)
-        self.drop()
-
-    def end(self, error: BaseException | None = None) -> None:
-        if not self.ended:
-            self._on_end()
-        super().end(error)
-
-
 def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
 def _load(lane: GenerateLane) -> int:
     return len(lane.requests)
-
-
-def _poison(request: Request, failed: AttemptFailed) -> ItemError:
-    return ItemError(
-        THE_ONLY_INPUT,
-        ItemErrorKind.POISON,
-        f"its server broke {request.lone_breaks} times in a row on this input alone, and answered"
-        f" others meanwhile; last: {failed.verdict.reason}",
-        index=request.received,
-        input=request.item,
-    )

@@ -156,7 +156,7 @@ class Inlet:
         sooner.
         """
         self._session.push_all(payloads, items, size)
-        if self._ledger.unanswered == 1:
+        if self._ledger.unanswered == 1 and self._ledger.share != 0:  # or lanes carry all
             return self._stream.flush()
         self._stream.wake_writer()
         return None

@@ -43,9 +43,10 @@ _ALONE = 64
 sees of it."""
 
 _UNKNOWN = 2
-"""What it carries until it is known how many servers there are, for `_UNKNOWN_SECONDS`."""
+"""What it carries until a server has said how many there are, for `_UNKNOWN_SECONDS`."""
 
-_UNKNOWN_SECONDS = 0.5
+_UNKNOWN_SECONDS = 3.0
+"""A server says nothing before it has asked."""
 
 _FAILURES = 3
 """Lanes in a row that gave up before the stream does."""
@@ -153,8 +154,8 @@ class ManyLanes:
             return 1
         if said.servers:
             return min(said.servers, MOST_LANES)
-        if load.FEATURE not in welcome.features or self._impatient:
-            return 1
+        if said.places or load.FEATURE not in welcome.features or self._impatient:
+            return 1  # or nobody knows
         if self._patient is None:
             self._patient = asyncio.get_running_loop().call_later(
                 _UNKNOWN_SECONDS, self._nobody_knows, context=self._stream.context
@@ -193,6 +194,7 @@ class ManyLanes:
     def _submit(self, number: int) -> None:
         if self._generator is None:
             self._generator = self._make_generator()
+            self._generator.learn(self._load)
             self._stream.quarantine.tell(self._taken)
         request = Forwarded(self, self._stream, number)
         request.owner = self._generator

@@ -58,15 +58,21 @@ class Spread:
     Args:
         least: how many lanes there may be however few servers there are.
         most: how many there may be however many.
+        slow: whether handlers are taken for slow until it is known how long they take.
     """
 
-    def __init__(self, least: int, most: int) -> None:
+    def __init__(self, least: int, most: int, *, slow: bool = False) -> None:
         self._least = least
         self._most = most
         self._servers = 0  # 0: nobody knows
-        self._heavy = False
+        self._slow = self._heavy = slow
         self._missed = 0  # tries in a row that came where a lane was
         self._next = -math.inf
+
+    @property
+    def servers(self) -> int:
+        """Over how many servers lanes are to be spread, as far as that is known."""
+        return min(self._servers, self._most)
 
     @property
     def limit(self) -> int:
@@ -75,7 +81,7 @@ class Spread:
 
     def enough(self, lanes: int) -> int:
         """How many each of so many lanes is to carry before there is another one."""
-        return 1 if self._heavy and lanes < min(self._servers, self._most) else ENOUGH
+        return 1 if self._heavy and lanes < self.servers else ENOUGH
 
     def may_open(self, now: float) -> bool:
         """Whether it is time to try again."""
@@ -83,7 +89,7 @@ class Spread:
 
     def learn(self, load: Load) -> None:
         """A server has said something."""
-        self._heavy = load.item_us >= _HEAVY_US
+        self._heavy = load.item_us >= _HEAVY_US if load.item_us else self._slow
         if load.servers and load.servers != self._servers:
             self._servers = load.servers
             self._missed, self._next = 0, -math.inf
@@ -108,7 +114,7 @@ class Spread:
         if not doubled:
             self._missed = 0
             return []
-        if len(covered) < min(self._servers, self._most):
+        if len(covered) < self.servers:
             self.missed(now)
             return doubled
         excess = sum(not lane.retiring for lane in lanes) - self.limit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -83,12 +84,37 @@ class Trial:
         self._serve.kill_replica(self._random.choice(alive).name)
 
 
-async def run(serve: ServeFixture, application: str, *, kills: int = KILLS) -> list[Read]:
+class StreamTrial(Trial):
+    """The same inputs in one stream."""
+
+    async def run(self) -> None:
+        async with StreamClient(
+            self._serve.target, application=self._application, retry=PATIENT
+        ) as client:
+            killing = asyncio.create_task(self._kill())
+            inputs = [read.item for read in self.reads]
+            async for each in client.stream(inputs, ordered=False, numbered=True):
+                if each.output is not None:
+                    outputs = self.reads[each.number - 1].outputs
+                    assert each.index == len(outputs)
+                    outputs.append(Made.unpack(each.output))
+                    self._came += 1
+                    self._passed.set()
+            await killing
+
+
+async def run(
+    serve: ServeFixture,
+    application: str,
+    *,
+    kills: int = KILLS,
+    of_what: type[Trial] = Trial,
+) -> list[Read]:
     seed = secrets.randbelow(1_000_000)
     print(f"{application}: seed {seed}")
     if not any(each.endswith(f":{application}") for each in serve.applications):
         serve.deploy(f"server_fixture.builders:{application}")
-    trial = Trial(serve, application, seed)
+    trial = of_what(serve, application, seed)
     await trial.run()
     assert trial.kills >= kills
     return trial.reads
@@ -125,6 +151,19 @@ async def test_who_goes_on_in_another_voice_says_where(serve: ServeFixture) -> N
         assert changes == [seam.index for seam in read.seams]
         assert {seam.kind for seam in read.seams} <= {SeamKind.CONTINUED}
     assert sum(len(read.seams) for read in reads) >= KILLS
+
+
+@pytest.mark.once_in(Ingress.PROXY)
+async def test_one_stream_is_answered_by_all_replicas_whichever_are_killed(
+    serve: ServeFixture,
+) -> None:
+    reads = await run(serve, "continuing", of_what=StreamTrial)
+    for read in reads:
+        voices = [output.voice for output in read.outputs]
+        assert read.outputs == [made(read.item, i, voice) for i, voice in enumerate(voices)]
+        assert len(voices) == OUTPUTS
+    first = Counter(read.outputs[0].voice for read in reads)
+    assert len(first) > 1, first
 
 
 @pytest.mark.long

@@ -116,6 +116,35 @@ def test_the_controller_is_not_asked_at_once():
     in_virtual_time(main)
 
 
+@pytest.mark.parametrize(("servers", "said"), [(3, 3), (-1, 0)], ids=["counted", "away"])
+def test_nothing_is_said_before_the_servers_were_asked_for(servers, said):
+    async def main():
+        controller = Controller(servers, seconds=1.5)
+        active, attempt = reporting(controller), Attempt()
+        active.arrive(attempt)
+        await asyncio.sleep(1.5)
+        assert not attempt.told
+        await asyncio.sleep(0.5)
+        assert attempt.told[0].servers == said
+        active.unregister(attempt, None)
+
+    in_virtual_time(main)
+
+
+def test_a_controller_that_is_slow_keeps_nobody_from_hearing_the_rest():
+    async def main():
+        active, attempt = reporting(Controller(3, seconds=60.0)), Attempt()
+        active.arrive(attempt)
+        await asyncio.sleep(5.0)
+        assert attempt.told[-1] == Load(servers=0, items=7, item_us=250_000, places=4)
+        await asyncio.sleep(60.0)
+        assert attempt.told[-1].servers == 3
+        active.unregister(attempt, None)
+        await asyncio.sleep(60.0)
+
+    in_virtual_time(main)
+
+
 @pytest.mark.parametrize("seconds", [0.01, 30.0])
 def test_the_controller_is_asked_every_other_second_and_never_twice_at_once(seconds):
     async def main():

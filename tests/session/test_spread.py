@@ -48,6 +48,15 @@ def test_slow_handlers_are_worth_a_lane_for_each_call(servers, item_us, open_lan
     assert spread.enough(open_lanes) == enough
 
 
+def test_handlers_may_be_taken_for_slow_until_that_is_known():
+    spread = Spread(1, 64, slow=True)
+    spread.learn(Load(servers=4))
+    assert spread.enough(1) == 1
+    spread.learn(Load(servers=4, item_us=QUICK))
+    assert spread.enough(1) == ENOUGH
+    assert (spread.servers, Spread(1, 3).servers) == (4, 0)
+
+
 def test_a_second_lane_at_a_server_moves_while_another_has_none():
     spread = Spread(4, 64)
     spread.learn(Load(servers=3))

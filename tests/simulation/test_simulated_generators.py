@@ -15,6 +15,7 @@ from servestream_client.server.generator_workers import GeneratorWorkers
 from servestream_client.server.handlers.emission import Emission
 from servestream_client.server.outputs import Replay
 from servestream_client.session import generator
+from servestream_client.session.blame import poison
 from servestream_client.session.generator import Generator
 from simulation.counting import COUNTED
 from simulation.generators import Continuation, GeneratorShape, Maker, read_output
@@ -205,7 +206,7 @@ def test_what_is_parked_for_ever_is_found(monkeypatch):
 def test_blame_for_a_single_break_is_found(monkeypatch):
     def hasty(_, lane, request, failed):
         lane.take_back(request)
-        request.end(generator._poison(request, failed))
+        request.end(poison(request, failed))
 
     monkeypatch.setattr(generator, "_SUSPECT_BREAKS", 1)
     monkeypatch.setattr(Generator, "_judge", hasty)
