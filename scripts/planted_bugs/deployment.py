@@ -242,6 +242,13 @@ BUGS: tuple[Bug, ...] = (
         "test_a_controller_that_is_slow_keeps_nobody_from_hearing_the_rest",
     ),
     Bug(
+        "what the consumer waits for waits for what its own server has",
+        "LaneShare.room_for",
+        "return int(delivery.waits_for(number) and not delivery.reserved)",
+        "return int(delivery.waits_for(number) and not under_way)",
+        "test_there_is_room_for_what_the_consumer_waits_for_though_others_are_in_flight",
+    ),
+    Bug(
         "an input that comes alone waits for the next, though lanes have room",
         "Inlet.push_eagerly",
         "if self._ledger.unanswered == 1 and self._ledger.share != 0:",

@@ -376,5 +376,8 @@ class DeliveryQueue:
             self.held_bytes < self.budget.bytes
         ):
             return True
-        waited_for = number == self.ledger.turn and self._held_early == self.held_outputs
-        return waited_for and not under_way
+        return self.waits_for(number) and not under_way
+
+    def waits_for(self, number: int) -> bool:
+        """Whether everything held waits for the answer to this input."""
+        return number == self.ledger.turn and self._held_early == self.held_outputs

@@ -63,7 +63,8 @@ class LaneShare:
         left = delivery.budget.outputs - delivery.held_outputs - under_way
         if left > 0 and delivery.held_bytes < delivery.budget.bytes:
             return left
-        return int(delivery.can_buffer_isolated(number, under_way))
+        # What its own server has may lack credit until this one is answered.
+        return int(delivery.waits_for(number) and not delivery.reserved)
 
     @property
     def next(self) -> int:

@@ -109,6 +109,21 @@ def test_who_waits_longest_is_next(ordered):
     assert lanes.next == 0
 
 
+def test_there_is_room_for_what_the_consumer_waits_for_though_others_are_in_flight():
+    session, lanes = sharing(6, 2, outputs=3)
+    lanes.take(2, 100)
+    lanes.resolve(3, [b"c"])
+    session.lost(1)
+    assert [lanes.take(1, 100) for _ in range(2)] == [(1, [b"1"]), (2, [b"2"])]
+    open_attempt(session)
+    frames_out(session)
+    assert lanes.carried == 2  # with 4, which a lane has, its answer is one too many
+    lanes.resolve(2, [b"b"])
+    lanes.resolve(4, [b"d"])
+    assert session.delivery.full
+    assert (lanes.room_for(1), lanes.room_for(5)) == (1, 0)
+
+
 @pytest.mark.parametrize("elsewhere", [True, False])
 def test_there_is_room_beyond_the_budget_for_what_the_consumer_waits_for_alone(elsewhere):
     session, lanes = sharing(10, 1, outputs=5)
