@@ -31,7 +31,7 @@ class Echo(StreamService[bytes, bytes]):
 
 def run(script: str, *arguments: object) -> str:
     command = [sys.executable, "-W", "error", EXAMPLES / script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

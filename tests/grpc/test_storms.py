@@ -70,8 +70,9 @@ async def come_back(outage, connect):
         assert await asyncio.gather(*rests) == [b"after"] * STREAMS
         attempts = sum(stream.statistics().attempts for stream in streams)
         await outage.end()
-    # One to begin with and one to come back, for each; and the probes.
-    assert 2 * STREAMS <= attempts <= 2 * STREAMS + 30
+    # One to begin with and one to come back, for each; and the probes. A slow machine may break
+    # some of those that come back. If each stream had probed, there would be six for each.
+    assert 2 * STREAMS <= attempts <= 3 * STREAMS
 
 
 async def test_an_overall_deadline_crosses_attempts(serve, connect, plan):

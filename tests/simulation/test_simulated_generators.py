@@ -24,7 +24,7 @@ from simulation.run import Outcome, simulate
 
 SEEDS = range(effort(40, 1000))
 
-pytestmark = pytest.mark.timeout(effort(120, 3600))
+pytestmark = pytest.mark.timeout(effort(400, 3600))
 
 
 def broken(test):

@@ -63,7 +63,7 @@ def serve(stream_server: StreamServer) -> Serve:
     """
 
     @asynccontextmanager
-    async def serving(*, port: int = 0, patience: float = 10.0) -> AsyncIterator[str]:
+    async def serving(*, port: int = 0, patience: float = 100.0) -> AsyncIterator[str]:
         app = create_app(stream_server.target, patience=patience, retry=0.05)
         server = uvicorn.Server(
             uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=0)
