@@ -59,7 +59,7 @@ GOALS: dict[tuple[str, str], _Goals] = {
     ("tokens", "1,000 generations of 20 a second, share that comes, ours"): {Mode.PROXY: Goal(95)},
     ("tokens", "one generation, time to the first token"): {ANY: Goal(1.3, at_most=True)},
     ("tokens", "one generation, gap between tokens"): {ANY: Goal(1.15, at_most=True)},
-    ("tokens", "from the cut to the next token, beyond raw"): {
+    ("cuts", "from the cut to the next token, beyond raw"): {
         Mode.PROXY: Goal(20, at_most=True),
         Mode.HAPROXY: Goal(20, at_most=True),
     },

@@ -6,6 +6,7 @@ from benchmarks.bench import Suite
 from benchmarks.suites import (
     batching,
     blocking,
+    cuts,
     failover,
     growth,
     imports,
@@ -34,6 +35,7 @@ SUITES: dict[str, Suite] = {
         lanes.SUITE,
         scaling.SUITE,
         tokens.SUITE,
+        cuts.SUITE,
         memory.SUITE,
         growth.SUITE,
         imports.SUITE,

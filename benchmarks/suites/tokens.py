@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from benchmarks.bench import Bench, Suite
 from benchmarks.measure import Contender, MeasurementError, Way, calibrate, seconds
 from benchmarks.results import Measurement, Unit
-from benchmarks.servers import ServeServers
-from benchmarks.suites.pause import settle
 from benchmarks.tokens.alone import alone
 from benchmarks.tokens.crowd import ENDLESS, Watched, finite, watch
-from benchmarks.tokens.cut import pause, reconnecting
 from benchmarks.tokens.plan import Plan
 from benchmarks.tokens.quiet import quiet
-from benchmarks.tokens.readers import APPLICATION, Connect, Read, contenders, ours
+from benchmarks.tokens.readers import APPLICATION, Connect, Read, contenders
 from benchmarks.tokens.stopped import Stopped, bounds, stopped
 from servestream_client import FlowControl
 
@@ -31,8 +28,6 @@ STOPPED = 40
 """Likewise: so long readers stop."""
 MOST_STOPS = 2
 ALONE_RATE = 100.0
-CUT_APPLICATION = "tokens_twice"
-"""The same with two replicas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +78,6 @@ async def run(bench: Bench) -> None:
     for pace in SIZES.paces:
         await _paced(bench, pace)
     await _stopped(bench)
-    if isinstance(bench.servers, ServeServers):
-        await _cut(bench, bench.servers)
 
 
 async def _fast(bench: Bench, about: str, rate: float) -> None:
@@ -207,28 +200,6 @@ async def _stopped(bench: Bench) -> None:
     _measured(bench, f"{name}, growth of memory", growth, Unit.MEBIBYTES)
     bound = bounds(readers // 2, FlowControl())
     bench.compare(f"{name}, growth over the sum of the bounds", growth, [bound] * len(growth))
-
-
-async def _cut(bench: Bench, servers: ServeServers) -> None:
-    """Kill by kill."""
-    fixture = servers.fixture
-    servers.require(CUT_APPLICATION)
-    async with (
-        servers.client(CUT_APPLICATION) as client,
-        servers.raw(CUT_APPLICATION) as connection,
-    ):
-
-        def killing(read: Read) -> Way:
-            async def once() -> float:
-                await settle(fixture, CUT_APPLICATION)
-                return await pause(read)
-
-            return once
-
-        ways = {"raw": killing(reconnecting(connection)), "ours": killing(ours(client))}
-        pauses = await bench.alternate(ways, unit="s", where="cut")
-    beyond = [1000 * (ours - raw) for ours, raw in zip(pauses["ours"], pauses["raw"], strict=True)]
-    _measured(bench, "from the cut to the next token, beyond raw", beyond, Unit.MILLISECONDS)
 
 
 def _measured(bench: Bench, name: str, values: list[float], unit: Unit) -> None:
