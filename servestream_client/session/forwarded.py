@@ -31,15 +31,20 @@ class Forwarded(Request):
         forwarder: hands on what comes.
         stream: whose input it is.
         number: its own there.
+
+    Attributes:
+        of: that number.
+        size: of its payload, in bytes, which is let go of when it ends.
     """
 
-    __slots__ = ("_forwarder", "of")
+    __slots__ = ("_forwarder", "of", "size")
 
     def __init__(self, forwarder: Forwarder, stream: StreamDriver, number: int) -> None:
         quarantine = stream.quarantine
         super().__init__(None, quarantine.payload(number))
         self._forwarder: Forwarder = forwarder
         self.of: int = number
+        self.size: int = len(self.payload)
         self.partial: Partial | None = quarantine.partial(number)
         self.received: int = quarantine.received(number)
         self.broke_at: int = self.received

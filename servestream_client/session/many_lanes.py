@@ -76,6 +76,7 @@ class ManyLanes:
         self._own = OwnWay(stream)
         self._requests: dict[int, Forwarded] = {}  # until the consumer has all that came
         self._under_way = 0  # of these, how many lack their last word
+        self._size = 0  # of their payloads, in bytes
         self._failures = 0
         self._gave_up: Carrier | None = None  # the last one
         self._patient: asyncio.TimerHandle | None = None
@@ -183,13 +184,24 @@ class ManyLanes:
     def _hand_out(self, ways: int) -> None:
         self._sharing.bound(0)
         most = ways * max(_LEAST, _QUEUES * self._load.places)
-        while self._under_way < most and not self._ended:
+        while self._under_way < most and self._fits() and not self._ended:
             number = self._sharing.take_one()
             if not number:
                 if self._generator is not None and self._session.ledger.finished:
                     self._generator.orphaned()
                 return
             self._submit(number)
+
+    def _fits(self) -> bool:
+        """Whether a lane can send the next one whatever else it has: where answers wait for their
+        turn, the one whose turn it is must not wait behind others that have no credit.
+        """
+        welcome, number = self._session.welcome, self._sharing.next
+        if not (self._session.ordered and self._under_way and number) or welcome is None:
+            return True
+        size = len(self._sharing.payload(number))
+        limits = welcome.limits
+        return self._under_way < limits.window_items and self._size + size <= limits.window_bytes
 
     def _submit(self, number: int) -> None:
         if self._generator is None:
@@ -200,6 +212,7 @@ class ManyLanes:
         request.owner = self._generator
         self._requests[number] = request
         self._under_way += 1
+        self._size += request.size
         self._generator.submit(request)
 
     def _taken(self, number: int, count: int, size: int) -> None:
@@ -225,6 +238,7 @@ class ManyLanes:
         if self._ended:
             return
         number = request.of
+        self._size -= request.size
         if error is None:
             self._failures = 0
             self._sharing.resolve_end(number, request.received)
@@ -233,12 +247,21 @@ class ManyLanes:
             failure = ItemFailure(number, error.kind, error.text, error.index, error.retryable)
             self._sharing.fail(number, failure)
         else:
-            if request.lane is None or request.lane is not self._gave_up:
-                self._failures, self._gave_up = self._failures + 1, request.lane
-            if request.received or self._failures >= _FAILURES:
+            if not self._goes_on(request):
                 self._stream.abandon(as_own(error, "a lane of the stream ended"))
-                return
-            self._submit(number)  # nothing came of it: another lane may do
+            elif not self._ended:
+                self._submit(number)
             return
         self._forget(request)
         self.look()
+
+    def _goes_on(self, request: Forwarded) -> bool:
+        """Whether another lane may do: nothing came of it, and it was not that the retry policy
+        allows no more, which holds for all lanes.
+        """
+        lane = request.lane
+        if lane is None or lane.driver.gave_up or request.received:
+            return False
+        if lane is not self._gave_up:
+            self._failures, self._gave_up = self._failures + 1, lane
+        return self._failures < _FAILURES

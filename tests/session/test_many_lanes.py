@@ -19,7 +19,7 @@ from servestream_client import (
     Watchdog,
 )
 from servestream_client.codecs import BytesCodec
-from servestream_client.protocol.frames import Load, Replay
+from servestream_client.protocol.frames import Limits, Load, Replay
 from servestream_client.session.connection import Connection
 from servestream_client.session.factory import StreamFactory
 from servestream_client.session.many_lanes import ManyLanes
@@ -350,6 +350,35 @@ def test_of_each_input_there_is_no_more_than_its_bound(ordered):
         assert by_name(outputs) == by_name(all_of(names))
         assert replicas.made == names
         assert not queue.held_outputs
+
+    play(main)
+
+
+@pytest.mark.parametrize("limits", [Limits(window_items=3), Limits(window_bytes=12)])
+@ORDERS
+def test_what_waits_for_its_turn_keeps_no_place_of_the_one_whose_turn_it_is(limits, ordered):
+    """Servers take few inputs; the one whose turn it is is cut, and comes behind the others."""
+
+    async def main():
+        deaths = [("n1", 2)]
+
+        def dies(_call: int, name: str, index: int) -> bool:
+            return bool(deaths) and (name, index) == deaths[0] and bool(deaths.pop())
+
+        names = {f"n{number}": 9 for number in range(1, 9)}
+        replicas = Replicas(load=THREE, limits=limits, dies=dies)
+        flow = FlowControl(outputs_per_input=2)
+        replicas.stopped = True
+        reading = asyncio.ensure_future(
+            rest(stream_at(replicas, names, ordered=ordered, flow=flow))
+        )
+        await asyncio.sleep(2.0)
+        sent = sum(session.intake.received for session in replicas.sessions)
+        assert sent <= 3 if ordered else sent > 3
+        replicas.go_on()
+        outputs = await reading
+        assert by_name(outputs) == by_name(all_of(names))
+        assert outputs == all_of(names) or not ordered
 
     play(main)
 
