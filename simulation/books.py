@@ -84,7 +84,7 @@ class Books:
     def _driver(self, call: NotedCall) -> StreamDriver | None:
         drivers: Iterable[StreamDriver] = self.client._connection.drivers if self.client else ()
         for driver in drivers:
-            exchange = driver.exchange
+            exchange = driver._attempts.exchange
             if exchange is not None and exchange.link is call:
                 return driver
         return None

@@ -306,7 +306,7 @@ BUGS = (
     # ------------------------------------------------------------------ leaving
     Bug(
         "old attempts stay",
-        "Exchange._move",
+        "Exchange.move",
         "self._session.move()",
         "False",
         "test_old_attempts_move_by_themselves",

@@ -1,7 +1,7 @@
 """Tells clients how busy this server is, and how many there are, so that they can balance.
 
 Invariant: while attempts are here it is looked once a second, and not when the last one has gone.
-Nothing is said before it was asked how many servers there are, unless the answer takes long.
+Nothing is said before it is known how many servers there are, unless that takes long.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ class LoadReports:
         except Exception as error:
             # A controller that is busy or away: what it said last holds until it is back.
             logger.debug("the servers cannot be counted: %s", describe(error))
-            servers = self._servers
+        else:
+            if servers != self._servers or not self._knows:
+                self._servers, self._knows = servers, True
+                self._active.report(self.load)
         finally:
             self._counting = None
-        if servers != self._servers or not self._knows:
-            self._servers, self._knows = servers, True
-            self._active.report(self.load)

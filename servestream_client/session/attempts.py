@@ -128,9 +128,13 @@ class Attempts:
                 alone=last is not None and not last.welcomed,
                 deadline=self.deadline,
             )
+            outside = self._parts.session.counters.outside
             failed = await attempt.run()
         if failed is None:
             return
+        failed.fed = self._parts.session.counters.outside > outside
+        if failed.fed:
+            self._parts.outage.over()
         self._on_failed(failed)
         # After a breach another attempt is to confirm the end, unless nobody waits for it.
         if self._parts.nothing_open() and (self._nobody_waits or not attempt.broke_protocol):

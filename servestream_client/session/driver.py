@@ -26,7 +26,6 @@ from servestream_client.session.announcer import Announcer
 from servestream_client.session.attempt import StreamParts
 from servestream_client.session.attempts import Attempts
 from servestream_client.session.endpoint_pool import EndpointPool
-from servestream_client.session.exchange import Exchange
 from servestream_client.session.lanes import (
     BreakObserver,
     Inlet,
@@ -247,10 +246,10 @@ class StreamDriver:
         if self.pump is not None:
             await self.pump.at_rest(self._close_timeout)
 
-    @property
-    def exchange(self) -> Exchange | None:
-        """The traffic of the present attempt, while there is any."""
-        return self._attempts.exchange
+    def move(self) -> None:
+        """Take leave of the present server in good order, and go on at another."""
+        if self._attempts.exchange is not None:
+            self._attempts.exchange.move()
 
     def stand_back(self, delays: int) -> None:
         """Let others have the server: begin the next attempt later, by so many longest delays."""

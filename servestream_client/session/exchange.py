@@ -167,11 +167,16 @@ class Exchange:
 
     def _move(self) -> None:
         """The attempt is old: go elsewhere, or try again later."""
-        self.ending.moved = self._session.move()
-        if not self.ending.moved:
+        if not self.move():
             self._move_later()
-        self._limit_the_rest()
-        self._outbound.set()
+
+    def move(self) -> bool:
+        """Take leave of the server in good order; False where that cannot be done now."""
+        if not self.ending.moved:
+            self.ending.moved = self._session.move()
+            self._limit_the_rest()
+            self._outbound.set()
+        return self.ending.moved
 
     @property
     def away(self) -> str:

@@ -130,6 +130,12 @@ class Generator:
             request.made = _now()  # so far it waited for no server
             self.submit(request)
 
+    def make_way(self, request: Request) -> None:
+        """It must not wait behind others on its lane of which none has credit."""
+        lane = request.lane
+        if lane is not None and lane.driver.inlet.waits_behind(request.number):
+            lane.driver.move()
+
     def suspect(self, requests: Sequence[Request], outage: Outage) -> None:
         """Have requests answered of which one may break its server: on lanes with few others.
 
@@ -159,7 +165,9 @@ class Generator:
             await lane.driver.aclose()
 
     def orphaned(self) -> None:
-        """No further requests will come: no lane is kept for them, unless some wait for lanes."""
+        """No further requests will come: no lane is kept for them. Those that wait patiently for
+        lanes still need them; then it is to be said again.
+        """
         if self._waiting and self._patience:
             return
         self.idle_seconds = 0.0
@@ -259,7 +267,7 @@ class Generator:
         kind = [each for each in self._lanes if not each.suspected]
         for misplaced in self._spread_over.misplaced(kind, _now()):
             misplaced.retire()
-        if self._again is not None:
+        if self._waiting:
             self.has_room()
 
     def learn(self, load: Load) -> None:

@@ -184,6 +184,13 @@ class Inlet:
         self._session.push_at(number, payload)
         self._stream.wake_writer()
 
+    def waits_behind(self, number: int) -> bool:
+        """Whether an input cannot be sent before others are answered of which none has credit."""
+        attempt = self._session.attempt
+        if attempt is None or not attempt.in_flight.items:
+            return False
+        return number > attempt.in_flight.sent_through and attempt.may_leave
+
     def cancel(self, number: int) -> None:
         """Nobody wants the outputs of this input any more."""
         self._session.cancel(number)

@@ -112,6 +112,7 @@ class ManyLanes:
             return
         self._looking = True
         try:
+            self._make_way()
             ways = self._ways()
             self.active = ways != 1
             if ways > 1:
@@ -126,11 +127,11 @@ class ManyLanes:
         self._ended = True
         if self._patient is not None:
             self._patient.cancel()
+        if self._generator is not None:
+            self._generator.abandon()
         for request in self._requests.values():
             request.drop()
         self._requests.clear()
-        if self._generator is not None:
-            self._generator.abandon()
 
     async def aclose(self) -> None:
         """Wait until nothing is left."""
@@ -172,12 +173,15 @@ class ManyLanes:
         self._stream.wake_writer()
 
     def _share(self, ways: int) -> int | None:
-        """What the stream's own attempt carries. At one server it leaves something over for others
-        that come: what was sent cannot go to them.
+        """What the stream's own attempt carries. At one server, and where nobody knows, it leaves
+        something over for others that come: what was sent cannot go to them.
         """
         if not ways:
             return _UNKNOWN
-        return max(_ALONE, _QUEUES * self._load.places) if self._load.servers else None
+        welcome = self._session.welcome
+        if welcome is None or load.FEATURE not in welcome.features:
+            return None
+        return max(_ALONE, _QUEUES * self._load.places)
 
     # ---------------------------------------------------------------- inputs
 
@@ -193,11 +197,14 @@ class ManyLanes:
             self._submit(number)
 
     def _fits(self) -> bool:
-        """Whether a lane can send the next one whatever else it has: where answers wait for their
-        turn, the one whose turn it is must not wait behind others that have no credit.
+        """Whether there is room for outputs of the next one, and lanes can send it whatever they
+        have: where answers wait for their turn, the one at its turn must not wait behind others
+        that have no credit.
         """
         welcome, number = self._session.welcome, self._sharing.next
-        if not (self._session.ordered and self._under_way and number) or welcome is None:
+        if not number or not self._sharing.has_room_for(number):
+            return not number  # which is found out, too
+        if not (self._session.ordered and self._under_way) or welcome is None:
             return True
         size = len(self._sharing.payload(number))
         limits = welcome.limits
@@ -225,6 +232,15 @@ class ManyLanes:
         if request.ended and not request.held.outputs and not self._ended:
             self._requests.pop(request.of, None)
 
+    def _make_way(self) -> None:
+        """What it takes to go on with others after a cut may fill a server's window. If the one at
+        its turn waits behind such as have no credit, its lane takes leave of its server without
+        these.
+        """
+        request = self._requests.get(self._stream.quarantine.turn)
+        if request is not None and self._generator is not None:
+            self._generator.make_way(request)
+
     # ---------------------------------------------------------------- from the generator
 
     def came(self, part: Part) -> None:
@@ -234,6 +250,12 @@ class ManyLanes:
 
     def left(self, request: Forwarded, error: BaseException | None) -> None:
         """There are no further outputs of an input."""
+        try:
+            self._left(request, error)
+        except Exception as bug:  # which would leave the stream waiting
+            self._stream.abandon(unforeseen(bug))
+
+    def _left(self, request: Forwarded, error: BaseException | None) -> None:
         self._under_way -= 1
         if self._ended:
             return
@@ -260,7 +282,8 @@ class ManyLanes:
         allows no more, which holds for all lanes.
         """
         lane = request.lane
-        if lane is None or lane.driver.gave_up or request.received:
+        came = request.received > self._stream.quarantine.received(request.of)
+        if lane is None or lane.driver.gave_up or came:
             return False
         if lane is not self._gave_up:
             self._failures, self._gave_up = self._failures + 1, lane

@@ -60,7 +60,7 @@ class _Rules:
         if self._impatient(state):
             too_often = state.attempt_number >= self._policy.connect_attempts
             return too_often and now >= last_look(self._policy, self._outage)
-        return state.attempt_number >= self._policy.attempts
+        return state.attempt_number >= self._policy.attempts and not _failure(state).fed
 
     def wait(self, state: RetryCallState) -> float:
         """Seconds until the next attempt."""

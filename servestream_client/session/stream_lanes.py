@@ -133,7 +133,8 @@ class StreamLanes:
         if self._ended or self._looking:
             return
         session = self._session
-        if session.welcome is not None and not self._stream.quarantine.allowed:
+        many = session.welcome is not None and not self._stream.quarantine.allowed
+        if many and not (self._lanes or self._returned):  # or lanes find out what that is now
             self._hand_over()
             return
         if session.load is not self._load and session.load is not None:
@@ -279,7 +280,9 @@ class StreamLanes:
     def _waiting(self) -> int:
         if self._returned:
             return self._returned[0][1]
-        return self._sharing.waiting if self._wanted > 1 else 0
+        if self._wanted < 2 or not self._stream.quarantine.allowed:
+            return 0
+        return self._sharing.waiting
 
     @property
     def _first(self) -> int:

@@ -116,27 +116,31 @@ def test_the_controller_is_not_asked_at_once():
     in_virtual_time(main)
 
 
-@pytest.mark.parametrize(("servers", "said"), [(3, 3), (-1, 0)], ids=["counted", "away"])
-def test_nothing_is_said_before_the_servers_were_asked_for(servers, said):
+def test_nothing_is_said_before_the_servers_were_asked_for():
     async def main():
-        controller = Controller(servers, seconds=1.5)
+        controller = Controller(seconds=1.5)
         active, attempt = reporting(controller), Attempt()
         active.arrive(attempt)
         await asyncio.sleep(1.5)
         assert not attempt.told
         await asyncio.sleep(0.5)
-        assert attempt.told[0].servers == said
+        assert attempt.told[0].servers == 3
         active.unregister(attempt, None)
 
     in_virtual_time(main)
 
 
-def test_a_controller_that_is_slow_keeps_nobody_from_hearing_the_rest():
+@pytest.mark.parametrize("away", [True, False])
+def test_a_controller_that_is_slow_keeps_nobody_from_hearing_the_rest(away):
     async def main():
-        active, attempt = reporting(Controller(3, seconds=60.0)), Attempt()
+        controller = Controller(-1 if away else 3, seconds=0.01 if away else 60.0)
+        active, attempt = reporting(controller), Attempt()
         active.arrive(attempt)
-        await asyncio.sleep(5.0)
+        await asyncio.sleep(1.0)
+        assert not attempt.told
+        await asyncio.sleep(4.0)
         assert attempt.told[-1] == Load(servers=0, items=7, item_us=250_000, places=4)
+        controller.servers = 3
         await asyncio.sleep(60.0)
         assert attempt.told[-1].servers == 3
         active.unregister(attempt, None)

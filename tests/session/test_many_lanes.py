@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 
 import pytest
 from pools import pool_of
@@ -383,12 +384,85 @@ def test_what_waits_for_its_turn_keeps_no_place_of_the_one_whose_turn_it_is(limi
     play(main)
 
 
+def test_what_it_takes_to_go_on_keeps_no_place_of_the_one_whose_turn_it_is():
+    """After a cut outputs are sent back, and may fill the server's window in bytes."""
+
+    async def main():
+        deaths = [("n25", 8)]
+
+        def dies(_call: int, name: str, index: int) -> bool:
+            return bool(deaths) and (name[:3], index) == deaths[0] and bool(deaths.pop())
+
+        names = {f"n{number}" + "x" * 200: 60 for number in range(30)}
+
+        async def inputs():
+            for name, count in names.items():
+                yield f"{name}:{count}".encode()
+                if name.startswith("n2x"):
+                    await asyncio.sleep(5.0)
+
+        limits = Limits(window_bytes=20_000)
+        replicas = Replicas(load=THREE, limits=limits, one=True, dies=dies)
+        flow, outputs = FlowControl(outputs_per_input=16), []
+        async for output in stream_at(replicas, inputs(), flow=flow):
+            outputs.append(output)
+            if len(outputs) == 1:
+                await asyncio.sleep(20.0)
+        assert outputs == all_of(names)
+        assert not deaths
+
+    play(main)
+
+
+@pytest.mark.parametrize(("size", "most"), [(1, 200), (1000, 160_000)])
+def test_outputs_that_wait_for_their_turn_are_bounded(size, most):
+    async def main():
+        names = {"first": 300, **{f"n{number}" + "x" * size: 3 for number in range(3000)}}
+        flow = FlowControl(output_items=100, output_bytes=100_000, outputs_per_input=20)
+        stream = stream_at(Replicas(load=THREE), names, flow=flow)
+        queue, outputs = stream._driver.session.delivery, [await anext(stream)]
+        await asyncio.sleep(5.0)
+        held = queue.held_outputs if size == 1 else queue.held_bytes
+        assert held <= most, "the budget, and what was under way"
+        outputs += await rest(stream)
+        assert outputs == all_of(names)
+
+    play(main)
+
+
+def test_a_stream_whose_own_attempt_is_cut_again_and_again_goes_on_by_its_lanes():
+    async def main():
+        replicas, own = Replicas(load=THREE), []
+
+        async def cutting(requests):
+            async with aclosing(replicas(requests)) as frames:
+                yield await anext(frames)
+                own.append(replicas.sessions[-1].opened.stream_id)
+                if own[0] != own[-1]:
+                    async for frame in frames:
+                        yield frame
+                await asyncio.sleep(1.0)
+            raise CallFailed("UNAVAILABLE", "Socket closed")
+
+        names = {f"n{number}": 40 for number in range(10)}
+        retry = RetryPolicy(attempts=3, initial=0.01, maximum=0.01)
+        flow = FlowControl(outputs_per_input=4)
+        outputs = []
+        async for output in stream_at(cutting, names, retry=retry, flow=flow):
+            outputs.append(output)
+            await asyncio.sleep(0.05)
+        assert outputs == all_of(names)
+        assert own.count(own[0]) > 10
+
+    play(main)
+
+
 def test_a_lane_that_gives_up_before_anything_came_is_replaced():
     async def main():
         replicas, refused = Replicas(load=THREE), []
 
         async def refusing(requests):
-            if replicas.calls == 1 and not refused:
+            if replicas.calls == 1 and len(refused) < 3:
                 refused.append(1)
                 raise CallFailed("PERMISSION_DENIED", "not any more")
             async for frame in replicas(requests):

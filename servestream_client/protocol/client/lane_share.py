@@ -1,8 +1,8 @@
 """What of a stream goes on lanes, and what comes back from there: docs/protocol.md, section 19.
 
-Invariant: an input that was taken is *elsewhere* in the ledger until its one answer is given, and
-an answer that is to come has a place in the stream's budget of outputs. One that was lent has two
-who may answer it: the first does, and what the other says is a duplicate.
+Invariant: an input that was taken is *elsewhere* in the ledger until its last answer is given, and
+a single answer that is to come has a place in the stream's budget of outputs. One that was lent has
+two who may answer it: the first does, and what the other says is a duplicate.
 """
 
 from __future__ import annotations
@@ -65,6 +65,14 @@ class LaneShare:
             return left
         # What its own server has may lack credit until this one is answered.
         return int(delivery.waits_for(number) and not delivery.reserved)
+
+    def has_room_for(self, number: int) -> bool:
+        """Whether outputs of an input that may have many can come now, within the budget of what is
+        held and not taken: those that are under way have credit of their own.
+        """
+        delivery = self._delivery
+        full = delivery.full or delivery.held_bytes >= delivery.budget.bytes
+        return not full or delivery.waits_for(number)
 
     @property
     def next(self) -> int:
