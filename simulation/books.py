@@ -89,6 +89,12 @@ class Books:
                 return driver
         return None
 
+    def leaves_by_itself(self, call: NotedCall) -> bool:
+        """Whether the client goes elsewhere, though nothing is broken there."""
+        driver = self._driver(call)
+        exchange = driver._attempts.exchange if driver is not None else None
+        return exchange is not None and exchange.ending.moved
+
     def note_inputs(self, call: NotedCall, frame: ClientFrame) -> None:
         """The client hands inputs over."""
         through = self._sent_through[call.stream_id]

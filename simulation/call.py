@@ -142,6 +142,7 @@ class SimulatedCall:
     async def half_close(self) -> None:
         if self.status_seen is None and not self._half_closed:
             self._half_closed = True
+            self.broken |= self._books.leaves_by_itself(self)
             self._books.trace.note(self.name, "client half-closes")
             self._pass_moment(Moment.HALF_CLOSE, _ONLY, lambda: self._up.put(_LEAVING))
 

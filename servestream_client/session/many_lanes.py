@@ -204,7 +204,9 @@ class ManyLanes:
         welcome, number = self._session.welcome, self._sharing.next
         if not number or not self._sharing.has_room_for(number):
             return not number  # which is found out, too
-        if not (self._session.ordered and self._under_way) or welcome is None:
+        if not self._session.ordered or welcome is None:
+            return True
+        if number == self._stream.quarantine.turn or not self._under_way:
             return True
         size = len(self._sharing.payload(number))
         limits = welcome.limits
