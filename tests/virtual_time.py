@@ -25,7 +25,8 @@ def in_virtual_time(main: Awaitable[Any], *, limit: float = 100_000) -> Any:
 
     async def whole() -> Any:
         try:
-            return await asyncio.wait_for(main, limit)
+            async with asyncio.timeout(limit):
+                return await main
         finally:
             while connections:
                 await connections.pop().aclose()

@@ -96,7 +96,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "a stream keeps to one server",
         "StreamLanes._learn",
-        "self._spread.limit if now.item_us >= _SLOW_US else 1",
+        "self._spread.limit if now.item_us >= SLOW_US else 1",
         "1",
         "test_a_stream_uses_all_replicas",
     ),
@@ -160,8 +160,8 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "all inputs with many outputs go to the servers that there are",
         "ManyLanes._hand_out",
-        "while self._under_way < most and self._fits() and not self._ended:",
-        "while self._fits() and not self._ended:",
+        "if self._under_way >= most or not self._fits(number):",
+        "if not self._fits(number):",
         "test_what_is_under_way_leaves_something_for_servers_that_come",
     ),
     Bug(
@@ -193,6 +193,41 @@ BUGS: tuple[Bug, ...] = (
         "test_outputs_that_wait_for_their_turn_are_bounded",
     ),
     Bug(
+        "the one at its turn waits since others are under way",
+        "ManyLanes._fits",
+        "if number == self._stream.quarantine.turn or not self._under_way:",
+        "if not self._under_way:",
+        "test_the_one_at_its_turn_goes_out_though_a_server_takes_no_more",
+    ),
+    Bug(
+        "lanes are dropped where a handler becomes one of many outputs",
+        "StreamLanes.look",
+        "if many and not (self._lanes or self._returned):",
+        "if many:",
+        "test_a_handler_that_becomes_one_of_many_outputs_loses_no_lanes_inputs",
+    ),
+    Bug(
+        "who waits does not hear of the lane that has come",
+        "Generator.learnt",
+        "        if self._waiting:\n",
+        "        if self._again is not None:\n",
+        "test_who_waits_has_the_lane_that_comes_though_that_was_opened_for_others",
+    ),
+    Bug(
+        "requests are spread over lanes, whatever server they are at",
+        "Generator._lane_for",
+        "key=lambda lane: (carried[lane.replica or lane], _load(lane))",
+        "key=_load",
+        "test_requests_are_spread_over_servers_not_over_lanes",
+    ),
+    Bug(
+        "patience ends though answers come by lanes",
+        "Attempts._attempt",
+        "            self._parts.outage.over()\n",
+        "            pass\n",
+        "test_a_stream_whose_own_attempt_finds_no_server_goes_on_by_its_lanes",
+    ),
+    Bug(
         "a stream gives up though its lanes do well",
         "_Rules.stop",
         " and not _failure(state).fed",
@@ -216,7 +251,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "quick generators get lanes",
         "ManyLanes._ways",
-        "if said.item_us and said.item_us < _SLOW_US:",
+        "if said.item_us and said.item_us < SLOW_US:",
         "if False:",
         "test_where_there_is_no_choice_the_stream_carries_all",
     ),
@@ -272,7 +307,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "what the consumer waits for waits for what its own server has",
         "LaneShare.room_for",
-        "return int(delivery.waits_for(number) and not delivery.reserved)",
+        "return int(delivery.waits_for(number))",
         "return int(delivery.waits_for(number) and not under_way)",
         "test_there_is_room_for_what_the_consumer_waits_for_though_others_are_in_flight",
     ),

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemError
 from servestream_client.protocol.client import Part
-from servestream_client.protocol.frames import ItemFailure
 from servestream_client.session.driver import StreamDriver
 from servestream_client.session.forwarded import Forwarded
 from servestream_client.session.generator import FEW_OUTPUTS, Generator
@@ -150,8 +149,7 @@ class Apart:
         if error is None:
             quarantine.resolve_end(number, suspect.received)
         elif isinstance(error, ItemError):
-            failure = ItemFailure(number, error.kind, error.text, error.index, error.retryable)
-            quarantine.resolve(number, None, failure)
+            quarantine.resolve(number, None, suspect.failure(error))
         else:
             self._stream.abandon(as_own(error, "the stream of a suspected input ended"))
             return

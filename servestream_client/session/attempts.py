@@ -56,6 +56,7 @@ class Attempts:
         self._nobody_waits = nobody_waits
         self._row = FailureRow()
         self._held_until = -math.inf
+        self._outside = 0  # answers by lanes, up to the last failure
 
     @property
     def place(self) -> str:
@@ -128,11 +129,11 @@ class Attempts:
                 alone=last is not None and not last.welcomed,
                 deadline=self.deadline,
             )
-            outside = self._parts.session.counters.outside
             failed = await attempt.run()
         if failed is None:
             return
-        failed.fed = self._parts.session.counters.outside > outside
+        outside, self._outside = self._outside, self._parts.session.counters.outside
+        failed.fed = self._outside > outside
         if failed.fed:
             self._parts.outage.over()
         self._on_failed(failed)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from servestream_client.errors import ItemError
 from servestream_client.protocol.client import Part, Partial
-from servestream_client.protocol.frames import Credit
+from servestream_client.protocol.frames import Credit, ItemFailure
 from servestream_client.session.driver import StreamDriver
 from servestream_client.session.request import Request
 
@@ -49,6 +50,10 @@ class Forwarded(Request):
         self.received: int = quarantine.received(number)
         self.broke_at: int = self.received
         self.held: Credit = quarantine.held(number)
+
+    def failure(self, error: ItemError) -> ItemFailure:
+        """The same for the stream, where it has another number."""
+        return ItemFailure(self.of, error.kind, error.text, error.index, error.retryable)
 
     def add(self, part: Part) -> None:
         super().add(part)

@@ -17,30 +17,23 @@ from servestream_client.errors import ItemError
 from servestream_client.events import LaneStatistics
 from servestream_client.protocol import continuation, load
 from servestream_client.protocol.client import Part
-from servestream_client.protocol.frames import ItemFailure, Load
+from servestream_client.protocol.frames import Load
 from servestream_client.session.driver import StreamDriver
 from servestream_client.session.forwarded import Forwarded
 from servestream_client.session.generator import Generator
 from servestream_client.session.outcome import as_own
 from servestream_client.session.request import Carrier
-from servestream_client.session.spread import MOST_LANES
+from servestream_client.session.spread import ALONE, MOST_LANES, SLOW_US
 from servestream_client.session.ways import OwnWay
 from servestream_client.usercode import unforeseen
 
 __all__ = ["ManyLanes"]
-
-_SLOW_US = 100
-"""From there on a handler is what a stream waits for, and not the client."""
 
 _QUEUES = 2
 """How often over the servers' places may be filled."""
 
 _LEAST = 16
 """What may go to each server in any case."""
-
-_ALONE = 64
-"""What the stream's own attempt carries in any case, where there is one server: what an autoscaler
-sees of it."""
 
 _UNKNOWN = 2
 """What it carries until a server has said how many there are, for `_UNKNOWN_SECONDS`."""
@@ -93,16 +86,8 @@ class ManyLanes:
 
     def statistics(self) -> Sequence[LaneStatistics]:
         """Of each way; may be asked for in any thread."""
-        counters = self._session.counters
-        own = LaneStatistics(
-            replica=self._own.replica,
-            endpoint=self._stream.place,
-            received=counters.received,
-            under_way=self._own.carried,
-            attempts=counters.attempts,
-            ended=self._ended,
-        )
-        return own, *(() if self._generator is None else self._generator.statistics())
+        beside = () if self._generator is None else self._generator.statistics()
+        return self._own.statistics(ended=self._ended), *beside
 
     # ---------------------------------------------------------------- from the stream
 
@@ -152,7 +137,7 @@ class ManyLanes:
         if self._given is not None:
             return self._given
         said = self._load
-        if said.item_us and said.item_us < _SLOW_US:
+        if said.item_us and said.item_us < SLOW_US:
             return 1
         if said.servers:
             return min(said.servers, MOST_LANES)
@@ -181,29 +166,29 @@ class ManyLanes:
         welcome = self._session.welcome
         if welcome is None or load.FEATURE not in welcome.features:
             return None
-        return max(_ALONE, _QUEUES * self._load.places)
+        return max(ALONE, _QUEUES * self._load.places)
 
     # ---------------------------------------------------------------- inputs
 
     def _hand_out(self, ways: int) -> None:
         self._sharing.bound(0)
         most = ways * max(_LEAST, _QUEUES * self._load.places)
-        while self._under_way < most and self._fits() and not self._ended:
-            number = self._sharing.take_one()
-            if not number:
-                if self._generator is not None and self._session.ledger.finished:
-                    self._generator.orphaned()
+        while (number := self._sharing.next) and not self._ended:
+            if self._under_way >= most or not self._fits(number):
                 return
+            self._sharing.take_one()
             self._submit(number)
+        if self._session.ledger.finished and self._generator is not None:
+            self._generator.orphaned()
 
-    def _fits(self) -> bool:
-        """Whether there is room for outputs of the next one, and lanes can send it whatever they
-        have: where answers wait for their turn, the one at its turn must not wait behind others
-        that have no credit.
+    def _fits(self, number: int) -> bool:
+        """Whether there is room for outputs of an input, and lanes can send it whatever they have:
+        where answers wait for their turn, the one at its turn must not wait behind others that
+        have no credit.
         """
-        welcome, number = self._session.welcome, self._sharing.next
-        if not number or not self._sharing.has_room_for(number):
-            return not number  # which is found out, too
+        welcome = self._session.welcome
+        if not self._sharing.has_room_for(number):
+            return False
         if not self._session.ordered or welcome is None:
             return True
         if number == self._stream.quarantine.turn or not self._under_way:
@@ -268,8 +253,7 @@ class ManyLanes:
             self._sharing.resolve_end(number, request.received)
         elif isinstance(error, ItemError):
             self._failures = 0
-            failure = ItemFailure(number, error.kind, error.text, error.index, error.retryable)
-            self._sharing.fail(number, failure)
+            self._sharing.fail(number, request.failure(error))
         else:
             if not self._goes_on(request):
                 self._stream.abandon(as_own(error, "a lane of the stream ended"))

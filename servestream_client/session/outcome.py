@@ -112,7 +112,7 @@ class AttemptFailed(Exception):  # noqa: N818 — an event between two functions
         counted: whether the server had welcomed it, and did not ask the client to leave.
         suspects: the inputs that it had got and not answered.
         elsewhere: whether another endpoint can be tried at once.
-        fed: whether answers came by lanes meanwhile: then the stream does well without it.
+        fed: whether answers came by lanes since the last one: the stream does well without it.
     """
 
     def __init__(

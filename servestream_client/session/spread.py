@@ -16,7 +16,14 @@ from typing import Protocol, TypeVar
 
 from servestream_client.protocol.frames import Load
 
-__all__ = ["ENOUGH", "MOST_LANES", "Placed", "Spread"]
+__all__ = ["ALONE", "ENOUGH", "MOST_LANES", "SLOW_US", "Placed", "Spread"]
+
+SLOW_US = 100
+"""From there on a handler is what a stream waits for, and not the client."""
+
+ALONE = 64
+"""What a stream's own attempts carry in any case while there are no lanes: what an autoscaler sees
+of it."""
 
 MOST_LANES = 64
 """So many are opened without being asked for."""

@@ -23,24 +23,17 @@ from servestream_client.session.hedging import LOOK_SECONDS, Hedging
 from servestream_client.session.lanes import LanesBeside
 from servestream_client.session.outcome import as_own
 from servestream_client.session.rate import Rate
-from servestream_client.session.spread import MOST_LANES, Spread
+from servestream_client.session.spread import ALONE, MOST_LANES, SLOW_US, Spread
 from servestream_client.session.ways import OwnWay, StreamLane
 from servestream_client.usercode import unforeseen
 
 __all__ = ["StreamLanes"]
-
-_SLOW_US = 100
-"""From there on a handler is what a stream waits for, and not the client."""
 
 _LEAST = 16
 """What a lane may carry in any case."""
 
 _QUEUES = 4
 """How often over a server's places may be filled by one lane: other streams come and go."""
-
-_ALONE = 64
-"""What the stream's own attempts carry in any case while there are no lanes: what an autoscaler
-sees of it."""
 
 _HORIZON = 1.0
 """Seconds for which a lane has something to do: what it has cannot go to a server that is new."""
@@ -111,20 +104,8 @@ class StreamLanes:
 
     def statistics(self) -> Sequence[LaneStatistics]:
         """Of each way; may be asked for in any thread."""
-        own, session = self._own, self._session
         beside = [lane.statistics() for lane in list(self._lanes)]
-        return (
-            LaneStatistics(
-                replica=own.replica,
-                endpoint=self._stream.place,
-                received=session.counters.received,
-                under_way=own.carried,
-                attempts=session.counters.attempts,
-                ended=self._ended,
-            ),
-            *beside,
-            *list(self._past),
-        )
+        return self._own.statistics(ended=self._ended), *beside, *list(self._past)
 
     # ---------------------------------------------------------------- from the stream
 
@@ -177,8 +158,8 @@ class StreamLanes:
         self._spread.learn(now)
         self._places = now.places
         # So long as nothing is known of the handler, it may be slow.
-        self._bounded = now.item_us >= _SLOW_US or not now.item_us
-        self._wanted = self._spread.limit if now.item_us >= _SLOW_US else 1
+        self._bounded = now.item_us >= SLOW_US or not now.item_us
+        self._wanted = self._spread.limit if now.item_us >= SLOW_US else 1
 
     def _set_share(self) -> None:
         """What the stream's own attempts carry. Alone it leaves something over for servers that
@@ -186,7 +167,7 @@ class StreamLanes:
         """
         share = self._most(self._own.rate)
         if not self._lanes:
-            share = max(share, _ALONE, int(self._own.rate.value * _HORIZON_ALONE))
+            share = max(share, ALONE, int(self._own.rate.value * _HORIZON_ALONE))
         else:  # what they bring counts in the same budget
             share = min(share, self._own.carried + self._sharing.room_for(self._sharing.next))
         self._sharing.bound(share)

@@ -53,6 +53,7 @@ class OwnWay:
     retiring = False
 
     def __init__(self, stream: StreamDriver) -> None:
+        self._stream = stream
         self._session = stream.session
         self._sharing = stream.sharing
         self._received = 0
@@ -66,6 +67,18 @@ class OwnWay:
     @property
     def carried(self) -> int:
         return self._sharing.carried
+
+    def statistics(self, *, ended: bool) -> LaneStatistics:
+        """What it carried so far."""
+        counters = self._session.counters
+        return LaneStatistics(
+            replica=self.replica,
+            endpoint=self._stream.place,
+            received=counters.received,
+            under_way=self.carried,
+            attempts=counters.attempts,
+            ended=ended,
+        )
 
     def silent(self, now: float) -> float:
         """For how many seconds it has owed something, and answered nothing."""

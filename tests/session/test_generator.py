@@ -23,7 +23,8 @@ from servestream_client import (
     UnreachableError,
 )
 from servestream_client.errors import ItemErrorKind
-from servestream_client.protocol.frames import OutputRun, Replay, ServerFrame, Welcome
+from servestream_client.protocol.frames import Load, OutputRun, Replay, ServerFrame, Welcome
+from servestream_client.session.generate_lane import GenerateLane
 from servestream_client.session.isolation import LONE_BREAKS
 from servestream_client.session.outcome import AttemptFailed
 from servestream_client.session.request import Request
@@ -308,5 +309,47 @@ def test_a_poison_does_not_keep_others_from_the_only_server():
         assert isinstance(results[1], ItemError)
         assert results[1].kind is ItemErrorKind.POISON
         assert server.breaks < 12
+
+    in_virtual_time(main)
+
+
+def test_who_waits_has_the_lane_that_comes_though_that_was_opened_for_others():
+    async def main():
+        replicas, gate = Replicas(), asyncio.Event()
+
+        async def late(requests):
+            await gate.wait()
+            async for frame in replicas(requests):
+                yield frame
+
+        harness = Harness(late)
+        generator = harness.generator
+        lane = GenerateLane(generator, generator._open_stream, None, tentative=True)
+        generator._lanes.append(lane)  # as is left when the others are gone
+        reading = asyncio.ensure_future(everything(harness.generate("a:3")))
+        await asyncio.sleep(5.0)
+        gate.set()
+        async with asyncio.timeout(60):  # of virtual time, and not when the lane ends unused
+            assert await reading == whole("a", 3)
+        await harness.aclose()
+
+    in_virtual_time(main)
+
+
+def test_requests_are_spread_over_servers_not_over_lanes():
+    async def main():
+        replicas = Replicas(load=Load(servers=2, items=1, item_us=50_000, places=4))
+        replicas.stopped = True
+        harness = Harness(replicas, lanes=3)  # one server has two of them
+        reading = []
+        for number in range(80):
+            reading.append(asyncio.ensure_future(everything(harness.generate(f"n{number}:1"))))
+            await asyncio.sleep(0.1)
+        got = [session.intake.received for session in replicas.sessions]
+        assert len(got) == 3
+        assert abs(sum(got[0::2]) - got[1]) <= 1
+        replicas.go_on()
+        await asyncio.gather(*reading)
+        await harness.aclose()
 
     in_virtual_time(main)

@@ -8,7 +8,9 @@ from dataclasses import replace
 from itertools import chain
 
 import pytest
-from test_stream_lanes import ITEMS, QUICK, Deployment, play, rest, stream_at
+from session.memory_streams import rest
+from test_stream_lanes import ITEMS, QUICK, Deployment, stream_at
+from virtual_time import in_virtual_time
 
 from servestream_client import ItemError, ItemErrorKind
 from servestream_client.protocol import load
@@ -53,7 +55,7 @@ def test_a_server_that_stands_still_holds_up_nothing(item, ordered):
         assert (outputs if ordered else sorted(outputs, key=int)) == ITEMS
         assert now() - began < 60
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_a_lane_for_what_is_late_that_comes_to_the_late_server_makes_room_for_another():
@@ -63,7 +65,7 @@ def test_a_lane_for_what_is_late_that_comes_to_the_late_server_makes_room_for_an
         assert deployment.turn == 5
         assert now() - began < 60
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_the_first_answer_counts_and_the_other_server_hears_so():
@@ -76,7 +78,7 @@ def test_the_first_answer_counts_and_the_other_server_hears_so():
         assert statistics.received == 400
         assert 0 < statistics.hedged <= 64
 
-    play(main)
+    in_virtual_time(main())
 
 
 @pytest.mark.parametrize("off", ["by the client", "by the service"])
@@ -90,7 +92,7 @@ def test_it_can_be_turned_off(off):
         assert max(computed(deployment).values()) == 1
         assert now() - began > STALL
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_no_more_than_the_budget_is_hedged():
@@ -100,7 +102,7 @@ def test_no_more_than_the_budget_is_hedged():
         assert await rest(stream) == ITEMS
         assert 16 < stream.statistics().hedged <= 64
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_what_was_under_way_at_a_break_is_not_hedged():
@@ -121,7 +123,7 @@ def test_what_was_under_way_at_a_break_is_not_hedged():
         assert now() - began > STALL
         assert stream.statistics().hedged == 0
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_an_item_error_of_whoever_is_first_is_the_answer():
@@ -145,7 +147,7 @@ def test_an_item_error_of_whoever_is_first_is_the_answer():
         ]
         assert isinstance(results[2], ItemError)
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_on_a_deployment_where_nothing_is_late_nothing_is_hedged():
@@ -156,7 +158,7 @@ def test_on_a_deployment_where_nothing_is_late_nothing_is_hedged():
         assert stream.statistics().hedged == 0
         assert max(computed(deployment).values()) == 1
 
-    play(main)
+    in_virtual_time(main())
 
 
 class Way:
@@ -251,7 +253,7 @@ def test_what_a_lane_had_at_a_break_no_other_gets():
         assert lane.lend(first, 1) == 0
         await stream.aclose()
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_no_copy_goes_to_the_same_server_or_where_nobody_knows_how_long_it_takes():

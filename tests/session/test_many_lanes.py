@@ -5,10 +5,10 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 import pytest
-from pools import pool_of
 from session.generations import whole
+from session.memory_streams import connect, memory_stream, rest
 from session.replicas import Replicas
-from session.test_exchange import in_virtual_time
+from virtual_time import in_virtual_time
 
 from servestream_client import (
     FlowControl,
@@ -17,27 +17,14 @@ from servestream_client import (
     RetryPolicy,
     StreamError,
     StreamTimeoutError,
-    Watchdog,
 )
-from servestream_client.codecs import BytesCodec
 from servestream_client.protocol.frames import Limits, Load, Replay
-from servestream_client.session.connection import Connection
-from servestream_client.session.factory import StreamFactory
 from servestream_client.session.many_lanes import ManyLanes
 from servestream_client.session.stream import PredictionStream
-from servestream_client.transport.memory import CallFailed, MemoryTransport
+from servestream_client.transport.memory import CallFailed
 
 ORDERS = pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
 THREE = Load(servers=3, items=5, item_us=50_000, places=4)
-
-connections: list[Connection] = []
-"""Those of the test that runs."""
-
-
-def connect(replicas: Callable) -> Connection:
-    connection = Connection(pool_of(lambda: MemoryTransport(replicas)))
-    connections.append(connection)
-    return connection
 
 
 def stream_at(replicas: Callable, names, **options) -> PredictionStream:
@@ -45,42 +32,7 @@ def stream_at(replicas: Callable, names, **options) -> PredictionStream:
     inputs = names
     if isinstance(names, dict):
         inputs = [f"{name}:{count}".encode() for name, count in names.items()]
-    connection = options.pop("connection", None) or connect(replicas)
-    factory = StreamFactory(
-        connection=connection,
-        codec=BytesCodec(),
-        application="",
-        retry=options.pop("retry", RetryPolicy(attempts=60, initial=0.001, maximum=0.001)),
-        flow=options.pop("flow", FlowControl()),
-        watchdog=Watchdog(heartbeat_interval=None),
-        close_timeout=0.1,
-        hooks=(),
-    )
-    shown = {name: options.pop(name, False) for name in ("return_exceptions", "numbered")}
-    arguments = {"ordered": True, "timeout": None, "parameters": None, **options}
-    return PredictionStream(
-        factory.stream(inputs, **arguments),
-        start=connection.start,
-        decode=bytes.decode,
-        **shown,
-    )
-
-
-def play(main: Callable) -> None:
-    """Run it in virtual time, and close what it has connected."""
-
-    async def all_of_it() -> None:
-        try:
-            await main()
-        finally:
-            while connections:
-                await connections.pop().aclose()
-
-    in_virtual_time(all_of_it)
-
-
-async def rest(stream) -> list:
-    return [output async for output in stream]
+    return memory_stream(replicas, inputs, decode=bytes.decode, **options)
 
 
 def all_of(names: dict[str, int]) -> list[str]:
@@ -127,7 +79,7 @@ def test_each_output_comes_once_from_all_servers(lanes, ordered):
         assert sum(lane.received for lane in statistics.lanes) - len(outputs) in ends
         assert {lane.under_way for lane in statistics.lanes} == {0}
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_inputs_that_come_one_by_one_go_out_at_once():
@@ -146,7 +98,7 @@ def test_inputs_that_come_one_by_one_go_out_at_once():
                 turn.set()
         assert given == all_of(dict.fromkeys("abcde", 3))
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_one_lane_is_the_stream_itself():
@@ -155,7 +107,7 @@ def test_one_lane_is_the_stream_itself():
         assert await rest(stream_at(replicas, NAMES, lanes=1)) == all_of(NAMES)
         assert replicas.calls == 1
 
-    play(main)
+    in_virtual_time(main())
 
 
 @pytest.mark.parametrize(
@@ -174,7 +126,7 @@ def test_where_there_is_no_choice_the_stream_carries_all(load):
         assert await rest(stream_at(replicas, NAMES)) == all_of(NAMES)
         assert replicas.calls == 1
 
-    play(main)
+    in_virtual_time(main())
 
 
 @pytest.mark.parametrize("says", [True, False])
@@ -195,7 +147,7 @@ def test_until_the_servers_are_counted_few_inputs_go_out(says):
         assert await reading == all_of(NAMES)
         assert replicas.calls == 1
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_what_waits_goes_to_servers_that_come():
@@ -213,7 +165,7 @@ def test_what_waits_goes_to_servers_that_come():
         assert len(replicas.places) == 3
         assert max(map(len, replicas.places.values())) < 130
 
-    play(main)
+    in_virtual_time(main())
 
 
 @pytest.mark.parametrize(("places", "most"), [(4, 48), (20, 120)])
@@ -230,7 +182,7 @@ def test_what_is_under_way_leaves_something_for_servers_that_come(places, most):
         replicas.go_on()
         assert await reading == all_of(names)
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_a_server_that_no_lane_comes_to_keeps_nothing_waiting():
@@ -245,7 +197,7 @@ def test_a_server_that_no_lane_comes_to_keeps_nothing_waiting():
         replicas.go_on()
         assert await reading == all_of(NAMES)
 
-    play(main)
+    in_virtual_time(main())
 
 
 @ORDERS
@@ -262,7 +214,7 @@ def test_outputs_say_to_what_they_belong(ordered):
             for number, (name, count) in enumerate(NAMES.items(), 1)
         }
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_the_next_stream_knows_from_the_start():
@@ -276,7 +228,7 @@ def test_the_next_stream_knows_from_the_start():
         assert await rest(stream) == all_of(NAMES)
         assert replicas.sessions[calls].intake.received <= 2
 
-    play(main)
+    in_virtual_time(main())
 
 
 @ORDERS
@@ -298,7 +250,7 @@ def test_what_is_cut_on_a_lane_goes_on_elsewhere(replay, ordered):
             assert outputs == all_of(NAMES)
         assert replicas.deaths == 4
 
-    play(main)
+    in_virtual_time(main())
 
 
 @ORDERS
@@ -313,7 +265,7 @@ def test_what_breaks_its_servers_is_blamed_once(ordered):
         outputs.remove(error)
         assert by_name(outputs) == by_name(all_of({**names, "poison": 3}))
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_what_cannot_go_on_fails_where_it_was_cut():
@@ -334,7 +286,7 @@ def test_what_cannot_go_on_fails_where_it_was_cut():
         for number, (name, count) in enumerate(NAMES.items(), 1):
             assert given.get(name, []) == whole(name, failed.get(number, count))
 
-    play(main)
+    in_virtual_time(main())
 
 
 @ORDERS
@@ -352,7 +304,7 @@ def test_of_each_input_there_is_no_more_than_its_bound(ordered):
         assert replicas.made == names
         assert not queue.held_outputs
 
-    play(main)
+    in_virtual_time(main())
 
 
 @pytest.mark.parametrize("limits", [Limits(window_items=3), Limits(window_bytes=12)])
@@ -381,7 +333,74 @@ def test_what_waits_for_its_turn_keeps_no_place_of_the_one_whose_turn_it_is(limi
         assert by_name(outputs) == by_name(all_of(names))
         assert outputs == all_of(names) or not ordered
 
-    play(main)
+    in_virtual_time(main())
+
+
+def test_the_one_at_its_turn_goes_out_though_a_server_takes_no_more():
+    """It was at the stream's own attempt while the next one went on a lane, and both are cut."""
+
+    async def main():
+        replicas, gate = Replicas(limits=Limits(window_items=1)), asyncio.Event()
+        replicas.stopped = True
+        names, outputs = {"a": 9, "b": 9, "c": 9}, []
+        stream = stream_at(replicas, names, flow=FlowControl(outputs_per_input=2))
+
+        async def read() -> None:
+            async for output in stream:
+                outputs.append(output)
+                if len(outputs) == 1:
+                    await gate.wait()
+
+        reading = asyncio.ensure_future(read())
+        await asyncio.sleep(1.0)
+        replicas.load = THREE
+        replicas.go_on()
+        await asyncio.sleep(2.0)
+        assert replicas.made == {"a": 2, "b": 2}
+        replicas.go_down()
+        await asyncio.sleep(0.05)
+        replicas.down = False
+        await asyncio.sleep(1.0)
+        gate.set()
+        await reading
+        assert outputs == all_of(names)
+
+    in_virtual_time(main())
+
+
+def test_a_stream_whose_own_attempt_finds_no_server_goes_on_by_its_lanes():
+    async def main():
+        replicas, own = Replicas(load=THREE), []
+
+        async def refusing(requests):
+            first = await anext(requests)
+            own.append(first.open.stream_id)
+
+            async def again():
+                yield first
+                async for frame in requests:
+                    yield frame
+
+            if own[0] != own[-1]:
+                async with aclosing(replicas(again())) as frames:
+                    async for frame in frames:
+                        yield frame
+            if own.count(own[0]) == 1:
+                async with aclosing(replicas(again())) as frames:
+                    yield await anext(frames)
+                    await asyncio.sleep(1.0)
+            raise CallFailed("UNAVAILABLE", "Socket closed")
+
+        names, outputs = {f"n{number}": 40 for number in range(10)}, []
+        retry = RetryPolicy(attempts=10_000, initial=0.01, maximum=0.5, give_up_after=5.0)
+        flow = FlowControl(outputs_per_input=4)
+        async for output in stream_at(refusing, names, retry=retry, flow=flow):
+            outputs.append(output)
+            await asyncio.sleep(0.05)
+        assert outputs == all_of(names)
+        assert own.count(own[0]) > 10
+
+    in_virtual_time(main())
 
 
 def test_what_it_takes_to_go_on_keeps_no_place_of_the_one_whose_turn_it_is():
@@ -411,7 +430,7 @@ def test_what_it_takes_to_go_on_keeps_no_place_of_the_one_whose_turn_it_is():
         assert outputs == all_of(names)
         assert not deaths
 
-    play(main)
+    in_virtual_time(main())
 
 
 @pytest.mark.parametrize(("size", "most"), [(1, 200), (1000, 160_000)])
@@ -427,7 +446,7 @@ def test_outputs_that_wait_for_their_turn_are_bounded(size, most):
         outputs += await rest(stream)
         assert outputs == all_of(names)
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_a_stream_whose_own_attempt_is_cut_again_and_again_goes_on_by_its_lanes():
@@ -454,7 +473,7 @@ def test_a_stream_whose_own_attempt_is_cut_again_and_again_goes_on_by_its_lanes(
         assert outputs == all_of(names)
         assert own.count(own[0]) > 10
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_a_lane_that_gives_up_before_anything_came_is_replaced():
@@ -473,7 +492,7 @@ def test_a_lane_that_gives_up_before_anything_came_is_replaced():
         )
         assert refused
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_lanes_that_all_give_up_fail_a_stream_with_many_outputs():
@@ -491,7 +510,7 @@ def test_lanes_that_all_give_up_fail_a_stream_with_many_outputs():
         await asyncio.sleep(1.0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_a_stream_with_many_outputs_that_is_left_leaves_no_lane():
@@ -504,7 +523,7 @@ def test_a_stream_with_many_outputs_that_is_left_leaves_no_lane():
         await stream.aclose()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_a_stream_with_many_outputs_that_fails_leaves_no_lane():
@@ -517,4 +536,4 @@ def test_a_stream_with_many_outputs_that_fails_leaves_no_lane():
         await asyncio.sleep(1.0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    play(main)
+    in_virtual_time(main())

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 import pytest
-from pools import pool_of
-from test_exchange import in_virtual_time
+from session.memory_streams import memory_stream, rest
+from virtual_time import connections, in_virtual_time
 
 from servestream_client import (
     FlowControl,
@@ -15,11 +15,10 @@ from servestream_client import (
     RetryPolicy,
     StreamError,
     StreamTimeoutError,
-    Watchdog,
 )
-from servestream_client.codecs import BytesCodec
 from servestream_client.protocol import hedge, load
 from servestream_client.protocol.frames import (
+    HandlerKind,
     ItemFailure,
     Load,
     OutputPart,
@@ -28,17 +27,11 @@ from servestream_client.protocol.frames import (
     ServerFrame,
     Welcome,
 )
-from servestream_client.session.connection import Connection
-from servestream_client.session.factory import StreamFactory
-from servestream_client.session.stream import PredictionStream
-from servestream_client.transport.memory import CallFailed, MemoryTransport
+from servestream_client.transport.memory import CallFailed
 
 ITEMS = [b"%d" % number for number in range(1, 401)]
 QUICK = RetryPolicy(attempts=3, initial=0.001, maximum=0.001)
 SECONDS = 0.05
-
-connections: list[Connection] = []
-"""Those of the test that runs."""
 
 
 class Replica:
@@ -67,6 +60,7 @@ class Deployment:
         first: where the first calls come instead.
         features: what they can do.
         carried: how many inputs came on each call.
+        kinds: what the handler is, by the number of the call.
     """
 
     def __init__(self, count: int, first: Sequence[int] = ()) -> None:
@@ -74,6 +68,7 @@ class Deployment:
         self.first = list(first)
         self.features = (load.FEATURE, hedge.FEATURE)
         self.turn = 0
+        self.kinds: Callable[[int], HandlerKind] = lambda _: HandlerKind.ONE_TO_ONE
         self.carried: list[int] = []
 
     async def __call__(self, requests):
@@ -86,7 +81,8 @@ class Deployment:
         read = received = 0
         async for frame in requests:
             if frame.open is not None:
-                welcome = Welcome(replica=replica.name, features=self.features)
+                kind = self.kinds(turn)
+                welcome = Welcome(replica=replica.name, features=self.features, handler_kind=kind)
                 yield ServerFrame(welcome=welcome, load=said)
             read += frame.paced
             replica.cancelled += sum(each.last - each.first + 1 for each in frame.cancelled)
@@ -107,45 +103,7 @@ class Deployment:
 
 
 def stream_at(deployment: Deployment, inputs: Sequence[bytes] = ITEMS, **options):
-    connection = options.pop("connection", None)
-    if connection is None:
-        connection = Connection(pool_of(lambda: MemoryTransport(deployment)))
-        connections.append(connection)
-    factory = StreamFactory(
-        connection=connection,
-        codec=BytesCodec(),
-        application="",
-        retry=options.pop("retry", QUICK),
-        flow=options.pop("flow", FlowControl()),
-        watchdog=Watchdog(heartbeat_interval=None),
-        close_timeout=0.1,
-        hooks=(),
-    )
-    return_exceptions = options.pop("return_exceptions", False)
-    arguments = {"ordered": True, "timeout": None, "parameters": None, **options}
-    return PredictionStream(
-        factory.stream(inputs, **arguments),
-        start=connection.start,
-        decode=bytes,
-        return_exceptions=return_exceptions,
-    )
-
-
-def play(main: Callable) -> None:
-    """Run it in virtual time, and close what it has connected."""
-
-    async def all_of_it() -> None:
-        try:
-            await main()
-        finally:
-            while connections:
-                await connections.pop().aclose()
-
-    in_virtual_time(all_of_it)
-
-
-async def rest(stream) -> list:
-    return [output async for output in stream]
+    return memory_stream(deployment, inputs, **{"retry": QUICK, **options})
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -173,7 +131,7 @@ def test_each_output_comes_once_whatever_carries_it(lanes, ordered):
         assert [lane.under_way for lane in statistics.lanes] == [0] * len(statistics.lanes)
         assert {lane.endpoint for lane in statistics.lanes} == {"memory"}
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_what_other_streams_heard_of_the_load_is_known_from_the_start():
@@ -189,7 +147,7 @@ def test_what_other_streams_heard_of_the_load_is_known_from_the_start():
         quick = stream_at(deployment, connection=connections[0])
         assert quick._driver.session.ledger.share is None
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_one_lane_is_none():
@@ -198,7 +156,7 @@ def test_one_lane_is_none():
         assert await rest(stream_at(deployment, lanes=1)) == ITEMS
         assert deployment.turn == 1
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_a_lane_that_comes_where_there_is_one_carries_nothing():
@@ -209,7 +167,7 @@ def test_a_lane_that_comes_where_there_is_one_carries_nothing():
             True, False, False, False, True
         ]  # fmt: skip
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_an_item_error_stands_in_its_place():
@@ -232,7 +190,7 @@ def test_an_item_error_stands_in_its_place():
                 assert isinstance(output, ItemError)
                 assert (output.number, output.text) == (number, str(number))
 
-    play(main)
+    in_virtual_time(main())
 
 
 @pytest.mark.parametrize("outputs", [0, 2, 3])
@@ -254,7 +212,7 @@ def test_what_has_not_one_output_fails_on_a_lane_too_and_once(outputs):
                 assert isinstance(answer, ItemError)
                 assert (answer.number, answer.text) == (number, "it has not exactly one output")
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_a_lane_whose_server_breaks_goes_on():
@@ -270,7 +228,7 @@ def test_a_lane_whose_server_breaks_goes_on():
         deployment.replicas[1].fails = breaks
         assert await rest(stream_at(deployment)) == ITEMS
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_what_a_lane_that_gives_up_had_goes_to_others():
@@ -287,7 +245,7 @@ def test_what_a_lane_that_gives_up_had_goes_to_others():
         assert await rest(stream_at(deployment)) == ITEMS
         assert not left[0]
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_lanes_that_all_give_up_fail_the_stream_with_their_reason():
@@ -301,7 +259,7 @@ def test_lanes_that_all_give_up_fail_the_stream_with_their_reason():
         with pytest.raises(StreamError, match="not any more"):
             await rest(stream_at(deployment))
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_a_stream_that_is_left_leaves_no_lane():
@@ -314,7 +272,7 @@ def test_a_stream_that_is_left_leaves_no_lane():
         await stream.aclose()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_a_stream_that_fails_leaves_no_lane():
@@ -324,7 +282,7 @@ def test_a_stream_that_fails_leaves_no_lane():
         await asyncio.sleep(1.0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    play(main)
+    in_virtual_time(main())
 
 
 @pytest.mark.parametrize("outputs", [1, 3, 50])
@@ -341,7 +299,7 @@ def test_what_lanes_bring_counts_in_the_budget(outputs):
         assert came == ITEMS
         assert most <= outputs
 
-    play(main)
+    in_virtual_time(main())
 
 
 def test_lanes_stay_in_the_budget_while_the_one_waited_for_is_tried_apart():
@@ -369,4 +327,27 @@ def test_lanes_stay_in_the_budget_while_the_one_waited_for_is_tried_apart():
         assert stream._driver.session.delivery.held_outputs == outputs
         assert [await first, *await rest(stream)] == ITEMS
 
-    play(main)
+    in_virtual_time(main())
+
+
+def test_a_handler_that_becomes_one_of_many_outputs_loses_no_lanes_inputs():
+    """Of a rolling update: the stream's own attempt reaches the new code first."""
+
+    async def main():
+        deployment = Deployment(3)
+        deployment.kinds = lambda turn: (
+            HandlerKind.ONE_TO_ONE if turn < 3 else HandlerKind.ONE_TO_MANY
+        )
+        left = [1]
+
+        def breaks(number: int, _: bytes):
+            if number == 10 and left:
+                left.clear()
+                raise CallFailed("UNAVAILABLE", "Socket closed")
+
+        deployment.replicas[0].fails = breaks
+        outputs = await rest(stream_at(deployment, return_exceptions=True))
+        assert not left
+        assert len(outputs) == len(ITEMS)
+
+    in_virtual_time(main())

@@ -63,8 +63,8 @@ class LaneShare:
         left = delivery.budget.outputs - delivery.held_outputs - under_way
         if left > 0 and delivery.held_bytes < delivery.budget.bytes:
             return left
-        # What its own server has may lack credit until this one is answered.
-        return int(delivery.waits_for(number) and not delivery.reserved)
+        # What others have may lack credit until this one is answered.
+        return int(delivery.waits_for(number))
 
     def has_room_for(self, number: int) -> bool:
         """Whether outputs of an input that may have many can come now, within the budget of what is
