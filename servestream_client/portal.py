@@ -1,7 +1,14 @@
-"""The event loop that the blocking clients of a process share, in a thread of its own."""
+"""The event loop that the blocking clients of a process share, in a thread of its own.
+
+Ctrl-C strikes the main thread wherever Python looks for signals, in the midst of `threading`'s own
+classes, too: one that strikes in `threading.Condition` leaves its lock held, or turns into "cannot
+release un-acquired lock" (CPython 3.11). `Future`, `Event` and `Thread.start` are built on it. So
+the caller's thread waits for bare locks only, whose `acquire` a signal ends whole.
+"""
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import atexit
 import importlib
@@ -11,14 +18,13 @@ import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
-import anyio
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from servestream_client.errors import ClientClosedError, WrongEventLoopError
 from servestream_client.greenlets import check_threads
-from servestream_client.signals import being_cancelled
+from servestream_client.signals import being_cancelled, start_task
 
 __all__ = ["PortalLease", "crossing", "may_not_wait", "on_loop_thread"]
 
@@ -26,7 +32,8 @@ EXIT_SECONDS = 0.5
 """How long an interpreter that ends waits for leases that nobody gave back."""
 
 CANCEL_SECONDS = 0.3
-"""How long an interrupted call waits until it has ended on the loop, before the caller goes on."""
+"""How long an interrupted call waits until it has ended on the loop, before the caller goes on; and
+how long a lease that is given back waits for its calls."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,7 +72,9 @@ _here = _Here()
 
 
 class crossing:  # noqa: N801 — used like a function
-    """Marks what waits for the loop, or holds a lock that the loop may wait for."""
+    """Marks what waits for the loop, or holds a lock that the loop may wait for; for threads other
+    than the main one, since Ctrl-C may strike at the door of a method like these.
+    """
 
     # Not by contextlib, which sets the traceback of whatever passes: a frozen exception has none.
 
@@ -121,8 +130,11 @@ class PortalLease:
                 " blocking clients share (by a hook, a codec or a finaliser), which would then wait"
                 " for itself for ever: make such calls in another thread"
             )
-        with crossing():
+        _here.crossings += 1
+        try:
             return self._call(lambda: func(*args, **kwargs))
+        finally:
+            _here.crossings -= 1
 
     def _call(self, func: Callable[[], Awaitable[T]]) -> T:
         hold = self._hold
@@ -135,21 +147,18 @@ class PortalLease:
             check_threads()
             _import_backend()
             _aside(hold.take)
-        portal, loop = hold.portal, hold.loop
-        if portal is None or loop is None:
+        if hold.loop is None:
             raise ClientClosedError(f"the client of {self._name} is closed; make a new one")
         call = _Crossing(func)
         try:
-            portal.call(call.run)
-        except RuntimeError:
-            if hold.released:
-                raise ClientClosedError(f"the client of {self._name} was closed") from None
-            raise
+            if not hold.begin(call):
+                raise ClientClosedError(f"the client of {self._name} is closed; make a new one")
+            call.wait()
         except BaseException:
-            with suppress(RuntimeError):  # the loop is gone
-                loop.call_soon_threadsafe(call.cancel)
-                call.ended.wait(CANCEL_SECONDS)
+            hold.cancel(call)
             raise
+        finally:
+            hold.calls.discard(call)
         return call.outcome()
 
     def release(self) -> None:
@@ -162,9 +171,12 @@ class PortalLease:
             return
         if may_not_wait():
             self._hold.release_later()
-        else:
-            with crossing():
-                _aside(self._hold.release)
+            return
+        _here.crossings += 1
+        try:
+            _aside(self._hold.release)
+        finally:
+            _here.crossings -= 1
 
 
 class _Hold:
@@ -174,6 +186,7 @@ class _Hold:
         self.portal: BlockingPortal | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.released = False
+        self.calls: set[_Crossing[Any]] = set()
         self._on_release = on_release
         self._provider: BlockingPortalProvider | None = None  # once it is used
         self._pid: int | None = None
@@ -206,9 +219,47 @@ class _Hold:
         if portal is None or self._provider is None:
             return
         try:
-            portal.call(self._on_release)
+            portal.call(self._end)
         finally:
             self._provider.__exit__(None, None, None)
+            for call in list(self.calls):  # what had not begun when the loop was closed
+                call.ended()
+
+    def begin(self, call: _Crossing[Any]) -> bool:
+        """Let it run on the loop.
+
+        Returns:
+            Whether it does: the lease may have been given back.
+        """
+        # In this order: what `release` does not find here finds that it came.
+        self.calls.add(call)
+        if self.released or self.loop is None:
+            return False
+        try:
+            self.loop.call_soon_threadsafe(call.start)
+        except RuntimeError:  # the loop is closed
+            return False
+        return True
+
+    def cancel(self, call: _Crossing[Any]) -> None:
+        """Nobody waits for it any more; return once it has ended, or after `CANCEL_SECONDS`."""
+        if self.loop is None or self.released:
+            return
+        with suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(call.cancel)
+            call.wait(CANCEL_SECONDS)
+
+    async def _end(self) -> None:
+        """Calls end with what they wait for, and what does not is cancelled."""
+        await self._on_release()
+        for cancels in (False, True):
+            tasks = [call.task for call in list(self.calls) if call.task is not None]
+            running = [task for task in tasks if not task.done()]
+            if cancels:
+                for task in running:
+                    task.cancel()
+            if running:
+                await asyncio.wait(running, timeout=CANCEL_SECONDS)
 
     def drop(self) -> None:
         """The owner is gone: `release_later`, if there is anything to release."""
@@ -244,34 +295,45 @@ class _Crossing(Generic[T]):
     """One call from a thread to the loop. Whatever it raises is the caller's, not the loop's."""
 
     def __init__(self, func: Callable[[], Awaitable[T]]) -> None:
-        self.ended: threading.Event = threading.Event()
+        self.task: asyncio.Task[None] | None = None  # while it runs
         self._func = func
-        self._scope: anyio.CancelScope | None = None
-        self._cancelled = False
+        self._running = _thread.allocate_lock()
+        self._running.acquire()
         self._error: BaseException | None = None
         self._result: list[T] = []
 
-    async def run(self) -> None:
-        with anyio.CancelScope() as self._scope:
-            if self._cancelled:
-                self._scope.cancel()
-            try:
-                self._result.append(await self._func())
-            except BaseException as error:
-                if issubclass(type(error), asyncio.CancelledError) and being_cancelled():
-                    raise
-                self._error = error
-            finally:
-                self.ended.set()
-        if _Shared.exiting:
-            # Only daemon threads are left to hear of it, and they would print a traceback.
-            await anyio.sleep_forever()
+    def start(self) -> None:
+        """On the loop."""
+        self.task = start_task(self._run(), "call of a blocking client")
+        self.task.add_done_callback(self.ended)
+
+    async def _run(self) -> None:
+        try:
+            self._result.append(await self._func())
+        except BaseException as error:
+            if issubclass(type(error), asyncio.CancelledError) and being_cancelled():
+                raise
+            self._error = error
+
+    def ended(self, _: object = None) -> None:
+        """Wake who waits for it. Harmless twice."""
+        # Not by the caller's thread: what is raised in the finalisers of a task is lost.
+        self.task = None
+        # While the process exits only daemon threads wait, and they would print a traceback.
+        if not _Shared.exiting:
+            with suppress(RuntimeError):  # it was said before
+                self._running.release()
+
+    def wait(self, timeout: float = -1) -> None:
+        """In the caller's thread: return once it has ended, or after so many seconds."""
+        self._running.acquire(timeout=timeout)
 
     def cancel(self) -> None:
-        """Nobody waits for it any more. May come before `run`."""
-        self._cancelled = True
-        if self._scope is not None:
-            self._scope.cancel()
+        """On the loop: nobody waits for it any more."""
+        if self.task is None:  # it has ended, or was never asked to start
+            self.ended()
+        else:
+            self.task.cancel()
 
     def outcome(self) -> T:
         error, self._error = self._error, None
@@ -306,6 +368,8 @@ def _aside(func: Callable[[], None]) -> None:
     A KeyboardInterrupt in the midst of it would leave locks held, or threads that nobody ends.
     """
     problem: list[BaseException] = []
+    running = _thread.allocate_lock()
+    running.acquire()
 
     def run() -> None:
         try:
@@ -313,14 +377,14 @@ def _aside(func: Callable[[], None]) -> None:
                 func()
         except BaseException as error:
             problem.append(error)
+        finally:
+            running.release()
 
-    thread = threading.Thread(target=run, name="servestream portal", daemon=True)
     try:
-        thread.start()
+        _thread.start_new_thread(run, ())
     except RuntimeError:  # the interpreter is ending: as of 3.12, no thread can be started any more
         run()
-    else:
-        thread.join()
+    running.acquire()
     if problem:
         raise problem[0]
 

@@ -2,12 +2,16 @@
 
 import asyncio
 import gc
+import itertools
+import sys
 import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 import pytest
 
 from servestream_client.errors import ClientClosedError
-from servestream_client.portal import PortalLease
+from servestream_client.portal import PortalLease, may_not_wait
 
 
 def loop_threads() -> list[threading.Thread]:
@@ -133,19 +137,85 @@ def test_an_interrupted_call_is_cancelled_on_the_loop(lease, monkeypatch):
         finally:
             cancelled.set()
 
-    lease.call(thread_of)
-    portal = lease._hold.portal
+    begin = lease._hold.begin
 
-    def interrupted(func, *args):
-        portal.start_task_soon(func, *args)
+    def interrupted(call):
+        begin(call)
         assert running.wait(30)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(portal, "call", interrupted)
+    lease.call(thread_of)
+    monkeypatch.setattr(lease._hold, "begin", interrupted)
     with pytest.raises(KeyboardInterrupt):
         lease.call(wait)
     monkeypatch.undo()
     assert cancelled.wait(30)
+
+
+class Interrupted:
+    """A KeyboardInterrupt at the n-th place where Python looks for signals: where a function begins
+    and where one in C has returned. Not in a weak reference's callback: what is raised there,
+    Python drops.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.where: str | None = None
+        self._left = number
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> None:
+        if event in ("call", "c_return") and "_remove" not in frame.f_code.co_name:
+            self._left -= 1
+            if not self._left:
+                self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno} {event} {arg}"
+                raise KeyboardInterrupt
+
+
+def interruptions(act: Callable[[], object]) -> Iterator[tuple[str, BaseException | None]]:
+    """Do that with an interrupt at each place in turn: where it struck, and what was raised."""
+    for number in itertools.count(1):
+        interrupted, raised = Interrupted(number), None
+        sys.setprofile(interrupted)
+        try:
+            act()
+        except BaseException as error:
+            raised = error
+        finally:
+            sys.setprofile(None)
+        if interrupted.where is None:
+            return
+        yield interrupted.where, raised
+
+
+def test_an_interrupt_at_any_place_of_a_call_is_just_that(lease):
+    """None turns into another error, holds what the loop needs, or takes the next call's answer."""
+    lease.call(thread_of)
+    places = 0
+    for number, (where, raised) in enumerate(interruptions(lambda: lease.call(thread_of))):
+
+        async def next_one(number: int = number) -> int:
+            return number
+
+        assert type(raised) is KeyboardInterrupt, (where, raised)
+        assert not may_not_wait(), where
+        assert lease.call(next_one) == number, where
+        places += 1
+    assert places > 20
+
+
+def test_an_interrupt_at_any_place_of_a_first_call_and_of_a_release(released):
+    leases = []  # what drops one runs as a finaliser, whose exceptions Python drops
+
+    def once() -> None:
+        lease = PortalLease("somewhere", released)
+        leases.append(lease)
+        try:
+            lease.call(thread_of)
+        finally:
+            lease.release()
+
+    for where, raised in interruptions(once):
+        assert type(raised) is KeyboardInterrupt, (where, raised)
+        assert not may_not_wait(), where
 
 
 def test_a_lease_that_is_dropped_is_released(released):

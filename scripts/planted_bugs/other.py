@@ -8,17 +8,33 @@ BUGS = (
     # ------------------------------------------------------------------ the blocking client
     Bug(
         "a call that Ctrl-C interrupts goes on",
-        "PortalLease._call",
-        "loop.call_soon_threadsafe(call.cancel)\n",
+        "_Hold.cancel",
+        "self.loop.call_soon_threadsafe(call.cancel)\n",
         "pass\n",
         "test_an_interrupted_call_is_cancelled_on_the_loop",
     ),
     Bug(
         "what a call raises ends the loop that all clients share",
-        "_Crossing.run",
-        "                self._error = error\n",
-        "                raise\n",
+        "_Crossing._run",
+        "            self._error = error\n",
+        "            raise\n",
         "test_whatever_it_raises_is_the_callers",
+    ),
+    Bug(
+        "Ctrl-C at the door of a context manager leaves its mark behind",
+        "PortalLease.call",
+        "            _here.crossings -= 1\n",
+        "            crossing().__exit__()\n",
+        "test_an_interrupt_at_any_place_of_a_call_is_just_that",
+    ),
+    Bug(
+        "a caller waits in what Ctrl-C breaks",
+        "_Crossing.wait",
+        "        self._running.acquire(timeout=timeout)\n",
+        "        with threading.Condition() as until:\n"
+        "            until.wait_for(lambda: self._running.acquire(timeout=timeout))\n"
+        "            until.wait(0)\n",
+        "test_an_interrupt_at_any_place_of_a_call_is_just_that",
     ),
     Bug(
         "a client that is dropped keeps its thread",

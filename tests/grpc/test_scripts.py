@@ -141,7 +141,7 @@ def test_ctrl_c_ends_a_script_as_shells_expect(script, body):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=BOUND)
     # Killed by the signal: a shell makes 130 of it, and stops its loops.
-    assert process.returncode == -signal.SIGINT
+    assert process.returncode == -signal.SIGINT, errors
     assert errors.strip().splitlines()[-1] == "KeyboardInterrupt"
     for noise in ("Exception ignored", "Exception in", "Task exception"):
         assert noise not in errors, errors
