@@ -24,7 +24,7 @@ app: typer.Typer = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 all went well, 1 items failed, 2 wrong usage, 3 the stream failed,"
-    " 130 interrupted, 141 nobody reads the results any more.",
+    " 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM, 141 nobody reads the results any more.",
 )
 
 
@@ -52,7 +52,7 @@ servestream call 127.0.0.1:9000 -a upper -i words.txt
 
 echo '{"text": "hello"}' | servestream call 127.0.0.1:9000 -a sentiment --codec json
 
-servestream call 127.0.0.1:9000 --codec json -i in.jsonl -o out.jsonl --keep-going
+servestream call 127.0.0.1:9000 --codec json -i in.jsonl -o out.jsonl --keep-going --resume
 
 servestream call 127.0.0.1:9000 --codec my.Codec --input-format frames -i items.bin
 """
@@ -73,17 +73,18 @@ def call_command(
     input_format: Annotated[
         InputFormat,
         typer.Option(
-            help="How items stand in the input: JSON values or text, one a line, or raw frames"
-            " (length in 4 bytes, big-endian, then the payload); auto: by the file's name."
+            help="How items stand in the input: JSON values or text, one a line; CSV, whose records"
+            " become objects of strings; or raw frames (length in 4 bytes, big-endian, then the"
+            " payload). auto: by the file's name, which may end in .gz, .bz2, .xz or .zst, too."
         ),
     ] = InputFormat.AUTO,
     output_format: Annotated[
         OutputFormat,
         typer.Option(
             help="How results are written: JSON, one a line; the text of each, one a line; or raw"
-            " frames."
+            " frames. auto: by the file's name."
         ),
-    ] = OutputFormat.JSON,
+    ] = OutputFormat.AUTO,
     unordered: Annotated[
         bool, typer.Option("--unordered", help="Results as they are ready.")
     ] = False,
@@ -98,7 +99,27 @@ def call_command(
     ] = False,
     skip: Annotated[int, typer.Option(min=0, metavar="N", help="Leave out the first N items.")] = 0,
     append: Annotated[
-        bool, typer.Option("--append", help="Add to the output, instead of beginning it anew.")
+        bool, typer.Option("--append", help="Add to an output that is there already.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin an output that is there already anew.")
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on where this command was when it ended, however that was, until the output is"
+            " what it would have been undisturbed. What is done is noted beside the output, in"
+            " FILE.job.",
+        ),
+    ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="With --resume: try those items again that failed, and put what comes of it in"
+            " their places.",
+        ),
     ] = False,
     timeout: Annotated[
         float | None,
@@ -135,6 +156,9 @@ def call_command(
                 input_format=input_format,
                 output_format=output_format,
                 append=append,
+                overwrite=overwrite,
+                resume=resume,
+                retry_failed=retry_failed,
                 skip=skip,
                 ordered=not unordered,
                 keep_going=keep_going,

@@ -24,8 +24,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from servestream_client import environment
-from servestream_client.cli.items import InputFormat, PayloadCodec, input_format, payloads
+from servestream_client.cli.items import InputFormat, PayloadCodec, input_format
 from servestream_client.cli.problems import Problem, errors
+from servestream_client.cli.sources import Source, open_source, payloads
 from servestream_client.client import StreamClient
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemError
@@ -142,17 +143,18 @@ def bench(load: Load, *, json: Path | None, plot: Path | None) -> int:
 def _items(load: Load) -> list[bytes]:
     if load.source is not None:
         form = input_format(load.input_format, load.source, load.codec)
-        try:
-            with Path(load.source).open("rb") as source:
-                items = list(payloads(source, form, load.codec))
-        except OSError as error:
-            raise Problem(f"{load.source}: {error.strerror}") from None
+        with open_source(load.source, form, load.codec) as source:
+            items = list(payloads(source))
         if not items:
             raise Problem(f"{load.source} has no items")
         return items
     if load.item is not None:
         form = input_format(load.input_format, "", load.codec)
-        return list(payloads(io.BytesIO(os.fsencode(load.item) or b"\n"), form, load.codec))
+        line = io.BytesIO(os.fsencode(load.item) or b"\n")
+        items = list(payloads(Source(line, form, load.codec)))
+        if not items:
+            raise Problem("--item has nothing in it")
+        return items
     if load.codec != "bytes":
         raise Problem(
             f"say what to send with --item or --input: {load.codec!r} takes no random bytes"

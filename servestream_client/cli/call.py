@@ -4,46 +4,39 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import BinaryIO, Literal, Self
+from typing import BinaryIO, Literal
 
 import grpc
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from servestream_client.cli.interrupts import Uninterrupted
 from servestream_client.cli.items import (
     STANDARD,
     InputFormat,
     OutputFormat,
     PayloadCodec,
+    Unreadable,
     input_format,
-    payloads,
+    output_format,
     printer,
-    standard_input,
 )
+from servestream_client.cli.job import JobOptions, Shown, Stream, holds_something
+from servestream_client.cli.journal import journal_of, open_journal
 from servestream_client.cli.problems import Problem, errors
+from servestream_client.cli.resume import resume
+from servestream_client.cli.show import count, progress, summary
+from servestream_client.cli.sources import Source, behind, open_source, readable
 from servestream_client.errors import ItemError
-from servestream_client.events import StreamStatistics
 from servestream_client.outputs import Numbered
-from servestream_client.sync import SyncPredictionStream, SyncStreamClient
+from servestream_client.sync import SyncStreamClient
 from servestream_client.transport.targets import split_targets
 
 __all__ = ["Call", "call"]
-
-_SHOW_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +51,9 @@ class Call:
     input_format: InputFormat
     output_format: OutputFormat
     append: bool
+    overwrite: bool
+    resume: bool
+    retry_failed: bool
     skip: int
     ordered: bool
     keep_going: bool
@@ -72,37 +68,82 @@ def call(wanted: Call) -> int:
     """Stream every item, and write every result.
 
     Returns:
-        How many items failed.
+        How many items failed; of a job, in all its runs.
 
     Raises:
         Problem: a file cannot be read or written, or an item in it.
         ServeStreamError: as for `SyncStreamClient`.
     """
     form = input_format(wanted.input_format, wanted.source, wanted.codec)
-    show = printer(wanted.output_format, wanted.codec)
+    shape = output_format(wanted.output_format, wanted.destination)
+    show = printer(shape, wanted.codec)
+    _check_together(wanted)
     with ExitStack() as stack:
-        source = stack.enter_context(_source(wanted.source))
+        source = stack.enter_context(open_source(wanted.source, form, wanted.codec))
         _check_apart(source, wanted.destination)
-        items = payloads(source, form, wanted.codec, wanted.skip)
-        client = stack.enter_context(
-            SyncStreamClient(
-                split_targets(wanted.target),
-                application=wanted.application,
-                codec=PayloadCodec(wanted.codec),
-                metadata=wanted.metadata,
-                credentials=wanted.credentials,
+        if wanted.resume:
+            job = JobOptions(
+                output=Path(wanted.destination),
+                # What decides about the results. --keep-going and its like may change.
+                identity={
+                    "application": wanted.application,
+                    "codec": wanted.codec,
+                    "parameters": dict(wanted.parameters),
+                    "input_format": form.value,
+                    "output_format": shape.value,
+                    "unordered": not wanted.ordered,
+                },
+                ordered=wanted.ordered,
+                keep_going=wanted.keep_going,
+                overwrite=wanted.overwrite,
+                retry_failed=wanted.retry_failed,
+                quiet=wanted.quiet,
             )
-        )
-        stream = client.stream(
-            items,
-            ordered=wanted.ordered,
-            return_exceptions=wanted.keep_going,
-            timeout=wanted.timeout,
-            parameters=dict(wanted.parameters),
-            numbered=True,
-        )
-        destination = stack.enter_context(_destination(wanted.destination, append=wanted.append))
+            return resume(job, source, show, lambda items: _stream(stack, wanted, items))
+        destination = stack.enter_context(_destination(wanted))
+        stream = _stream(stack, wanted, _inputs(source, wanted))
         return _run(stream, destination, show, wanted, source)
+
+
+def _stream(stack: ExitStack, wanted: Call, items: Iterator[bytes | Unreadable]) -> Stream:
+    client: SyncStreamClient[bytes | Unreadable, bytes] = stack.enter_context(
+        SyncStreamClient(
+            split_targets(wanted.target),
+            application=wanted.application,
+            codec=PayloadCodec(wanted.codec),
+            metadata=wanted.metadata,
+            credentials=wanted.credentials,
+        )
+    )
+    return client.stream(
+        items,
+        ordered=wanted.ordered,
+        return_exceptions=wanted.keep_going,
+        timeout=wanted.timeout,
+        parameters=dict(wanted.parameters),
+        numbered=True,
+    )
+
+
+def _inputs(source: Source, wanted: Call) -> Iterator[bytes | Unreadable]:
+    """What is to be sent. One that cannot be read fails like any, or ends it."""
+    for payload in behind(source, wanted.skip):
+        yield readable(payload, keep_going=wanted.keep_going)
+
+
+def _check_together(wanted: Call) -> None:
+    """That the options go together."""
+    if wanted.resume and (wanted.append or wanted.skip):
+        raise Problem("--resume knows where to go on: leave out --skip and --append")
+    if wanted.append and wanted.overwrite:
+        raise Problem("--append and --overwrite contradict each other")
+    if wanted.retry_failed and not wanted.resume:
+        raise Problem("--retry-failed is for what --resume has recorded: give both")
+    if wanted.resume and wanted.destination == STANDARD:
+        raise Problem("--resume needs a file for the results: give --output")
+
+
+# ---------------------------------------------------------------- a run of its own
 
 
 @dataclass(slots=True)
@@ -134,27 +175,30 @@ class _Written:
 
 
 def _run(
-    stream: SyncPredictionStream[Numbered[bytes] | ItemError],
+    stream: Stream,
     destination: BinaryIO,
-    show: Callable[[bytes | ItemError], bytes],
+    show: Shown,
     wanted: Call,
-    source: BinaryIO,
+    source: Source,
 ) -> int:
     began = time.monotonic()
     written = _Written()
     # Somebody may type, or look on.
-    prompt = destination.isatty() or not source.seekable()
+    prompt = destination.isatty() or not source.seekable
     # A bar on the terminal where results are shown would tear them apart.
     mute = wanted.quiet or destination.isatty()
     try:
-        with _progress(source, mute=mute) as tell, _Uninterrupted() as whole:
+        with progress(source, mute=mute) as tell, Uninterrupted() as whole:
             for result in stream:
-                with whole.step():
-                    found = written.add(result)
-                    if found is not None:
-                        destination.write(show(found))
-                    if prompt:
-                        destination.flush()
+                whole.begin()
+                if isinstance(result, ItemError):
+                    result.number += wanted.skip
+                found = written.add(result)
+                if found is not None:
+                    destination.write(show(found))
+                if prompt:
+                    destination.flush()
+                whole.end()
                 tell(stream.statistics)
         destination.flush()
     except BaseException:
@@ -162,10 +206,18 @@ def _run(
         if not wanted.quiet and written.results and not whole_lines:
             errors().print("not everything was written, and the last result perhaps in part")
         elif not wanted.quiet and written.results:
-            errors().print(f"written: {_count(written.results, 'result')}; {_how(wanted, written)}")
+            errors().print(f"written: {count(written.results, 'result')}; {_how(wanted, written)}")
         raise
     if not wanted.quiet:
-        errors().print(_summary(stream.statistics(), written, time.monotonic() - began))
+        text = summary(
+            stream.statistics(),
+            items=written.items,
+            failed=written.failed,
+            results=written.results,
+            seconds=time.monotonic() - began,
+            blank=source.blank,
+        )
+        errors().print(text)
     return written.failed
 
 
@@ -190,132 +242,48 @@ def _flushed(destination: BinaryIO) -> bool:
     return True
 
 
-class _Uninterrupted:
-    """Lets Ctrl-C strike between results, and not between writing one and counting it."""
-
-    def __init__(self) -> None:
-        self._writing = False
-        self._struck = False
-
-    def __enter__(self) -> Self:
-        # One that was told not to heed it, as by nohup, goes on.
-        self._heeds = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if self._heeds:
-            signal.signal(signal.SIGINT, self._strike)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._heeds:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def _strike(self, number: int, frame: FrameType | None) -> None:
-        if self._writing and not self._struck:  # the second one does not wait
-            self._struck = True
-        else:
-            signal.default_int_handler(number, frame)
-
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """What is done as a whole."""
-        self._writing = True
-        try:
-            yield
-        finally:
-            self._writing = False
-        if self._struck:
-            raise KeyboardInterrupt
-
-
-def _summary(counts: StreamStatistics, written: _Written, seconds: float) -> str:
-    parts = [f"{written.items:,} answered"]
-    if written.failed:
-        parts.append(f"[red]{written.failed:,} of them failed[/]")
-    if written.results != written.items:
-        parts.append(_count(written.results, "result"))
-    if counts.resumes:
-        parts.append(f"{_count(counts.resumes, 'resume')}, {counts.replayed:,} sent again")
-    rate = f", {written.results / seconds:,.0f}/s" if seconds > 0 else ""
-    return f"{', '.join(parts)}; {seconds:.1f} s{rate}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 @contextmanager
-def _source(path: str) -> Iterator[BinaryIO]:
-    file = standard_input() if path == STANDARD else _open(path, "rb")
-    try:
-        yield file
-    finally:
-        # A thread may be waiting in a read of what has no end, and closing would wait for it.
-        if file.seekable():
-            file.close()
-
-
-@contextmanager
-def _destination(path: str, *, append: bool) -> Iterator[BinaryIO]:
+def _destination(wanted: Call) -> Iterator[BinaryIO]:
+    path = wanted.destination
     if path == STANDARD:
         if sys.stdout is None:
             raise Problem("standard output is closed")
         yield sys.stdout.buffer
         return
-    with _open(path, "ab" if append else "wb") as file:
+    output = Path(path)
+    if output.is_file():
+        if holds_something(output) and not (wanted.append or wanted.overwrite):
+            raise Problem(
+                f"{path} is there already: --overwrite begins it anew, --append adds to it, and"
+                " --resume goes on with what it began"
+            )
+        _leave_job(output, wanted)
+    with _open(path, "ab" if wanted.append else "wb") as file:
         yield file
 
 
-def _check_apart(source: BinaryIO, destination: str) -> None:
+def _leave_job(output: Path, wanted: Call) -> None:
+    """A journal beside the output would speak of results that are no longer there."""
+    if not journal_of(output).exists():
+        return
+    if wanted.append:
+        raise Problem(f"{output} belongs to a job; --resume goes on with it")
+    with open_journal(output, create=False) as journal:
+        if journal is not None:
+            journal.path.unlink()
+
+
+def _check_apart(source: Source, destination: str) -> None:
     """That what is read is not what is written, which would be emptied first."""
-    if destination == STANDARD or not source.seekable():
+    if destination == STANDARD or not source.seekable:
         return
     with suppress(OSError, io.UnsupportedOperation):  # it is not there yet, or no file
-        if os.path.samestat(os.fstat(source.fileno()), Path(destination).stat()):
+        if os.path.samestat(os.fstat(source.file.fileno()), Path(destination).stat()):
             raise Problem(f"{destination} is the input, too")
 
 
-def _open(path: str, mode: Literal["rb", "wb", "ab"]) -> BinaryIO:
+def _open(path: str, mode: Literal["wb", "ab"]) -> BinaryIO:
     try:
         return Path(path).open(mode)
     except OSError as error:
         raise Problem(f"{path}: {error.strerror}") from None
-
-
-@contextmanager
-def _progress(
-    source: BinaryIO, *, mute: bool
-) -> Iterator[Callable[[Callable[[], StreamStatistics]], None]]:
-    """Yields what shows how far it is: on a terminal, and nowhere else."""
-    console = errors()
-    if mute or not console.is_terminal:
-        yield lambda _: None
-        return
-    size = Path(f"/dev/fd/{source.fileno()}").stat().st_size if source.seekable() else 0
-    columns = (
-        SpinnerColumn(),
-        *((BarColumn(), TextColumn("{task.percentage:>3.0f} %")) if size else ()),
-        TextColumn("{task.fields[answered]:,} answered"),
-        TextColumn("{task.fields[rate]:,.0f}/s"),
-        TextColumn("{task.fields[resumes]} resumes"),
-        TimeElapsedColumn(),
-        *((TimeRemainingColumn(),) if size else ()),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=size or None, answered=0, rate=0.0, resumes=0)
-        began = shown = time.monotonic()
-
-        def tell(statistics: Callable[[], StreamStatistics]) -> None:
-            nonlocal shown
-            now = time.monotonic()
-            if now - shown < _SHOW_SECONDS:
-                return
-            shown = now
-            counts = statistics()
-            progress.update(
-                task,
-                completed=source.tell() if size else None,
-                answered=counts.received,
-                rate=counts.received / (now - began),
-                resumes=counts.resumes,
-            )
-
-        yield tell

@@ -28,11 +28,11 @@ from servestream_client.cli.items import (
     input_format,
     json_of,
     payload,
-    payloads,
     standard_input,
     text_of,
 )
 from servestream_client.cli.problems import Problem, errors
+from servestream_client.cli.sources import Source, payloads
 from servestream_client.errors import ItemError
 from servestream_client.outputs import SeamKind
 from servestream_client.sync import SyncGeneration, SyncStreamClient
@@ -132,15 +132,17 @@ def _items(wanted: Generate) -> Iterator[bytes]:
     sent.
     """
     form = input_format(wanted.input_format, "", wanted.codec)
-    if form is InputFormat.FRAMES and set(wanted.inputs) - {STANDARD}:
-        raise Problem("--input-format frames is for standard input only")
+    if form in (InputFormat.FRAMES, InputFormat.CSV) and set(wanted.inputs) - {STANDARD}:
+        raise Problem(f"--input-format {form} is for standard input only")
     given = [
         None if text == STANDARD else payload(os.fsencode(text), form, wanted.codec)
         for text in wanted.inputs or (STANDARD,)
     ]
     if given.count(None) > 1:
         raise Problem("standard input can be read once only")
-    read = payloads(standard_input(), form, wanted.codec) if None in given else iter(())
+    read: Iterator[bytes] = iter(())
+    if None in given:
+        read = payloads(Source(standard_input(), form, wanted.codec))
 
     def items() -> Iterator[bytes]:
         for item in given:

@@ -7,10 +7,10 @@ import enum
 import io
 import struct
 import sys
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import PurePath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -18,18 +18,24 @@ from servestream_client.cli.problems import ExitCode, Problem
 from servestream_client.errors import ItemError
 
 __all__ = [
+    "COMPRESSED",
+    "LENGTH",
+    "LONGEST_FRAME",
     "STANDARD",
+    "Encoder",
     "InputFormat",
     "OutputFormat",
     "PayloadCodec",
+    "Unreadable",
     "as_error",
     "as_json",
     "as_text",
+    "encoder",
     "field_of",
     "input_format",
     "json_of",
+    "output_format",
     "payload",
-    "payloads",
     "printer",
     "standard_input",
     "text_of",
@@ -38,9 +44,17 @@ __all__ = [
 STANDARD = "-"
 """Instead of a file's name: standard input, or output."""
 
-_LENGTH = struct.Struct(">I")
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+"""Suffixes of files that are decompressed while they are read."""
+
+LENGTH = struct.Struct(">I")
+"""What stands before a frame."""
+
 LONGEST_FRAME = 1 << 30
 """Bytes; a longer one means that the file is something else."""
+
+Encoder = Callable[[Any], bytes]
+"""Makes a payload of a line, or of a record's fields by their names."""
 
 
 class InputFormat(enum.StrEnum):
@@ -49,15 +63,28 @@ class InputFormat(enum.StrEnum):
     AUTO = "auto"
     JSON = "json"
     TEXT = "text"
+    CSV = "csv"
     FRAMES = "frames"
 
 
 class OutputFormat(enum.StrEnum):
     """How results are written."""
 
+    AUTO = "auto"
     JSON = "json"
     TEXT = "text"
     FRAMES = "frames"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands for an item that cannot be encoded.
+
+    Attributes:
+        text: why, and where it stands.
+    """
+
+    text: str
 
 
 class PayloadCodec:
@@ -72,7 +99,9 @@ class PayloadCodec:
     def __init__(self, name: str) -> None:
         self.id = name
 
-    def encode_input(self, item: bytes, /) -> bytes:
+    def encode_input(self, item: bytes | Unreadable, /) -> bytes:
+        if isinstance(item, Unreadable):
+            raise Problem(item.text)
         return item
 
     def decode_input(self, payload: bytes, /) -> bytes:
@@ -92,24 +121,66 @@ def input_format(wanted: InputFormat, path: str, codec: str) -> InputFormat:
     """What `auto` means: by the file's name, or by what the codec carries."""
     if wanted is not InputFormat.AUTO:
         return wanted
-    suffix = PurePath(path).suffix.lower()
-    if suffix in (".json", ".jsonl", ".ndjson"):
-        return InputFormat.JSON
-    if suffix in (".txt", ".text", ".csv", ".log"):
-        return InputFormat.TEXT
+    suffix = _suffix(path)
+    if suffix in COMPRESSED:
+        suffix = _suffix(path[: -len(suffix)])
+    if suffix:
+        form = _INPUT_SUFFIXES.get(suffix)
+        if form is None:
+            known = ", ".join(sorted(_INPUT_SUFFIXES))
+            raise Problem(
+                f"{path}: files with {suffix} are not read by themselves; --input-format says what"
+                f" is in it. Known are {known}, also with {', '.join(COMPRESSED)}"
+            )
+        return form
     return InputFormat.JSON if codec in ("json", "msgpack") else InputFormat.TEXT
 
 
-def payloads(source: BinaryIO, form: InputFormat, codec: str, skip: int = 0) -> Iterator[bytes]:
-    """The items of a file as payloads, one at a time; the first ones, of which nothing need be
-    right, are left out.
+_INPUT_SUFFIXES = {
+    ".json": InputFormat.JSON,
+    ".jsonl": InputFormat.JSON,
+    ".ndjson": InputFormat.JSON,
+    ".txt": InputFormat.TEXT,
+    ".text": InputFormat.TEXT,
+    ".log": InputFormat.TEXT,
+    ".csv": InputFormat.CSV,
+}
+
+
+def output_format(wanted: OutputFormat, path: str) -> OutputFormat:
+    """What `auto` means: by the file's name.
 
     Raises:
-        Problem: an item cannot be read, or not be carried by that codec.
+        Problem: the name says something else than what would be in the file.
     """
-    if form is InputFormat.FRAMES:
-        return islice(_frames(source), skip, None)
-    return _lines(source, _encoder(form, codec), skip)
+    suffix = _suffix(path)
+    if suffix in (*COMPRESSED, ".parquet"):
+        raise Problem(f"{path}: results are not written in that format; .jsonl is one that is")
+    if wanted is not OutputFormat.AUTO:
+        return wanted
+    form = _OUTPUT_SUFFIXES.get(suffix)
+    if form is None:
+        known = ", ".join(sorted(filter(None, _OUTPUT_SUFFIXES)))
+        raise Problem(
+            f"{path}: nothing is written as {suffix} by itself; --output-format says what shall be"
+            f" in it. Known are {known}"
+        )
+    return form
+
+
+_OUTPUT_SUFFIXES = {
+    "": OutputFormat.JSON,
+    ".json": OutputFormat.JSON,
+    ".jsonl": OutputFormat.JSON,
+    ".ndjson": OutputFormat.JSON,
+    ".txt": OutputFormat.TEXT,
+    ".text": OutputFormat.TEXT,
+    ".log": OutputFormat.TEXT,
+}
+
+
+def _suffix(path: str) -> str:
+    return "" if path == STANDARD else PurePath(path).suffix.lower()
 
 
 def payload(text: bytes, form: InputFormat, codec: str) -> bytes:
@@ -118,7 +189,12 @@ def payload(text: bytes, form: InputFormat, codec: str) -> bytes:
     Raises:
         Problem: it cannot be read, or not be carried by that codec.
     """
-    return _encoded(text, _encoder(form, codec), "the input")
+    if form is InputFormat.CSV:
+        raise Problem("a line of CSV without its header is no record")
+    try:
+        return encoder(form, codec)(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
+        raise Problem(f"the input cannot be read: {error}") from None
 
 
 def standard_input() -> BinaryIO:
@@ -136,7 +212,12 @@ def standard_input() -> BinaryIO:
         return sys.stdin.buffer
 
 
-def _encoder(form: InputFormat, codec: str) -> Callable[[bytes], bytes]:
+def encoder(form: InputFormat, codec: str) -> Encoder:
+    """What makes payloads for that codec of what stands in that form.
+
+    Raises:
+        Problem: nothing does.
+    """
     encode = _ENCODERS.get((form, codec))
     if encode is None:
         raise Problem(
@@ -144,31 +225,6 @@ def _encoder(form: InputFormat, codec: str) -> Callable[[bytes], bytes]:
             " length in 4 bytes, big-endian, and its payload"
         )
     return encode
-
-
-def _lines(source: BinaryIO, encode: Callable[[bytes], bytes], skip: int) -> Iterator[bytes]:
-    for number, line in islice(enumerate(source, 1), skip, None):
-        yield _encoded(line.rstrip(b"\r\n"), encode, f"line {number} of the input")
-
-
-def _encoded(text: bytes, encode: Callable[[bytes], bytes], what: str) -> bytes:
-    try:
-        return encode(text)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
-        raise Problem(f"{what} cannot be read: {error}") from None
-
-
-def _frames(source: BinaryIO) -> Iterator[bytes]:
-    number = 0
-    while head := source.read(_LENGTH.size):
-        number += 1
-        length = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else LONGEST_FRAME + 1
-        if length > LONGEST_FRAME:
-            raise Problem(f"frame {number} of the input has no sensible length: {head.hex()}")
-        payload = source.read(length)
-        if len(payload) < length:
-            raise Problem(f"frame {number} of the input ends after {len(payload)} of {length} B")
-        yield payload
 
 
 def _compact(line: bytes) -> bytes:
@@ -180,7 +236,10 @@ def _checked(line: bytes) -> bytes:
     return line
 
 
-_ENCODERS: dict[tuple[InputFormat, str], Callable[[bytes], bytes]] = {
+_ENCODERS: dict[tuple[InputFormat, str], Encoder] = {
+    (InputFormat.CSV, "bytes"): msgspec.json.encode,
+    (InputFormat.CSV, "json"): msgspec.json.encode,
+    (InputFormat.CSV, "msgpack"): msgspec.msgpack.encode,
     (InputFormat.TEXT, "bytes"): bytes,
     (InputFormat.TEXT, "json"): lambda line: msgspec.json.encode(line.decode()),
     (InputFormat.TEXT, "msgpack"): lambda line: msgspec.msgpack.encode(line.decode()),
@@ -205,7 +264,7 @@ def printer(form: OutputFormat, codec: str) -> Callable[[bytes | ItemError], byt
         OutputFormat.FRAMES: bytes,
     }[form]
     end: Callable[[bytes], bytes] = (
-        (lambda payload: _LENGTH.pack(len(payload)) + payload)
+        (lambda payload: LENGTH.pack(len(payload)) + payload)
         if form is OutputFormat.FRAMES
         else (lambda line: line + b"\n")
     )
@@ -301,11 +360,16 @@ def as_error(error: ItemError) -> bytes:
             "error": {
                 "number": error.number,
                 "kind": error.kind.name.lower(),
-                "message": error.text,
+                "message": _message(error),
                 "retryable": error.retryable,
             }
         }
     )
+
+
+def _message(error: ItemError) -> str:
+    cause = error.__cause__
+    return str(cause) if isinstance(cause, Problem) else error.text
 
 
 def _as_string(payload: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from servestream_client.cli.interrupts import Terminated, heeded
 from servestream_client.errors import (
     ConfigurationError,
     ItemError,
@@ -49,7 +51,10 @@ def errors() -> Console:
 def for_people() -> Iterator[None]:
     """Say in one line what went wrong, and leave with the exit code for it."""
     try:
-        yield
+        with heeded():
+            yield
+    except Terminated as end:
+        _leave(f"ended by {signal.Signals(end.number).name}", 128 + end.number)
     except KeyboardInterrupt:
         _leave("interrupted", ExitCode.INTERRUPTED)
     except BrokenPipeError:
@@ -72,6 +77,6 @@ def for_people() -> Iterator[None]:
         _leave(str(error), ExitCode.USAGE)
 
 
-def _leave(message: str, code: ExitCode) -> None:
+def _leave(message: str, code: int) -> None:
     errors().print(f"[bold red]error:[/] {escape(message)}")
     raise typer.Exit(code)

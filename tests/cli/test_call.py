@@ -132,7 +132,7 @@ def test_a_file_that_was_begun_is_gone_on_with(servestream, stream_server, tmp_p
     source.write_text("a\nb\ngood\nc\n")
     code, _, _ = servestream(*command, "--skip", 2, "--append")
     assert (code, lines(destination.read_text())) == (0, ["A", "B", "GOOD", "C"])
-    servestream(*command)
+    servestream(*command, "--overwrite")
     assert lines(destination.read_text()) == ["A", "B", "GOOD", "C"]
 
 
@@ -206,6 +206,26 @@ def test_a_reader_that_has_enough_is_no_error(stream_server):
         process.stdout.close()
         _, err = process.communicate(b"x\n" * 200_000)
     assert process.returncode == 141, err
+    assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_end_it_like_ctrl_c(stream_server, number):
+    with subprocess.Popen(
+        [*COMMAND, "call", stream_server.target],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdin.write(b"one\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b'"ONE"\n'
+        process.send_signal(number)
+        process.wait()
+        err = process.stderr.read()
+    assert process.returncode == 128 + number, err
+    assert b"--skip 1" in err
+    assert f"ended by {number.name}".encode() in err
     assert b"Traceback" not in err
 
 

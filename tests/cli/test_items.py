@@ -1,17 +1,13 @@
-import io
-import struct
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from servestream_client.cli.items import InputFormat, input_format, payloads
-
-
-@given(st.lists(st.binary(max_size=50)))
-def test_frames_are_read_as_they_were_written(items):
-    written = b"".join(struct.pack(">I", len(item)) + item for item in items)
-    assert list(payloads(io.BytesIO(written), InputFormat.FRAMES, "any")) == items
+from servestream_client.cli.items import (
+    InputFormat,
+    OutputFormat,
+    input_format,
+    output_format,
+    payload,
+)
+from servestream_client.cli.problems import Problem
 
 
 @pytest.mark.parametrize(
@@ -23,9 +19,49 @@ def test_frames_are_read_as_they_were_written(items):
         ("a/b.JSONL", "bytes", InputFormat.JSON),
         ("a.ndjson", "bytes", InputFormat.JSON),
         ("a.txt", "json", InputFormat.TEXT),
-        ("a.bin", "bytes", InputFormat.TEXT),
+        ("a.csv", "json", InputFormat.CSV),
+        ("a.jsonl.gz", "bytes", InputFormat.JSON),
+        ("a.csv.zst", "bytes", InputFormat.CSV),
+        ("items", "bytes", InputFormat.TEXT),
+        ("items.xz", "json", InputFormat.JSON),
     ],
 )
 def test_the_name_of_a_file_says_what_is_in_it(path, codec, form):
     assert input_format(InputFormat.AUTO, path, codec) is form
     assert input_format(InputFormat.FRAMES, path, codec) is InputFormat.FRAMES
+
+
+@pytest.mark.parametrize("path", ["a.bin", "a.parquet", "a.xlsx.gz"])
+def test_a_name_that_says_something_else_is_no_guess(path):
+    with pytest.raises(Problem, match="--input-format says what is in it"):
+        input_format(InputFormat.AUTO, path, "json")
+    assert input_format(InputFormat.JSON, path, "json") is InputFormat.JSON
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("-", OutputFormat.JSON),
+        ("/dev/null", OutputFormat.JSON),
+        ("a.JSONL", OutputFormat.JSON),
+        ("a.txt", OutputFormat.TEXT),
+    ],
+)
+def test_so_does_that_of_the_output(path, form):
+    assert output_format(OutputFormat.AUTO, path) is form
+    assert output_format(OutputFormat.FRAMES, path) is OutputFormat.FRAMES
+
+
+def test_an_output_is_what_its_name_says():
+    for path in ("a.parquet", "a.jsonl.gz"):
+        for wanted in OutputFormat:
+            with pytest.raises(Problem, match="not written in that format"):
+                output_format(wanted, path)
+    with pytest.raises(Problem, match="--output-format says"):
+        output_format(OutputFormat.AUTO, "a.csv")
+    assert output_format(OutputFormat.TEXT, "a.csv") is OutputFormat.TEXT
+
+
+def test_one_item_is_no_record():
+    with pytest.raises(Problem, match="no record"):
+        payload(b"a,b", InputFormat.CSV, "json")

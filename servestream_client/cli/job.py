@@ -1,0 +1,363 @@
+"""A job: an input through a service into an output, resumable.
+
+Invariant: what the journal counts is the first items of the input (and some behind them, of an
+unordered job), and the output holds their results, all of them and nothing else, but for what was
+written since.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from servestream_client.cli.items import Unreadable
+from servestream_client.cli.journal import FailedItem, Journal, Progress, sync_directory
+from servestream_client.cli.problems import Problem
+from servestream_client.cli.sources import Changed, Place, Source
+from servestream_client.errors import ItemError
+from servestream_client.outputs import Numbered
+from servestream_client.sync import SyncPredictionStream
+
+__all__ = [
+    "Job",
+    "JobOptions",
+    "OpenStream",
+    "Shown",
+    "Stream",
+    "check_same",
+    "go_on",
+    "holds_something",
+    "open_output",
+]
+
+_MOST_BEYOND = 16_384
+"""Items that may be pulled behind the first one whose results are not all there."""
+
+_SAVE_SECONDS = 0.5
+"""No more often the journal is written..."""
+
+_SAVE_SHARE = 50
+"""...and no more often than so many times as long as it takes, so that it costs 2 % at the most."""
+
+_BLOCK = 1 << 18
+"""Bytes that are written at once, or about that."""
+
+
+Stream = SyncPredictionStream[Numbered[bytes] | ItemError]
+Shown = Callable[[bytes | ItemError], bytes]
+"""Makes what is written of a result."""
+
+OpenStream = Callable[[Iterator[bytes | Unreadable]], Stream]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """What a job is, and how to run it.
+
+    Attributes:
+        output: where its results go; the journal is beside it.
+        identity: what decides about the results, by name.
+        ordered: whether they come in the order of their items.
+        keep_going: whether an item that fails is a result.
+        overwrite: whether to begin anew.
+        retry_failed: whether to try again the items that failed, and nothing else.
+        quiet: whether to say nothing.
+    """
+
+    output: Path
+    identity: dict[str, object]
+    ordered: bool
+    keep_going: bool
+    overwrite: bool
+    retry_failed: bool
+    quiet: bool
+
+
+class Job:
+    """What is done and what is under way.
+
+    Args:
+        journal: locked; its job is this one.
+        source: the input, at its beginning.
+        output: the file, open for writing.
+        ordered: whether results come in the order of their items.
+    """
+
+    def __init__(
+        self, journal: Journal, source: Source, output: BinaryIO, *, ordered: bool
+    ) -> None:
+        progress = journal.progress
+        self.resumed_at: int = progress.items
+        self.failed: int = progress.failed
+        """Items that failed, in all runs."""
+        self.results: int = 0
+        """How many results were written in this run."""
+        self.items: int = progress.items
+        """The first ones whose results are all there."""
+        self.saved: int = progress.items
+        """The first ones of which this is certain."""
+        self._journal = journal
+        self._source = source
+        self._output = output
+        self._ordered = ordered
+        self._pulled = progress.items
+        self._raw: dict[int, bytes] = {}
+        self._ended: set[int] = {
+            number for first, last in progress.beyond for number in range(first, last + 1)
+        }
+        # Of those that are left out, how many come before the n-th that is not.
+        beyond = sorted(self._ended)
+        self._gaps = [number - progress.items - place for place, number in enumerate(beyond)]
+        self._passed: list[bytes] = []  # raw bytes of the items since the last time
+        self._bytes, self._lines = progress.bytes, progress.lines
+        self._written = progress.written
+        self._whole = progress.written  # bytes of whole items' results
+        self._buffer: list[bytes] = []
+        self._buffered = 0
+        self._held: dict[int, list[bytes]] = {}  # of an unordered job: results of unfinished items
+        self._start: int | None = None  # of an ordered one: where the item at hand begins
+        self._newly_failed: list[FailedItem] = []
+        self._next_save = time.monotonic() + _SAVE_SECONDS
+        self._sound = True  # whether what is counted here is what was written
+        self._room = threading.Condition()
+        self._closed = False
+
+    # ---------------------------------------------------------------- in
+
+    def inputs(self) -> Iterator[bytes | Unreadable]:
+        """What is left to send. It runs in a thread of its own.
+
+        Raises:
+            Problem: the input is none of its kind.
+        """
+        left_out = frozenset(self._ended)
+        base = self._pulled
+        wanted = (lambda number: base + number not in left_out) if left_out else None
+        for piece in self._source.pieces(wanted=wanted):
+            number = self._pulled + 1
+            self._raw[number] = piece.raw
+            self._pulled = number
+            if number in left_out:
+                continue
+            if number - self.items > _MOST_BEYOND:
+                with self._room:
+                    self._room.wait_for(self._may_go_on)
+                if self._closed:
+                    return
+            yield piece.payload
+
+    def _may_go_on(self) -> bool:
+        return self._closed or self._pulled - self.items <= _MOST_BEYOND
+
+    def close(self) -> None:
+        """Nothing more is to be pulled."""
+        self._closed = True
+        with self._room:
+            self._room.notify_all()
+
+    def number_of(self, sent: int) -> int:
+        """Which item of the input the n-th one sent is."""
+        return self.resumed_at + sent + bisect_right(self._gaps, sent)
+
+    # ---------------------------------------------------------------- out
+
+    def add(self, number: int, line: bytes | None, *, last: bool, failed: bool = False) -> None:
+        """A result of an item came.
+
+        Args:
+            number: of the item in the input.
+            line: what to write; None: it only ends its item.
+            last: whether the item has no further result.
+            failed: whether it is the item's failure.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._ordered or (last and number not in self._held):
+            if self._start is None:
+                self._start = self._written
+            self._write(line)
+        else:
+            held = self._held.setdefault(number, [])
+            if line is not None:
+                held.append(line)
+            if last:
+                self._start = self._written
+                for one in self._held.pop(number):
+                    self._write(one)
+        if not last:
+            return
+        start, self._start = self._start, None
+        if failed:
+            self.failed += 1
+            assert start is not None  # noqa: S101 — it has a result, its failure
+            self._newly_failed.append(FailedItem(number, start, self._written))
+        self._end(number)
+
+    def _write(self, line: bytes | None) -> None:
+        if line is None:
+            return
+        self._buffer.append(line)
+        self._buffered += len(line)
+        self._written += len(line)
+        self.results += 1
+        if self._buffered >= _BLOCK:
+            self._flush()
+
+    def _end(self, number: int) -> None:
+        self._ended.add(number)
+        self._whole = self._written
+        far = self._pulled - self.items > _MOST_BEYOND // 2  # so that somebody may wait
+        self._advance()
+        if far:
+            with self._room:
+                self._room.notify()
+
+    def _advance(self) -> None:
+        while self.items + 1 in self._ended:
+            raw = self._raw.pop(self.items + 1, None)
+            if raw is None:  # it is left out, and was not come to yet
+                break
+            self.items += 1
+            self._ended.remove(self.items)
+            self._passed.append(raw)
+
+    def _flush(self) -> None:
+        sound, self._sound = self._sound, False
+        data, self._buffer, self._buffered = b"".join(self._buffer), [], 0
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._output.fileno(), view) :]
+        self._sound = sound
+
+    # ---------------------------------------------------------------- to be certain
+
+    def save_at_times(self) -> None:
+        """`save`, if it is time to."""
+        now = time.monotonic()
+        if now < self._next_save:
+            return
+        self.save()
+        done = time.monotonic()
+        self._next_save = done + max(_SAVE_SECONDS, _SAVE_SHARE * (done - now))
+
+    def save(self) -> None:
+        """Make what was written durable, and then note it.
+
+        Raises:
+            OSError: a disk is full, or worse.
+        """
+        self._flush()
+        os.fsync(self._output.fileno())
+        sound, self._sound = self._sound, False
+        self._advance()
+        passed = b"".join(self._passed)
+        self._passed.clear()
+        self._source.digest.update(passed)
+        self._bytes += len(passed)
+        self._lines += passed.count(b"\n")
+        failed, self._newly_failed = self._newly_failed, []
+        self._journal.note(
+            Progress(
+                items=self.items,
+                bytes=self._bytes,
+                lines=self._lines,
+                digest=self._source.digest.hexdigest(),
+                beyond=_ranges(self._ended),
+                written=self._whole,
+                failed=self.failed,
+            ),
+            failed,
+        )
+        self.saved = self.items
+        self._sound = sound
+
+    def save_what_can_be(self) -> bool:
+        """`save`, where something has gone wrong already. Returns whether it could."""
+        if self._sound:
+            with suppress(OSError):
+                self.save()
+        return self._sound
+
+
+def _ranges(numbers: set[int]) -> list[tuple[int, int]]:
+    ranges: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return ranges
+
+
+def check_same(journal: Journal, job: dict[str, Any], output: Path) -> None:
+    """That the journal is that of this job.
+
+    Raises:
+        Problem: it is not; says what is another.
+    """
+    known = journal.job or {}
+    others = [
+        f"{name.replace('_', ' ')} was {known.get(name)!r}, and is {value!r}"
+        for name, value in job.items()
+        if known.get(name) != value
+    ]
+    if others:
+        raise Problem(
+            f"{output} belongs to another job: {'; '.join(others)}. The same command goes on with"
+            " it, and --overwrite begins anew"
+        )
+
+
+def go_on(journal: Journal, source: Source, output: Path) -> None:
+    """Put the source behind what is done.
+
+    Raises:
+        Problem: the input is another one.
+    """
+    done = journal.progress
+    try:
+        source.go_to(Place(done.bytes, done.lines, done.digest))
+    except Changed:
+        raise Problem(
+            f"the input is another one than that of which {output} has {done.items:,} items: their"
+            f" first {done.bytes:,} bytes differ. The same input goes on with it, and --overwrite"
+            " begins anew"
+        ) from None
+
+
+def open_output(journal: Journal, output: Path) -> BinaryIO:
+    """The output, with what the journal counts and nothing behind it.
+
+    Raises:
+        Problem: it is not what was written there.
+    """
+    written = journal.progress.written
+    try:
+        file = output.open("r+b" if output.exists() else "x+b", buffering=0)
+    except OSError as error:
+        raise Problem(f"{output}: {error.strerror}") from None
+    size = os.fstat(file.fileno()).st_size
+    if size < written:
+        file.close()
+        raise Problem(
+            f"{output} has {size:,} bytes, and its job had written {written:,}: it was changed"
+            " since. --overwrite begins it anew"
+        )
+    file.truncate(written)
+    file.seek(written)
+    if not written:
+        sync_directory(output)
+    return file
+
+
+def holds_something(output: Path) -> bool:
+    """Whether there is such a file, and it is not empty."""
+    return output.is_file() and output.stat().st_size > 0

@@ -1,0 +1,127 @@
+"""`servestream call --resume`: the same command, run again until it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+from servestream_client.cli.interrupts import Uninterrupted
+from servestream_client.cli.items import Unreadable
+from servestream_client.cli.job import (
+    Job,
+    JobOptions,
+    OpenStream,
+    Shown,
+    Stream,
+    check_same,
+    go_on,
+    holds_something,
+    open_output,
+)
+from servestream_client.cli.journal import Journal, open_journal
+from servestream_client.cli.problems import Problem, errors
+from servestream_client.cli.retry_failed import finish_replacement, retry
+from servestream_client.cli.show import count, progress, summary
+from servestream_client.cli.sources import Source, readable
+from servestream_client.errors import ItemError
+
+__all__ = ["resume"]
+
+
+def resume(wanted: JobOptions, source: Source, show: Shown, open_stream: OpenStream) -> int:
+    """Begin a job, or go on with it.
+
+    Returns:
+        How many of its items failed, in all runs.
+
+    Raises:
+        Problem: it is another job, or the input or the output is another one; another process works
+            on it; an item cannot be read.
+        ServeStreamError: as for `SyncStreamClient`.
+        OSError: a disk is full, or worse.
+    """
+    output = wanted.output
+    if output.exists() and not output.is_file():
+        raise Problem(f"{output} is no file, and --resume needs one for the results")
+    with open_journal(output, create=True) as journal:
+        assert journal is not None  # noqa: S101 — it is created
+        _begin(journal, wanted)
+        if wanted.retry_failed:
+            return retry(journal, wanted, source, show, open_stream)
+        go_on(journal, source, output)
+        with open_output(journal, output) as file:
+            job = Job(journal, source, file, ordered=wanted.ordered)
+            with closing(job), open_stream(_inputs(job, wanted)) as stream:
+                return _run(job, stream, show, wanted, source)
+
+
+def _begin(journal: Journal, wanted: JobOptions) -> None:
+    if journal.job is None and not wanted.overwrite and holds_something(wanted.output):
+        journal.path.unlink()
+        raise Problem(
+            f"{wanted.output} is there already, and was not written by --resume: --overwrite begins"
+            " it anew"
+        )
+    if journal.job is None or wanted.overwrite:
+        journal.begin(wanted.identity)
+    check_same(journal, wanted.identity, wanted.output)
+    journal.run()
+    finish_replacement(journal, wanted.output)
+
+
+def _inputs(job: Job, wanted: JobOptions) -> Iterator[bytes | Unreadable]:
+    for payload in job.inputs():
+        yield readable(payload, keep_going=wanted.keep_going)
+
+
+def _run(job: Job, stream: Stream, show: Shown, wanted: JobOptions, source: Source) -> int:
+    began = time.monotonic()
+    failed = job.failed
+    try:
+        with progress(source, mute=wanted.quiet) as tell, Uninterrupted() as whole:
+            if job.resumed_at and not wanted.quiet:
+                errors().print(f"going on behind {count(job.resumed_at, 'item')}")
+            for result in stream:
+                whole.begin()
+                number = job.number_of(result.number)
+                if isinstance(result, ItemError):
+                    result.number = number
+                    job.add(number, show(result), last=True, failed=True)
+                else:
+                    found = result.output
+                    job.add(number, None if found is None else show(found), last=result.last)
+                job.save_at_times()
+                whole.end()
+                tell(stream.statistics)
+            whole.begin()
+            job.save()
+            whole.end()
+    except BaseException:
+        if not whole.torn:
+            job.save_what_can_be()
+        if not wanted.quiet:
+            errors().print(
+                f"{count(job.saved, 'item')} done and kept; [bold]the same command[/] goes on"
+                " behind"
+            )
+        raise
+    if not wanted.quiet:
+        text = summary(
+            stream.statistics(),
+            items=job.items - job.resumed_at,
+            failed=job.failed - failed,
+            results=job.results,
+            seconds=time.monotonic() - began,
+            blank=source.blank,
+        )
+        errors().print(text)
+        errors().print(_all(job))
+    return job.failed
+
+
+def _all(job: Job) -> str:
+    text = f"{count(job.items, 'item')} in all"
+    if job.failed:
+        text += f", [red]{job.failed:,} of them failed[/]: --retry-failed tries those again"
+    return text
