@@ -38,6 +38,11 @@ ADVICE: dict[str, tuple[str, str]] = {
         "pass an iterable or an async iterable; one item alone goes into a list, to `predict`, or to"
         " `generate`",
     ),
+    "CursorMismatchError": (
+        "nothing behind the cursor was sent",
+        "give the stream the inputs, application, codec and parameters that the cursor was made with; to"
+        " begin anew, `Cursor()`",
+    ),
     "ClientClosedError": (
         "of a stream that was open: what had been taken",
         "make one client for the life of the program, and close it last; after a fork, a new one",

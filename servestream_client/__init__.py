@@ -26,11 +26,13 @@ from servestream_client.codecs import (
     ProtobufCodec,
 )
 from servestream_client.config import Endpoints, FlowControl, RetryPolicy, Watchdog
+from servestream_client.cursor import Cursor, SeekableInputs
 from servestream_client.errors import (
     AccessDeniedError,
     ClientClosedError,
     CodecMismatchError,
     ConfigurationError,
+    CursorMismatchError,
     Delivered,
     InputEncodeError,
     InputsError,
@@ -53,7 +55,8 @@ from servestream_client.errors import (
     WrongEventLoopError,
 )
 from servestream_client.events import Hooks, LaneStatistics, StreamStatistics
-from servestream_client.outputs import Numbered, Seam, SeamKind
+from servestream_client.outputs import NoOutput, Numbered, Seam, SeamKind
+from servestream_client.session.batches import Batch
 from servestream_client.session.generation import Generation
 from servestream_client.session.stream import PredictionStream
 from servestream_client.sync import SyncGeneration, SyncPredictionStream, SyncStreamClient
@@ -62,11 +65,14 @@ from servestream_client.version import __version__
 __all__ = [
     "AccessDeniedError",
     "ArraySpec",
+    "Batch",
     "BytesCodec",
     "ClientClosedError",
     "Codec",
     "CodecMismatchError",
     "ConfigurationError",
+    "Cursor",
+    "CursorMismatchError",
     "Delivered",
     "Endpoints",
     "FlowControl",
@@ -81,6 +87,7 @@ __all__ = [
     "LaneStatistics",
     "MessageTooLargeError",
     "MsgpackCodec",
+    "NoOutput",
     "NotAServerError",
     "Numbered",
     "NumpyCodec",
@@ -93,6 +100,7 @@ __all__ = [
     "RetryPolicy",
     "Seam",
     "SeamKind",
+    "SeekableInputs",
     "ServeStreamError",
     "ServerFailedError",
     "StreamClient",

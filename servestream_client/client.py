@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 from servestream_client.codecs import Codec
+from servestream_client.cursor import Cursor
 from servestream_client.errors import ItemError
 from servestream_client.outputs import Numbered
 from servestream_client.session.base import ClientBase, ClientOptions, Target
@@ -97,6 +98,7 @@ class StreamClient(ClientBase[In, Out]):
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[False] = ...,
         lanes: int | None = ...,
+        cursor: Cursor | None = ...,
     ) -> PredictionStream[Out]: ...
 
     @overload
@@ -110,6 +112,7 @@ class StreamClient(ClientBase[In, Out]):
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[False] = ...,
         lanes: int | None = ...,
+        cursor: Cursor | None = ...,
     ) -> PredictionStream[Out | ItemError]: ...
 
     @overload
@@ -123,6 +126,7 @@ class StreamClient(ClientBase[In, Out]):
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[True],
         lanes: int | None = ...,
+        cursor: Cursor | None = ...,
     ) -> PredictionStream[Numbered[Out]]: ...
 
     @overload
@@ -136,6 +140,7 @@ class StreamClient(ClientBase[In, Out]):
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[True],
         lanes: int | None = ...,
+        cursor: Cursor | None = ...,
     ) -> PredictionStream[Numbered[Out] | ItemError]: ...
 
     @overload
@@ -149,6 +154,7 @@ class StreamClient(ClientBase[In, Out]):
         parameters: Mapping[str, str] | None = ...,
         numbered: bool,
         lanes: int | None = ...,
+        cursor: Cursor | None = ...,
     ) -> PredictionStream[Out | Numbered[Out] | ItemError]: ...
 
     def stream(
@@ -161,6 +167,7 @@ class StreamClient(ClientBase[In, Out]):
         parameters: Mapping[str, str] | None = None,
         numbered: bool = False,
         lanes: int | None = None,
+        cursor: Cursor | None = None,
     ) -> PredictionStream[Any]:
         """Stream inputs, and iterate the predictions.
 
@@ -182,18 +189,25 @@ class StreamClient(ClientBase[In, Out]):
             lanes: over how many servers its inputs may be spread; 1: they go to one, as long as
                 that is there. None: as many as there are, where their handlers are what it waits
                 for.
+            cursor: where to begin, and that the stream shall have cursors; `Cursor()` is the
+                beginning. The inputs are to be the same as before: those that are done with are
+                read, compared and not sent. None: from the beginning, and without cursors.
 
         Raises:
             InputsError: the inputs are no iterable.
+            CursorMismatchError: the cursor is one of another job. That the inputs are others is
+                raised while iterating.
             ConfigurationError: another argument cannot work.
             ClientClosedError: the client is closed.
         """
+        track = self._streams.track(cursor, parameters, ordered=ordered)
         driver = self._streams.stream(
             cast("Iterable[object] | AsyncIterable[object]", inputs),
             ordered=ordered,
             timeout=timeout,
             parameters=parameters,
             lanes=lanes,
+            track=track,
         )
         return PredictionStream(
             driver,
@@ -201,6 +215,7 @@ class StreamClient(ClientBase[In, Out]):
             decode=self._streams.codec.decode_output,
             return_exceptions=return_exceptions,
             numbered=numbered,
+            track=track,
         )
 
     async def predict(self, item: In, *, timeout: float | None = None) -> Out:

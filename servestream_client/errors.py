@@ -157,6 +157,10 @@ class InputsError(ConfigurationError, TypeError):
     """The inputs are neither an iterable nor an async iterable."""
 
 
+class CursorMismatchError(ConfigurationError):
+    """A cursor is one of another job, or was made with other inputs."""
+
+
 class ClientClosedError(ServeStreamError):
     """The client was used after its end, or ended while the stream was open."""
 

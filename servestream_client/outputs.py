@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["Numbered", "Seam", "SeamKind"]
+__all__ = ["NoOutput", "Numbered", "Seam", "SeamKind"]
 
 Out_co = TypeVar("Out_co", covariant=True)
 
@@ -27,6 +27,12 @@ class Numbered(Generic[Out_co]):
     index: int
     output: Out_co | None
     last: bool
+
+
+class NoOutput(Numbered[Out_co]):
+    """Says that an input has no further output, and has none itself."""
+
+    __slots__ = ()
 
 
 class SeamKind(enum.Enum):

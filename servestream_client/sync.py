@@ -2,206 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 from servestream_client.codecs import Codec
 from servestream_client.config import check_timeout
-from servestream_client.errors import ClientClosedError, ItemError
-from servestream_client.events import StreamStatistics
+from servestream_client.cursor import Cursor
+from servestream_client.errors import ItemError
 from servestream_client.outputs import Numbered
-from servestream_client.portal import PortalLease, may_not_wait, on_loop_thread
+from servestream_client.portal import PortalLease
 from servestream_client.session.base import ClientBase, ClientOptions, Target
-from servestream_client.session.driver import StreamDriver
 from servestream_client.session.feeder import InputFeeder
-from servestream_client.session.generation import GenerationBase, batch_of
+from servestream_client.session.generation import batch_of
 from servestream_client.session.predictor import Predictor
-from servestream_client.session.request import Owner
-from servestream_client.session.stream import StreamBase
-from servestream_client.usercode import contained
+from servestream_client.sync_streams import SyncGeneration, SyncPredictionStream
 
 __all__ = ["SyncGeneration", "SyncPredictionStream", "SyncStreamClient"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-T_co = TypeVar("T_co", covariant=True)
-
-
-class SyncPredictionStream(StreamBase[T_co]):
-    """Predictions, for a plain ``for`` loop; else as `PredictionStream` is.
-
-    Leaving the loop early ends the stream when the object is dropped, and ``with`` or `close` end
-    it at once.
-
-    While being iterated it may raise what follows.
-
-    Raises:
-        ItemError: one input failed; the stream is closed. With ``return_exceptions=True`` it is
-            yielded in the input's place instead, and the stream goes on.
-        StreamError: the stream failed; says what was delivered. See `servestream_client.errors`.
-        ClientClosedError: the client is closed, or was used before a fork.
-        ConfigurationError: another thread iterates the stream at the same time.
-        WrongEventLoopError: a hook or a finaliser iterates it in the thread of the clients' own
-            event loop.
-        Exception: whatever the inputs' own iterator raised, after the outputs of the inputs
-            before it.
-    """
-
-    _longest_run = 1024  # outputs that cross from the event loop's thread at once
-
-    def __init__(
-        self,
-        driver: StreamDriver,
-        portal: PortalLease,
-        *,
-        start: Callable[[StreamDriver], None],
-        decode: Callable[[bytes], T_co],
-        return_exceptions: bool,
-        numbered: bool = False,
-    ) -> None:
-        super().__init__(
-            driver,
-            start=start,
-            decode=decode,
-            return_exceptions=return_exceptions,
-            numbered=numbered,
-        )
-        self._portal = portal
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> T_co:
-        while True:
-            for payload in self._rest:
-                try:
-                    return self._decode(payload)
-                except BaseException as error:
-                    try:
-                        return self._portal.call(self._undecoded, contained(error, "the codec"))
-                    finally:
-                        del self  # or else keeping the error would keep the stream open
-            if self._single:
-                return self._single.popleft()
-            if self._exhausted and self._failed is None:
-                raise StopIteration
-            if not self._portal.call(self._advance):
-                raise StopIteration
-
-    def close(self) -> None:
-        """End the stream: the call, the input iterator and every task. Bounded in time.
-
-        Harmless on a stream that has ended. Outputs not yet taken are dropped. It may be called
-        anywhere; see `SyncStreamClient.close`.
-        """
-        if may_not_wait():
-            self._exhausted = True
-            if self._loop is not None:
-                with suppress(RuntimeError):  # it is closed, and so is the stream
-                    self._loop.call_soon_threadsafe(self._drop)
-            return
-        try:
-            self._portal.call(self._aclose)
-        except ClientClosedError:
-            return  # and with the client its streams
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def statistics(self) -> StreamStatistics:
-        """What happened so far; also after the end."""
-        if on_loop_thread():
-            return self._statistics()
-        try:
-            return self._portal.call(self._counted)
-        except ClientClosedError:
-            return self._statistics()
-
-    async def _counted(self) -> StreamStatistics:
-        return self._statistics()
-
-
-class SyncGeneration(GenerationBase[T_co]):
-    """The outputs of one input, for a plain ``for`` loop; else as `Generation` is.
-
-    Leaving the loop early ends it when the object is dropped, and ``with`` or `close` end it at
-    once.
-
-    While being iterated it may raise what follows, after the outputs that came before.
-
-    Raises:
-        ItemError: the input failed, or was cut and cannot go on.
-        StreamError: the stream that carried it failed.
-        StreamTimeoutError: its timeout passed.
-        ClientClosedError: the client is closed, or was used before a fork.
-        ConfigurationError: another thread iterates it at the same time.
-        WrongEventLoopError: a hook or a finaliser iterates it in the thread of the clients' own
-            event loop.
-
-    Attributes:
-        seams: where it was cut and went on, so far.
-        delivered: how many outputs the caller has taken.
-    """
-
-    def __init__(
-        self,
-        item: object,
-        owner: Callable[[], Owner],
-        portal: PortalLease,
-        *,
-        encode: Callable[[object], bytes],
-        decode: Callable[[bytes], T_co],
-        timeout: float | None,
-        batch: int,
-    ) -> None:
-        super().__init__(item, owner, encode=encode, decode=decode, timeout=timeout, batch=batch)
-        self._portal = portal
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> T_co:
-        if self._loop is None and self._payload is None and not self._closed:
-            self._encode_item()  # in the caller's thread, and not in that which all share
-        rest = self._rest
-        while True:
-            while not rest:
-                if not self._portal.call(self._advance):
-                    raise StopIteration
-            try:
-                payload = rest.popleft()
-            except IndexError:  # another thread has closed it meanwhile
-                continue
-            try:
-                return self._decode(payload)
-            except BaseException as error:
-                failure = contained(error, "the codec")
-                problem = self._undecoded(failure)
-                self.close()
-                raise problem from failure
-
-    def close(self) -> None:
-        """End it: its handler is cancelled at the server. Harmless on one that has ended. It may be
-        called anywhere; see `SyncStreamClient.close`.
-        """
-        if self._loop is None or may_not_wait():
-            self._close_later()
-            return
-        with suppress(ClientClosedError):  # and with the client its streams
-            self._portal.call(self._aclose)
-
-    async def _aclose(self) -> None:
-        self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class SyncStreamClient(ClientBase[In, Out]):
@@ -264,6 +83,7 @@ class SyncStreamClient(ClientBase[In, Out]):
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[False] = ...,
         lanes: int | None = ...,
+        cursor: Cursor | None = ...,
     ) -> SyncPredictionStream[Out]: ...
 
     @overload
@@ -277,6 +97,7 @@ class SyncStreamClient(ClientBase[In, Out]):
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[False] = ...,
         lanes: int | None = ...,
+        cursor: Cursor | None = ...,
     ) -> SyncPredictionStream[Out | ItemError]: ...
 
     @overload
@@ -290,6 +111,7 @@ class SyncStreamClient(ClientBase[In, Out]):
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[True],
         lanes: int | None = ...,
+        cursor: Cursor | None = ...,
     ) -> SyncPredictionStream[Numbered[Out]]: ...
 
     @overload
@@ -303,6 +125,7 @@ class SyncStreamClient(ClientBase[In, Out]):
         parameters: Mapping[str, str] | None = ...,
         numbered: Literal[True],
         lanes: int | None = ...,
+        cursor: Cursor | None = ...,
     ) -> SyncPredictionStream[Numbered[Out] | ItemError]: ...
 
     @overload
@@ -316,6 +139,7 @@ class SyncStreamClient(ClientBase[In, Out]):
         parameters: Mapping[str, str] | None = ...,
         numbered: bool,
         lanes: int | None = ...,
+        cursor: Cursor | None = ...,
     ) -> SyncPredictionStream[Out | Numbered[Out] | ItemError]: ...
 
     def stream(
@@ -328,6 +152,7 @@ class SyncStreamClient(ClientBase[In, Out]):
         parameters: Mapping[str, str] | None = None,
         numbered: bool = False,
         lanes: int | None = None,
+        cursor: Cursor | None = None,
     ) -> SyncPredictionStream[Any]:
         """Stream inputs, and iterate the predictions with a plain ``for``.
 
@@ -349,18 +174,25 @@ class SyncStreamClient(ClientBase[In, Out]):
             lanes: over how many servers its inputs may be spread; 1: they go to one, as long as
                 that is there. None: as many as there are, where their handlers are what it waits
                 for.
+            cursor: where to begin, and that the stream shall have cursors; `Cursor()` is the
+                beginning. The inputs are to be the same as before: those that are done with are
+                read, compared and not sent. None: from the beginning, and without cursors.
 
         Raises:
             InputsError: the inputs are no iterable.
+            CursorMismatchError: the cursor is one of another job. That the inputs are others is
+                raised while iterating.
             ConfigurationError: another argument cannot work.
             ClientClosedError: the client is closed.
         """
+        track = self._streams.track(cursor, parameters, ordered=ordered)
         driver = self._streams.stream(
-            InputFeeder(inputs),
+            InputFeeder(inputs, track),
             ordered=ordered,
             timeout=timeout,
             parameters=parameters,
             lanes=lanes,
+            track=track,
         )
         return SyncPredictionStream(
             driver,
@@ -369,6 +201,7 @@ class SyncStreamClient(ClientBase[In, Out]):
             decode=self._streams.codec.decode_output,
             return_exceptions=return_exceptions,
             numbered=numbered,
+            track=track,
         )
 
     def predict(self, item: In, *, timeout: float | None = None) -> Out:

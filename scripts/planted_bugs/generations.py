@@ -145,7 +145,7 @@ BUGS = (
     Bug(
         "an input that ends without a further output has no end",
         "StreamBase._arrival",
-        "found.failure is None and not self._numbered:",
+        "found.failure is None and not self._ends:",
         "found.failure is None:",
         "test_ends_without_an_output_show_with_numbers_only",
     ),

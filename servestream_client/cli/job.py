@@ -23,7 +23,7 @@ from servestream_client.cli.problems import Problem
 from servestream_client.cli.sources import Changed, Place, Source
 from servestream_client.errors import ItemError
 from servestream_client.outputs import Numbered
-from servestream_client.sync import SyncPredictionStream
+from servestream_client.sync_streams import SyncPredictionStream
 
 __all__ = [
     "Job",

@@ -44,6 +44,20 @@ class NumberSet:
         self._lasts[begin:end] = (last,)
 
     @property
+    def beyond(self) -> list[tuple[int, int]]:
+        """The ranges behind `through`, ascending: the first and the last number of each."""
+        return list(zip(self._firsts, self._lasts, strict=True))
+
+    def without(self, number: int) -> NumberSet:
+        """A copy that lacks this number."""
+        copy = NumberSet()
+        for first, last in ((1, self.through), *self.beyond):
+            for begin, end in ((first, min(last, number - 1)), (max(first, number + 1), last)):
+                if begin <= end:
+                    copy.add_run(begin, end - begin + 1)
+        return copy
+
+    @property
     def ranges(self) -> int:
         """In how many pieces the set is kept."""
         return len(self._firsts) + (self.through > 0)

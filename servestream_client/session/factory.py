@@ -10,12 +10,15 @@ from typing import Any
 
 from servestream_client.codecs import Codec
 from servestream_client.config import FlowControl, RetryPolicy, Watchdog, check_count, check_timeout
+from servestream_client.cursor import Cursor, Job
+from servestream_client.errors import ConfigurationError, CursorMismatchError, type_name
 from servestream_client.events import Hooks, StreamKind
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
 from servestream_client.session.apart import Apart
 from servestream_client.session.arguments import check_parameters
 from servestream_client.session.connection import Connection
+from servestream_client.session.cursor_track import CursorTrack, TrackedInlet
 from servestream_client.session.driver import StreamDriver
 from servestream_client.session.encoding import encoded
 from servestream_client.session.feeder import InputFeeder
@@ -36,6 +39,10 @@ _FEW_LANES = 4
 
 _SPREADING_SECONDS = 1.0
 """So long inputs of a stream wait for lanes at servers that have none."""
+
+_CURSOR_WINDOWS = 16
+"""So many windows of inputs a stream with a cursor may be ahead of the first one that it is not
+done with: the cursor lists those in between."""
 
 LANE_IDLE_SECONDS = 5.0
 """How long a stream of `predict` or `generate` is kept with nothing to carry. It occupies a place
@@ -67,8 +74,17 @@ class StreamFactory:
         timeout: float | None,
         parameters: Mapping[str, str] | None,
         lanes: int | None = None,
+        track: CursorTrack | None = None,
     ) -> StreamDriver:
         """A stream that has not started.
+
+        Args:
+            inputs: the caller's; from a feeder those that are done with are passed over already.
+            ordered: whether outputs come in their order.
+            timeout: seconds for the whole stream.
+            parameters: for the service.
+            lanes: over how many servers they may be spread.
+            track: of a stream with a cursor; see `track`.
 
         Raises:
             InputsError: the inputs are no iterable.
@@ -89,12 +105,16 @@ class StreamFactory:
             close_timeout=self.close_timeout,
             hooks=self.hooks,
         )
+        if track is not None:
+            driver.inlet = TrackedInlet(session, driver, track)
+            driver.inlet.keep_within(_CURSOR_WINDOWS * self.flow.window_items)
         driver.pump = InputPump(
             inlet=driver.inlet,
             inputs=inputs,
             encode=self.codec.encode_input,
             max_item_bytes=self.flow.max_item_bytes,
             notify=driver.notify,
+            track=track,
         )
         driver.observer = Isolation(
             driver,
@@ -110,6 +130,30 @@ class StreamFactory:
             else:
                 driver.lanes = StreamLanes(driver, open_lane, lanes, self.retry.hedge, for_many)
         return driver
+
+    def track(
+        self, cursor: Cursor | None, parameters: Mapping[str, str] | None, *, ordered: bool
+    ) -> CursorTrack | None:
+        """What makes the cursors of a stream that begins at that one, if it is to have any.
+
+        Raises:
+            ConfigurationError: it cannot begin there.
+        """
+        if cursor is None:
+            return None
+        if not isinstance(cursor, Cursor):
+            raise ConfigurationError(
+                f"cursor must be a Cursor, not a {type_name(cursor)}; Cursor.from_bytes makes one"
+            )
+        if ordered and cursor.beyond:
+            raise CursorMismatchError(
+                "the cursor is one of an unordered stream, with inputs done behind others that are"
+                " not: go on with ordered=False"
+            )
+        check_parameters(parameters)
+        codec = self.codec
+        job = Job.of(self.application, codec.id, codec.fingerprint, parameters)
+        return CursorTrack(cursor, job, codec.encode_input, self.flow.max_item_bytes)
 
     def predictor(self, lanes: int | None) -> Predictor:
         """What carries the calls of `predict`, on so many streams at the most; None: on as many as

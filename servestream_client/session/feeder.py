@@ -8,10 +8,12 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
+from servestream_client.cursor import SeekableInputs
 from servestream_client.errors import InputsError
 from servestream_client.portal import crossing
+from servestream_client.session.cursor_track import CursorTrack
 from servestream_client.session.source import INPUTS, InputsFailed, begun, check_inputs
 from servestream_client.signals import Signal
 from servestream_client.usercode import contained, report, type_name
@@ -35,6 +37,7 @@ class InputFeeder(Generic[Payload]):
 
     Args:
         inputs: the caller's.
+        track: passes over those that are done with; None: there are none.
 
     Attributes:
         pulled: how many inputs came out of the caller's iterator.
@@ -43,8 +46,12 @@ class InputFeeder(Generic[Payload]):
         InputsError: they are no iterable.
     """
 
-    def __init__(self, inputs: Iterable[object]) -> None:
+    def __init__(self, inputs: Iterable[object], track: CursorTrack | None = None) -> None:
         check_inputs(inputs)
+        if isinstance(inputs, SeekableInputs):
+            # What is asynchronous is told below.
+            after = cast("Callable[[int], Iterable[object]]", inputs.after)
+            inputs = begun(after, 0 if track is None else track.seek())
         if not hasattr(type(inputs), "__iter__") and not hasattr(type(inputs), "__getitem__"):
             raise InputsError(
                 f"the inputs must be an iterable, not a {type_name(inputs)}; async iterables"
@@ -52,6 +59,8 @@ class InputFeeder(Generic[Payload]):
             )
         self.pulled: int = 0
         self._inputs: Iterator[object] = begun(iter, inputs)
+        if track is not None and track.left_to_pass:
+            self._inputs = track.rest(self._inputs)
         self._context = contextvars.copy_context()
         self._encode: Callable[[object], Payload] | None = None
         self._size: Callable[[Payload], int] = lambda _: 0

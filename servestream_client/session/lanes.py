@@ -137,6 +137,10 @@ class Inlet:
         """See `Ledger`."""
         return self._ledger.fits(size)
 
+    def keep_within(self, inputs: int) -> None:
+        """See `Ledger.farthest`."""
+        self._ledger.farthest = inputs
+
     def push(self, payload: bytes, item: object = None) -> int:
         """Accept the next input, and return its number. See `fits`."""
         number = self._session.push(payload, item)

@@ -8,11 +8,13 @@ from itertools import islice
 from typing import NamedTuple, cast
 
 from servestream_client.codecs import direct, encodes_bytes
-from servestream_client.errors import ClientClosedError, ItemErrorKind
+from servestream_client.cursor import SeekableInputs
+from servestream_client.errors import ClientClosedError, CursorMismatchError, ItemErrorKind
 from servestream_client.protocol.client import UNKNOWN_BYTES
+from servestream_client.session.cursor_track import CursorTrack
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.lanes import Inlet
-from servestream_client.session.source import INPUTS, InputsFailed, InputSource
+from servestream_client.session.source import INPUTS, InputsFailed, InputSource, begun
 from servestream_client.signals import Signal, being_cancelled, start_task
 from servestream_client.turns import turn_of_loop
 from servestream_client.usercode import (
@@ -61,6 +63,7 @@ class InputPump:
         encode: item to payload; whatever it raises becomes that item's error.
         max_item_bytes: the largest payload to send.
         notify: called when the inputs are finished: the stream's end may be due.
+        track: passes over inputs that are done with; None: there are none, or a feeder does.
 
     Raises:
         InputsError: the inputs are no iterable.
@@ -74,6 +77,7 @@ class InputPump:
         encode: Callable[[object], bytes],
         max_item_bytes: int,
         notify: Callable[[], None],
+        track: CursorTrack | None = None,
     ) -> None:
         self.error: BaseException | None = None
         """What the iterator raised, or why nobody pulls it any more."""
@@ -82,7 +86,10 @@ class InputPump:
 
         self._inlet = inlet
         self._feeder = inputs if isinstance(inputs, InputFeeder) else None
+        if isinstance(inputs, SeekableInputs):
+            inputs = begun(inputs.after, 0 if track is None else track.seek())
         self._source = InputSource(() if isinstance(inputs, InputFeeder) else inputs)
+        self._track = track if self._feeder is None else None
         self._pulled = 0
         self._encode = direct(encode)
         self._as_is = encodes_bytes(encode)  # what is bytes already
@@ -124,6 +131,8 @@ class InputPump:
     async def run(self) -> None:
         """Until the inputs are exhausted, or fail. They are finished in any case."""
         try:
+            if self._track is not None and self._track.left_to_pass:
+                await self._pass_over(self._track)
             if self._feeder is not None:
                 await self._pump_fed(self._feeder)
             elif self._source.plain is None:
@@ -168,6 +177,34 @@ class InputPump:
         if self._feeder is not None:
             await self._feeder.aclose()
         await self._source.aclose()
+
+    async def _pass_over(self, track: CursorTrack) -> None:
+        """Read inputs that are done with, in turns with others on the event loop."""
+        turn, plain = turn_of_loop(), self._source.plain
+        until = turn.enter() or await turn.wait()
+        try:
+            while track.left_to_pass:
+                if plain is None:
+                    item = await turn.metered(self._source.pull())
+                else:
+                    item = next(plain)
+                track.pass_over(item)
+                if turn.clock() >= until:
+                    until = turn.enter() or await turn.wait()
+        except (StopIteration, StopAsyncIteration):
+            pass
+        except BaseException as error:
+            raise self._raised(error, awaited=plain is None) from None
+        finally:
+            turn.leave()
+        try:
+            track.passed()
+        except CursorMismatchError as error:
+            raise InputsFailed(error) from None
+        held, track.held = track.held, []
+        for item in held:
+            await self._place()
+            await self._push(self._payload(item), item)  # which fits, or is waited for
 
     async def _pump_async(self) -> None:
         turn = turn_of_loop()

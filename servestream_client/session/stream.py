@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Generic, NoReturn, TypeVar
 
 from servestream_client.codecs import direct, encodes_bytes
+from servestream_client.cursor import Cursor
 from servestream_client.errors import (
     ClientClosedError,
     ConfigurationError,
@@ -21,9 +24,11 @@ from servestream_client.errors import (
     WrongEventLoopError,
 )
 from servestream_client.events import StreamStatistics
-from servestream_client.outputs import Numbered
+from servestream_client.outputs import NoOutput, Numbered
 from servestream_client.protocol.client import Delivery, Part
 from servestream_client.protocol.frames import OutputRun
+from servestream_client.session.batches import AsyncBatches
+from servestream_client.session.cursor_track import CursorTrack
 from servestream_client.session.driver import StreamDriver
 from servestream_client.session.outcome import item_error
 from servestream_client.session.taken import Taken
@@ -50,6 +55,11 @@ class StreamBase(Generic[T_co]):
 
     _longest_run = _LONGEST_RUN
 
+    _until = math.inf
+    """When others on the event loop have their turn before the next output is decoded."""
+
+    _clock: Callable[[], float] = staticmethod(time.perf_counter)
+
     def __init__(
         self,
         driver: StreamDriver,
@@ -58,14 +68,18 @@ class StreamBase(Generic[T_co]):
         decode: Callable[[bytes], T_co],
         return_exceptions: bool,
         numbered: bool = False,
+        track: CursorTrack | None = None,
     ) -> None:
         self._driver = driver
+        self._track = track
+        self._number: Callable[[int], int] = int if track is None else track.number_of
+        self._raised: int | None = None  # the input whose failure ended the stream
         self._start = start
-        self._numbered = numbered
-        self._decode_payload: Callable[[bytes], Any] = direct(decode)
-        self._decode: Callable[[bytes], T_co] = (
-            self._decode_numbered if numbered else self._decode_payload
-        )
+        self._ends = self._numbered = numbered  # whether it yields that an input has no more
+        self._decode: Callable[[bytes], T_co] = direct(decode)
+        self._numbering: _Numbering | None = None
+        if numbered:
+            self._number_outputs()
         self._as_is = encodes_bytes(decode) and not numbered  # so there is nothing to decode
         self._return_exceptions = return_exceptions
         self._started = False
@@ -138,6 +152,8 @@ class StreamBase(Generic[T_co]):
         elif self._taken:
             driver.outlet.ack_consumed(self._taken.unacknowledged())
             self._take(None)
+            if self._track is not None:
+                self._track.trim(driver.session.ledger.done)
             # A consumer that never waits for anything itself would let nobody else run.
             await asyncio.sleep(0)
         if self._turn is None:
@@ -151,7 +167,7 @@ class StreamBase(Generic[T_co]):
                 self._take(found)
                 return True
             if found is not None:
-                if found.payload is None and found.failure is None and not self._numbered:
+                if found.payload is None and found.failure is None and not self._ends:
                     continue  # the input has no further output
                 return found
             if driver.finished:
@@ -161,6 +177,12 @@ class StreamBase(Generic[T_co]):
     def _take(self, outputs: OutputRun | Part | None) -> None:
         self._taken = Taken(outputs)
         self._rest = self._taken.rest
+        if self._numbering is not None:
+            self._numbering.taken = self._taken
+
+    def _number_outputs(self) -> None:
+        self._numbering = _Numbering(self._decode, self._number)
+        self._decode = self._numbering
 
     def _begin(self) -> None:
         self._start(self._driver)
@@ -181,12 +203,11 @@ class StreamBase(Generic[T_co]):
     async def _presented(self, delivery: Delivery) -> T_co:
         """The end of an input's outputs, or an item error raised or returned in its place."""
         if delivery.failure is None:
-            return Numbered(delivery.number, delivery.index, None, last=True)  # type: ignore[return-value]
-        return await self._failure(_item_error(delivery))
-
-    def _decode_numbered(self, payload: bytes) -> Any:  # noqa: ANN401 — `Numbered` of whatever
-        number, index, last = self._taken.place()
-        return Numbered(number, index, self._decode_payload(payload), last=last)
+            number = self._number(delivery.number)
+            return NoOutput(number, delivery.index, None, last=True)  # type: ignore[return-value]
+        return await self._failure(
+            _item_error(delivery, self._number(delivery.number)), delivery.number
+        )
 
     async def _undecoded(self, error: BaseException) -> T_co:
         """What to give in the place of the run's last output, which cannot be decoded.
@@ -195,13 +216,14 @@ class StreamBase(Generic[T_co]):
             OutputDecodeError: unless that is to be returned.
         """
         number, index, _ = self._taken.place()
-        return await self._failure(_undecoded(number, index, error))
+        return await self._failure(_undecoded(self._number(number), index, error), number)
 
-    async def _failure(self, problem: ItemError) -> T_co:
+    async def _failure(self, problem: ItemError, number: int) -> T_co:
         if isinstance(problem, OutputDecodeError):
             self._driver.item_failed(problem)
         if self._return_exceptions:
             return problem  # type: ignore[return-value]  # the overloads of stream() say so
+        self._raised = number
         self._failed = problem  # not forgotten should this task be cancelled while it closes
         await self._aclose()
         return self._raise_failed()
@@ -233,9 +255,79 @@ class StreamBase(Generic[T_co]):
         with suppress(RuntimeError):  # closed in between
             loop.call_soon_threadsafe(self._driver.drop)
 
+    def _cursor(self) -> Cursor:
+        if self._track is None:
+            raise ConfigurationError(
+                "the stream keeps no cursor; make it with cursor=Cursor(), or one to go on from"
+            )
+        self._driver.outlet.count(self._taken.unacknowledged())
+        return self._track.cursor(self._driver.session.ledger.done, without=self._raised)
+
+    def _for_batches(self) -> None:
+        """Yield also that an input has no further output."""
+        if self._track is None or self._started:
+            raise ConfigurationError(
+                "batches() is for a stream with cursor=, and instead of iterating it"
+            )
+        self._ends = True
+
+    def _drain(self, outputs: list[T_co], most: int) -> BaseException | None:
+        """Take what is there already, each the only output of its input.
+
+        Args:
+            outputs: where it goes.
+            most: so many at the most.
+
+        Returns:
+            Why the last one taken cannot be decoded, if so.
+        """
+        if self._taken.many:
+            return None
+        decode, clock, until = self._decode, self._clock, self._until
+        metered = not self._as_is
+        for payload in islice(self._rest, most):
+            try:
+                outputs.append(decode(payload))
+            except BaseException as error:
+                return contained(error, "the codec")
+            if metered and clock() >= until:
+                break
+        return None
+
+    def _ends_input(self, found: object) -> tuple[int, bool] | None:
+        """Of which input a result is that was just yielded, and whether its last one; None: the
+        only one of its input.
+        """
+        if isinstance(found, (ItemError, NoOutput)):
+            return found.number, True
+        if not self._taken.many:
+            return None
+        number, _, last = self._taken.place()
+        return self._number(number), last
+
     def _statistics(self) -> StreamStatistics:
         self._driver.outlet.count(self._taken.unacknowledged())
         return self._driver.statistics()
+
+
+class _Numbering:
+    """Decodes outputs, and says to what they belong. It does not know the stream, which would wait
+    for the garbage collector then.
+
+    Attributes:
+        taken: what the outputs are from.
+    """
+
+    __slots__ = ("_decode", "_number", "taken")
+
+    def __init__(self, decode: Callable[[bytes], Any], number: Callable[[int], int]) -> None:
+        self.taken: Taken = Taken()
+        self._decode = decode
+        self._number = number
+
+    def __call__(self, payload: bytes) -> Any:  # noqa: ANN401 — `Numbered` of whatever
+        number, index, last = self.taken.place()
+        return Numbered(self._number(number), index, self._decode(payload), last=last)
 
 
 class PredictionStream(StreamBase[T_co]):
@@ -261,9 +353,6 @@ class PredictionStream(StreamBase[T_co]):
         return self
 
     _until = 0.0
-    """When others on the event loop have their turn before the next output is decoded."""
-
-    _clock: Callable[[], float] = staticmethod(time.perf_counter)
 
     async def __anext__(self) -> T_co:
         while True:
@@ -314,6 +403,29 @@ class PredictionStream(StreamBase[T_co]):
         """What happened so far; also after the end."""
         return self._statistics()
 
+    def cursor(self) -> Cursor:
+        """Where the stream is behind the last output that it yielded: to go on from there in
+        another process, by ``stream(inputs, cursor=...)`` with the same inputs.
+
+        Also after the end. An input counts once all its outputs were yielded, or its failure; one
+        whose failure was raised does not, and is tried again.
+
+        Raises:
+            ConfigurationError: the stream was made without ``cursor=``.
+        """
+        return self._cursor()
+
+    def batches(self, size: int) -> AsyncBatches[T_co]:
+        """Instead of iterating: outputs, `size` at a time, each time with the cursor behind them,
+        for one transaction. All outputs of an input are in one batch, which may have more for that;
+        the last one may have fewer. What the stream raises comes behind the batch before it.
+
+        Raises:
+            ConfigurationError: the stream was made without ``cursor=``, or was begun.
+        """
+        self._for_batches()
+        return AsyncBatches(self, size)
+
 
 def _undecoded(number: int, index: int, cause: BaseException) -> OutputDecodeError:
     error = OutputDecodeError(number, ItemErrorKind.OUTPUT_DECODE, describe(cause), index=index)
@@ -321,9 +433,9 @@ def _undecoded(number: int, index: int, cause: BaseException) -> OutputDecodeErr
     return error
 
 
-def _item_error(delivery: Delivery) -> ItemError:
+def _item_error(delivery: Delivery, number: int) -> ItemError:
     failure = delivery.failure
     assert failure is not None  # noqa: S101 — only deliveries without an output come here
-    error = item_error(failure, delivery.number, delivery.item)
+    error = item_error(failure, number, delivery.item)
     error.__cause__ = delivery.cause
     return error

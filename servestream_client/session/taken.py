@@ -34,6 +34,11 @@ class Taken:
         return bool(self._outputs.payloads)
 
     @property
+    def many(self) -> bool:
+        """Whether these are outputs of one input, which may have more."""
+        return isinstance(self._outputs, Part)
+
+    @property
     def _count(self) -> int:
         """How many the consumer has taken."""
         return len(self._outputs.payloads) - operator.length_hint(self.rest)

@@ -57,6 +57,7 @@ def test_scripts_run(block, tmp_path):
         done = subprocess.run(
             [sys.executable, *(() if "ray" in block else ("-W", "error")), script],
             env={**os.environ, "SERVESTREAM_TARGET": server.target},
+            cwd=tmp_path,
             capture_output=True,
             text=True,
             timeout=50,

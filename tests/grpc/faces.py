@@ -71,11 +71,31 @@ class BlockingStream:
     def statistics(self):
         return self.plain.statistics()
 
+    def cursor(self):
+        return self.plain.cursor()
+
+    def batches(self, size):
+        return BlockingBatches(self.plain.batches(size))
+
     async def __aenter__(self):
         return self
 
     async def __aexit__(self, *_):
         await self.aclose()
+
+
+class BlockingBatches:
+    def __init__(self, batches) -> None:
+        self.plain = batches
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        result = await in_thread(next, self.plain, END)
+        if result is END:
+            raise StopAsyncIteration
+        return result
 
 
 class BlockingGeneration:

@@ -8,6 +8,7 @@ from servestream_client import (
     FlowControl,
     ItemError,
     ItemErrorKind,
+    NoOutput,
     Numbered,
     RetryPolicy,
 )
@@ -142,7 +143,7 @@ async def test_ends_without_an_output_show_with_numbers_only(serve, connect):
     async with connect(await serve(Generating())) as client:
         assert await collect(client.stream([b"7", b"14"])) == []
         results = await collect(client.stream([b"7", b"14"], numbered=True))
-    assert results == [Numbered(1, 0, None, last=True), Numbered(2, 0, None, last=True)]
+    assert results == [NoOutput(1, 0, None, last=True), NoOutput(2, 0, None, last=True)]
 
 
 @pytest.mark.parametrize("service", [Awaiting, Generating], ids=["one", "many"])

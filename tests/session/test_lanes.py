@@ -256,7 +256,7 @@ DOORS = {"lanes.py", "driver.py", "attempt.py", "exchange.py"}
 LOOKED_AT = {
     *("ledger", "counters", "welcome", "stream_id", "state", "refusal", "failure", "watchdog"),
     *("awaited", "idle", "progressed", "superseded", "blamed", "suspects", "ordered"),
-    *("application", "flow", "finished", "load"),
+    *("application", "flow", "finished", "load", "done"),
     *("accepted", "unanswered", "unsent", "sent_through", "taken_through", "complete", "fits"),
 }
 """What everybody may look at, of a session and its ledger."""

@@ -47,6 +47,7 @@ class Ledger:
         "_window_items",
         "accepted",
         "decided",
+        "farthest",
         "finished",
         "known_good",
         "lent",
@@ -88,6 +89,9 @@ class Ledger:
         self.share: int | None = None
         """How many inputs the stream's own attempts have in flight at the most, since others go on
         its lanes; None: as many as a server takes."""
+        self.farthest: int | None = None
+        """How many inputs there may be behind the first ones with which the consumer is done; None:
+        no matter. Those in between are few by `window_items`, but not where they are."""
         self.known_good: tuple[int, bytes] | None = None
         """The first input that a server answered: the control when suspects are isolated."""
         self._places = 0  # inputs whose last output the consumer has not taken, or that lack one
@@ -99,7 +103,20 @@ class Ledger:
     @property
     def has_place(self) -> bool:
         """Whether the user's iterator may be pulled for one more input (docs section 6)."""
-        return self._places < self._window_items and self.kept_bytes < self._window_bytes
+        return (
+            self._places < self._window_items
+            and self.kept_bytes < self._window_bytes
+            and not self._too_far
+        )
+
+    @property
+    def _too_far(self) -> bool:
+        return self.farthest is not None and self.accepted - self._taken.through >= self.farthest
+
+    @property
+    def done(self) -> NumberSet:
+        """The inputs with which the consumer is done. To look at."""
+        return self._taken
 
     @property
     def kept_bytes(self) -> int:

@@ -1,0 +1,197 @@
+"""Cursors: what outlives the process of a stream's consumer.
+
+A cursor says which inputs are done with, carries a digest of these, and of which job they are. As
+bytes it is a line of JSON, and may be kept anywhere; docs/how-to/batch-jobs.md shows where.
+
+The digest of n inputs is BLAKE2b of 16 bytes, of the n-th payload, keyed with the digest of those
+before it; without a key for the first. An input that could not be encoded counts as no bytes,
+personalised with ``failed``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Self, TypeVar
+
+from servestream_client.errors import ConfigurationError, CursorMismatchError
+
+__all__ = ["NO_INPUTS", "Cursor", "Job", "SeekableInputs", "chained"]
+
+In = TypeVar("In")
+
+NO_INPUTS = b""
+"""The digest of no inputs."""
+
+_VERSION = 1
+_DIGEST_BYTES = 16
+_FAILED = b"failed"
+
+
+def chained(digest: bytes, payload: bytes | None) -> bytes:
+    """The digest of inputs and one more.
+
+    Args:
+        digest: of those before it.
+        payload: its own; None: it could not be encoded.
+    """
+    if payload is None:
+        return hashlib.blake2b(key=digest, digest_size=_DIGEST_BYTES, person=_FAILED).digest()
+    return hashlib.blake2b(payload, key=digest, digest_size=_DIGEST_BYTES).digest()
+
+
+class SeekableInputs(ABC, Generic[In]):
+    """Inputs that can begin behind some of them, such as the rows of a table: those before need not
+    be read again to go on, and nobody looks whether they are the same.
+    """
+
+    @abstractmethod
+    def after(self, count: int) -> Iterable[In] | AsyncIterable[In]:
+        """The inputs behind the first `count`."""
+
+    def __iter__(self) -> Iterator[In]:
+        inputs = self.after(0)
+        if not isinstance(inputs, Iterable):
+            raise TypeError("these inputs are asynchronous")
+        return iter(inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What decides about the outputs of a stream, besides its inputs.
+
+    Attributes:
+        application: the Serve application.
+        codec: the id of the codec.
+        fingerprint: of the codec; empty: not known.
+        parameters: by name, a digest of the value.
+    """
+
+    application: str
+    codec: str
+    fingerprint: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, application: str, codec: str, fingerprint: str, parameters: Mapping[str, str] | None
+    ) -> Self:
+        """The job of a stream with these options."""
+        digests = {name: _short(value) for name, value in sorted((parameters or {}).items())}
+        return cls(application, codec, fingerprint, digests)
+
+    def check(self, other: Job) -> None:
+        """See that a stream of another job goes on with this one.
+
+        Raises:
+            CursorMismatchError: it cannot; says what is another.
+        """
+        others = [
+            f"the {what} was {was!r}, and is {now!r}"
+            for what, was, now in (
+                ("application", self.application, other.application),
+                ("codec", self.codec, other.codec),
+            )
+            if was != now
+        ]
+        if self.fingerprint and other.fingerprint and self.fingerprint != other.fingerprint:
+            others.append("the codec has other types")
+        others += [
+            f"the parameter {name!r} {_change(was, now)}"
+            for name in sorted({*self.parameters, *other.parameters})
+            if (was := self.parameters.get(name)) != (now := other.parameters.get(name))
+        ]
+        if others:
+            raise CursorMismatchError(f"the cursor is one of another job: {'; '.join(others)}")
+
+
+def _short(value: str) -> str:
+    return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _change(was: str | None, now: str | None) -> str:
+    if was is None:
+        return "is new"
+    return "is missing" if now is None else "has another value"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a stream's consumer is. ``Cursor()`` is the beginning of any stream.
+
+    Keep it together with the outputs, in one transaction: `PredictionStream.batches` gives both.
+
+    Attributes:
+        position: the first inputs that are done with: each is answered, and its outputs, or its
+            failure, were taken.
+        beyond: further ones, of an unordered stream, as ranges with both ends, ascending.
+        digest: of the first inputs.
+        digest_beyond: of the inputs to the last one of `beyond`.
+        job: what they belong to; None: nothing is done yet.
+    """
+
+    position: int = 0
+    beyond: tuple[tuple[int, int], ...] = ()
+    digest: bytes = NO_INPUTS
+    digest_beyond: bytes = NO_INPUTS
+    job: Job | None = None
+
+    @property
+    def through(self) -> int:
+        """The last input that is done with."""
+        return self.beyond[-1][1] if self.beyond else self.position
+
+    def __bytes__(self) -> bytes:
+        """As JSON, for `from_bytes`, and for eyes."""
+        value: dict[str, Any] = {"servestream_cursor": _VERSION, "position": self.position}
+        if self.beyond:
+            value["beyond"] = self.beyond
+            value["digest_beyond"] = self.digest_beyond.hex()
+        if self.digest:
+            value["digest"] = self.digest.hex()
+        if self.job is not None:
+            value["job"] = {
+                "application": self.job.application,
+                "codec": self.job.codec,
+                "fingerprint": self.job.fingerprint,
+                "parameters": dict(self.job.parameters),
+            }
+        value["check"] = _check(value)
+        return json.dumps(value, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes | bytearray | memoryview) -> Cursor:
+        """The cursor that these bytes were made of.
+
+        Raises:
+            ConfigurationError: they are none, or not whole, or of a newer version of the package.
+        """
+        try:
+            value = json.loads(bytes(data))
+            version = value.pop("servestream_cursor")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ConfigurationError("these bytes are no cursor") from None
+        if version != _VERSION:
+            raise ConfigurationError(
+                f"the cursor has version {version!r}, and this package reads {_VERSION}: it was"
+                " made by a newer one"
+            )
+        check = value.pop("check", None)
+        if check != _check({"servestream_cursor": version, **value}):
+            raise ConfigurationError("the cursor is damaged")
+        job = value.get("job")
+        return cls(
+            position=value["position"],
+            beyond=tuple((first, last) for first, last in value.get("beyond", ())),
+            digest=bytes.fromhex(value.get("digest", "")),
+            digest_beyond=bytes.fromhex(value.get("digest_beyond", "")),
+            job=None if job is None else Job(**job),
+        )
+
+
+def _check(value: dict[str, Any]) -> str:
+    text = json.dumps(value, separators=(",", ":"), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

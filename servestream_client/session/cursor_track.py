@@ -1,0 +1,236 @@
+"""The way of a stream's inputs to a cursor.
+
+Invariant: of each input that was pushed and that the consumer may not be done with, the digest of
+it and all before it is here.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from itertools import islice
+
+from servestream_client.cursor import NO_INPUTS, Cursor, Job, chained
+from servestream_client.errors import CursorMismatchError, ItemErrorKind
+from servestream_client.protocol.client import ClientSession
+from servestream_client.protocol.numbers import NumberSet
+from servestream_client.session.lanes import Inlet, Wakes
+
+__all__ = ["CursorTrack", "TrackedInlet"]
+
+
+class CursorTrack:
+    """See the module. Inputs that are passed over may be so in another thread than the rest.
+
+    Args:
+        start: where the stream begins.
+        job: of the stream.
+        encode: its codec's.
+        max_item_bytes: the largest payload that is sent.
+
+    Raises:
+        CursorMismatchError: the cursor is one of another job.
+    """
+
+    def __init__(
+        self,
+        start: Cursor,
+        job: Job,
+        encode: Callable[[object], bytes],
+        max_item_bytes: int,
+    ) -> None:
+        if start.job is not None:
+            start.job.check(job)
+        self.held: list[object] = []
+        """Inputs among those passed over that are not done with: they come first."""
+        self._start = start
+        self._job = job
+        self._encode = encode
+        self._max_item_bytes = max_item_bytes
+        self._digest = NO_INPUTS  # of all that were pushed
+        self._passed = 0
+        self._again = 0  # held ones, which are pushed now
+        self._digests: deque[bytes] = deque()
+        self._base = start.position  # the input before the first of those
+        self._base_digest = start.digest
+        self._beyond = NumberSet()
+        for first, last in start.beyond:
+            self._beyond.add_run(first, last - first + 1)
+        left_out = [n for first, last in start.beyond for n in range(first, last + 1)]
+        # Of those that are left out, how many come before the n-th that is not.
+        self._gaps = [n - start.position - place for place, n in enumerate(left_out)]
+
+    # ---------------------------------------------------------------- in
+
+    def note(self, payload: bytes | None) -> None:
+        """An input is about to be pushed; None: one that could not be encoded, or is too large."""
+        if self._again:
+            self._again -= 1
+            return
+        self._digest = chained(self._digest, payload)
+        self._digests.append(self._digest)
+
+    def note_all(self, payloads: Sequence[bytes]) -> None:
+        """The same of several."""
+        if self._again:
+            for payload in payloads:
+                self.note(payload)
+            return
+        digest, append = self._digest, self._digests.append
+        for payload in payloads:
+            digest = chained(digest, payload)
+            append(digest)
+        self._digest = digest
+
+    def seek(self) -> int:
+        """The inputs begin where they are to be read: behind how many."""
+        self._passed = self._start.position
+        self._digest = self._start.digest
+        return self._passed
+
+    @property
+    def left_to_pass(self) -> int:
+        """How many inputs are passed over before the first one that is sent."""
+        return self._start.through - self._passed
+
+    def pass_over(self, item: object) -> None:
+        """An input that is done with, or is among those."""
+        self._passed += 1
+        try:
+            payload: object = self._encode(item)
+        except Exception:
+            payload = None
+        if not isinstance(payload, bytes) or len(payload) > self._max_item_bytes:
+            payload = None
+        self._pass(item, payload)
+
+    def _pass(self, item: object, payload: bytes | None) -> None:
+        self._digest = chained(self._digest, payload)
+        start = self._start
+        if self._passed == start.position and self._digest != start.digest:
+            raise _others(start.position)
+        if self._passed <= start.position:
+            return
+        self._digests.append(self._digest)
+        if self._passed not in self._beyond:
+            self.held.append(item)
+
+    def passed(self) -> None:
+        """There is no more to pass over, or there are no more inputs.
+
+        Raises:
+            CursorMismatchError: they are others than those of the cursor.
+        """
+        if self.left_to_pass:
+            raise CursorMismatchError(
+                f"the inputs ended after {self._passed:,}, and the cursor is behind"
+                f" {self._start.through:,}: they are others than those it was made with"
+            )
+        if self._start.beyond and self._digest != self._start.digest_beyond:
+            raise _others(self._start.through)
+        self._again = len(self.held)
+
+    def rest(self, iterator: Iterator[object]) -> Iterator[object]:
+        """All that is to be sent, of plain inputs."""
+        try:
+            for item in islice(iterator, self.left_to_pass):
+                self.pass_over(item)
+            self.passed()
+            held, self.held = self.held, []
+            yield from held
+            yield from iterator
+        finally:
+            if isinstance(iterator, Generator):
+                iterator.close()
+
+    # ---------------------------------------------------------------- out
+
+    def number_of(self, sent: int) -> int:
+        """Which of all inputs the n-th one of this stream is."""
+        return self._start.position + sent + bisect_right(self._gaps, sent)
+
+    def trim(self, taken: NumberSet) -> None:
+        """Forget what no cursor will tell any more."""
+        self._go_to(self._through(taken))
+
+    def _through(self, taken: NumberSet) -> int:
+        """The first inputs that are done with, those before this stream included."""
+        sent = taken.through
+        # What comes next in the stream is behind those that were left out before it.
+        return self.number_of(sent + 1) - 1
+
+    def _go_to(self, position: int) -> None:
+        while self._base < position and self._digests:
+            self._base_digest = self._digests.popleft()
+            self._base += 1
+
+    def cursor(self, taken: NumberSet, *, without: int | None) -> Cursor:
+        """Where the consumer is.
+
+        Args:
+            taken: the inputs of this stream that it is done with, by their numbers in it.
+            without: one of these of which it is not: its failure was raised.
+        """
+        if without is not None:
+            taken = taken.without(without)
+        self._go_to(self._through(taken))
+        beyond = NumberSet()
+        for first, last in self._start.beyond:
+            beyond.add_run(first, last - first + 1)
+        for first, last in taken.beyond:
+            for sent in range(first, last + 1):
+                beyond.add(self.number_of(sent))
+        beyond.add_run(1, self._base)
+        ranges = tuple(beyond.beyond)
+        through = ranges[-1][1] if ranges else self._base
+        return Cursor(
+            position=self._base,
+            beyond=ranges,
+            digest=self._base_digest,
+            digest_beyond=self._digests[through - self._base - 1] if ranges else NO_INPUTS,
+            job=self._job,
+        )
+
+
+class TrackedInlet(Inlet):
+    """Where inputs go in that are noted for cursors."""
+
+    __slots__ = ("_track",)
+
+    def __init__(self, session: ClientSession, stream: Wakes, track: CursorTrack) -> None:
+        super().__init__(session, stream)
+        self._track = track
+
+    def push(self, payload: bytes, item: object = None) -> int:
+        self._track.note(payload)
+        return super().push(payload, item)
+
+    def push_all(self, payloads: Sequence[bytes], items: Sequence[object], size: int) -> None:
+        self._track.note_all(payloads)
+        super().push_all(payloads, items, size)
+
+    def push_eagerly(
+        self, payloads: Sequence[bytes], items: Sequence[object], size: int
+    ) -> Awaitable[None] | None:
+        self._track.note_all(payloads)
+        return super().push_eagerly(payloads, items, size)
+
+    def push_failure(
+        self,
+        kind: ItemErrorKind,
+        text: str,
+        item: object,
+        cause: BaseException | None,
+        *,
+        size: int,
+    ) -> None:
+        self._track.note(None)
+        super().push_failure(kind, text, item, cause, size=size)
+
+
+def _others(count: int) -> CursorMismatchError:
+    return CursorMismatchError(
+        f"the inputs are others than those that the cursor was made with: the first {count:,} of"
+        " them differ, or the codec makes other bytes of them"
+    )

@@ -1,0 +1,101 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from servestream_client import ConfigurationError, Cursor, CursorMismatchError
+from servestream_client.cursor import NO_INPUTS, Job, chained
+
+digests = st.binary(min_size=16, max_size=16)
+
+
+@st.composite
+def cursors(draw):
+    position = draw(st.integers(0, 2**40))
+    edges = sorted(draw(st.sets(st.integers(2, 10_000), max_size=6)))
+    beyond = tuple(
+        (position + edges[at], position + edges[at + 1]) for at in range(0, len(edges) - 1, 2)
+    )
+    names = st.text(max_size=5)
+    job = Job.of(draw(names), draw(names), draw(names), draw(st.dictionaries(names, names)))
+    return Cursor(position, beyond, draw(digests), draw(digests) if beyond else NO_INPUTS, job)
+
+
+@given(cursors())
+def test_a_cursor_is_found_again_in_its_bytes(cursor):
+    assert Cursor.from_bytes(bytes(cursor)) == cursor
+    assert Cursor.from_bytes(bytearray(bytes(cursor))) == cursor
+
+
+def test_the_beginning_has_bytes_too():
+    assert Cursor.from_bytes(bytes(Cursor())) == Cursor()
+    assert Cursor().through == 0
+
+
+def test_a_cursor_is_short_and_a_line():
+    data = bytes(
+        Cursor(10**6, (), bytes(16), NO_INPUTS, Job.of("app", "json", "x" * 16, {"a": "b"}))
+    )
+    assert len(data) < 300
+    assert b"\n" not in data
+
+
+@given(cursors(), st.data())
+def test_damage_is_seen(cursor, data):
+    whole = bytearray(bytes(cursor))
+    at = data.draw(st.integers(0, len(whole) - 1))
+    whole[at] ^= data.draw(st.integers(1, 127))
+    with pytest.raises(ConfigurationError):
+        assert Cursor.from_bytes(whole) == cursor, "it means the same"
+        raise ConfigurationError
+    with pytest.raises(ConfigurationError, match="no cursor"):
+        Cursor.from_bytes(bytes(cursor)[:-1])
+
+
+@pytest.mark.parametrize("data", [b"", b"1", b"[]", b"{}", b"\xff", b'"servestream_cursor"'])
+def test_what_is_no_cursor_is_told(data):
+    with pytest.raises(ConfigurationError, match="no cursor"):
+        Cursor.from_bytes(data)
+
+
+def test_one_of_a_newer_package_is_told():
+    value = json.loads(bytes(Cursor(3)))
+    with pytest.raises(ConfigurationError, match="version 2, and this package reads 1"):
+        Cursor.from_bytes(json.dumps(value | {"servestream_cursor": 2}).encode())
+
+
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [
+        (("other", "json", "f", {"a": "1"}), "the application was 'app', and is 'other'"),
+        (("app", "bytes", "", {"a": "1"}), "the codec was 'json', and is 'bytes'"),
+        (("app", "json", "g", {"a": "1"}), "the codec has other types"),
+        (("app", "json", "f", {"a": "2"}), "the parameter 'a' has another value"),
+        (("app", "json", "f", {}), "the parameter 'a' is missing"),
+        (("app", "json", "f", {"a": "1", "b": ""}), "the parameter 'b' is new"),
+    ],
+)
+def test_another_job_is_told_by_what_differs(other, text):
+    job = Job.of("app", "json", "f", {"a": "1"})
+    job.check(Job.of("app", "json", "f", {"a": "1"}))
+    job.check(Job.of("app", "json", "", {"a": "1"}))  # nobody knows its types
+    with pytest.raises(CursorMismatchError, match=text):
+        job.check(Job.of(*other))
+
+
+def test_values_of_parameters_do_not_stand_in_it():
+    assert b"secret" not in bytes(Cursor(job=Job.of("", "", "", {"token": "secret"})))
+
+
+@given(st.lists(st.one_of(st.none(), st.binary(max_size=4)), max_size=6), st.data())
+def test_no_other_inputs_have_the_digest(inputs, data):
+    def digest(payloads):
+        found = NO_INPUTS
+        for payload in payloads:
+            found = chained(found, payload)
+        return found
+
+    other = data.draw(st.lists(st.one_of(st.none(), st.binary(max_size=4)), max_size=6))
+    assert (digest(inputs) == digest(other)) == (inputs == other)
+    assert digest([b"a", b"b"]) != digest([b"ab"]) != digest([b"b", b"a"])
