@@ -25,8 +25,9 @@ from rich.table import Table
 
 from servestream_client import environment
 from servestream_client.cli.items import InputFormat, PayloadCodec, input_format
+from servestream_client.cli.opening import open_source
 from servestream_client.cli.problems import Problem, errors
-from servestream_client.cli.sources import Source, open_source, payloads
+from servestream_client.cli.sources import Source, payloads
 from servestream_client.client import StreamClient
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemError

@@ -27,10 +27,11 @@ from servestream_client.cli.items import (
 )
 from servestream_client.cli.job import JobOptions, Shown, Stream, holds_something
 from servestream_client.cli.journal import journal_of, open_journal
+from servestream_client.cli.opening import open_source
 from servestream_client.cli.problems import Problem, errors
 from servestream_client.cli.resume import resume
 from servestream_client.cli.show import count, progress, summary
-from servestream_client.cli.sources import Source, behind, open_source, readable
+from servestream_client.cli.sources import Source, behind, readable
 from servestream_client.errors import ItemError
 from servestream_client.outputs import Numbered
 from servestream_client.sync import SyncStreamClient
@@ -77,13 +78,14 @@ def call(wanted: Call) -> int:
     form = input_format(wanted.input_format, wanted.source, wanted.codec)
     shape = output_format(wanted.output_format, wanted.destination)
     show = printer(shape, wanted.codec)
-    _check_together(wanted)
+    _check_together(wanted, shape)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(wanted.source, form, wanted.codec))
         _check_apart(source, wanted.destination)
         if wanted.resume:
             job = JobOptions(
                 output=Path(wanted.destination),
+                parquet=shape is OutputFormat.PARQUET,
                 # What decides about the results. --keep-going and its like may change.
                 identity={
                     "application": wanted.application,
@@ -131,7 +133,7 @@ def _inputs(source: Source, wanted: Call) -> Iterator[bytes | Unreadable]:
         yield readable(payload, keep_going=wanted.keep_going)
 
 
-def _check_together(wanted: Call) -> None:
+def _check_together(wanted: Call, shape: OutputFormat) -> None:
     """That the options go together."""
     if wanted.resume and (wanted.append or wanted.skip):
         raise Problem("--resume knows where to go on: leave out --skip and --append")
@@ -139,6 +141,10 @@ def _check_together(wanted: Call) -> None:
         raise Problem("--append and --overwrite contradict each other")
     if wanted.retry_failed and not wanted.resume:
         raise Problem("--retry-failed is for what --resume has recorded: give both")
+    if not wanted.resume and shape is OutputFormat.PARQUET:
+        raise Problem(
+            "a Parquet file is written by --resume, as a whole, once all results are there"
+        )
     if wanted.resume and wanted.destination == STANDARD:
         raise Problem("--resume needs a file for the results: give --output")
 

@@ -64,6 +64,7 @@ class InputFormat(enum.StrEnum):
     JSON = "json"
     TEXT = "text"
     CSV = "csv"
+    PARQUET = "parquet"
     FRAMES = "frames"
 
 
@@ -73,6 +74,7 @@ class OutputFormat(enum.StrEnum):
     AUTO = "auto"
     JSON = "json"
     TEXT = "text"
+    PARQUET = "parquet"
     FRAMES = "frames"
 
 
@@ -124,6 +126,8 @@ def input_format(wanted: InputFormat, path: str, codec: str) -> InputFormat:
     suffix = _suffix(path)
     if suffix in COMPRESSED:
         suffix = _suffix(path[: -len(suffix)])
+        if suffix == ".parquet":
+            raise Problem(f"{path}: Parquet files are compressed in themselves; decompress it")
     if suffix:
         form = _INPUT_SUFFIXES.get(suffix)
         if form is None:
@@ -144,6 +148,7 @@ _INPUT_SUFFIXES = {
     ".text": InputFormat.TEXT,
     ".log": InputFormat.TEXT,
     ".csv": InputFormat.CSV,
+    ".parquet": InputFormat.PARQUET,
 }
 
 
@@ -154,8 +159,10 @@ def output_format(wanted: OutputFormat, path: str) -> OutputFormat:
         Problem: the name says something else than what would be in the file.
     """
     suffix = _suffix(path)
-    if suffix in (*COMPRESSED, ".parquet"):
+    if suffix in COMPRESSED:
         raise Problem(f"{path}: results are not written in that format; .jsonl is one that is")
+    if suffix == ".parquet" and wanted not in (OutputFormat.AUTO, OutputFormat.PARQUET):
+        raise Problem(f"{path} would be {wanted}, and no Parquet file")
     if wanted is not OutputFormat.AUTO:
         return wanted
     form = _OUTPUT_SUFFIXES.get(suffix)
@@ -176,6 +183,7 @@ _OUTPUT_SUFFIXES = {
     ".txt": OutputFormat.TEXT,
     ".text": OutputFormat.TEXT,
     ".log": OutputFormat.TEXT,
+    ".parquet": OutputFormat.PARQUET,
 }
 
 
@@ -189,8 +197,8 @@ def payload(text: bytes, form: InputFormat, codec: str) -> bytes:
     Raises:
         Problem: it cannot be read, or not be carried by that codec.
     """
-    if form is InputFormat.CSV:
-        raise Problem("a line of CSV without its header is no record")
+    if form in (InputFormat.CSV, InputFormat.PARQUET):
+        raise Problem(f"a line of {form} without its file is no record")
     try:
         return encoder(form, codec)(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
@@ -240,6 +248,9 @@ _ENCODERS: dict[tuple[InputFormat, str], Encoder] = {
     (InputFormat.CSV, "bytes"): msgspec.json.encode,
     (InputFormat.CSV, "json"): msgspec.json.encode,
     (InputFormat.CSV, "msgpack"): msgspec.msgpack.encode,
+    (InputFormat.PARQUET, "bytes"): msgspec.json.encode,
+    (InputFormat.PARQUET, "json"): msgspec.json.encode,
+    (InputFormat.PARQUET, "msgpack"): msgspec.msgpack.encode,
     (InputFormat.TEXT, "bytes"): bytes,
     (InputFormat.TEXT, "json"): lambda line: msgspec.json.encode(line.decode()),
     (InputFormat.TEXT, "msgpack"): lambda line: msgspec.msgpack.encode(line.decode()),
@@ -261,6 +272,7 @@ def printer(form: OutputFormat, codec: str) -> Callable[[bytes | ItemError], byt
     show = {
         OutputFormat.JSON: _SHOWN_AS_JSON.get(codec, _as_string),
         OutputFormat.TEXT: _as_text if codec == "bytes" else _SHOWN_AS_JSON.get(codec, _as_text),
+        OutputFormat.PARQUET: _SHOWN_AS_JSON.get(codec, _as_string),  # from which it is made
         OutputFormat.FRAMES: bytes,
     }[form]
     end: Callable[[bytes], bytes] = (

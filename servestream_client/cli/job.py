@@ -63,6 +63,7 @@ class JobOptions:
 
     Attributes:
         output: where its results go; the journal is beside it.
+        parquet: whether that is to be made of lines beside it.
         identity: what decides about the results, by name.
         ordered: whether they come in the order of their items.
         keep_going: whether an item that fails is a result.
@@ -72,6 +73,7 @@ class JobOptions:
     """
 
     output: Path
+    parquet: bool
     identity: dict[str, object]
     ordered: bool
     keep_going: bool

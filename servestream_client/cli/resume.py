@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 from servestream_client.cli.interrupts import Uninterrupted
 from servestream_client.cli.items import Unreadable
@@ -20,6 +21,7 @@ from servestream_client.cli.job import (
     open_output,
 )
 from servestream_client.cli.journal import Journal, open_journal
+from servestream_client.cli.parquet import rows_of, write_parquet
 from servestream_client.cli.problems import Problem, errors
 from servestream_client.cli.retry_failed import finish_replacement, retry
 from servestream_client.cli.show import count, progress, summary
@@ -41,9 +43,20 @@ def resume(wanted: JobOptions, source: Source, show: Shown, open_stream: OpenStr
         ServeStreamError: as for `SyncStreamClient`.
         OSError: a disk is full, or worse.
     """
+    if wanted.output.exists() and not wanted.output.is_file():
+        raise Problem(f"{wanted.output} is no file, and --resume needs one for the results")
+    if not wanted.parquet:
+        return _resume(wanted, source, show, open_stream)
+    if rows_of(wanted.output).exists() or wanted.overwrite or not holds_something(wanted.output):
+        lines = replace(wanted, output=rows_of(wanted.output))
+        failed = _resume(lines, source, show, open_stream)
+        write_parquet(wanted.output)
+        return failed
+    raise Problem(f"{wanted.output} is there already: --overwrite begins it anew")
+
+
+def _resume(wanted: JobOptions, source: Source, show: Shown, open_stream: OpenStream) -> int:
     output = wanted.output
-    if output.exists() and not output.is_file():
-        raise Problem(f"{output} is no file, and --resume needs one for the results")
     with open_journal(output, create=True) as journal:
         assert journal is not None  # noqa: S101 — it is created
         _begin(journal, wanted)

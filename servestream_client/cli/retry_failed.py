@@ -19,7 +19,7 @@ from servestream_client.cli.journal import FailedItem, Journal, sync_directory
 from servestream_client.cli.problems import Problem, errors
 from servestream_client.cli.show import count
 from servestream_client.cli.show import progress as showing
-from servestream_client.cli.sources import Source, new_digest, readable
+from servestream_client.cli.sources import Source, readable
 from servestream_client.errors import ItemError
 
 __all__ = ["finish_replacement", "retry"]
@@ -103,7 +103,7 @@ def _failed_ones(
 ) -> Iterator[bytes | Unreadable]:
     numbers = {item.number for item in failed}
     last = failed[-1].number
-    digest, passed, done = new_digest(), 0, journal.progress
+    digest, passed, done = source.fresh_digest(), 0, journal.progress
     pieces = source.pieces(wanted=lambda number: number in numbers)
     for number, piece in enumerate(pieces, 1):
         if number <= done.items:

@@ -7,33 +7,22 @@ it began; so any number of pieces has a length and a digest by which it is found
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
 import hashlib
-import importlib
-import io
-import lzma
-import os
-import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
-from typing import Any, BinaryIO, NamedTuple, Protocol, cast
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import msgspec
 
 from servestream_client.cli.items import (
-    COMPRESSED,
     LENGTH,
     LONGEST_FRAME,
-    STANDARD,
     Encoder,
     InputFormat,
     Unreadable,
     encoder,
-    standard_input,
 )
 from servestream_client.cli.problems import Problem
 
@@ -45,7 +34,6 @@ __all__ = [
     "Source",
     "behind",
     "new_digest",
-    "open_source",
     "payloads",
     "readable",
 ]
@@ -122,7 +110,7 @@ class Source:
         self._encode: Encoder | None = None
         self._codec = codec
         self._columns: list[str] | None = None
-        if form is not InputFormat.FRAMES:
+        if form not in (InputFormat.FRAMES, InputFormat.PARQUET):
             self._encode = encoder(form, codec)
 
     @property
@@ -144,6 +132,10 @@ class Source:
     def file(self) -> BinaryIO:
         """What is read from, as it stands there."""
         return self._under
+
+    def fresh_digest(self) -> Digest:
+        """That of nothing read yet."""
+        return new_digest()
 
     def go_to(self, place: Place) -> None:
         """Pass what was read before, and see that it is the same.
@@ -326,91 +318,3 @@ def readable(payload: bytes | Unreadable, *, keep_going: bool) -> bytes | Unread
     if isinstance(payload, Unreadable) and not keep_going:
         raise Problem(payload.text)
     return payload
-
-
-# ---------------------------------------------------------------- opening
-
-
-@contextmanager
-def open_source(path: str, form: InputFormat, codec: str) -> Iterator[Source]:
-    """Open the input.
-
-    Raises:
-        Problem: it cannot be opened, or not be read in that form.
-    """
-    csv.field_size_limit(LONGEST_FRAME)
-    if path == STANDARD:
-        file = standard_input()
-        try:
-            yield Source(file, form, codec)
-        finally:
-            # A thread may be waiting in a read of what has no end, and closing would wait for it.
-            if file.seekable():
-                file.close()
-        return
-    with _opened(path) as file:
-        suffix = PurePath(path).suffix.lower()
-        if suffix not in COMPRESSED:
-            yield Source(file, form, codec)
-            return
-        with _decompressed(file, suffix, path) as plain:
-            yield Source(cast("BinaryIO", _Readable(plain, path)), form, codec, compressed=file)
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
-    try:
-        file = Path(path).open("rb")  # noqa: SIM115 — it is closed below
-    except OSError as error:
-        raise Problem(f"{path}: {error.strerror}") from None
-    try:
-        yield file
-    finally:
-        # As for standard input, a pipe may have a reader that waits.
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            file.close()
-
-
-@contextmanager
-def _decompressed(file: BinaryIO, suffix: str, path: str) -> Iterator[Any]:
-    if suffix == ".zst":
-        try:
-            zstandard = importlib.import_module("zstandard")
-        except ImportError:
-            raise Problem(
-                f"{path}: pip install zstandard brings what reads it; or decompress it: zstd -dc"
-                f" {path} | servestream call ..."
-            ) from None
-        plain = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        yield io.BufferedReader(plain)
-        return
-    opens: dict[str, Callable[[BinaryIO], Any]] = {
-        ".gz": gzip.open,
-        ".bz2": bz2.open,
-        ".xz": lzma.open,
-    }
-    with opens[suffix](file) as plain:
-        yield plain
-
-
-class _Readable:
-    """A compressed file whose faults are said in words."""
-
-    def __init__(self, file: Any, path: str) -> None:  # noqa: ANN401
-        self._file = file
-        self._path = path
-
-    def __iter__(self) -> Iterator[bytes]:
-        with self._in_words():
-            yield from self._file
-
-    def read(self, size: int) -> bytes:
-        with self._in_words():
-            return cast("bytes", self._file.read(size))
-
-    @contextmanager
-    def _in_words(self) -> Iterator[None]:
-        try:
-            yield
-        except (EOFError, OSError, lzma.LZMAError, ValueError) as error:
-            raise Problem(f"{self._path} cannot be decompressed: {error}") from None

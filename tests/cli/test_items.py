@@ -20,6 +20,7 @@ from servestream_client.cli.problems import Problem
         ("a.ndjson", "bytes", InputFormat.JSON),
         ("a.txt", "json", InputFormat.TEXT),
         ("a.csv", "json", InputFormat.CSV),
+        ("a.parquet", "json", InputFormat.PARQUET),
         ("a.jsonl.gz", "bytes", InputFormat.JSON),
         ("a.csv.zst", "bytes", InputFormat.CSV),
         ("items", "bytes", InputFormat.TEXT),
@@ -31,7 +32,12 @@ def test_the_name_of_a_file_says_what_is_in_it(path, codec, form):
     assert input_format(InputFormat.FRAMES, path, codec) is InputFormat.FRAMES
 
 
-@pytest.mark.parametrize("path", ["a.bin", "a.parquet", "a.xlsx.gz"])
+def test_a_parquet_file_is_not_compressed_once_more():
+    with pytest.raises(Problem, match="compressed in themselves"):
+        input_format(InputFormat.AUTO, "a.parquet.gz", "json")
+
+
+@pytest.mark.parametrize("path", ["a.bin", "a.orc", "a.xlsx.gz"])
 def test_a_name_that_says_something_else_is_no_guess(path):
     with pytest.raises(Problem, match="--input-format says what is in it"):
         input_format(InputFormat.AUTO, path, "json")
@@ -45,23 +51,27 @@ def test_a_name_that_says_something_else_is_no_guess(path):
         ("/dev/null", OutputFormat.JSON),
         ("a.JSONL", OutputFormat.JSON),
         ("a.txt", OutputFormat.TEXT),
+        ("a.parquet", OutputFormat.PARQUET),
     ],
 )
 def test_so_does_that_of_the_output(path, form):
     assert output_format(OutputFormat.AUTO, path) is form
-    assert output_format(OutputFormat.FRAMES, path) is OutputFormat.FRAMES
+    if form is not OutputFormat.PARQUET:
+        assert output_format(OutputFormat.FRAMES, path) is OutputFormat.FRAMES
 
 
 def test_an_output_is_what_its_name_says():
-    for path in ("a.parquet", "a.jsonl.gz"):
-        for wanted in OutputFormat:
-            with pytest.raises(Problem, match="not written in that format"):
-                output_format(wanted, path)
+    for wanted in OutputFormat:
+        with pytest.raises(Problem, match="not written in that format"):
+            output_format(wanted, "a.jsonl.gz")
+    with pytest.raises(Problem, match="would be json, and no Parquet file"):
+        output_format(OutputFormat.JSON, "a.parquet")
     with pytest.raises(Problem, match="--output-format says"):
         output_format(OutputFormat.AUTO, "a.csv")
     assert output_format(OutputFormat.TEXT, "a.csv") is OutputFormat.TEXT
 
 
 def test_one_item_is_no_record():
-    with pytest.raises(Problem, match="no record"):
-        payload(b"a,b", InputFormat.CSV, "json")
+    for form in (InputFormat.CSV, InputFormat.PARQUET):
+        with pytest.raises(Problem, match="no record"):
+            payload(b"a,b", form, "json")

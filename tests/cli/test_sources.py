@@ -1,8 +1,5 @@
-import bz2
-import gzip
 import io
 import json
-import lzma
 import struct
 
 import pytest
@@ -17,7 +14,6 @@ from servestream_client.cli.sources import (
     Source,
     behind,
     new_digest,
-    open_source,
     payloads,
 )
 
@@ -129,20 +125,3 @@ def test_lines_are_counted_on_behind_what_was_passed():
     lines.go_to(place_of(good))
     (bad,) = lines.pieces()
     assert "line 4 of the input" in bad.payload.text
-
-
-@pytest.mark.parametrize(
-    ("suffix", "compress"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)]
-)
-def test_compressed_files_are_read_as_what_is_in_them(tmp_path, suffix, compress):
-    path = tmp_path / f"in.jsonl.{suffix}"
-    path.write_bytes(compress(LINES))
-    with open_source(str(path), InputFormat.JSON, "json") as opened:
-        assert len(list(payloads(opened))) == 3
-        assert opened.done == opened.size == path.stat().st_size
-    path.write_bytes(compress((LINES + b"\n") * 1000)[:-9])
-    with (
-        open_source(str(path), InputFormat.JSON, "json") as opened,
-        pytest.raises(Problem, match="cannot be decompressed"),
-    ):
-        list(payloads(opened))

@@ -1,0 +1,119 @@
+"""The input of a command, opened as what it is."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import importlib
+import io
+import lzma
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO, cast
+
+from servestream_client.cli.items import (
+    COMPRESSED,
+    LONGEST_FRAME,
+    STANDARD,
+    InputFormat,
+    standard_input,
+)
+from servestream_client.cli.parquet import ParquetSource
+from servestream_client.cli.problems import Problem
+from servestream_client.cli.sources import Source
+
+__all__ = ["open_source"]
+
+
+@contextmanager
+def open_source(path: str, form: InputFormat, codec: str) -> Iterator[Source]:
+    """Open the input.
+
+    Raises:
+        Problem: it cannot be opened, or not be read in that form.
+    """
+    csv.field_size_limit(LONGEST_FRAME)
+    if path == STANDARD and form is InputFormat.PARQUET:
+        raise Problem("a Parquet file is read from its end: give it by --input")
+    if path == STANDARD:
+        file = standard_input()
+        try:
+            yield Source(file, form, codec)
+        finally:
+            # A thread may be waiting in a read of what has no end, and closing would wait for it.
+            if file.seekable():
+                file.close()
+        return
+    with _opened(path) as file:
+        suffix = PurePath(path).suffix.lower()
+        if form is InputFormat.PARQUET:
+            yield ParquetSource(file, path, codec)
+            return
+        if suffix not in COMPRESSED:
+            yield Source(file, form, codec)
+            return
+        with _decompressed(file, suffix, path) as plain:
+            yield Source(cast("BinaryIO", _Readable(plain, path)), form, codec, compressed=file)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115 — it is closed below
+    except OSError as error:
+        raise Problem(f"{path}: {error.strerror}") from None
+    try:
+        yield file
+    finally:
+        # As for standard input, a pipe may have a reader that waits.
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+
+
+@contextmanager
+def _decompressed(file: BinaryIO, suffix: str, path: str) -> Iterator[Any]:
+    if suffix == ".zst":
+        try:
+            zstandard = importlib.import_module("zstandard")
+        except ImportError:
+            raise Problem(
+                f"{path}: pip install zstandard brings what reads it; or decompress it: zstd -dc"
+                f" {path} | servestream call ..."
+            ) from None
+        plain = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        yield io.BufferedReader(plain)
+        return
+    opens: dict[str, Callable[[BinaryIO], Any]] = {
+        ".gz": gzip.open,
+        ".bz2": bz2.open,
+        ".xz": lzma.open,
+    }
+    with opens[suffix](file) as plain:
+        yield plain
+
+
+class _Readable:
+    """A compressed file whose faults are said in words."""
+
+    def __init__(self, file: Any, path: str) -> None:  # noqa: ANN401
+        self._file = file
+        self._path = path
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._in_words():
+            yield from self._file
+
+    def read(self, size: int) -> bytes:
+        with self._in_words():
+            return cast("bytes", self._file.read(size))
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError, lzma.LZMAError, ValueError) as error:
+            raise Problem(f"{self._path} cannot be decompressed: {error}") from None
