@@ -11,6 +11,7 @@ from servestream_client.errors import ItemError
 from servestream_client.outputs import Numbered
 from servestream_client.session.base import ClientBase, ClientOptions, Target
 from servestream_client.session.generation import Generation, batch_of
+from servestream_client.session.source import length_of
 from servestream_client.session.stream import PredictionStream
 
 __all__ = ["StreamClient"]
@@ -216,6 +217,7 @@ class StreamClient(ClientBase[In, Out]):
             return_exceptions=return_exceptions,
             numbered=numbered,
             track=track,
+            length=length_of(inputs),
         )
 
     async def predict(self, item: In, *, timeout: float | None = None) -> Out:

@@ -15,6 +15,7 @@ from servestream_client.session.base import ClientBase, ClientOptions, Target
 from servestream_client.session.feeder import InputFeeder
 from servestream_client.session.generation import batch_of
 from servestream_client.session.predictor import Predictor
+from servestream_client.session.source import length_of
 from servestream_client.sync_streams import SyncGeneration, SyncPredictionStream
 
 __all__ = ["SyncGeneration", "SyncPredictionStream", "SyncStreamClient"]
@@ -202,6 +203,7 @@ class SyncStreamClient(ClientBase[In, Out]):
             return_exceptions=return_exceptions,
             numbered=numbered,
             track=track,
+            length=length_of(inputs),
         )
 
     def predict(self, item: In, *, timeout: float | None = None) -> Out:

@@ -55,6 +55,7 @@ class SyncPredictionStream(StreamBase[T_co]):
         return_exceptions: bool,
         numbered: bool = False,
         track: CursorTrack | None = None,
+        length: int | None = None,
     ) -> None:
         super().__init__(
             driver,
@@ -63,6 +64,7 @@ class SyncPredictionStream(StreamBase[T_co]):
             return_exceptions=return_exceptions,
             numbered=numbered,
             track=track,
+            length=length,
         )
         self._portal = portal
 

@@ -94,6 +94,11 @@ class CursorTrack:
         """How many inputs are passed over before the first one that is sent."""
         return self._start.through - self._passed
 
+    @property
+    def left_out(self) -> int:
+        """How many inputs are done with before this stream begins."""
+        return self._start.position + len(self._gaps)
+
     def pass_over(self, item: object) -> None:
         """An input that is done with, or is among those."""
         self._passed += 1

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from servestream_client.errors import InputsError
 from servestream_client.usercode import contained, report, type_name
 
-__all__ = ["INPUTS", "InputSource", "InputsFailed", "begun", "check_inputs"]
+__all__ = ["INPUTS", "InputSource", "InputsFailed", "begun", "check_inputs", "length_of"]
 
 INPUTS = "the stream's inputs"
 """Whose code it is, in messages."""
@@ -43,14 +43,46 @@ class InputsFailed(Exception):  # noqa: N818 — an event between two functions
 def check_inputs(inputs: object) -> None:
     """
     Raises:
-        InputsError: they are a single string or bytes object, which would be streamed letter by
-            letter.
+        InputsError: they are what would be iterated otherwise than anybody means: a single string
+            or bytes object letter by letter, a dictionary by its keys, a table by its columns.
     """
     if isinstance(inputs, str | bytes | bytearray | memoryview):
         raise InputsError(
             f"the inputs are a single {type_name(inputs)}; to stream it as one item, put"
             " it into a list"
         )
+    if isinstance(inputs, dict):
+        raise InputsError(
+            "the inputs are a single dict, which iterates its keys; to stream it as one item, put"
+            " it into a list, else pass its keys(), values() or items()"
+        )
+    kind = type(inputs)
+    rows = _ROWS.get((kind.__module__.partition(".")[0], kind.__name__))
+    if rows is not None:
+        raise InputsError(
+            f"the inputs are a {kind.__module__.partition('.')[0]} {kind.__name__}, which does not"
+            f" iterate its rows; pass {rows}"
+        )
+
+
+_ROWS = {
+    ("pandas", "DataFrame"): "frame.itertuples(index=False), or frame.to_dict('records')",
+    ("polars", "DataFrame"): "frame.iter_rows(named=True), or frame.iter_rows()",
+    ("polars", "LazyFrame"): "frame.collect().iter_rows(named=True)",
+    ("pyarrow", "Table"): "(row for batch in table.to_batches() for row in batch.to_pylist())",
+    ("pyarrow", "RecordBatch"): "batch.to_pylist()",
+}
+"""Tables, and what gives their rows."""
+
+
+def length_of(inputs: object) -> int | None:
+    """How many inputs there are, if they know it."""
+    if not hasattr(type(inputs), "__len__"):
+        return None
+    try:
+        return len(inputs)  # type: ignore[arg-type]  # it has one
+    except Exception:
+        return None
 
 
 def begun(begin: Callable[[Any], Iterated], inputs: object) -> Iterated:

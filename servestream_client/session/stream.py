@@ -69,8 +69,10 @@ class StreamBase(Generic[T_co]):
         return_exceptions: bool,
         numbered: bool = False,
         track: CursorTrack | None = None,
+        length: int | None = None,
     ) -> None:
         self._driver = driver
+        self._length = length
         self._track = track
         self._number: Callable[[int], int] = int if track is None else track.number_of
         self._raised: int | None = None  # the input whose failure ended the stream
@@ -254,6 +256,15 @@ class StreamBase(Generic[T_co]):
             return
         with suppress(RuntimeError):  # closed in between
             loop.call_soon_threadsafe(self._driver.drop)
+
+    def __length_hint__(self) -> int:
+        """How many inputs are not done with, where these have a length: what `rich.progress.track`
+        and `list` ask for. Services with many outputs give more.
+        """
+        if self._length is None:
+            return NotImplemented  # type: ignore[no-any-return]  # as the protocol has it
+        before = 0 if self._track is None else self._track.left_out
+        return max(0, self._length - before - len(self._driver.session.ledger.done))
 
     def _cursor(self) -> Cursor:
         if self._track is None:

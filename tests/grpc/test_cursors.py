@@ -4,6 +4,7 @@ either face.
 
 import asyncio
 import gc
+import operator
 import random
 import weakref
 
@@ -396,3 +397,23 @@ async def test_digests_of_what_is_done_are_not_kept(serve, connect):
             most = max(most, len(inner._track._digests))
         assert 0 < most < 5_000
         await stream.aclose()
+
+
+async def test_how_many_are_left_is_a_hint(serve, connect):
+    class Plain(StreamService[bytes, bytes]):
+        async def predict(self, item):
+            return item
+
+    def hint(stream) -> int:
+        return operator.length_hint(getattr(stream, "plain", stream), -1)
+
+    async with connect(await serve(Plain())) as client:
+        stream = client.stream(items(10), cursor=Cursor())
+        assert hint(stream) == 10
+        async for batch in stream.batches(4):
+            assert hint(stream) == 10 - batch.cursor.position
+            break
+        await stream.aclose()
+        assert hint(client.stream(items(10), cursor=batch.cursor)) == 6
+        assert hint(client.stream(items(10))) == 10
+        assert hint(client.stream(iter(items(10)))) == -1
