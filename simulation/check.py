@@ -91,7 +91,9 @@ def struck_by_faults(
         for fault in network.plan.fired
         if fault.kind in _RAISES and fault.stream == str(items.key)
     }
-    if record.on_lanes:  # whose numbers are their own, and so those of what a fault strikes
+    if (
+        record.on_lanes or record.deaths
+    ):  # whose numbers are their own, and so those of what a fault strikes
         return {(number, kind) for _, kind in struck for number in range(1, items.count + 1)}
     return struck
 
@@ -158,7 +160,8 @@ def _wrong_end(
             scenario,
             network,
             through=account.through,
-            answered=len(account.numbers),
+            # What a stream says that went on is of it alone.
+            answered=None if record.deaths else len(account.numbers),
         )
     elif record.complete:
         yield from _not_all(account, "it ended in good order")

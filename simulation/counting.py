@@ -1,4 +1,4 @@
-"""What is counted of inputs with many outputs."""
+"""What is counted of inputs with many outputs, and of users."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from servestream_client.outputs import SeamKind
 
-__all__ = ["APART", "COUNTED", "GENERATORS", "PARKED", "RESUMES", "Counting", "seams_of"]
+__all__ = ["APART", "COUNTED", "DEATHS", "GENERATORS", "PARKED", "RESUMES", "Counting", "seams_of"]
 
 T = TypeVar("T")
 
@@ -15,6 +15,7 @@ GENERATORS = "generators that ran"
 RESUMES = "inputs that went on at another server"
 PARKED = "inputs that were parked"
 APART = "inputs of streams that went on apart"
+DEATHS = "users that died and came back with a cursor"
 
 
 def seams_of(kind: SeamKind) -> str:
@@ -22,7 +23,7 @@ def seams_of(kind: SeamKind) -> str:
     return f"seams: {kind.value}"
 
 
-COUNTED: Sequence[str] = (GENERATORS, RESUMES, *map(seams_of, SeamKind), PARKED, APART)
+COUNTED: Sequence[str] = (GENERATORS, RESUMES, *map(seams_of, SeamKind), PARKED, APART, DEATHS)
 
 
 class Counting(set[T]):

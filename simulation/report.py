@@ -148,7 +148,7 @@ class Report:
             f" {elapsed:.1f} s ({tally.seeds / max(elapsed, 1e-9):.0f} seeds/s)"
         )
         counts = ", ".join(f"{name}: {tally.many[name]}" for name in COUNTED)
-        self.line(f"of inputs with many outputs: {counts}")
+        self.line(f"besides: {counts}")
 
     def failed(self, tally: Tally) -> None:
         """The seeds that failed, once more, at the end, since often only that is kept of a log."""

@@ -25,12 +25,12 @@ from simulation.check import (
     leftovers,
 )
 from simulation.check_many import check_generations, check_many, check_parked, check_workers
-from simulation.counting import APART, GENERATORS, PARKED, RESUMES, Counting, seams_of
+from simulation.counting import APART, DEATHS, GENERATORS, PARKED, RESUMES, Counting, seams_of
 from simulation.items import SimulatedCodec
 from simulation.loop import Deadlock, Overdue, VirtualLoop, isolated
 from simulation.network import SimulatedNetwork
 from simulation.readers import GenerationRecord, read_all
-from simulation.schedule import Scenario, draw_scenario
+from simulation.schedule import EARLY, Scenario, StreamPlan, draw_scenario
 from simulation.service import Authors, SimulatedService
 from simulation.trace import Trace
 from simulation.workload import PredictRecord, StreamRecord, consume, predict_all
@@ -94,7 +94,9 @@ class Run:
         self.trace = Trace(self.loop.time)
         self.violations: list[str] = []
         window = scenario.flow.window_items
-        self.streams = [StreamRecord(plan, window) for plan in scenario.streams]
+        self.streams = [
+            StreamRecord(plan, window, _deaths(seed, plan)) for plan in scenario.streams
+        ]
         self.predicts = PredictRecord(scenario.predicts)
         self.generations = [GenerationRecord(plan) for plan in scenario.generations.readers]
         self.parked = Counting[Request]()
@@ -222,6 +224,7 @@ class Run:
             **{seams_of(kind): kinds[kind] for kind in SeamKind},
             PARKED: self.parked.added,
             APART: sum(record.apart for record in self.streams),
+            DEATHS: sum(record.deaths for record in self.streams),
         }
 
 
@@ -262,6 +265,16 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
+
+
+def _deaths(seed: int, plan: StreamPlan) -> tuple[int, ...]:
+    """After how many answers a stream's user dies and comes back: of some of those that read to the
+    end, and one answer for each input.
+    """
+    rng = _rng(seed, f"deaths {plan.items.key}")
+    if plan.many or plan.consumption in EARLY or rng.random() < 0.6:
+        return ()
+    return tuple(sorted(rng.randrange(1, plan.items.count + 2) for _ in range(rng.randrange(1, 4))))
 
 
 def _rng(seed: int, what: str) -> random.Random:

@@ -10,6 +10,7 @@ from typing import Any
 
 from servestream_client import (
     ClientClosedError,
+    Cursor,
     ItemError,
     OutputDecodeError,
     PredictionStream,
@@ -43,11 +44,15 @@ class StreamRecord:
         stream_id: of the stream.
         on_lanes: whether some of its inputs were answered under other numbers.
         apart: of its inputs with many outputs, how many were answered on another stream.
+        dies_at: after so many answers the user's process dies, and comes back with its cursor.
+        deaths: how often it has.
         violations: promises that were broken on the way.
     """
 
     plan: StreamPlan
     window: int
+    dies_at: tuple[int, ...] = ()
+    deaths: int = 0
     pulled: int = 0
     got: list[object] = field(default_factory=list)
     answered: int = 0
@@ -130,6 +135,24 @@ async def _settled(
 async def _iterate(
     client: StreamClient[bytes, bytes], record: StreamRecord, rng: random.Random
 ) -> None:
+    cursor = Cursor() if record.dies_at else None
+    while cursor is not None and record.deaths < len(record.dies_at):
+        stream = _open(client, record, rng, cursor)
+        if not await _take_until(stream, record, record.dies_at[record.deaths]):
+            return
+        cursor = Cursor.from_bytes(bytes(stream.cursor()))
+        await stream.aclose()
+        record.deaths += 1
+        record.pulled = 0  # all are pulled once more, and those that are done with passed over
+    await _iterate_last(_open(client, record, rng, cursor), record, rng)
+
+
+def _open(
+    client: StreamClient[bytes, bytes],
+    record: StreamRecord,
+    rng: random.Random,
+    cursor: Cursor | None,
+) -> PredictionStream[Any]:
     plan = record.plan
     stream: PredictionStream[Any] = client.stream(
         _inputs(record, rng),  # type: ignore[arg-type]  # some are no bytes, which is the point
@@ -138,8 +161,26 @@ async def _iterate(
         timeout=plan.timeout,
         parameters={"fault-key": str(plan.items.key)},
         numbered=plan.numbered,
+        cursor=cursor,
     )
     record.stream_id = stream._driver.session.stream_id
+    return stream
+
+
+async def _take_until(stream: PredictionStream[Any], record: StreamRecord, count: int) -> bool:
+    """Whether it came so far, and did not end before."""
+    async for output in stream:
+        record.take(output)
+        if len(record.got) >= count:
+            return True
+    record.complete = True
+    return False
+
+
+async def _iterate_last(
+    stream: PredictionStream[Any], record: StreamRecord, rng: random.Random
+) -> None:
+    plan = record.plan
     if plan.consumption is Consumption.CLOSES:
         async with stream:
             await _take(stream, record, rng)
