@@ -1,5 +1,6 @@
 """Runs of the simulation: they keep the promises, they replay, and the checker can fail."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,8 +14,10 @@ from servestream_client.protocol.client import ClientSession, answers
 from servestream_client.protocol.client.ledger import Ledger
 from servestream_client.protocol.credit import CreditGrant
 from servestream_client.session import driver, exchange, pump, retry
+from servestream_client.session.cursor_track import CursorTrack
 from servestream_client.session.stream import StreamBase
 from simulation.__main__ import main
+from simulation.counting import DEATHS
 from simulation.run import Outcome, simulate
 
 ROOT = Path(__file__).parents[2]
@@ -40,10 +43,10 @@ def first_violation(most: int = 300) -> Outcome:
 
 
 def test_the_promises_hold():
-    broken = {
-        outcome.seed: outcome.violations for outcome in map(simulate, SEEDS) if outcome.violations
-    }
+    outcomes = [simulate(seed) for seed in SEEDS]
+    broken = {outcome.seed: outcome.violations for outcome in outcomes if outcome.violations}
     assert broken == {}
+    assert sum(outcome.many[DEATHS] for outcome in outcomes) > 10
 
 
 def digests(hash_seed: str) -> list[str]:
@@ -197,3 +200,16 @@ def test_the_command_says_how_to_replay_what_failed(monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "Deadlock" in shown or "Overdue" in shown
     assert "replay: python -m simulation --seed" in shown
+
+
+@broken
+def test_a_cursor_that_forgets_what_is_done_behind_others_is_found(monkeypatch):
+    honest = CursorTrack.cursor
+
+    def forgetful(self, taken, *, without):
+        cursor = honest(self, taken, without=without)
+        return dataclasses.replace(cursor, beyond=(), digest_beyond=b"")
+
+    monkeypatch.setattr(CursorTrack, "cursor", forgetful)
+    outcome = first_violation()
+    assert any("was answered twice" in violation for violation in outcome.violations)
