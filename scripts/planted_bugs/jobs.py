@@ -51,8 +51,8 @@ BUGS = (
     Bug(
         "blank lines before an item are not read for it",
         "Source._lines",
-        "                before += raw\n",
-        "",
+        "                before += raw\n                self.blank",
+        "                self.blank",
         "test_behind_any_item_the_rest_is_found_again",
     ),
     Bug(
@@ -106,10 +106,38 @@ BUGS = (
     ),
     Bug(
         "an error of a job counts from where it went on",
-        "_run",
-        "                    result.number = number\n",
+        "renumbered",
+        "        error.number = number_of(error.number)\n",
         "",
-        "test_a_job_that_an_item_ended_goes_on_behind_it",
+        "test_the_item_that_ends_a_run_has_its_number",
+    ),
+    Bug(
+        "what is done behind others need not be the same",
+        "Job._among",
+        "if left_out and digest.hexdigest() != self._journal.progress.digest_beyond:",
+        "if False:",
+        "test_items_that_are_done_behind_others_must_be_the_same",
+    ),
+    Bug(
+        "somebody else's output is gone on with",
+        "open_output",
+        " or tail_of(file, written) != journal.progress.tail",
+        "",
+        "test_an_output_of_somebody_elses_is_not_gone_on_with",
+    ),
+    Bug(
+        "a last line that grew is taken for a new one",
+        "Source._closes",
+        '        if raw.strip(b"\\r\\n"):\n',
+        "        if False:\n",
+        "test_a_last_line_without_an_end_may_get_one_and_nothing_else",
+    ),
+    Bug(
+        "an output that cannot be decoded ends its input",
+        "StreamBase._ends_input",
+        "if isinstance(found, (ItemError, NoOutput)) and not undecoded:",
+        "if isinstance(found, (ItemError, NoOutput)):",
+        "test_an_output_of_many_that_cannot_be_decoded_does_not_split_them",
     ),
     Bug(
         "SIGHUP ends the command without a word",
@@ -184,9 +212,9 @@ BUGS = (
     ),
     Bug(
         "digests of a long stream are kept for ever",
-        "StreamBase._arrival",
-        "                self._track.trim(driver.session.ledger.done)\n",
-        "                pass\n",
+        "StreamBase._trim",
+        "            self._track.trim(self._driver.session.ledger.done)\n",
+        "            pass\n",
         "test_digests_of_what_is_done_are_not_kept",
     ),
     Bug(

@@ -25,7 +25,7 @@ from servestream_client.cli.items import (
     output_format,
     printer,
 )
-from servestream_client.cli.job import JobOptions, Shown, Stream, holds_something
+from servestream_client.cli.job import JobOptions, Shown, Stream, holds_something, renumbered
 from servestream_client.cli.journal import journal_of, open_journal
 from servestream_client.cli.opening import open_source
 from servestream_client.cli.problems import Problem, errors
@@ -168,8 +168,8 @@ class _Written:
     of_next: int = 0
     failed: int = 0
 
-    def add(self, result: Numbered[bytes] | ItemError) -> bytes | ItemError | None:
-        """Count a result. Returns what there is to write; None where it only ends its item."""
+    def add(self, result: Numbered[bytes] | ItemError) -> None:
+        """Count a result, which is written."""
         found = result if isinstance(result, ItemError) else result.output
         self.results += found is not None
         self.of_next += found is not None
@@ -177,7 +177,6 @@ class _Written:
         if isinstance(result, ItemError) or result.last:
             self.items += 1
             self.of_next = 0
-        return found
 
 
 def _run(
@@ -195,20 +194,19 @@ def _run(
     mute = wanted.quiet or destination.isatty()
     try:
         with progress(source, mute=mute) as tell, Uninterrupted() as whole:
-            for result in stream:
+            for result in renumbered(stream, lambda sent: wanted.skip + sent):
                 whole.begin()
-                if isinstance(result, ItemError):
-                    result.number += wanted.skip
-                found = written.add(result)
+                found = result if isinstance(result, ItemError) else result.output
                 if found is not None:
                     destination.write(show(found))
+                written.add(result)
                 if prompt:
                     destination.flush()
                 whole.end()
                 tell(stream.statistics)
         destination.flush()
     except BaseException:
-        whole_lines = _flushed(destination)
+        whole_lines = _flushed(destination) and not whole.torn
         if not wanted.quiet and written.results and not whole_lines:
             errors().print("not everything was written, and the last result perhaps in part")
         elif not wanted.quiet and written.results:
@@ -257,12 +255,12 @@ def _destination(wanted: Call) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         return
     output = Path(path)
-    if output.is_file():
-        if holds_something(output) and not (wanted.append or wanted.overwrite):
-            raise Problem(
-                f"{path} is there already: --overwrite begins it anew, --append adds to it, and"
-                " --resume goes on with what it began"
-            )
+    if holds_something(output) and not (wanted.append or wanted.overwrite):
+        raise Problem(
+            f"{path} is there already: --overwrite begins it anew, --append adds to it, and"
+            " --resume goes on with what it began"
+        )
+    if output.is_file() or not output.exists():
         _leave_job(output, wanted)
     with _open(path, "ab" if wanted.append else "wb") as file:
         yield file

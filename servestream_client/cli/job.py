@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,7 +21,7 @@ from typing import Any, BinaryIO
 from servestream_client.cli.items import Unreadable
 from servestream_client.cli.journal import FailedItem, Journal, Progress, sync_directory
 from servestream_client.cli.problems import Problem
-from servestream_client.cli.sources import Changed, Place, Source
+from servestream_client.cli.sources import Changed, Piece, Place, Source
 from servestream_client.errors import ItemError
 from servestream_client.outputs import Numbered
 from servestream_client.sync_streams import SyncPredictionStream
@@ -35,10 +36,21 @@ __all__ = [
     "go_on",
     "holds_something",
     "open_output",
+    "renumbered",
+    "tail_of",
 ]
 
 _MOST_BEYOND = 16_384
 """Items that may be pulled behind the first one whose results are not all there."""
+
+_MOST_BYTES = 256 << 20
+"""Their bytes; one item may exceed it."""
+
+_UNSAVED_BYTES = 64 << 20
+"""Input bytes after which the journal is written in any case."""
+
+_TAIL_BYTES = 4096
+"""Bytes of the output's end that are looked at when it is gone on with."""
 
 _SAVE_SECONDS = 0.5
 """No more often the journal is written..."""
@@ -118,6 +130,8 @@ class Job:
         beyond = sorted(self._ended)
         self._gaps = [number - progress.items - place for place, number in enumerate(beyond)]
         self._passed: list[bytes] = []  # raw bytes of the items since the last time
+        self._bytes_passed = 0  # theirs
+        self._bytes_pulled = self._bytes_done = 0  # of all items of this run; of those done with
         self._bytes, self._lines = progress.bytes, progress.lines
         self._written = progress.written
         self._whole = progress.written  # bytes of whole items' results
@@ -142,21 +156,44 @@ class Job:
         left_out = frozenset(self._ended)
         base = self._pulled
         wanted = (lambda number: base + number not in left_out) if left_out else None
-        for piece in self._source.pieces(wanted=wanted):
-            number = self._pulled + 1
-            self._raw[number] = piece.raw
-            self._pulled = number
-            if number in left_out:
-                continue
-            if number - self.items > _MOST_BEYOND:
+        pieces = self._source.pieces(wanted=wanted)
+        yield from self._among(left_out, pieces)
+        for piece in pieces:
+            self._pull(piece)
+            if not self._may_go_on():
                 with self._room:
                     self._room.wait_for(self._may_go_on)
-                if self._closed:
-                    return
+            if self._closed:
+                return
             yield piece.payload
 
+    def _pull(self, piece: Piece) -> None:
+        self._raw[self._pulled + 1] = piece.raw
+        self._bytes_pulled += len(piece.raw)
+        self._pulled += 1
+
+    def _among(
+        self, left_out: frozenset[int], pieces: Iterator[Piece]
+    ) -> Iterator[bytes | Unreadable]:
+        """Items among those whose results are there, once it is sure that they are the same."""
+        through = max(left_out, default=0)
+        digest, held = self._source.digest.copy(), []
+        while self._pulled < through:
+            piece = next(pieces, None)
+            if piece is None:
+                raise _other_input(through)
+            self._pull(piece)
+            digest.update(piece.raw)
+            if self._pulled not in left_out:
+                held.append(piece.payload)
+        if left_out and digest.hexdigest() != self._journal.progress.digest_beyond:
+            raise _other_input(through)
+        yield from held
+
     def _may_go_on(self) -> bool:
-        return self._closed or self._pulled - self.items <= _MOST_BEYOND
+        ahead = self._pulled - self.items
+        few = self._bytes_pulled - self._bytes_done <= _MOST_BYTES or ahead <= 1
+        return self._closed or (ahead <= _MOST_BEYOND and few)
 
     def close(self) -> None:
         """Nothing more is to be pulled."""
@@ -216,7 +253,11 @@ class Job:
     def _end(self, number: int) -> None:
         self._ended.add(number)
         self._whole = self._written
-        far = self._pulled - self.items > _MOST_BEYOND // 2  # so that somebody may wait
+        # So that somebody may wait.
+        far = (
+            self._pulled - self.items > _MOST_BEYOND // 2
+            or self._bytes_pulled - self._bytes_done > _MOST_BYTES // 2
+        )
         self._advance()
         if far:
             with self._room:
@@ -230,6 +271,8 @@ class Job:
             self.items += 1
             self._ended.remove(self.items)
             self._passed.append(raw)
+            self._bytes_passed += len(raw)
+            self._bytes_done += len(raw)
 
     def _flush(self) -> None:
         sound, self._sound = self._sound, False
@@ -244,14 +287,17 @@ class Job:
     def save_at_times(self) -> None:
         """`save`, if it is time to."""
         now = time.monotonic()
-        if now < self._next_save:
+        if now < self._next_save and self._bytes_passed < _UNSAVED_BYTES:
             return
         self.save()
         done = time.monotonic()
         self._next_save = done + max(_SAVE_SECONDS, _SAVE_SHARE * (done - now))
 
-    def save(self) -> None:
+    def save(self, *, whole: bool = False) -> None:
         """Make what was written durable, and then note it.
+
+        Args:
+            whole: the input has no more.
 
         Raises:
             OSError: a disk is full, or worse.
@@ -262,6 +308,7 @@ class Job:
         self._advance()
         passed = b"".join(self._passed)
         self._passed.clear()
+        self._bytes_passed = 0
         self._source.digest.update(passed)
         self._bytes += len(passed)
         self._lines += passed.count(b"\n")
@@ -273,7 +320,10 @@ class Job:
                 lines=self._lines,
                 digest=self._source.digest.hexdigest(),
                 beyond=_ranges(self._ended),
+                digest_beyond=self._digest_beyond(),
                 written=self._whole,
+                tail=tail_of(self._output, self._whole),
+                whole=whole,
                 failed=self.failed,
             ),
             failed,
@@ -281,12 +331,36 @@ class Job:
         self.saved = self.items
         self._sound = sound
 
+    def _digest_beyond(self) -> str:
+        if not self._ended:
+            return ""
+        through = max(self._ended)
+        if through not in self._raw:  # it was not come to in this run
+            return self._journal.progress.digest_beyond
+        digest = self._source.digest.copy()
+        for number in range(self.items + 1, through + 1):
+            digest.update(self._raw[number])
+        return digest.hexdigest()
+
     def save_what_can_be(self) -> bool:
         """`save`, where something has gone wrong already. Returns whether it could."""
         if self._sound:
             with suppress(OSError):
                 self.save()
         return self._sound
+
+
+def tail_of(output: BinaryIO, end: int) -> int:
+    """A checksum of what is there before that place."""
+    start = max(0, end - _TAIL_BYTES)
+    return zlib.crc32(os.pread(output.fileno(), end - start, start))
+
+
+def _other_input(through: int) -> Problem:
+    return Problem(
+        f"the input is another one than that of which there are results through item {through:,};"
+        " the same input goes on, and --overwrite begins anew"
+    )
 
 
 def _ranges(numbers: set[int]) -> list[tuple[int, int]]:
@@ -347,11 +421,11 @@ def open_output(journal: Journal, output: Path) -> BinaryIO:
     except OSError as error:
         raise Problem(f"{output}: {error.strerror}") from None
     size = os.fstat(file.fileno()).st_size
-    if size < written:
+    if size < written or tail_of(file, written) != journal.progress.tail:
         file.close()
         raise Problem(
-            f"{output} has {size:,} bytes, and its job had written {written:,}: it was changed"
-            " since. --overwrite begins it anew"
+            f"{output} is not what its job had written, {written:,} bytes, or was changed since"
+            f" (it has {size:,}): --overwrite begins it anew"
         )
     file.truncate(written)
     file.seek(written)
@@ -363,3 +437,17 @@ def open_output(journal: Journal, output: Path) -> BinaryIO:
 def holds_something(output: Path) -> bool:
     """Whether there is such a file, and it is not empty."""
     return output.is_file() and output.stat().st_size > 0
+
+
+def renumbered(
+    stream: Stream, number_of: Callable[[int], int]
+) -> Iterator[Numbered[bytes] | ItemError]:
+    """Results whose failures, also the one that ends it, say which item of the input they are."""
+    try:
+        for result in stream:
+            if isinstance(result, ItemError):
+                result.number = number_of(result.number)
+            yield result
+    except ItemError as error:
+        error.number = number_of(error.number)
+        raise

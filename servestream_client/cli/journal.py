@@ -51,7 +51,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         lines: the ends of lines among them.
         digest: theirs.
         beyond: further items whose results are written, as ranges, both ends included; sorted.
+        digest_beyond: of all to the last of these.
         written: bytes of the output; none, or whole items' results.
+        tail: a checksum of the last of these.
+        whole: whether the input had no more.
         failed: how many of the items failed.
     """
 
@@ -60,7 +63,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     lines: int = 0
     digest: str = ""
     beyond: list[tuple[int, int]] = msgspec.field(default_factory=list)
+    digest_beyond: str = ""
     written: int = 0
+    tail: int = 0
+    whole: bool = False
     failed: int = 0
 
 
@@ -144,7 +150,10 @@ class Journal:
             found = record["replace" if replaces else "at"]
             self.progress = msgspec.convert(found["progress"], Progress)
             failed = msgspec.convert(found["failed"], list[FailedItem])
-            self.failed = failed if replaces else [*self.failed, *failed]
+            if replaces:
+                self.failed = failed
+            else:
+                self.failed.extend(failed)
             self.replacing = replaces
         elif "replaced" in record:
             self.replacing = False

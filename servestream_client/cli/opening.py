@@ -5,11 +5,10 @@ from __future__ import annotations
 import bz2
 import csv
 import gzip
-import importlib
-import io
 import lzma
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
@@ -56,7 +55,7 @@ def open_source(path: str, form: InputFormat, codec: str) -> Iterator[Source]:
         if suffix not in COMPRESSED:
             yield Source(file, form, codec)
             return
-        with _decompressed(file, suffix, path) as plain:
+        with _decompressed(file, suffix) as plain:
             yield Source(cast("BinaryIO", _Readable(plain, path)), form, codec, compressed=file)
 
 
@@ -75,18 +74,7 @@ def _opened(path: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _decompressed(file: BinaryIO, suffix: str, path: str) -> Iterator[Any]:
-    if suffix == ".zst":
-        try:
-            zstandard = importlib.import_module("zstandard")
-        except ImportError:
-            raise Problem(
-                f"{path}: pip install zstandard brings what reads it; or decompress it: zstd -dc"
-                f" {path} | servestream call ..."
-            ) from None
-        plain = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        yield io.BufferedReader(plain)
-        return
+def _decompressed(file: BinaryIO, suffix: str) -> Iterator[Any]:
     opens: dict[str, Callable[[BinaryIO], Any]] = {
         ".gz": gzip.open,
         ".bz2": bz2.open,
@@ -115,5 +103,5 @@ class _Readable:
     def _in_words(self) -> Iterator[None]:
         try:
             yield
-        except (EOFError, OSError, lzma.LZMAError, ValueError) as error:
+        except (EOFError, OSError, lzma.LZMAError, zlib.error, ValueError) as error:
             raise Problem(f"{self._path} cannot be decompressed: {error}") from None

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, cast
 import msgspec
 
 from servestream_client.cli.items import InputFormat, Unreadable, encoder
+from servestream_client.cli.journal import sync_directory
 from servestream_client.cli.problems import Problem
 from servestream_client.cli.sources import Changed, Digest, Piece, Place, Source, new_digest
 
@@ -86,7 +87,7 @@ class ParquetSource(Source):
         return digest
 
     def go_to(self, place: Place) -> None:
-        self.digest = self.fresh_digest()
+        self.begin_digest()
         for first in range(0, place.bytes, _BLOCK):
             self.digest.update(_ROW * min(_BLOCK, place.bytes - first))
         if place.bytes and self.digest.hexdigest() != place.digest:
@@ -157,11 +158,12 @@ def write_parquet(output: Path) -> None:
                     writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
             file.flush()
             os.fsync(file.fileno())
-    except arrow.ArrowException as error:
+    except (arrow.ArrowException, OverflowError, msgspec.DecodeError) as error:
         raise Problem(
             f"the results do not go into one table: {error}. They are in {lines}, one a line"
         ) from None
     beside.replace(output)
+    sync_directory(output)
 
 
 def _groups(lines: Path) -> Iterator[list[dict[str, Any]]]:

@@ -19,6 +19,7 @@ from servestream_client.cli.job import (
     go_on,
     holds_something,
     open_output,
+    renumbered,
 )
 from servestream_client.cli.journal import Journal, open_journal
 from servestream_client.cli.parquet import rows_of, write_parquet
@@ -95,20 +96,18 @@ def _run(job: Job, stream: Stream, show: Shown, wanted: JobOptions, source: Sour
         with progress(source, mute=wanted.quiet) as tell, Uninterrupted() as whole:
             if job.resumed_at and not wanted.quiet:
                 errors().print(f"going on behind {count(job.resumed_at, 'item')}")
-            for result in stream:
+            for result in renumbered(stream, job.number_of):
                 whole.begin()
-                number = job.number_of(result.number)
                 if isinstance(result, ItemError):
-                    result.number = number
-                    job.add(number, show(result), last=True, failed=True)
+                    job.add(result.number, show(result), last=True, failed=True)
                 else:
-                    found = result.output
+                    number, found = job.number_of(result.number), result.output
                     job.add(number, None if found is None else show(found), last=result.last)
                 job.save_at_times()
                 whole.end()
                 tell(stream.statistics)
             whole.begin()
-            job.save()
+            job.save(whole=True)
             whole.end()
     except BaseException:
         if not whole.torn:
@@ -116,7 +115,7 @@ def _run(job: Job, stream: Stream, show: Shown, wanted: JobOptions, source: Sour
         if not wanted.quiet:
             errors().print(
                 f"{count(job.saved, 'item')} done and kept; [bold]the same command[/] goes on"
-                " behind"
+                f" behind{', without --overwrite' if wanted.overwrite else ''}"
             )
         raise
     if not wanted.quiet:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import msgspec
 
 from servestream_client.cli.items import Unreadable
-from servestream_client.cli.job import JobOptions, OpenStream, Shown
+from servestream_client.cli.job import JobOptions, OpenStream, Shown, renumbered, tail_of
 from servestream_client.cli.journal import FailedItem, Journal, sync_directory
 from servestream_client.cli.problems import Problem, errors
 from servestream_client.cli.show import count
@@ -44,6 +44,10 @@ def retry(
         ServeStreamError: as for `SyncStreamClient`.
         OSError: a disk is full, or worse.
     """
+    if not journal.progress.whole:
+        raise Problem(
+            f"{wanted.output} is not finished: without --retry-failed the same command goes on"
+        )
     if not journal.failed:
         if not wanted.quiet:
             errors().print("nothing has failed")
@@ -57,13 +61,13 @@ def retry(
             showing(source, mute=wanted.quiet) as tell,
             open_stream(_failed_ones(journal, failed, source, wanted)) as stream,
         ):
-            for result in stream:
-                item = failed[result.number - 1]
+            by_number = {item.number: item for item in failed}
+            for result in renumbered(stream, lambda sent: failed[sent - 1].number):
                 if isinstance(result, ItemError):
-                    result.number = item.number
+                    item = by_number[result.number]
                     page.add(item, show(result), last=True, failed=True)
                 else:
-                    found = result.output
+                    item, found = failed[result.number - 1], result.output
                     line = None if found is None else show(found)
                     page.add(item, line, last=result.last, failed=False)
                 tell(stream.statistics)
@@ -72,7 +76,10 @@ def retry(
         os.fsync(new.fileno())
         size = new.tell()
     left = page.failed
-    progress = msgspec.structs.replace(journal.progress, written=size, failed=len(left))
+    with beside.open("rb") as new:
+        tail = tail_of(new, size)
+    progress = msgspec.structs.replace(journal.progress, written=size, tail=tail, failed=len(left))
+    sync_directory(beside)  # the file must be there before it is said to be
     journal.replace(progress, left)
     finish_replacement(journal, output)
     if not wanted.quiet:
@@ -104,20 +111,28 @@ def _failed_ones(
     numbers = {item.number for item in failed}
     last = failed[-1].number
     digest, passed, done = source.fresh_digest(), 0, journal.progress
+    through, number = done.beyond[-1][1] if done.beyond else 0, 0
     pieces = source.pieces(wanted=lambda number: number in numbers)
     for number, piece in enumerate(pieces, 1):
+        digest.update(piece.raw)
         if number <= done.items:
-            digest.update(piece.raw)
             passed += len(piece.raw)
+        for place, expected in ((done.items, done.digest), (through, done.digest_beyond)):
+            if number == place and digest.hexdigest() != expected:
+                raise _other_input(wanted)
         if number in numbers:
             yield readable(piece.payload, keep_going=wanted.keep_going)
-        if number >= max(last, done.items):
+        if number >= max(last, done.items, through):
             break
-    if (passed, digest.hexdigest()) != (done.bytes, done.digest):
-        raise Problem(
-            f"the input is another one than that of which {wanted.output} has {done.items:,} items;"
-            " nothing was changed"
-        )
+    if passed != done.bytes or number < through:
+        raise _other_input(wanted)
+
+
+def _other_input(wanted: JobOptions) -> Problem:
+    return Problem(
+        f"the input is another one than that of which {wanted.output} has results; nothing was"
+        " changed"
+    )
 
 
 class _Page:

@@ -47,6 +47,7 @@ class Digest(Protocol):
 
     def update(self, data: bytes, /) -> None: ...
     def hexdigest(self) -> str: ...
+    def copy(self) -> Digest: ...
 
 
 def new_digest() -> Digest:
@@ -110,6 +111,7 @@ class Source:
         self._encode: Encoder | None = None
         self._codec = codec
         self._columns: list[str] | None = None
+        self._open_end = False  # what was passed ends within a line
         if form not in (InputFormat.FRAMES, InputFormat.PARQUET):
             self._encode = encoder(form, codec)
 
@@ -137,6 +139,10 @@ class Source:
         """That of nothing read yet."""
         return new_digest()
 
+    def begin_digest(self) -> None:
+        """Nothing is read yet."""
+        self.digest = self.fresh_digest()
+
     def go_to(self, place: Place) -> None:
         """Pass what was read before, and see that it is the same.
 
@@ -151,6 +157,7 @@ class Source:
             return
         self.digest.update(self._head)
         left, self._head = place.bytes - len(self._head), b""
+        block = b"\n"
         while left:
             block = self._file.read(min(left, _BLOCK))
             if not block:
@@ -160,6 +167,23 @@ class Source:
         if place.bytes and self.digest.hexdigest() != place.digest:
             raise Changed
         self._line = place.lines
+        self._open_end = self._form is not InputFormat.FRAMES and not block.endswith(b"\n")
+
+    def _closes(self, raw: bytes) -> bool:
+        """Whether these bytes only end the last line that was passed.
+
+        Raises:
+            Problem: they make another line of it.
+        """
+        if not self._open_end:
+            return False
+        self._open_end = False
+        if raw.strip(b"\r\n"):
+            raise Problem(
+                "the input has grown within its last line, of which there is a result already;"
+                " --overwrite begins anew"
+            )
+        return True
 
     def pieces(self, *, wanted: Callable[[int], bool] | None = None) -> Iterator[Piece]:
         """The items from here on.
@@ -185,6 +209,9 @@ class Source:
         blank_is_item = self._form is InputFormat.TEXT
         before, number = b"", 0
         for at, raw in enumerate(self._file, self._line + 1):
+            if self._open_end and self._closes(raw):
+                before += raw
+                continue
             line = raw.rstrip(b"\r\n")
             if not blank_is_item and (not line or line.isspace()):
                 before += raw
@@ -277,6 +304,8 @@ class Source:
             first = not self._line
             self._line += 1
             lines.append(raw)
+            if self._open_end and self._closes(raw):
+                continue
             try:
                 yield raw.decode("utf-8-sig" if first else "utf-8")
             except UnicodeDecodeError as error:

@@ -16,6 +16,10 @@ from servestream_client.portal import PortalLease
 
 __all__ = ["AsyncBatches", "Batch", "Batches"]
 
+_WITHOUT = 8
+"""After so many inputs without an output for each output of a batch there is one all the same, so
+that its cursor is kept."""
+
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -24,8 +28,8 @@ class Batch(Generic[T_co]):
     """Outputs, and where the stream is behind them.
 
     Attributes:
-        outputs: as the stream would have yielded them; with ``return_exceptions=True`` also the
-            `ItemError` of inputs that failed.
+        outputs: as the stream would have yielded them; none, where inputs have none. With
+            ``return_exceptions=True`` also the `ItemError` of inputs that failed.
         cursor: to go on from, once these are kept.
     """
 
@@ -74,10 +78,11 @@ class _Builder:
         self._size = size
         self._whole: list[Any] = []
         self._held: dict[int, list[Any]] = {}  # of inputs that have more
+        self._without = 0  # inputs without any output since the last batch
 
     @property
     def full(self) -> bool:
-        return len(self._whole) >= self._size
+        return len(self._whole) >= self._size or self._without >= _WITHOUT * self._size
 
     def add(self, found: object) -> BaseException | None:
         """A result that the stream has yielded, and those that are there with it.
@@ -94,8 +99,10 @@ class _Builder:
         wanted = not isinstance(found, NoOutput) or stream._numbered  # noqa: SLF001
         outputs = (found,) if wanted else ()
         if last:
+            before = len(self._whole)
             self._whole += self._held.pop(number, ())
             self._whole += outputs
+            self._without += len(self._whole) == before
         else:
             self._held.setdefault(number, []).extend(outputs)
         return None
@@ -112,11 +119,12 @@ class _Builder:
         Raises:
             Exception: what ended the stream, once everything before is taken.
         """
-        if not self._whole:
+        cursor = self._stream.cursor() if self._whole or self._without else None
+        if cursor is None:
             self.raise_error()
             return None
-        whole, self._whole = self._whole, []
-        return Batch(whole, self._stream.cursor())
+        whole, self._whole, self._without = self._whole, [], 0
+        return Batch(whole, cursor)
 
 
 class AsyncBatches(Generic[T_co]):

@@ -50,6 +50,7 @@ class CursorTrack:
         self._max_item_bytes = max_item_bytes
         self._digest = NO_INPUTS  # of all that were pushed
         self._passed = 0
+        self._sure = not start.through  # that the inputs passed over are those of the cursor
         self._again = 0  # held ones, which are pushed now
         self._digests: deque[bytes] = deque()
         self._base = start.position  # the input before the first of those
@@ -87,6 +88,7 @@ class CursorTrack:
         """The inputs begin where they are to be read: behind how many."""
         self._passed = self._start.position
         self._digest = self._start.digest
+        self._sure = not self.left_to_pass
         return self._passed
 
     @property
@@ -135,6 +137,7 @@ class CursorTrack:
         if self._start.beyond and self._digest != self._start.digest_beyond:
             raise _others(self._start.through)
         self._again = len(self.held)
+        self._sure = True
 
     def rest(self, iterator: Iterator[object]) -> Iterator[object]:
         """All that is to be sent, of plain inputs."""
@@ -177,6 +180,8 @@ class CursorTrack:
             taken: the inputs of this stream that it is done with, by their numbers in it.
             without: one of these of which it is not: its failure was raised.
         """
+        if not self._sure:  # they are still being passed over, or others
+            return self._start
         if without is not None:
             taken = taken.without(without)
         self._go_to(self._through(taken))

@@ -154,8 +154,7 @@ class StreamBase(Generic[T_co]):
         elif self._taken:
             driver.outlet.ack_consumed(self._taken.unacknowledged())
             self._take(None)
-            if self._track is not None:
-                self._track.trim(driver.session.ledger.done)
+            self._trim()
             # A consumer that never waits for anything itself would let nobody else run.
             await asyncio.sleep(0)
         if self._turn is None:
@@ -169,12 +168,18 @@ class StreamBase(Generic[T_co]):
                 self._take(found)
                 return True
             if found is not None:
+                if found.failure is None:  # one may be raised, and is not done with then
+                    self._trim()
                 if found.payload is None and found.failure is None and not self._ends:
                     continue  # the input has no further output
                 return found
             if driver.finished:
                 return False
             await driver.arrived.wait()
+
+    def _trim(self) -> None:
+        if self._track is not None:
+            self._track.trim(self._driver.session.ledger.done)
 
     def _take(self, outputs: OutputRun | Part | None) -> None:
         self._taken = Taken(outputs)
@@ -309,7 +314,9 @@ class StreamBase(Generic[T_co]):
         """Of which input a result is that was just yielded, and whether its last one; None: the
         only one of its input.
         """
-        if isinstance(found, (ItemError, NoOutput)):
+        # One that cannot be decoded is among others of its input.
+        undecoded = isinstance(found, OutputDecodeError) and self._taken.many
+        if isinstance(found, (ItemError, NoOutput)) and not undecoded:
             return found.number, True
         if not self._taken.many:
             return None

@@ -315,12 +315,13 @@ def test_a_result_that_is_no_json_is_said_in_words(servestream, make_stream_serv
         codec = PayloadCodec("json")
 
         def predict(self, item):
-            return b"NaN"
+            return b"NaN" if item == b"1" else item
 
     server = make_stream_server(Odd)
-    code, _, err = servestream("call", server.target, "--codec", "json", stdin="1")
-    assert code == 3
+    code, out, err = servestream("call", server.target, "--codec", "json", stdin="5\n1\n")
+    assert (code, out) == (3, "5\n")
     assert "cannot be shown as JSON" in err
+    assert "--skip 1" in err, "what was not written is not left out"
 
 
 @pytest.mark.parametrize("closed", [">&-", "<&-"])

@@ -22,7 +22,7 @@ from servestream_client.cli.problems import Problem
         ("a.csv", "json", InputFormat.CSV),
         ("a.parquet", "json", InputFormat.PARQUET),
         ("a.jsonl.gz", "bytes", InputFormat.JSON),
-        ("a.csv.zst", "bytes", InputFormat.CSV),
+        ("a.csv.bz2", "bytes", InputFormat.CSV),
         ("items", "bytes", InputFormat.TEXT),
         ("items.xz", "json", InputFormat.JSON),
     ],

@@ -6,6 +6,7 @@ import os
 import queue
 import random
 import threading
+import zlib
 from pathlib import Path
 
 import pytest
@@ -165,13 +166,63 @@ def test_another_job_is_told_by_what_is_another(journal, output):
 def test_an_output_that_was_cut_is_not_gone_on_with(journal, output):
     journal.note(Progress(items=1, written=10), [])
     output.write_bytes(b"x" * 9)
-    with pytest.raises(Problem, match="has 9 bytes, and its job had written 10"):
+    with pytest.raises(Problem, match=r"10 bytes, or was changed since \(it has 9\)"):
         open_output(journal, output)
     assert output.read_bytes() == b"x" * 9
 
 
+def test_an_output_of_somebody_elses_is_not_gone_on_with(journal, output):
+    journal.note(Progress(items=1, written=4, tail=zlib.crc32(b"one\n")), [])
+    output.write_bytes(b"other\n")
+    with pytest.raises(Problem, match="is not what its job had written"):
+        open_output(journal, output)
+    assert output.read_bytes() == b"other\n"
+
+
+@pytest.mark.parametrize("changed", [b"a\nX\nb\nc\nd\n", b"a\nb\nX\nd\n", b"a\nb\nc\n"])
+def test_items_that_are_done_behind_others_must_be_the_same(journal, output, changed):
+    """An unordered job; none of the others among them is sent before that is sure."""
+    with open_output(journal, output) as file:
+        source = Source(io.BytesIO(b"a\nb\nc\nd\n"), InputFormat.TEXT, "bytes")
+        job = Job(journal, source, file, ordered=False)
+        assert len(list(job.inputs())) == 4
+        for number in (1, 3, 4):
+            job.add(number, b"x\n", last=True)
+        job.save()
+    assert journal.progress.beyond == [(3, 4)]
+    for data in (b"a\nb\nc\nd\ne\n", changed):
+        source = Source(io.BytesIO(data), InputFormat.TEXT, "bytes")
+        go_on(journal, source, output)
+        with open_output(journal, output) as file:
+            inputs = Job(journal, source, file, ordered=False).inputs()
+            if data == changed:
+                with pytest.raises(Problem, match="another one than that of which"):
+                    next(inputs)
+            else:
+                assert list(inputs) == [b"b", b"e"]
+
+
+def test_memory_in_bytes_is_bounded_too(journal, output, monkeypatch):
+    monkeypatch.setattr(job_module, "_MOST_BYTES", 30)
+    source = Source(io.BytesIO(lines(100)), InputFormat.TEXT, "bytes")
+    with open_output(journal, output) as file:
+        job = Job(journal, source, file, ordered=False)
+        inputs = job.inputs()
+        pulled = 0
+        while job._may_go_on():
+            next(inputs)
+            pulled += 1
+            if pulled > 1:
+                job.add(pulled, b"x\n", last=True)
+            if job._bytes_pulled + 7 > 30:
+                break
+        assert pulled == 4
+        job.add(1, b"x\n", last=True)
+        assert job._bytes_pulled == job._bytes_done
+
+
 def test_what_stands_behind_what_is_counted_is_cut_off(journal, output):
-    journal.note(Progress(items=1, written=4), [])
+    journal.note(Progress(items=1, written=4, tail=zlib.crc32(b"one\n")), [])
     output.write_bytes(b"one\ntw")
     open_output(journal, output).close()
     assert output.read_bytes() == b"one\n"

@@ -16,8 +16,10 @@ from google.protobuf.wrappers_pb2 import Int64Value, StringValue
 
 from servestream_client import (
     ArraySpec,
+    Batch,
     BytesCodec,
     Codec,
+    Cursor,
     Delivered,
     Endpoints,
     FlowControl,
@@ -28,6 +30,7 @@ from servestream_client import (
     JsonCodec,
     LaneStatistics,
     MsgpackCodec,
+    NoOutput,
     Numbered,
     NumpyCodec,
     PredictionStream,
@@ -35,6 +38,7 @@ from servestream_client import (
     RetryPolicy,
     Seam,
     SeamKind,
+    SeekableInputs,
     ServeStreamError,
     StreamClient,
     StreamError,
@@ -232,6 +236,30 @@ async def numbered_streams(client: StreamClient[str, int], flag: bool) -> None:
     assert_type(either_way, PredictionStream[int | Numbered[int] | ItemError])
     wider: Numbered[int | str] = Numbered(1, 0, 5, last=True)
     assert_type(wider.last, bool)
+    end: Numbered[int] = NoOutput(1, 0, None, last=True)
+    assert_type(end.output, int | None)
+
+
+class Rows(SeekableInputs[str]):
+    def after(self, count: int) -> Iterator[str]:
+        return iter(["one", "two"][count:])
+
+
+async def cursors(client: StreamClient[str, int], kept: bytes) -> None:
+    stream = client.stream(Rows(), cursor=Cursor.from_bytes(kept))
+    assert_type(stream, PredictionStream[int])
+    async for batch in stream.batches(10):
+        assert_type(batch, Batch[int])
+        assert_type(batch.outputs, list[int])
+        assert_type(bytes(batch.cursor), bytes)
+    assert_type(stream.cursor(), Cursor)
+
+
+def blocking_cursors(client: SyncStreamClient[str, int]) -> None:
+    stream = client.stream(Rows(), cursor=Cursor(), return_exceptions=True)
+    for batch in stream.batches(10):
+        assert_type(batch, Batch[int | ItemError])
+    assert_type(stream.cursor().position, int)
 
 
 async def generations(client: StreamClient[str, int]) -> None:

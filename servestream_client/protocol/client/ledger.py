@@ -128,7 +128,10 @@ class Ledger:
     @property
     def room(self) -> tuple[int, int]:
         """How many inputs, and of how many bytes together, may be pushed now. See `fits`."""
-        return self._window_items - self._places, self._window_bytes - self.kept_bytes
+        places = self._window_items - self._places
+        if self.farthest is not None:
+            places = min(places, self.farthest - (self.accepted - self._taken.through))
+        return places, self._window_bytes - self.kept_bytes
 
     def fits(self, size: int) -> bool:
         """Whether an input of `size` bytes may be pushed now; one is allowed whatever its size."""
