@@ -19,10 +19,10 @@ from servestream_client.testing import Direction, FaultProxy, StreamServer, Thro
 
 RATE = 60_000
 SIZE = 100_000
-"""Of an item that takes 1.7 s, while 0.3 s of silence are the end."""
+"""Of an item that takes 1.7 s, while 0.6 s of silence are the end."""
 
-QUICK = Watchdog(heartbeat_interval=0.1)
-HASTY = RetryPolicy(open_timeout=0.3)
+QUICK = Watchdog(heartbeat_interval=0.2)
+HASTY = RetryPolicy(open_timeout=0.6)
 
 
 class Sizes(StreamService[bytes, bytes]):
