@@ -58,7 +58,7 @@ def main(source: str, database: str, target: str = "127.0.0.1:9000") -> None:
     if row is None:
         cursor.execute(BEGIN_JOB.replace("?", value), (bytes(Cursor()).decode(),))
     done = Cursor() if row is None else Cursor.from_bytes(row[0].encode())
-    print(f"going on behind {done.position:,} lines", flush=True)
+    print(f"resuming after {done.position:,} lines", flush=True)
     with SyncStreamClient(target, application="echo") as client:
         stream = client.stream(lines(Path(source)), cursor=done, numbered=True)
         for batch in stream.batches(BATCH):

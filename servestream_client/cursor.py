@@ -105,7 +105,7 @@ class Job:
             if (was := self.parameters.get(name)) != (now := other.parameters.get(name))
         ]
         if others:
-            raise CursorMismatchError(f"the cursor is one of another job: {'; '.join(others)}")
+            raise CursorMismatchError(f"the cursor belongs to another job: {'; '.join(others)}")
 
 
 def _short(value: str) -> str:

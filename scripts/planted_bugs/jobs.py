@@ -259,4 +259,11 @@ BUGS = (
         "        self._decode = lambda payload: self._numbering(payload)\n",
         "test_a_numbered_stream_that_is_dropped_ends_at_once",
     ),
+    Bug(
+        "an input that cannot be sent has no place in a cursor",
+        "TrackedInlet.push_failure",
+        "        self._track.note(None)\n",
+        "",
+        "test_inputs_that_cannot_be_sent_have_their_place_in_a_cursor",
+    ),
 )

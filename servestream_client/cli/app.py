@@ -74,15 +74,15 @@ def call_command(
         InputFormat,
         typer.Option(
             help="How items stand in the input: JSON values or text, one a line; CSV, whose records"
-            " become objects of strings; or raw frames (length in 4 bytes, big-endian, then the"
-            " payload). auto: by the file's name, which may end in .gz, .bz2 or .xz, too."
+            " become objects of strings; Parquet; or raw frames (length in 4 bytes, big-endian,"
+            " then the payload). auto: by the file's name, which may end in .gz, .bz2 or .xz, too."
         ),
     ] = InputFormat.AUTO,
     output_format: Annotated[
         OutputFormat,
         typer.Option(
-            help="How results are written: JSON, one a line; the text of each, one a line; or raw"
-            " frames. auto: by the file's name."
+            help="How results are written: JSON, one a line; the text of each, one a line; a"
+            " Parquet table; or raw frames. auto: by the file's name."
         ),
     ] = OutputFormat.AUTO,
     unordered: Annotated[
@@ -99,26 +99,25 @@ def call_command(
     ] = False,
     skip: Annotated[int, typer.Option(min=0, metavar="N", help="Leave out the first N items.")] = 0,
     append: Annotated[
-        bool, typer.Option("--append", help="Add to an output that is there already.")
+        bool, typer.Option("--append", help="Add to an output that already exists.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin an output that is there already anew.")
+        bool, typer.Option("--overwrite", help="Replace an output that already exists.")
     ] = False,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Go on where this command was when it ended, however that was, until the output is"
-            " what it would have been undisturbed. What is done is noted beside the output, in"
-            " FILE.job.",
+            help="Resume an earlier run of this command, however it ended: the output becomes what"
+            " an undisturbed run writes. Progress is kept beside the output, in FILE.job.",
         ),
     ] = False,
     retry_failed: Annotated[
         bool,
         typer.Option(
             "--retry-failed",
-            help="With --resume: try those items again that failed, and put what comes of it in"
-            " their places.",
+            help="With --resume, once the job is finished: try the items again that failed, and"
+            " replace their errors.",
         ),
     ] = False,
     timeout: Annotated[

@@ -25,7 +25,8 @@ from servestream_client.cli.items import (
     output_format,
     printer,
 )
-from servestream_client.cli.job import JobOptions, Shown, Stream, holds_something, renumbered
+from servestream_client.cli.job import JobOptions, Shown, Stream, renumbered
+from servestream_client.cli.job_files import holds_something
 from servestream_client.cli.journal import journal_of, open_journal
 from servestream_client.cli.opening import open_source
 from servestream_client.cli.problems import Problem, errors
@@ -136,17 +137,15 @@ def _inputs(source: Source, wanted: Call) -> Iterator[bytes | Unreadable]:
 def _check_together(wanted: Call, shape: OutputFormat) -> None:
     """That the options go together."""
     if wanted.resume and (wanted.append or wanted.skip):
-        raise Problem("--resume knows where to go on: leave out --skip and --append")
+        raise Problem("--resume knows where to continue; leave out --skip and --append")
     if wanted.append and wanted.overwrite:
         raise Problem("--append and --overwrite contradict each other")
     if wanted.retry_failed and not wanted.resume:
-        raise Problem("--retry-failed is for what --resume has recorded: give both")
+        raise Problem("--retry-failed needs --resume, which records the failures")
     if not wanted.resume and shape is OutputFormat.PARQUET:
-        raise Problem(
-            "a Parquet file is written by --resume, as a whole, once all results are there"
-        )
+        raise Problem("writing Parquet needs --resume: the file is made once all results are there")
     if wanted.resume and wanted.destination == STANDARD:
-        raise Problem("--resume needs a file for the results: give --output")
+        raise Problem("--resume needs a file for the results: pass --output")
 
 
 # ---------------------------------------------------------------- a run of its own
@@ -232,9 +231,9 @@ def _how(wanted: Call, written: _Written) -> str:
     skip = f"--skip {wanted.skip + written.items}"
     if written.of_next:
         last = "the last one is" if written.of_next == 1 else f"the last {written.of_next} are"
-        return f"{last} of an item that has more: without them, [bold]{skip}[/] goes on behind"
+        return f"{last} of an item that has more: remove them, and continue with [bold]{skip}[/]"
     more = "" if wanted.destination == STANDARD else " --append"
-    return f"[bold]{skip}{more}[/] goes on behind them"
+    return f"continue with [bold]{skip}{more}[/]"
 
 
 def _flushed(destination: BinaryIO) -> bool:
@@ -257,8 +256,8 @@ def _destination(wanted: Call) -> Iterator[BinaryIO]:
     output = Path(path)
     if holds_something(output) and not (wanted.append or wanted.overwrite):
         raise Problem(
-            f"{path} is there already: --overwrite begins it anew, --append adds to it, and"
-            " --resume goes on with what it began"
+            f"{path} already exists: replace it with --overwrite, add to it with --append, or"
+            " resume the job that wrote it with --resume"
         )
     if output.is_file() or not output.exists():
         _leave_job(output, wanted)
@@ -271,7 +270,7 @@ def _leave_job(output: Path, wanted: Call) -> None:
     if not journal_of(output).exists():
         return
     if wanted.append:
-        raise Problem(f"{output} belongs to a job; --resume goes on with it")
+        raise Problem(f"{output} belongs to a job; resume that with --resume")
     with open_journal(output, create=False) as journal:
         if journal is not None:
             journal.path.unlink()

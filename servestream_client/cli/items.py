@@ -127,14 +127,14 @@ def input_format(wanted: InputFormat, path: str, codec: str) -> InputFormat:
     if suffix in COMPRESSED:
         suffix = _suffix(path[: -len(suffix)])
         if suffix == ".parquet":
-            raise Problem(f"{path}: Parquet files are compressed in themselves; decompress it")
+            raise Problem(f"{path}: Parquet files are compressed internally; decompress it first")
     if suffix:
         form = _INPUT_SUFFIXES.get(suffix)
         if form is None:
             known = ", ".join(sorted(_INPUT_SUFFIXES))
             raise Problem(
-                f"{path}: files with {suffix} are not read by themselves; --input-format says what"
-                f" is in it. Known are {known}, also with {', '.join(COMPRESSED)}"
+                f"{path}: unknown suffix {suffix}; say what is in the file with --input-format."
+                f" Known are {known}, also with {', '.join(COMPRESSED)}"
             )
         return form
     return InputFormat.JSON if codec in ("json", "msgpack") else InputFormat.TEXT
@@ -160,17 +160,17 @@ def output_format(wanted: OutputFormat, path: str) -> OutputFormat:
     """
     suffix = _suffix(path)
     if suffix in COMPRESSED:
-        raise Problem(f"{path}: results are not written in that format; .jsonl is one that is")
+        raise Problem(f"{path}: compressed output is not supported; use .jsonl")
     if suffix == ".parquet" and wanted not in (OutputFormat.AUTO, OutputFormat.PARQUET):
-        raise Problem(f"{path} would be {wanted}, and no Parquet file")
+        raise Problem(f"{path}: --output-format {wanted} does not make a Parquet file")
     if wanted is not OutputFormat.AUTO:
         return wanted
     form = _OUTPUT_SUFFIXES.get(suffix)
     if form is None:
         known = ", ".join(sorted(filter(None, _OUTPUT_SUFFIXES)))
         raise Problem(
-            f"{path}: nothing is written as {suffix} by itself; --output-format says what shall be"
-            f" in it. Known are {known}"
+            f"{path}: unknown suffix {suffix}; say what to write with --output-format. Known are"
+            f" {known}"
         )
     return form
 
@@ -198,7 +198,7 @@ def payload(text: bytes, form: InputFormat, codec: str) -> bytes:
         Problem: it cannot be read, or not be carried by that codec.
     """
     if form in (InputFormat.CSV, InputFormat.PARQUET):
-        raise Problem(f"a line of {form} without its file is no record")
+        raise Problem(f"--input-format {form} needs a file")
     try:
         return encoder(form, codec)(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:

@@ -10,18 +10,18 @@ from __future__ import annotations
 import os
 import threading
 import time
-import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from servestream_client.cli.items import Unreadable
-from servestream_client.cli.journal import FailedItem, Journal, Progress, sync_directory
+from servestream_client.cli.job_files import tail_of
+from servestream_client.cli.journal import FailedItem, Journal, Progress
 from servestream_client.cli.problems import Problem
-from servestream_client.cli.sources import Changed, Piece, Place, Source
+from servestream_client.cli.sources import Piece, Source
 from servestream_client.errors import ItemError
 from servestream_client.outputs import Numbered
 from servestream_client.sync_streams import SyncPredictionStream
@@ -32,12 +32,7 @@ __all__ = [
     "OpenStream",
     "Shown",
     "Stream",
-    "check_same",
-    "go_on",
-    "holds_something",
-    "open_output",
     "renumbered",
-    "tail_of",
 ]
 
 _MOST_BEYOND = 16_384
@@ -48,9 +43,6 @@ _MOST_BYTES = 256 << 20
 
 _UNSAVED_BYTES = 64 << 20
 """Input bytes after which the journal is written in any case."""
-
-_TAIL_BYTES = 4096
-"""Bytes of the output's end that are looked at when it is gone on with."""
 
 _SAVE_SECONDS = 0.5
 """No more often the journal is written..."""
@@ -350,16 +342,10 @@ class Job:
         return self._sound
 
 
-def tail_of(output: BinaryIO, end: int) -> int:
-    """A checksum of what is there before that place."""
-    start = max(0, end - _TAIL_BYTES)
-    return zlib.crc32(os.pread(output.fileno(), end - start, start))
-
-
 def _other_input(through: int) -> Problem:
     return Problem(
-        f"the input is another one than that of which there are results through item {through:,};"
-        " the same input goes on, and --overwrite begins anew"
+        f"the input has changed: there are results of items up to {through:,}, and some of these"
+        " items are different now. Resume with the same input, or start over with --overwrite"
     )
 
 
@@ -371,72 +357,6 @@ def _ranges(numbers: set[int]) -> list[tuple[int, int]]:
         else:
             ranges.append((number, number))
     return ranges
-
-
-def check_same(journal: Journal, job: dict[str, Any], output: Path) -> None:
-    """That the journal is that of this job.
-
-    Raises:
-        Problem: it is not; says what is another.
-    """
-    known = journal.job or {}
-    others = [
-        f"{name.replace('_', ' ')} was {known.get(name)!r}, and is {value!r}"
-        for name, value in job.items()
-        if known.get(name) != value
-    ]
-    if others:
-        raise Problem(
-            f"{output} belongs to another job: {'; '.join(others)}. The same command goes on with"
-            " it, and --overwrite begins anew"
-        )
-
-
-def go_on(journal: Journal, source: Source, output: Path) -> None:
-    """Put the source behind what is done.
-
-    Raises:
-        Problem: the input is another one.
-    """
-    done = journal.progress
-    try:
-        source.go_to(Place(done.bytes, done.lines, done.digest))
-    except Changed:
-        raise Problem(
-            f"the input is another one than that of which {output} has {done.items:,} items: their"
-            f" first {done.bytes:,} bytes differ. The same input goes on with it, and --overwrite"
-            " begins anew"
-        ) from None
-
-
-def open_output(journal: Journal, output: Path) -> BinaryIO:
-    """The output, with what the journal counts and nothing behind it.
-
-    Raises:
-        Problem: it is not what was written there.
-    """
-    written = journal.progress.written
-    try:
-        file = output.open("r+b" if output.exists() else "x+b", buffering=0)
-    except OSError as error:
-        raise Problem(f"{output}: {error.strerror}") from None
-    size = os.fstat(file.fileno()).st_size
-    if size < written or tail_of(file, written) != journal.progress.tail:
-        file.close()
-        raise Problem(
-            f"{output} is not what its job had written, {written:,} bytes, or was changed since"
-            f" (it has {size:,}): --overwrite begins it anew"
-        )
-    file.truncate(written)
-    file.seek(written)
-    if not written:
-        sync_directory(output)
-    return file
-
-
-def holds_something(output: Path) -> bool:
-    """Whether there is such a file, and it is not empty."""
-    return output.is_file() and output.stat().st_size > 0
 
 
 def renumbered(

@@ -190,7 +190,7 @@ def open_journal(output: Path, *, create: bool) -> Iterator[Journal | None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Problem(
-                f"another process{_runner(path)} works on {output}; wait for it, or end it"
+                f"another process{_runner(path)} is working on {output}; wait for it, or stop it"
             ) from None
         journal = Journal(path, _descriptor=descriptor)
         journal._read()  # noqa: SLF001 — its own module

@@ -37,7 +37,7 @@ def open_source(path: str, form: InputFormat, codec: str) -> Iterator[Source]:
     """
     csv.field_size_limit(LONGEST_FRAME)
     if path == STANDARD and form is InputFormat.PARQUET:
-        raise Problem("a Parquet file is read from its end: give it by --input")
+        raise Problem("Parquet cannot be read from standard input; pass the file with --input")
     if path == STANDARD:
         file = standard_input()
         try:

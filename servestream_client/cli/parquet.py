@@ -1,8 +1,8 @@
 """Parquet files: rows as items, and results as rows.
 
 Rows are read by row groups. Results of a job are written as lines first, as those of any job, and
-made into a Parquet file once they are all there: such a file has its index at its end, so none that
-is half written can be read, nor gone on with.
+made into a Parquet file once they are all there: such a file has its index at its end, so that one
+which is half written can be neither read nor continued.
 """
 
 from __future__ import annotations

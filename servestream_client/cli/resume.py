@@ -15,12 +15,9 @@ from servestream_client.cli.job import (
     OpenStream,
     Shown,
     Stream,
-    check_same,
-    go_on,
-    holds_something,
-    open_output,
     renumbered,
 )
+from servestream_client.cli.job_files import check_same, go_on, holds_something, open_output
 from servestream_client.cli.journal import Journal, open_journal
 from servestream_client.cli.parquet import rows_of, write_parquet
 from servestream_client.cli.problems import Problem, errors
@@ -53,7 +50,7 @@ def resume(wanted: JobOptions, source: Source, show: Shown, open_stream: OpenStr
         failed = _resume(lines, source, show, open_stream)
         write_parquet(wanted.output)
         return failed
-    raise Problem(f"{wanted.output} is there already: --overwrite begins it anew")
+    raise Problem(f"{wanted.output} already exists; replace it with --overwrite")
 
 
 def _resume(wanted: JobOptions, source: Source, show: Shown, open_stream: OpenStream) -> int:
@@ -74,8 +71,8 @@ def _begin(journal: Journal, wanted: JobOptions) -> None:
     if journal.job is None and not wanted.overwrite and holds_something(wanted.output):
         journal.path.unlink()
         raise Problem(
-            f"{wanted.output} is there already, and was not written by --resume: --overwrite begins"
-            " it anew"
+            f"{wanted.output} already exists, and was not written with --resume; replace it with"
+            " --overwrite"
         )
     if journal.job is None or wanted.overwrite:
         journal.begin(wanted.identity)
@@ -95,7 +92,7 @@ def _run(job: Job, stream: Stream, show: Shown, wanted: JobOptions, source: Sour
     try:
         with progress(source, mute=wanted.quiet) as tell, Uninterrupted() as whole:
             if job.resumed_at and not wanted.quiet:
-                errors().print(f"going on behind {count(job.resumed_at, 'item')}")
+                errors().print(f"resuming after {count(job.resumed_at, 'item')}")
             for result in renumbered(stream, job.number_of):
                 whole.begin()
                 if isinstance(result, ItemError):
@@ -114,8 +111,8 @@ def _run(job: Job, stream: Stream, show: Shown, wanted: JobOptions, source: Sour
             job.save_what_can_be()
         if not wanted.quiet:
             errors().print(
-                f"{count(job.saved, 'item')} done and kept; [bold]the same command[/] goes on"
-                f" behind{', without --overwrite' if wanted.overwrite else ''}"
+                f"{count(job.saved, 'item')} done; to resume, run [bold]the same command[/]"
+                f"{' without --overwrite' if wanted.overwrite else ''} again"
             )
         raise
     if not wanted.quiet:

@@ -14,7 +14,8 @@ from typing import BinaryIO
 import msgspec
 
 from servestream_client.cli.items import Unreadable
-from servestream_client.cli.job import JobOptions, OpenStream, Shown, renumbered, tail_of
+from servestream_client.cli.job import JobOptions, OpenStream, Shown, renumbered
+from servestream_client.cli.job_files import tail_of
 from servestream_client.cli.journal import FailedItem, Journal, sync_directory
 from servestream_client.cli.problems import Problem, errors
 from servestream_client.cli.show import count
@@ -46,11 +47,11 @@ def retry(
     """
     if not journal.progress.whole:
         raise Problem(
-            f"{wanted.output} is not finished: without --retry-failed the same command goes on"
+            f"{wanted.output} is not finished: run the same command without --retry-failed first"
         )
     if not journal.failed:
         if not wanted.quiet:
-            errors().print("nothing has failed")
+            errors().print("no item has failed")
         return 0
     failed = sorted(journal.failed, key=lambda item: item.number)
     output, beside = wanted.output, _beside(wanted.output)
@@ -130,8 +131,8 @@ def _failed_ones(
 
 def _other_input(wanted: JobOptions) -> Problem:
     return Problem(
-        f"the input is another one than that of which {wanted.output} has results; nothing was"
-        " changed"
+        f"the input has changed since {wanted.output} was written from it; the output is left as"
+        " it is"
     )
 
 
@@ -181,7 +182,7 @@ class _Page:
         while left:
             block = self._old.read(min(left, _BLOCK))
             if not block:
-                raise Problem("the output is shorter than what was written; nothing was changed")
+                raise Problem("the output is shorter than its journal says; it is left as it is")
             self._new.write(block)
             left -= len(block)
         self._copied = go_on_at

@@ -56,7 +56,7 @@ def summary(
     if counts.resumes:
         parts.append(f"{count(counts.resumes, 'resume')}, {counts.replayed:,} sent again")
     if blank:
-        parts.append(f"{count(blank, 'blank line')} passed over")
+        parts.append(f"{count(blank, 'blank line')} skipped")
     rate = f", {results / seconds:,.0f}/s" if seconds > 0 else ""
     return f"{', '.join(parts)}; {seconds:.1f} s{rate}"
 

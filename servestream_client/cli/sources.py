@@ -180,8 +180,8 @@ class Source:
         self._open_end = False
         if raw.strip(b"\r\n"):
             raise Problem(
-                "the input has grown within its last line, of which there is a result already;"
-                " --overwrite begins anew"
+                "the last line of the input has grown since its result was written. Start over with"
+                " --overwrite"
             )
         return True
 

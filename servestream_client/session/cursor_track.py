@@ -131,8 +131,8 @@ class CursorTrack:
         """
         if self.left_to_pass:
             raise CursorMismatchError(
-                f"the inputs ended after {self._passed:,}, and the cursor is behind"
-                f" {self._start.through:,}: they are others than those it was made with"
+                f"the inputs ended after {self._passed:,}, but the cursor has passed"
+                f" {self._start.through:,}: they are not those it was made with"
             )
         if self._start.beyond and self._digest != self._start.digest_beyond:
             raise _others(self._start.through)
@@ -241,6 +241,6 @@ class TrackedInlet(Inlet):
 
 def _others(count: int) -> CursorMismatchError:
     return CursorMismatchError(
-        f"the inputs are others than those that the cursor was made with: the first {count:,} of"
-        " them differ, or the codec makes other bytes of them"
+        f"the inputs are not those the cursor was made with: among the first {count:,}, some have"
+        " changed, or the codec encodes them differently"
     )

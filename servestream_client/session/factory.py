@@ -147,8 +147,8 @@ class StreamFactory:
             )
         if ordered and cursor.beyond:
             raise CursorMismatchError(
-                "the cursor is one of an unordered stream, with inputs done behind others that are"
-                " not: go on with ordered=False"
+                "the cursor comes from an unordered stream, and has gaps: resume it with"
+                " ordered=False"
             )
         check_parameters(parameters)
         codec = self.codec

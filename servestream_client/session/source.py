@@ -53,8 +53,8 @@ def check_inputs(inputs: object) -> None:
         )
     if isinstance(inputs, dict):
         raise InputsError(
-            "the inputs are a single dict, which iterates its keys; to stream it as one item, put"
-            " it into a list, else pass its keys(), values() or items()"
+            "the inputs are a single dict, which would be iterated by its keys; to stream it as one"
+            " item, put it into a list, else pass its keys(), values() or items()"
         )
     kind = type(inputs)
     rows = _ROWS.get((kind.__module__.partition(".")[0], kind.__name__))

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 from servestream_client.codecs import direct, encodes_bytes
 from servestream_client.cursor import Cursor
@@ -24,14 +24,14 @@ from servestream_client.errors import (
     WrongEventLoopError,
 )
 from servestream_client.events import StreamStatistics
-from servestream_client.outputs import NoOutput, Numbered
+from servestream_client.outputs import NoOutput
 from servestream_client.protocol.client import Delivery, Part
 from servestream_client.protocol.frames import OutputRun
 from servestream_client.session.batches import AsyncBatches
 from servestream_client.session.cursor_track import CursorTrack
 from servestream_client.session.driver import StreamDriver
 from servestream_client.session.outcome import item_error
-from servestream_client.session.taken import Taken
+from servestream_client.session.taken import Numbering, Taken
 from servestream_client.turns import Turn, turn_of_loop
 from servestream_client.usercode import as_value, contained, describe, is_a, unforeseen
 
@@ -79,7 +79,7 @@ class StreamBase(Generic[T_co]):
         self._start = start
         self._ends = self._numbered = numbered  # whether it yields that an input has no more
         self._decode: Callable[[bytes], T_co] = direct(decode)
-        self._numbering: _Numbering | None = None
+        self._numbering: Numbering | None = None
         if numbered:
             self._number_outputs()
         self._as_is = encodes_bytes(decode) and not numbered  # so there is nothing to decode
@@ -188,7 +188,7 @@ class StreamBase(Generic[T_co]):
             self._numbering.taken = self._taken
 
     def _number_outputs(self) -> None:
-        self._numbering = _Numbering(self._decode, self._number)
+        self._numbering = Numbering(self._decode, self._number)
         self._decode = self._numbering
 
     def _begin(self) -> None:
@@ -274,7 +274,7 @@ class StreamBase(Generic[T_co]):
     def _cursor(self) -> Cursor:
         if self._track is None:
             raise ConfigurationError(
-                "the stream keeps no cursor; make it with cursor=Cursor(), or one to go on from"
+                "the stream was made without cursor=; pass Cursor(), or one to resume from"
             )
         self._driver.outlet.count(self._taken.unacknowledged())
         return self._track.cursor(self._driver.session.ledger.done, without=self._raised)
@@ -283,7 +283,7 @@ class StreamBase(Generic[T_co]):
         """Yield also that an input has no further output."""
         if self._track is None or self._started:
             raise ConfigurationError(
-                "batches() is for a stream with cursor=, and instead of iterating it"
+                "batches() needs a stream that was made with cursor= and is not iterated yet"
             )
         self._ends = True
 
@@ -326,26 +326,6 @@ class StreamBase(Generic[T_co]):
     def _statistics(self) -> StreamStatistics:
         self._driver.outlet.count(self._taken.unacknowledged())
         return self._driver.statistics()
-
-
-class _Numbering:
-    """Decodes outputs, and says to what they belong. It does not know the stream, which would wait
-    for the garbage collector then.
-
-    Attributes:
-        taken: what the outputs are from.
-    """
-
-    __slots__ = ("_decode", "_number", "taken")
-
-    def __init__(self, decode: Callable[[bytes], Any], number: Callable[[int], int]) -> None:
-        self.taken: Taken = Taken()
-        self._decode = decode
-        self._number = number
-
-    def __call__(self, payload: bytes) -> Any:  # noqa: ANN401 — `Numbered` of whatever
-        number, index, last = self.taken.place()
-        return Numbered(self._number(number), index, self._decode(payload), last=last)
 
 
 class PredictionStream(StreamBase[T_co]):

@@ -6,12 +6,14 @@ Invariant: each is acknowledged once, whether it is an input's only one or one o
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
+from servestream_client.outputs import Numbered
 from servestream_client.protocol.client import Part
 from servestream_client.protocol.frames import OutputRun
 
-__all__ = ["Taken"]
+__all__ = ["Numbering", "Taken"]
 
 
 class Taken:
@@ -62,3 +64,23 @@ class Taken:
             return OutputRun(outputs.first_number + first, payloads)
         last = outputs.last and first < end == len(outputs.payloads)
         return Part(outputs.number, outputs.first_index + first, payloads, last)
+
+
+class Numbering:
+    """Decodes outputs, and says to what they belong. It does not know the stream, which would wait
+    for the garbage collector then.
+
+    Attributes:
+        taken: what the outputs are from.
+    """
+
+    __slots__ = ("_decode", "_number", "taken")
+
+    def __init__(self, decode: Callable[[bytes], Any], number: Callable[[int], int]) -> None:
+        self.taken: Taken = Taken()
+        self._decode = decode
+        self._number = number
+
+    def __call__(self, payload: bytes) -> Any:  # noqa: ANN401 — `Numbered` of whatever
+        number, index, last = self.taken.place()
+        return Numbered(self._number(number), index, self._decode(payload), last=last)

@@ -115,7 +115,7 @@ def test_items_with_many_results_are_counted_by_their_ends(servestream, make_str
     assert "2 answered, 5 results" in err
     code, out, err = servestream("call", target, stdin="abc\nde.f\ng\n")
     assert (code, lines(out)) == (1, [*"abcde"])
-    assert "the last 2 are of an item that has more: without them, --skip 1 goes on behind" in err
+    assert "the last 2 are of an item that has more: remove them, and continue with --skip 1" in err
     code, out, err = servestream("call", target, "-k", stdin="abc\nde.f\ng\n")
     *letters, last = lines(out)
     assert (code, letters[:5], last) == (1, [*"abcde"], "g")
@@ -128,7 +128,7 @@ def test_a_file_that_was_begun_is_gone_on_with(servestream, stream_server, tmp_p
     command = ("call", stream_server.target, "-i", source, "-o", destination)
     code, _, err = servestream(*command)
     assert (code, lines(destination.read_text())) == (1, ["A", "B"])
-    assert "--skip 2 --append goes on" in err
+    assert "continue with --skip 2 --append" in err
     source.write_text("a\nb\ngood\nc\n")
     code, _, _ = servestream(*command, "--skip", 2, "--append")
     assert (code, lines(destination.read_text())) == (0, ["A", "B", "GOOD", "C"])
@@ -209,28 +209,11 @@ def test_a_reader_that_has_enough_is_no_error(stream_server):
     assert b"Traceback" not in err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_other_signals_end_it_like_ctrl_c(stream_server, number):
-    with subprocess.Popen(
-        [*COMMAND, "call", stream_server.target],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        process.stdin.write(b"one\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == b'"ONE"\n'
-        process.send_signal(number)
-        process.wait()
-        err = process.stderr.read()
-    assert process.returncode == 128 + number, err
-    assert b"--skip 1" in err
-    assert f"ended by {number.name}".encode() in err
-    assert b"Traceback" not in err
-
-
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_ctrl_c_says_where_it_was(stream_server, unbuffered):
+@pytest.mark.parametrize(
+    ("number", "unbuffered"),
+    [(signal.SIGINT, ""), (signal.SIGINT, "1"), (signal.SIGTERM, ""), (signal.SIGHUP, "")],
+)
+def test_a_signal_says_where_it_was(stream_server, number, unbuffered):
     with subprocess.Popen(
         [*COMMAND, "call", stream_server.target],
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
@@ -241,12 +224,13 @@ def test_ctrl_c_says_where_it_was(stream_server, unbuffered):
         process.stdin.write(b"one\n")
         process.stdin.flush()
         assert process.stdout.readline() == b'"ONE"\n'  # at once, since more may take long to come
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         process.wait()  # with its standard input open: nothing else ends it
         err = process.stderr.read()
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + number, err
     assert b"--skip 1" in err
-    assert b"interrupted" in err
+    said = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+    assert said.encode() in err
     assert b"Traceback" not in err
 
 

@@ -98,7 +98,7 @@ def test_two_processes_do_not_work_on_one_job(output):
     with holder:
         holder.stdout.readline()
         with (
-            pytest.raises(Problem, match=rf"another process \({holder.pid}\) works on"),
+            pytest.raises(Problem, match=rf"another process \({holder.pid}\) is working on"),
             open_journal(output, create=True),
         ):
             pass

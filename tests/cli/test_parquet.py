@@ -93,7 +93,7 @@ def test_what_is_no_parquet_file_is_said_in_words(tmp_path):
     with pytest.raises(Problem, match=r"in\.parquet is no Parquet file"), opened(path):
         pass
     with (
-        pytest.raises(Problem, match="give it by --input"),
+        pytest.raises(Problem, match="pass the file with --input"),
         open_source("-", InputFormat.PARQUET, "json"),
     ):
         pass
@@ -192,11 +192,11 @@ def test_options_for_parquet(servestream, make_stream_server, tmp_path, path):
     command = ("call", server.target, "--codec", "json", "-i", path, "-o", output, "-k")
     code, _, err = servestream(*command)
     assert code == 2
-    assert "written by --resume" in err
+    assert "needs --resume" in err
     output.write_bytes(b"mine")
     code, _, err = servestream(*command, "--resume")
     assert (code, output.read_bytes()) == (2, b"mine")
-    assert "--overwrite begins it anew" in err
+    assert "replace it with --overwrite" in err
     assert servestream(*command, "--resume", "--overwrite")[0] == 1
     assert pq.read_metadata(output).num_rows == 3000
     code, _, err = servestream(*command, "--resume", "--retry-failed")

@@ -46,10 +46,10 @@ def test_a_job_that_an_item_ended_goes_on_behind_it(resumed, files):
     code, _, err = resumed()
     assert (code, output.read_text()) == (1, shown("a b"))
     assert "input 3 failed" in err
-    assert "2 items done and kept; the same command goes on behind" in err
+    assert "2 items done; to resume, run the same command again" in err
     code, _, err = resumed("--keep-going")
     assert code == 1
-    assert "going on behind 2 items" in err
+    assert "resuming after 2 items" in err
     assert "4 items in all, 1 of them failed: --retry-failed tries those again" in err
     lines = output.read_text().splitlines()
     assert [lines[0], lines[1], lines[3]] == ['"A"', '"B"', '"C"']
@@ -104,7 +104,7 @@ def test_a_last_line_without_an_end_may_get_one_and_nothing_else(resumed, files,
     code, _, err = resumed()
     if result is None:
         assert (code, output.read_text()) == (2, shown("a b"))
-        assert "has grown within its last line" in err
+        assert "the last line of the input has grown" in err
     else:
         assert (code, output.read_text()) == (0, shown(result))
         assert resumed()[0] == 0
@@ -118,7 +118,7 @@ def test_another_input_is_refused(resumed, files):
     source.write_text("a\nB\nc\n")
     code, _, err = resumed()
     assert (code, output.read_text()) == (2, shown("a b"))
-    assert "the input is another one" in err
+    assert "the input has changed" in err
     code, _, err = resumed("--overwrite")
     assert (code, output.read_text()) == (0, shown("a b c"))
 
@@ -129,12 +129,12 @@ def test_nothing_that_is_there_is_overwritten(servestream, stream_server, resume
     output.write_text("mine\n")
     code, _, err = resumed()
     assert (code, output.read_text()) == (2, "mine\n")
-    assert "was not written by --resume" in err
+    assert "was not written with --resume" in err
     assert sorted(output.parent.iterdir()) == sorted([source, output])
     command = ("call", stream_server.target, "-i", source, "-o", output)
     code, _, err = servestream(*command)
     assert (code, output.read_text()) == (2, "mine\n")
-    assert "--overwrite begins it anew" in err
+    assert "replace it with --overwrite" in err
     assert servestream(*command, "--append")[0] == 0
     assert output.read_text() == "mine\n" + shown("a b")
     assert servestream(*command, "--overwrite")[0] == 0
@@ -163,7 +163,7 @@ def test_a_journal_does_not_outlive_its_output(servestream, stream_server, resum
         (["--resume", "--skip", "1"], "leave out --skip and --append"),
         (["--resume", "--append"], "leave out --skip and --append"),
         (["--append", "--overwrite"], "contradict each other"),
-        (["--retry-failed"], "give both"),
+        (["--retry-failed"], "needs --resume"),
         (["--resume"], "needs a file for the results"),
         (["--resume", "-o", "/dev/null"], "is no file"),
     ],
@@ -180,7 +180,7 @@ def test_standard_input_must_be_the_same_again(servestream, stream_server, files
     assert servestream(*command, stdin="a\nb\nbad\n")[0] == 1
     code, _, err = servestream(*command, stdin="a\nx\ngood\n")
     assert code == 2
-    assert "the input is another one" in err
+    assert "the input has changed" in err
     assert servestream(*command, stdin="a\nb\ngood\nc\n")[0] == 0
     assert output.read_text() == shown("a b good c")
 
@@ -242,7 +242,7 @@ def test_what_failed_is_tried_again_in_its_place(servestream, make_stream_server
         assert "".join(letters) == "abbadlycdbadef"
     code, _, err = servestream(*command, "--retry-failed")
     assert code == 0
-    assert "nothing has failed" in err
+    assert "no item has failed" in err
     with source.open("a") as file:
         file.write("gh\n")
     assert servestream(*command)[0] == 0
@@ -273,7 +273,7 @@ def test_a_line_that_cannot_be_read_is_an_error_in_its_place(
         assert error["error"]["number"] == 2
         assert error["error"]["kind"] == "input_encode"
         assert error["error"]["message"].startswith("line 3 of the input cannot be read")
-    assert "2 blank lines passed over" in err
+    assert "2 blank lines skipped" in err
 
 
 # ---------------------------------------------------------------- as a process
@@ -346,12 +346,12 @@ def test_a_signal_ends_it_in_order(servestream, stream_server, files, number):
     ) as process:
         process.stdin.write("a\nb\n")
         process.stdin.flush()
-        assert process.stderr.readline() == "going on behind 1 item\n"
+        assert process.stderr.readline() == "resuming after 1 item\n"
         process.send_signal(number)
         process.wait()  # with its standard input open: nothing else ends it
         err = process.stderr.read()
     assert process.returncode == 128 + number, err
-    assert "done and kept; the same command goes on behind" in err
+    assert "done; to resume, run the same command again" in err
     assert "Traceback" not in err
     assert ("interrupted" if number == signal.SIGINT else f"ended by {number.name}") in err
     code, _, _ = servestream(
@@ -379,7 +379,7 @@ def test_a_disk_that_is_full_loses_nothing(stream_server, tmp_path):
     )
     assert done.returncode == 2, done.stderr
     assert "File too large" in done.stderr
-    assert "done and kept; the same command goes on behind" in done.stderr
+    assert "done; to resume, run the same command again" in done.stderr
     assert "Traceback" not in done.stderr
     subprocess.run(job, check=True)
     assert output.read_bytes() == plain.read_bytes()

@@ -6,7 +6,8 @@ import zlib
 import pytest
 
 from servestream_client.cli.items import InputFormat
-from servestream_client.cli.job import Job, open_output
+from servestream_client.cli.job import Job
+from servestream_client.cli.job_files import open_output
 from servestream_client.cli.journal import FailedItem, Progress, open_journal
 from servestream_client.cli.problems import Problem
 from servestream_client.cli.retry_failed import _Page, finish_replacement
@@ -65,7 +66,7 @@ def test_results_come_into_the_places_of_failures(ordered, expected, left):
 
 
 def test_an_output_that_was_cut_stays_as_it_is(output):
-    with pytest.raises(Problem, match="nothing was changed"):
+    with pytest.raises(Problem, match="left as it is"):
         _Page(io.BytesIO(OLD[:4]), io.BytesIO(), FAILED, end=len(OLD), ordered=False)
 
 

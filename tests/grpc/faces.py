@@ -44,13 +44,8 @@ async def in_thread(func: Callable, *args):
     return await done
 
 
-class BlockingStream:
-    def __init__(self, stream: SyncPredictionStream) -> None:
-        self.plain = stream
-
-    @property
-    def _driver(self):
-        return self.plain._driver
+class Iterated:
+    """What a plain iterator gives, each in a thread."""
 
     def __aiter__(self):
         return self
@@ -60,6 +55,15 @@ class BlockingStream:
         if result is END:
             raise StopAsyncIteration
         return result
+
+
+class BlockingStream(Iterated):
+    def __init__(self, stream: SyncPredictionStream) -> None:
+        self.plain = stream
+
+    @property
+    def _driver(self):
+        return self.plain._driver
 
     async def rest(self) -> list:
         """All that comes, in one go."""
@@ -84,21 +88,12 @@ class BlockingStream:
         await self.aclose()
 
 
-class BlockingBatches:
+class BlockingBatches(Iterated):
     def __init__(self, batches) -> None:
         self.plain = batches
 
-    def __aiter__(self):
-        return self
 
-    async def __anext__(self):
-        result = await in_thread(next, self.plain, END)
-        if result is END:
-            raise StopAsyncIteration
-        return result
-
-
-class BlockingGeneration:
+class BlockingGeneration(Iterated):
     def __init__(self, generation: SyncGeneration) -> None:
         self.plain = generation
 
@@ -109,15 +104,6 @@ class BlockingGeneration:
     @property
     def delivered(self):
         return self.plain.delivered
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        result = await in_thread(next, self.plain, END)
-        if result is END:
-            raise StopAsyncIteration
-        return result
 
     async def rest(self) -> list:
         """All that comes, in one go."""

@@ -7,6 +7,7 @@ import gc
 import operator
 import random
 import weakref
+from typing import Any
 
 import pytest
 from helpers import collect, until
@@ -137,6 +138,37 @@ async def test_behind_any_output_the_rest_comes(serve, connect, ordered):
             found = first + told(await collect(rest))
             assert sorted(found, key=repr) == sorted(expected, key=repr)
             assert rest.cursor().position == 30
+
+
+async def test_inputs_that_cannot_be_sent_have_their_place_in_a_cursor(serve, connect):
+    class Plain(StreamService[object, object]):
+        codec = JsonCodec(Any, Any)
+
+        async def predict(self, item):
+            return item
+
+    flow = FlowControl(max_item_bytes=1000)
+    inputs = [1, object(), "x" * 2000, 2, object(), 3, 4]
+    async with connect(await serve(Plain()), codec=JsonCodec(Any, Any), flow=flow) as client:
+        options = {"return_exceptions": True}
+        for many in range(8):
+            stream = client.stream(inputs, cursor=Cursor(), **options)
+            first = [await anext(stream) for _ in range(many)]
+            cursor = stream.cursor()
+            await stream.aclose()
+            assert cursor.position == many
+            results = first + await collect(client.stream(inputs, cursor=cursor, **options))
+            assert [each.number if isinstance(each, ItemError) else each for each in results] == [
+                1,
+                2,
+                3,
+                2,
+                5,
+                3,
+                4,
+            ]
+        with pytest.raises(CursorMismatchError):
+            await collect(client.stream([1, "y", *inputs[2:]], cursor=cursor, **options))
 
 
 async def test_a_failure_that_was_raised_is_tried_again(connect):
@@ -322,7 +354,7 @@ async def test_what_makes_no_sense_is_refused(serve, connect):
         with pytest.raises(CursorMismatchError, match="ordered=False"):
             client.stream([], cursor=Cursor(0, ((2, 3),)))
         stream = client.stream([b"1"])
-        with pytest.raises(ConfigurationError, match="keeps no cursor"):
+        with pytest.raises(ConfigurationError, match="made without cursor="):
             stream.cursor()
         with pytest.raises(ConfigurationError, match="cursor="):
             stream.batches(2)
@@ -330,7 +362,7 @@ async def test_what_makes_no_sense_is_refused(serve, connect):
         with pytest.raises(ConfigurationError, match="size"):
             stream.batches(0)
         await anext(stream)
-        with pytest.raises(ConfigurationError, match="instead of iterating"):
+        with pytest.raises(ConfigurationError, match="not iterated yet"):
             stream.batches(2)
         await stream.aclose()
 

@@ -105,13 +105,13 @@ def test_inputs_that_are_others_are_told_before_any_is_sent(taken, changed):
     if changed >= max(taken):
         assert list(rest) == [item for n, item in enumerate(other, 1) if n not in taken]
         return
-    with pytest.raises(CursorMismatchError, match="the inputs are others"):
+    with pytest.raises(CursorMismatchError, match="the inputs are not those"):
         next(rest)
 
 
 def test_inputs_that_end_too_soon_are_others():
     track = CursorTrack(cursor_after(ITEMS, [1, 2, 3]), JOB, bytes, 1000)
-    with pytest.raises(CursorMismatchError, match="ended after 2, and the cursor is behind 3"):
+    with pytest.raises(CursorMismatchError, match="ended after 2, but the cursor has passed 3"):
         next(track.rest(iter(ITEMS[:2])))
 
 
