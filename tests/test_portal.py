@@ -125,6 +125,31 @@ def test_a_release_waits_for_what_it_ends(released):
     assert order == ["ended", "released"]
 
 
+def test_a_call_that_the_loop_never_began_ends_with_the_lease(lease, monkeypatch):
+    """It may have come when the loop had turned for the last time."""
+    lease.call(thread_of)
+    hold, waits, raised = lease._hold, threading.Event(), []
+
+    def lost(call):
+        hold.calls.add(call)
+        waits.set()
+        return True
+
+    def calls():
+        try:
+            lease.call(thread_of)
+        except ClientClosedError as error:
+            raised.append(error)
+
+    monkeypatch.setattr(hold, "begin", lost)
+    caller = threading.Thread(target=calls, daemon=True)
+    caller.start()
+    assert waits.wait(30)
+    lease.release()
+    caller.join(30)
+    assert len(raised) == 1
+
+
 def test_an_interrupted_call_is_cancelled_on_the_loop(lease, monkeypatch):
     """As by Ctrl-C, which can strike wherever the main thread waits."""
     cancelled = threading.Event()

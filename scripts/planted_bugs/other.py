@@ -28,6 +28,13 @@ BUGS = (
         "test_an_interrupt_at_any_place_of_a_call_is_just_that",
     ),
     Bug(
+        "a call that the loop never began waits for ever",
+        "_Hold.release",
+        "                call.ended()\n",
+        "                pass\n",
+        "test_a_call_that_the_loop_never_began_ends_with_the_lease",
+    ),
+    Bug(
         "a caller waits in what Ctrl-C breaks",
         "_Crossing.wait",
         "        self._running.acquire(timeout=timeout)\n",

@@ -32,13 +32,16 @@ class Disk:
 
     def __init__(self, rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
         self.durable: dict[Path, bytes] = {}
-        self.left = 0  # writes until the process dies
+        self.left = 0  # writes, and calls of fsync, until the process dies
         self._rng = rng
         self._fsync, self._write = os.fsync, os.write
         monkeypatch.setattr(os, "fsync", self.fsync)
         monkeypatch.setattr(os, "write", self.write)
 
     def fsync(self, descriptor: int) -> None:
+        self.left -= 1
+        if self.left <= 0:
+            raise Died
         self._fsync(descriptor)
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
         if path.is_file():
@@ -111,7 +114,7 @@ def test_killed_at_any_write_it_ends_as_undisturbed(
     deaths = 0
     for _ in range(1000):
         # More and more, so that it comes to its end.
-        disk.left = rng.randrange(1, 10 + deaths)
+        disk.left = rng.randrange(1, 15 + 2 * deaths)
         try:
             run(output, data, rng, ordered=ordered, many=many)
             break
