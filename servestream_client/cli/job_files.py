@@ -64,17 +64,20 @@ def open_output(journal: Journal, output: Path) -> BinaryIO:
         file = output.open("r+b" if output.exists() else "x+b", buffering=0)
     except OSError as error:
         raise Problem(f"{output}: {error.strerror}") from None
-    size = os.fstat(file.fileno()).st_size
-    if size < written or tail_of(file, written) != journal.progress.tail:
+    try:
+        size = os.fstat(file.fileno()).st_size
+        if size < written or tail_of(file, written) != journal.progress.tail:
+            raise Problem(
+                f"{output} has changed since its job last wrote to it: it had {written:,} bytes"
+                f" then, and has {size:,} now, or others. Start over with --overwrite"
+            )
+        file.truncate(written)
+        file.seek(written)
+        if not written:
+            sync_directory(output)
+    except BaseException:
         file.close()
-        raise Problem(
-            f"{output} has changed since its job last wrote to it: it had {written:,} bytes then,"
-            f" and has {size:,} now, or others. Start over with --overwrite"
-        )
-    file.truncate(written)
-    file.seek(written)
-    if not written:
-        sync_directory(output)
+        raise
     return file
 
 
