@@ -24,7 +24,8 @@ app: typer.Typer = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 all went well, 1 items failed, 2 wrong usage, 3 the stream failed,"
-    " 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM, 141 nobody reads the results any more.",
+    " 70 a fault of the command, 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM, 141 nobody reads"
+    " the results any more.",
 )
 
 

@@ -6,6 +6,7 @@ import enum
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,6 +31,7 @@ class ExitCode(enum.IntEnum):
     ITEMS_FAILED = 1
     USAGE = 2
     STREAM_FAILED = 3
+    BUG = 70
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 
@@ -51,12 +53,24 @@ def errors() -> Console:
 def for_people() -> Iterator[None]:
     """Say in one line what went wrong, and leave with the exit code for it."""
     try:
-        with heeded():
+        with heeded(), _expected():
             yield
     except Terminated as end:
         _leave(f"ended by {signal.Signals(end.number).name}", 128 + end.number)
     except KeyboardInterrupt:
         _leave("interrupted", ExitCode.INTERRUPTED)
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except Exception:
+        # Not Python's own exit code for that, which says here that items failed.
+        traceback.print_exc()
+        _leave("this is a fault of servestream itself; please report it", ExitCode.BUG)
+
+
+@contextmanager
+def _expected() -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         # The reader of the results has enough. Python would complain once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -71,9 +85,7 @@ def for_people() -> Iterator[None]:
         _leave(f"{error.reason}\n{error.delivered}", ExitCode.STREAM_FAILED)
     except ServeStreamError as error:
         _leave(str(error), ExitCode.STREAM_FAILED)
-    except (
-        OSError
-    ) as error:  # a disk that is full; behind the timeouts, which are of this kind, too
+    except OSError as error:  # a full disk; after the timeouts, which are of this kind, too
         _leave(str(error), ExitCode.USAGE)
 
 

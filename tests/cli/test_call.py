@@ -10,6 +10,7 @@ import psutil
 import pytest
 from services import Lengths, Packed
 
+from servestream_client.cli import call
 from servestream_client.cli.items import PayloadCodec
 from servestream_client.server import StreamService
 from servestream_client.testing import Fault, FaultKind
@@ -276,6 +277,17 @@ def test_a_full_disk_does_not_say_where_to_go_on(servestream, stream_server):
     assert "No space left" in err
     assert "perhaps in part" in err
     assert "--skip" not in err
+
+
+def test_a_fault_of_the_command_is_no_failed_item(servestream, stream_server, monkeypatch):
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(call, "behind", broken)
+    code, _, err = servestream("call", stream_server.target, stdin="x")
+    assert code == 70
+    assert "RuntimeError: a bug" in err
+    assert "please report it" in err
 
 
 def test_a_line_that_cannot_be_read_can_be_skipped(servestream, make_stream_server):
