@@ -502,4 +502,25 @@ BUGS = (
         "if self._leaves_at == math.inf or leaves_at > self._leaves_at:",
         "test_a_grace_that_is_over_ends_it_and_the_shorter_one_holds",
     ),
+    Bug(
+        "the way to a thread counts as an input's time",
+        "Workers._took",
+        "            seconds, call.thread_seconds = call.thread_seconds, None\n",
+        "            call.thread_seconds = None\n",
+        "test_the_way_to_a_thread_is_not_what_an_input_takes",
+    ),
+    Bug(
+        "nobody says how long a thread took",
+        "InThread.__call__",
+        "        call.thread_seconds = progress.seconds\n",
+        "",
+        "test_a_thread_says_how_long_it_took_without_the_way_there",
+    ),
+    Bug(
+        "a run in a thread is as long however slow its inputs are",
+        "ItemWorkers._adapt_run_length",
+        "        if seconds > longest:\n",
+        "        if seconds > longest and not way:\n",
+        "test_in_a_thread_runs_shrink_where_inputs_are_slower_than_the_way_there",
+    ),
 )

@@ -101,7 +101,7 @@ class BatchWorkers(Workers):
     def _seconds_an_item(self, parts: Sequence[Part], seconds: float) -> float:  # noqa: ARG002
         return seconds  # for which each of a batch has waited
 
-    def _adapt_run_length(self, parts: Sequence[Part], seconds: float) -> None:
+    def _adapt_run_length(self, parts: Sequence[Part], seconds: float, way: float) -> None:
         pass
 
     def _gather(self) -> Sequence[Part]:

@@ -144,7 +144,7 @@ class GeneratorWorkers(Workers):
             self._waiting.discard(attempt)
         return True
 
-    def _adapt_run_length(self, parts: Sequence[Part], seconds: float) -> None:
+    def _adapt_run_length(self, parts: Sequence[Part], seconds: float, way: float) -> None:
         pass
 
     def _on_stuck(self) -> None:

@@ -14,7 +14,10 @@ __all__ = ["ItemWorkers"]
 
 _LONGEST_RUN = 1024
 _RUN_SECONDS = 0.001
-"""How long a worker may keep the event loop, or the first results of a run wait for its last."""
+"""How long a worker may keep the event loop, or the first results of a run wait for its last. In a
+thread, as long as the way there and back takes: on a busy machine that is much longer, and a run of
+one would pay it for each item.
+"""
 
 
 class ItemWorkers(Workers):
@@ -80,10 +83,11 @@ class ItemWorkers(Workers):
             self._serve(call, attempt)
         return True
 
-    def _adapt_run_length(self, parts: Sequence[Part], seconds: float) -> None:
-        if seconds > _RUN_SECONDS:
+    def _adapt_run_length(self, parts: Sequence[Part], seconds: float, way: float) -> None:
+        longest = max(_RUN_SECONDS, way)
+        if seconds > longest:
             self._run_length = max(1, self._run_length // 2)
-        elif seconds < _RUN_SECONDS / 2:
+        elif seconds < longest / 2:
             (part,) = parts
             if len(part.run.payloads) >= self._run_length:
                 self._run_length = min(_LONGEST_RUN, self._run_length * 2)

@@ -240,8 +240,8 @@ class Workers(abc.ABC):
         """A worker will not come back by itself to what it was started for."""
 
     @abc.abstractmethod
-    def _adapt_run_length(self, parts: Sequence[Part], seconds: float) -> None:
-        """A worker has done that, and took so long."""
+    def _adapt_run_length(self, parts: Sequence[Part], seconds: float, way: float) -> None:
+        """A worker has done that, and took so long, besides what the way to a thread took."""
 
     def _has_work(self, attempt: Attempt) -> bool:
         return attempt.session.intake.startable or attempt in self._given_back
@@ -317,19 +317,23 @@ class Workers(abc.ABC):
                         # Its turn may have come to start more, though it has no credit to send.
                         if other is not attempt and self._has_work(other):
                             self._queue(other)
-                self._took(parts, time.perf_counter() - began)
+                self._took(call, parts, time.perf_counter() - began)
                 if not self._goes_on(call, attempt):
                     return
                 await turn.passes()  # what is answered can be sent, and others have their turn
         finally:
             self._leave(call, attempt)
 
-    def _took(self, parts: Sequence[Part], seconds: float) -> None:
+    def _took(self, call: Call, parts: Sequence[Part], seconds: float) -> None:
         """A worker has done that, and took so long."""
+        way = 0.0
+        if call.thread_seconds is not None:
+            way = seconds - call.thread_seconds
+            seconds, call.thread_seconds = call.thread_seconds, None
         taken = self._seconds_an_item(parts, seconds)
         weight = _OF_LATE if self.item_seconds else 1.0
         self.item_seconds += weight * (taken - self.item_seconds)
-        self._adapt_run_length(parts, seconds)
+        self._adapt_run_length(parts, seconds, way)
 
     def _seconds_an_item(self, parts: Sequence[Part], seconds: float) -> float:
         """Of that, what each of them has taken."""

@@ -43,6 +43,24 @@ async def test_a_run_is_handled_in_one_thread_and_in_order():
     assert thread != threading.get_ident()
 
 
+async def test_a_thread_says_how_long_it_took_without_the_way_there(monkeypatch):
+    workers = ItemWorkers(item_handler(bytes.upper, BytesCodec(), PLACES), places=PLACES)
+    told: list[tuple[float | None, float]] = []
+    took = workers._took
+
+    def noted(call, parts, seconds):
+        told.append((call.thread_seconds, seconds))
+        took(call, parts, seconds)
+
+    monkeypatch.setattr(workers, "_took", noted)
+    stream = FakeAttempt(workers)
+    stream.send(b"a")
+    await until(lambda: bool(told))
+    ((thread, altogether),) = told
+    assert thread is not None
+    assert 0 < thread < altogether
+
+
 @pytest.mark.parametrize("error", [StopIteration, asyncio.CancelledError, GeneratorExit])
 @pytest.mark.parametrize("plural", [False, True], ids=["items", "batches"])
 async def test_what_cannot_cross_from_a_thread_is_an_error_all_the_same(error, plural):

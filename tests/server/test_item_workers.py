@@ -66,3 +66,38 @@ async def test_inputs_that_come_alone_let_no_run_grow(clock):
     stream.send_many(10)
     await until(lambda: stream.done)
     assert handler.lengths[5:7] == [2, 4]
+
+
+class Away(Timed):
+    """In a thread, to which the way there and back takes so many seconds."""
+
+    def __init__(self, clock: Clock, seconds: float, way: float) -> None:
+        super().__init__(clock, seconds)
+        self.way = way
+
+    async def handle(self, call, parts):
+        await super().handle(call, parts)
+        call.thread_seconds = len(payloads_in(parts)) * self.seconds
+        self.clock.now += self.way
+
+
+async def test_the_way_to_a_thread_is_not_what_an_input_takes(clock):
+    """A run of one would pay it for each."""
+    handler = Away(clock, 0.0001, way=0.005)
+    workers = ItemWorkers(handler, places=1)
+    (stream,) = attempts(workers, "a")
+    stream.send_many(200)
+    await until(lambda: stream.done)
+    assert handler.lengths == [1, 2, 4, 8, 16, 32, 32, 32, 32, 32, 9]
+    assert workers.item_seconds == pytest.approx(0.0001)
+
+
+async def test_in_a_thread_runs_shrink_where_inputs_are_slower_than_the_way_there(clock):
+    handler = Away(clock, 0.0, way=0.002)
+    (stream,) = attempts(ItemWorkers(handler, places=1), "a")
+    stream.send_many(15)
+    await until(lambda: stream.done)
+    handler.seconds = 0.001
+    stream.send_many(34)
+    await until(lambda: stream.done)
+    assert handler.lengths == [1, 2, 4, 8, *[16, 8, 4, 2, 2, 2]]

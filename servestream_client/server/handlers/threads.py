@@ -56,6 +56,8 @@ class Progress:
         self._lock = threading.Lock()
         self.results: list[object] = []
         self.began: float = clock()
+        self.seconds: float = 0.0
+        """How long it took, once it is finished."""
         self._clock = clock
         self._on_abandoned = on_abandoned
         self.abandoned: bool = False
@@ -70,6 +72,7 @@ class Progress:
 
     def run(self, function: Callable[[Any], object], arguments: Sequence[object]) -> list[object]:
         """In the thread."""
+        since = self._clock()
         for argument in arguments:
             with self._lock:
                 if self.abandoned:
@@ -78,6 +81,7 @@ class Progress:
             result = function(argument)
             with self._lock:
                 self.results.append(result)
+        self.seconds = self._clock() - since
         return self.results
 
     def unwanted(self) -> None:
@@ -127,6 +131,7 @@ class InThread:
             non_cancellable=progress,
             until=until,
         )
+        call.thread_seconds = progress.seconds
         if progress.abandoned:
             raise Cancelled  # its inputs are answered
         if all_of(_NEVER_AWAITED, outcomes):
