@@ -191,7 +191,7 @@ CLIENT_LINES = (
     Line(
         "INFO",
         "…: … inputs sent, … answered, … attempts, … resumes",
-        "`ended with` an exception, which its caller gets",
+        "`failed with` an exception, which its caller gets",
         "as for that exception",
     ),
     Line(

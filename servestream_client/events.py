@@ -12,7 +12,7 @@ import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from servestream_client.errors import ItemErrorKind, type_name
+from servestream_client.errors import ClientClosedError, ItemErrorKind, type_name
 from servestream_client.metadata import Metadata
 
 __all__ = [
@@ -20,10 +20,12 @@ __all__ = [
     "AttemptOutcome",
     "AttemptStarted",
     "AttemptWelcomed",
+    "CallEnded",
     "Event",
     "Hooks",
     "ItemFailed",
     "LaneStatistics",
+    "OutputsArrived",
     "ServerDraining",
     "StreamEnded",
     "StreamKind",
@@ -238,11 +240,13 @@ class AttemptEnded(Event):
         attempt: its number.
         outcome: how.
         reason: why, in words; empty if it is complete or was closed.
+        status: gRPC's word for its end, such as ``UNAVAILABLE``; empty where none came.
     """
 
     attempt: int
     outcome: AttemptOutcome
     reason: str
+    status: str = ""
 
     def __str__(self) -> str:
         reason = f": {self.reason}" if self.reason else ""
@@ -264,11 +268,64 @@ class StreamEnded(Event):
 
     def __str__(self) -> str:
         counts = self.statistics
-        outcome = "ended" if self.error is None else f"ended with {type_name(self.error)}"
+        outcome = "ended" if self.error is None else f"failed with {type_name(self.error)}"
+        if isinstance(self.error, ClientClosedError):
+            outcome = "closed by its user"
         return (
             f"{outcome}: {counts.sent} inputs sent, {counts.received} answered,"
             f" {counts.attempts} attempts, {counts.resumes} resumes"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputsArrived(Event):
+    """Outputs of a call of `generate` came to the client; told in the call's context.
+
+    Attributes:
+        target: as the client was given it.
+        application: the wanted one; empty: any.
+        first_index: how many of its outputs came before.
+        count: how many came, together.
+        seconds: since the ones before; of the first, since the call began.
+    """
+
+    target: str
+    application: str
+    first_index: int
+    count: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.count} outputs from {self.first_index} on"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEnded(Event):
+    """A call of `predict` or `generate` is over; told in the call's context.
+
+    Its `stream_id` is that of the stream that carried it last, which carries others; empty: none
+    did.
+
+    Attributes:
+        target: as the client was given it.
+        application: the wanted one; empty: any.
+        kind: `StreamKind.PREDICT` or `StreamKind.GENERATE`.
+        seconds: since it began, retries and waiting included, codecs not.
+        outputs: how many came.
+        error: what its caller gets in the end; None if all went well. A `ClientClosedError` if the
+            reader of a generation left it early, a `CancelledError` if the caller was cancelled.
+    """
+
+    target: str
+    application: str
+    kind: StreamKind
+    seconds: float
+    outputs: int
+    error: BaseException | None
+
+    def __str__(self) -> str:
+        outcome = "ended" if self.error is None else f"ended with {type_name(self.error)}"
+        return f"a call of {self.kind.value} {outcome} after {self.seconds:.3g} s"
 
 
 class Hooks:

@@ -20,13 +20,24 @@ from servestream_client import (
     SyncStreamClient,
     UnreachableError,
 )
-from servestream_client.opentelemetry import OpenTelemetryHooks
+from servestream_client.events import (
+    CallEnded,
+    StreamEnded,
+    StreamKind,
+    StreamStarted,
+    StreamStatistics,
+)
+from servestream_client.opentelemetry import OpenTelemetryHooks, _server
 from servestream_client.server import StreamService
 from servestream_client.testing import Fault, FaultKind
+
+CALL = "servestream call of predict"
 
 
 class Echo(StreamService[bytes, bytes]):
     def predict(self, item: bytes) -> bytes:
+        if item == b"bad":
+            raise ValueError("bad")
         return item
 
 
@@ -62,9 +73,8 @@ class Telemetry:
                             if key in ("outcome", "kind", "error.type")
                         ]
                         value = getattr(point, "value", None)
-                        found[metric.name.rsplit(".", 1)[1], *marks] = (
-                            point.count if value is None else value
-                        )
+                        name = metric.name.removeprefix("servestream.client.")
+                        found[name, *marks] = point.count if value is None else value
         return found
 
 
@@ -104,7 +114,7 @@ async def test_a_stream_is_a_span_and_each_attempt_one_in_it(stream_server, tele
     assert points["attempts", "complete"] == 1
     assert points["attempts", "broken"] == outcomes["broken"]
     assert points["active_streams",] == 0
-    assert points["duration",] == 1
+    assert points["stream.duration",] == 1
 
 
 async def test_metrics_of_a_stream_under_way(stream_server, telemetry):
@@ -237,3 +247,103 @@ async def test_an_error_that_cannot_say_what_it_is_ends_its_span_all_the_same(
             [output async for output in client.stream(inputs())]
     (span,) = telemetry.spans("servestream stream")
     assert span.status.status_code is StatusCode.ERROR
+
+
+async def test_a_call_is_a_span_of_its_caller_with_a_link_to_the_stream(stream_server, telemetry):
+    with telemetry.tracers.get_tracer("user").start_as_current_span("user") as user:
+        async with StreamClient(stream_server.target, hooks=[telemetry.hooks]) as client:
+            await client.predict(b"x")
+            with pytest.raises(ItemError):
+                await client.predict(b"bad")
+    stream, calls = telemetry.spans("servestream predict")[0], telemetry.spans(CALL)
+    assert {call.parent.span_id for call in calls} == {user.get_span_context().span_id}
+    assert {link.context.span_id for call in calls for link in call.links} == {
+        stream.context.span_id
+    }
+    assert [call.status.status_code for call in calls] == [StatusCode.UNSET, StatusCode.ERROR]
+    assert calls[1].attributes["error.type"] == "ItemError"
+    assert all(call.start_time < call.end_time for call in calls)
+    points = telemetry.points()
+    assert points["call.duration",] == 1
+    assert points["call.duration", "ItemError"] == 1
+
+
+async def test_calls_need_not_be_spans(stream_server, telemetry):
+    quiet = OpenTelemetryHooks(telemetry.tracers, MeterProvider(), call_spans=False)
+    async with StreamClient(stream_server.target, hooks=[quiet]) as client:
+        await client.predict(b"x")
+    assert telemetry.spans(CALL) == []
+
+
+async def test_a_generation_has_a_first_output_and_gaps(make_stream_server, telemetry):
+    class Letters(StreamService[bytes, bytes]):
+        async def generate(self, item, resume):
+            for letter in item.decode():
+                await asyncio.sleep(0.002)  # a model computes
+                yield letter.encode()
+
+    server = make_stream_server(Letters)
+    async with StreamClient(server.target, hooks=[telemetry.hooks]) as client:
+        assert len([output async for output in client.generate(b"x" * 20)]) == 20
+    points = telemetry.points()
+    assert points["generate.first_output",] == 1
+    assert points["generate.gap",] >= 1
+    assert points["call.duration",] == 1
+
+
+@pytest.mark.stream_faults(Fault(FaultKind.KILL, at=10))
+async def test_attempts_have_grpcs_status_and_the_servers_address(stream_server, telemetry):
+    async with StreamClient(stream_server.target, hooks=[telemetry.hooks]) as client:
+        [output async for output in client.stream([b"x"] * 20)]
+    host, _, port = stream_server.target.rpartition(":")
+    attempts = telemetry.spans("servestream attempt")
+    for attempt in attempts:
+        assert attempt.attributes["rpc.system.name"] == "grpc"
+        assert attempt.attributes["rpc.method"] == "servestream.v1.StreamService/Stream"
+        assert attempt.attributes["server.address"] == host
+        assert attempt.attributes["server.port"] == int(port)
+    codes = [attempt.attributes["rpc.response.status_code"] for attempt in attempts]
+    assert codes[0] == "UNAVAILABLE"
+    assert codes[-1] == "OK"
+
+
+@pytest.mark.parametrize(
+    ("target", "attributes"),
+    [
+        ("model.internal:9000", {"server.address": "model.internal", "server.port": 9000}),
+        ("[::1]:9000", {"server.address": "::1", "server.port": 9000}),
+        ("a:1,b:2", {"server.address": "a:1,b:2"}),
+        ("unix:/run/model.sock", {"server.address": "unix:/run/model.sock"}),
+    ],
+)
+def test_the_servers_address_and_port_are_apart(target, attributes):
+    assert _server(target) == attributes
+
+
+async def test_the_buckets_hold_quick_calls_and_long_streams_apart(stream_server, telemetry):
+    async with StreamClient(stream_server.target, hooks=[telemetry.hooks]) as client:
+        await client.predict(b"x")
+    bounds = {}
+    for resource in telemetry.reader.get_metrics_data().resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                for point in metric.data.data_points:
+                    if bucket := getattr(point, "explicit_bounds", ()):
+                        bounds[metric.name] = (bucket[0], bucket[-1], metric.unit)
+    assert bounds["servestream.client.call.duration"] == (0.001, 60.0, "s")
+    assert bounds["servestream.client.stream.duration"] == (0.1, 86400.0, "s")
+
+
+def test_a_call_links_to_a_stream_that_has_ended_too(telemetry):
+    hooks = telemetry.hooks
+    of = {"target": "here:1", "application": "", "kind": StreamKind.PREDICT}
+    counts = StreamStatistics(
+        **dict.fromkeys(["accepted", "sent", "replayed", "received", "taken_through"], 0),
+        **dict.fromkeys(["duplicates", "isolated", "attempts", "resumes"], 0),
+        **dict.fromkeys(["replica", "code_version", "stream_id"], ""),
+    )
+    hooks.on_event(StreamStarted(stream_id="1", ordered=False, statistics=lambda: counts, **of))
+    hooks.on_event(StreamEnded(stream_id="1", error=None, statistics=counts))
+    hooks.on_event(CallEnded(stream_id="1", seconds=0.1, outputs=1, error=None, **of))
+    (stream,), (call,) = telemetry.spans("servestream predict"), telemetry.spans(CALL)
+    assert [link.context for link in call.links] == [stream.context]

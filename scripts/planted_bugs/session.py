@@ -554,9 +554,9 @@ BUGS = (
     # ------------------------------------------------------------------ user code at the client
     Bug(
         "only an Exception of a hook is contained",
-        "Announcer._tell_here",
-        "hook.on_event(event)\n            except BaseException as error:",
-        "hook.on_event(event)\n            except Exception as error:",
+        "tell",
+        "hook.on_event(event)\n        except BaseException as error:",
+        "hook.on_event(event)\n        except Exception as error:",
         "test_a_hook_that_raises_at_the_attempt_that_probes_for_all_stops_nobody",
     ),
     Bug(
@@ -691,9 +691,9 @@ BUGS = (
     Bug(
         "hooks do not hear the end of an attempt that is interrupted",
         "Attempt.run",
-        "            announcer.attempt_ended(outcome, reason)\n",
+        "            announcer.attempt_ended(outcome, reason, status)\n",
         "            if outcome is not AttemptOutcome.CLOSED:\n"
-        "                announcer.attempt_ended(outcome, reason)\n",
+        "                announcer.attempt_ended(outcome, reason, status)\n",
         "test_who_is_interrupted_closes_the_call",
     ),
     Bug(
@@ -779,5 +779,41 @@ BUGS = (
         "await asyncio.gather(*closing, return_exceptions=True)",
         "await asyncio.gather(*closing)",
         "test_one_stream_that_fails_to_close_keeps_nothing_open",
+    ),
+    # ------------------------------------------------------------------ what is told of calls
+    Bug(
+        "calls that fail are not told",
+        "ToldPredictor.answer",
+        "            self.teller.ended(_carried_by(call), now() - began, 0, error)\n",
+        "",
+        "test_of_predictions_that_fail",
+    ),
+    Bug(
+        "of outputs it is told how long after the call's beginning they came",
+        "Watch.came",
+        "        self._last = now\n",
+        "",
+        "test_a_later_output_is_told_by_its_gap",
+    ),
+    Bug(
+        "a generation that is left is told as if it had come to its end",
+        "Request.drop",
+        'watch.ended(ClientClosedError("its reader left it"))',
+        "watch.ended(None)",
+        "test_of_generations_that_fail_and_that_are_left",
+    ),
+    Bug(
+        "of a generation it is told in whatever context its outputs come",
+        "Watch._tell",
+        "        self._context.copy().run(self._teller.tell, event)\n",
+        "        self._teller.tell(event)\n",
+        "test_they_are_told_in_the_callers_context",
+    ),
+    Bug(
+        "the link of a call's span is lost when its stream ends first",
+        "OpenTelemetryHooks._span_of",
+        "        return past.span if past is not None else None\n",
+        "        return None\n",
+        "test_a_call_links_to_a_stream_that_has_ended_too",
     ),
 )

@@ -25,7 +25,7 @@ from servestream_client.metadata import Metadata, check_metadata, exact
 from servestream_client.protocol.frames import ItemFailure, Welcome
 from servestream_client.usercode import contained, is_a, report, type_name
 
-__all__ = ["Announcer"]
+__all__ = ["Announcer", "tell"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -92,10 +92,14 @@ class Announcer:
                 )
             )
 
-    def attempt_ended(self, outcome: AttemptOutcome, reason: str) -> None:
+    def attempt_ended(self, outcome: AttemptOutcome, reason: str, status: str) -> None:
         self._tell(
             AttemptEnded(
-                stream_id=self._stream_id, attempt=self._attempt, outcome=outcome, reason=reason
+                stream_id=self._stream_id,
+                attempt=self._attempt,
+                outcome=outcome,
+                reason=reason,
+                status=status,
             )
         )
 
@@ -128,12 +132,7 @@ class Announcer:
         level = _level(event)
         if logger.isEnabledFor(level):
             logger.log(level, "stream %s: %s", event.stream_id, event)
-        for hook in self._hooks:
-            try:
-                hook.on_event(event)
-            except BaseException as error:
-                failure = contained(error, "the hook")
-                report(logger, logging.ERROR, f"the hook {type_name(hook)} failed", failure)
+        tell(self._hooks, event)
 
     def _metadata_here(self, attempt: AttemptStarted) -> Metadata:
         found: list[tuple[str, str | bytes]] = []
@@ -149,6 +148,16 @@ class Announcer:
             else:
                 found += pairs
         return found
+
+
+def tell(hooks: Sequence[Hooks], event: Event) -> None:
+    """What they raise is logged."""
+    for hook in hooks:
+        try:
+            hook.on_event(event)
+        except BaseException as error:
+            failure = contained(error, "the hook")
+            report(logger, logging.ERROR, f"the hook {type_name(hook)} failed", failure)
 
 
 def _level(event: Event) -> int:

@@ -123,8 +123,8 @@ class Attempt:
         """
         parts, link, begun = self._parts, None, None
         session, endpoint, announcer = parts.session, self._endpoint, parts.announcer
-        outcome, reason, cut_short = AttemptOutcome.CLOSED, "", False
-        untold = False
+        outcome, reason, status = AttemptOutcome.CLOSED, "", "CANCELLED"
+        untold = cut_short = False
         try:
             # Announced in here: what is told to begin is told to end.
             metadata = announcer.attempt_started(session.counters.attempts + 1, endpoint.name)
@@ -136,13 +136,14 @@ class Attempt:
             self.exchange = self._exchange(begun, link)
             ended = await self._traffic(self.exchange)
             outcome = attempt_outcome(session.state, ended)
-            reason = ended.verdict.reason if ended else ""
+            reason, status = (ended.verdict.reason, ended.verdict.status) if ended else ("", "OK")
             untold = ended is not None and ended.verdict.vague and not endpoint.known
         except AttemptFailed as failed:
             outcome, reason, cut_short = AttemptOutcome.BROKEN, failed.verdict.reason, True
+            status = failed.verdict.status
             raise
         except Exception as bug:
-            outcome, reason = AttemptOutcome.BROKEN, describe(bug)
+            outcome, reason, status = AttemptOutcome.BROKEN, describe(bug), ""
             raise
         finally:
             exchange, self.exchange = self.exchange, None
@@ -157,7 +158,7 @@ class Attempt:
                 link.cancel()
             if begun is not None:
                 session.lost(begun.number)
-            announcer.attempt_ended(outcome, reason)
+            announcer.attempt_ended(outcome, reason, status)
             link = begun = None  # whose inputs would be kept
             del exchange  # an error's traceback leads here
         return ended

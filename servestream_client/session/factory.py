@@ -17,6 +17,7 @@ from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
 from servestream_client.session.apart import Apart
 from servestream_client.session.arguments import check_parameters
+from servestream_client.session.calls import CallTeller, ToldGenerator, ToldPredictor
 from servestream_client.session.connection import Connection
 from servestream_client.session.cursor_track import CursorTrack, TrackedInlet
 from servestream_client.session.driver import StreamDriver
@@ -159,7 +160,8 @@ class StreamFactory:
         """What carries the calls of `predict`, on so many streams at the most; None: on as many as
         there are servers.
         """
-        return Predictor(
+        make = ToldPredictor if self.hooks else Predictor
+        predictor = make(
             partial(self._open_lane, StreamKind.PREDICT, apart=True),
             partial(self._open_lane, StreamKind.PREDICT),
             encode=self.codec.encode_input,
@@ -168,10 +170,14 @@ class StreamFactory:
             spread=_spread(lanes),
             idle_seconds=LANE_IDLE_SECONDS,
         )
+        if isinstance(predictor, ToldPredictor):
+            predictor.teller = self._teller(StreamKind.PREDICT)
+        return predictor
 
     def generator(self, lanes: int | None) -> Generator:
         """The same for the calls of `generate`."""
-        return Generator(
+        make = ToldGenerator if self.hooks else Generator
+        generator = make(
             self._open_generate_lane,
             partial(self._open_generate_lane, isolated=True),
             lambda: self.connection.endpoints.answered,
@@ -179,6 +185,12 @@ class StreamFactory:
             spread=_spread(lanes, slow=True),
             idle_seconds=LANE_IDLE_SECONDS,
         )
+        if isinstance(generator, ToldGenerator):
+            generator.teller = self._teller(StreamKind.GENERATE)
+        return generator
+
+    def _teller(self, kind: StreamKind) -> CallTeller:
+        return CallTeller(self.hooks, self.connection.endpoints.name, self.application, kind)
 
     def _generator_beside(
         self, parameters: Mapping[str, str] | None, lanes: int | None

@@ -133,7 +133,13 @@ class Predictor:
         return loop.time() - began
 
     async def answer(
-        self, item: object, payload: bytes, timeout: float | None, *, waited: float = 0.0
+        self,
+        item: object,
+        payload: bytes,
+        timeout: float | None,
+        *,
+        waited: float = 0.0,
+        call: Call | None = None,
     ) -> bytes:
         """The same between the codec's two parts, which may run in any thread.
 
@@ -142,6 +148,7 @@ class Predictor:
             payload: it, encoded.
             timeout: seconds.
             waited: how many of these have passed.
+            call: what stands for it, where somebody looks.
 
         Raises:
             ItemError: the input failed.
@@ -149,7 +156,7 @@ class Predictor:
             ConfigurationError: the timeout cannot work.
         """
         check_timeout(timeout)
-        call = Call(item, payload)
+        call = call or Call(item, payload)
         try:
             self._waiting[call] = None
             self.has_room()

@@ -7,7 +7,7 @@ from collections import deque
 from typing import Protocol
 
 from servestream_client.config import FlowControl
-from servestream_client.errors import Delivered, StreamTimeoutError
+from servestream_client.errors import ClientClosedError, Delivered, StreamTimeoutError
 from servestream_client.outputs import Seam, SeamKind
 from servestream_client.protocol.client import Part, Partial
 from servestream_client.protocol.frames import Credit, Replay
@@ -48,6 +48,18 @@ class Owner(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Is told what comes of a request."""
+
+    def came(self, count: int) -> None:
+        """So many outputs came."""
+        ...
+
+    def ended(self, error: BaseException | None) -> None:
+        """Nothing further comes."""
+        ...
+
+
 class Request:
     """One input that is to be answered, and what came of it.
 
@@ -70,6 +82,7 @@ class Request:
         partial: what it takes to go on, while no lane has it.
         held: outputs, and their bytes, that came and were not acknowledged.
         received: how many outputs came.
+        watch: is told what comes; None: nobody asked.
     """
 
     __slots__ = (
@@ -92,6 +105,7 @@ class Request:
         "received",
         "seams",
         "sent",
+        "watch",
     )
 
     def __init__(self, item: object, payload: bytes) -> None:
@@ -110,6 +124,7 @@ class Request:
         self.partial: Partial | None = None
         self.held: Credit = Credit()
         self.received: int = 0
+        self.watch: Watcher | None = None
         self.breaks: int = 0
         """In a row, of attempts that carried it and brought few of its outputs."""
         self.lone_breaks: int = 0
@@ -129,12 +144,16 @@ class Request:
         if seam is not None:
             kind = SeamKind.CONTINUED if seam.replay is Replay.CONTINUE else SeamKind.EXACT
             self.seams = (*self.seams, Seam(seam.index, kind, seam.before, seam.after))
+        if self.watch is not None:
+            self.watch.came(len(payloads))
         self.arrived.set()
 
     def end(self, error: BaseException | None = None) -> None:
         """Nothing further comes; the first word on that holds."""
         if not self.ended:
             self.ended = True
+            if self.watch is not None:
+                self.watch.ended(error)
             self.error = None if error is None else as_value(error, "the stream")
             self.item, self.payload, self.partial = None, b"", None
             self.arrived.set()
@@ -152,6 +171,9 @@ class Request:
     def drop(self) -> None:
         """Nobody reads its outputs any more."""
         self.queue.clear()
+        if not self.ended and self.watch is not None:
+            watch, self.watch = self.watch, None
+            watch.ended(ClientClosedError("its reader left it"))
         self.cancel()
         self.acknowledge(self.held.outputs, self.held.bytes)
 

@@ -53,6 +53,7 @@ class Verdict:
         retry_after: seconds that the server asked to wait; None: it did not.
         unreachable: whether nobody is there who could answer.
         vague: whether another attempt that failed for the same cause may say more.
+        status: gRPC's name for how the call ended; empty where that is not the cause.
     """
 
     decision: Decision
@@ -61,6 +62,7 @@ class Verdict:
     retry_after: float | None = None
     unreachable: bool = False
     vague: bool = False
+    status: str = ""
 
 
 def classify_status(status: LinkStatus, *, known: bool) -> Verdict:
@@ -78,6 +80,7 @@ def classify_status(status: LinkStatus, *, known: bool) -> Verdict:
         row.error,
         unreachable=row.unreachable,
         vague=row.vague,
+        status=status.code,
     )
 
 

@@ -74,7 +74,7 @@ def test_what_is_told_belongs_to_the_attempt_at_hand():
     for attempt in (1, 2):
         announcer.attempt_started(attempt, "here:1")
         announcer.attempt_welcomed(Welcome(replica="r"))
-        announcer.attempt_ended(AttemptOutcome.BROKEN, "it died")
+        announcer.attempt_ended(AttemptOutcome.BROKEN, "it died", "UNAVAILABLE")
     announcer.item_failed(ItemFailure(7, ItemErrorKind.HANDLER, "no"))
     assert [event.attempt for event in noting.of(AttemptStarted)] == [1, 2]
     welcomes = noting.of(AttemptWelcomed)

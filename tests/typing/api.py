@@ -53,7 +53,9 @@ from servestream_client.events import (
     AttemptOutcome,
     AttemptStarted,
     AttemptWelcomed,
+    CallEnded,
     ItemFailed,
+    OutputsArrived,
     ServerDraining,
     StreamEnded,
     StreamKind,
@@ -143,6 +145,15 @@ class Watching(Hooks):
                 assert_type(grace, float)
             case ItemFailed(kind=failure):
                 assert_type(failure, ItemErrorKind)
+            case CallEnded(kind=kind, seconds=seconds, outputs=outputs, error=error):
+                assert_type(kind, StreamKind)
+                assert_type(seconds, float)
+                assert_type(outputs, int)
+                assert_type(error, BaseException | None)
+            case OutputsArrived(first_index=first, count=count, seconds=seconds):
+                assert_type(first, int)
+                assert_type(count, int)
+                assert_type(seconds, float)
             case StreamEnded(error=error):
                 assert_type(error, BaseException | None)
             case _:
