@@ -105,9 +105,9 @@ def _commands(replicas: int) -> dict[str, Callable[..., Any]]:
         return [fault.to_json() for fault in ray.get(book.fired.remote())]
 
     def metrics() -> str:
-        node = ray.nodes()[0]
+        node = ray.nodes()[0]  # type: ignore[no-untyped-call]
         url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as page:  # noqa: S310 — Ray's own
+        with urllib.request.urlopen(url, timeout=10) as page:
             text: str = page.read().decode()
         return text
 
