@@ -2,7 +2,8 @@
 
 A call of Ray's costs more than many an input does. So what is counted anyway is handed over once a
 second, and of the handlers' calls some are sampled: at most 16 a second, and of each the first
-input. A call counts as one however many inputs it has, so that those with few weigh more.
+input, once its handler has ended. A call counts as one however many inputs it has, so that those
+with few weigh more.
 
 In a replica of Serve all streams are in one event loop; were there two, the gauges would tell of
 the one that spoke last.
