@@ -327,6 +327,12 @@ SERVER_LINES = (
     ),
     Line(
         "WARNING",
+        "metrics cannot be recorded: …: …",
+        "Ray did not take a measurement; it is said once, and streams are not touched",
+        "see what Ray raised, at the end of the line",
+    ),
+    Line(
+        "WARNING",
         "the client broke the protocol: …",
         "the attempt ends; nothing else is touched",
         "see which client it is: its release, or what stands between",

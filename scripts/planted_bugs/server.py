@@ -516,6 +516,35 @@ BUGS = (
         "",
         "test_a_thread_says_how_long_it_took_without_the_way_there",
     ),
+    # ------------------------------------------------------------------ metrics
+    Bug(
+        "what a stream answered is not counted once it has gone",
+        "Exporter.__init__",
+        "active.on_gone.append(self._count_gone)",
+        "pass",
+        "test_each_answer_counts_once_whether_its_stream_is_there_or_not",
+    ),
+    Bug(
+        "metrics end with the last stream, whose gauges stay",
+        "Exporter._look",
+        "        self._tell(accounts)\n",
+        "        if accounts:\n            self._tell(accounts)\n",
+        "test_gauges_tell_of_all_streams_and_at_last_that_there_is_none",
+    ),
+    Bug(
+        "every call is sampled",
+        "Samples.begin",
+        "self.due = max(self.due, earliest) + _BETWEEN_SAMPLES",
+        "self.due = earliest",
+        "test_no_more_than_some_calls_a_second_are_watched_however_many_there_are",
+    ),
+    Bug(
+        "a counter that Ray did not take is lost",
+        "Exporter._tell",
+        'if more and self._say(ITEMS, more, {"outcome": outcome}):',
+        'if more and (self._say(ITEMS, more, {"outcome": outcome}) or True):',
+        "test_what_ray_raises_is_logged_once_and_told_later",
+    ),
     Bug(
         "a run in a thread is as long however slow its inputs are",
         "ItemWorkers._adapt_run_length",

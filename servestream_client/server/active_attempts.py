@@ -5,12 +5,13 @@ Invariant: of those that were let in there is one a stream, the highest that cam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
+from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import Load, Open
 
-__all__ = ["ActiveAttempt", "ActiveAttempts", "Totals"]
+__all__ = ["Account", "ActiveAttempt", "ActiveAttempts", "Totals"]
 
 
 class Totals(NamedTuple):
@@ -26,6 +27,22 @@ class Totals(NamedTuple):
     items: int
 
 
+class Account(NamedTuple):
+    """What has become of the inputs of one attempt.
+
+    Attributes:
+        running: how many were handed to a handler and have no answer.
+        waiting: how many were not handed to one yet.
+        answered: how many had their answer leave.
+        failed: how many of these failed, by kind.
+    """
+
+    running: int
+    waiting: int
+    answered: int
+    failed: Mapping[ItemErrorKind, int]
+
+
 class ActiveAttempt(Protocol):
     """An attempt, as others of its stream see it."""
 
@@ -37,6 +54,11 @@ class ActiveAttempt(Protocol):
     @property
     def to_compute(self) -> int:
         """How many inputs came on it that are computed, or are to be."""
+        ...
+
+    @property
+    def account(self) -> Account:
+        """What has become of its inputs so far."""
         ...
 
     def supersede(self) -> None:
@@ -58,9 +80,11 @@ class ActiveAttempts:
     def __init__(self) -> None:
         self._here: dict[ActiveAttempt, None] = {}
         self._streams: dict[bytes, ActiveAttempt] = {}  # those that were let in
-        self.on_first: Callable[[], None] | None = None
+        self.on_first: list[Callable[[], None]] = []
         """Called when one comes and there was none."""
-        self.on_empty: Callable[[], None] | None = None
+        self.on_gone: list[Callable[[ActiveAttempt], None]] = []
+        """Called with each that has gone."""
+        self.on_empty: list[Callable[[], None]] = []
         """Called when the last one has gone."""
         self.load: Load | None = None
         """What was last said of it to whom it was news."""
@@ -69,8 +93,9 @@ class ActiveAttempts:
         """An attempt begins; what it wants is not known yet."""
         first = not self._here
         self._here[attempt] = None
-        if first and self.on_first is not None:
-            self.on_first()
+        if first:
+            for call in self.on_first:
+                call()
 
     def register(self, attempt: ActiveAttempt, opened: Open) -> bool:
         """Let an attempt in: it supersedes a lower one.
@@ -85,6 +110,11 @@ class ActiveAttempts:
             before.supersede()
         self._streams[opened.stream_id] = attempt
         return True
+
+    @property
+    def accounts(self) -> list[Account]:
+        """What has become of the inputs of all that are here."""
+        return [attempt.account for attempt in self._here]
 
     @property
     def totals(self) -> Totals:
@@ -105,8 +135,12 @@ class ActiveAttempts:
 
     def unregister(self, attempt: ActiveAttempt, stream_id: bytes | None) -> None:
         """An attempt is over."""
-        self._here.pop(attempt, None)
+        if attempt in self._here:
+            del self._here[attempt]
+            for gone in self.on_gone:
+                gone(attempt)
         if stream_id is not None and self._streams.get(stream_id) is attempt:
             del self._streams[stream_id]
-        if not self._here and self.on_empty is not None:
-            self.on_empty()
+        if not self._here:
+            for call in self.on_empty:
+                call()

@@ -30,6 +30,7 @@ class BatchWorkers(Workers):
 
     def __init__(self, handler: Handler, *, places: int, max_batch: int, batch_wait: float) -> None:
         super().__init__(handler, places=places)
+        self.samples.batches = True
         self._max_batch = max_batch
         self._batch_wait = batch_wait
         self._gatherer: Call | None = None  # one at a time

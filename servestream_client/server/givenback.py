@@ -22,8 +22,8 @@ class GivenBack:
         self._runs = RunQueue()
         self._numbers: set[int] = set()  # of those that are still to be given out
 
-    def __bool__(self) -> bool:
-        return bool(self._numbers)
+    def __len__(self) -> int:
+        return len(self._numbers)
 
     def add(self, run: Run) -> None:
         """Take them in."""

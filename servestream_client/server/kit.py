@@ -23,8 +23,14 @@ from servestream_client.server.handlers import (
     item_handler,
 )
 from servestream_client.server.item_workers import ItemWorkers
+from servestream_client.server.metrics import Exporter, RayMetrics, Record
 from servestream_client.server.outputs import Replay, Resume
-from servestream_client.server.replica import application_name, replica_name, server_count
+from servestream_client.server.replica import (
+    application_name,
+    ray_metrics,
+    replica_name,
+    server_count,
+)
 from servestream_client.server.reports import LoadReports
 from servestream_client.server.runner import AttemptRunner
 from servestream_client.server.workers import Workers
@@ -106,6 +112,7 @@ class Kit:
         replica: the name of the process; None: Ray Serve's for it, or host and process id.
         count_servers: asks how many servers there are; None: Serve's controller is asked, if there
             is one.
+        record: takes measurements; None: Ray does, in a replica, and elsewhere nothing is measured.
     """
 
     def __init__(
@@ -116,6 +123,7 @@ class Kit:
         *,
         replica: str | None = None,
         count_servers: Callable[[], Awaitable[int]] | None = None,
+        record: Record | None = None,
     ) -> None:
         self._service = service
         self._interceptor = interceptor
@@ -144,6 +152,10 @@ class Kit:
         )
         self.workers: Workers = _workers(service, kind, interceptor)
         LoadReports(self._active, self.workers, count_servers or server_count())
+        if record is None and (module := ray_metrics()) is not None:
+            record = RayMetrics(module)
+        if record is not None:
+            Exporter(self._active, self.workers.samples, record)
 
     def frames(self, requests: Requests, grpc_context: object = None) -> Frames:
         """Serve one call of the RPC."""

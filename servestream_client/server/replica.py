@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-__all__ = ["application_name", "replica_name", "server_count"]
+__all__ = ["application_name", "ray_metrics", "replica_name", "server_count"]
 
 _RUNNING = "RUNNING"
 
@@ -42,6 +42,11 @@ def server_count() -> Callable[[], Awaitable[int]] | None:
     """
     context = _context()
     return None if context is None else partial(asyncio.to_thread, _running_replicas, context)
+
+
+def ray_metrics() -> Any:  # noqa: ANN401 — Serve's own module
+    """Serve's metrics, which say by themselves whose they are; None: this is no replica."""
+    return None if _context() is None else sys.modules.get("ray.serve.metrics")
 
 
 def _running_replicas(context: Any) -> int:  # noqa: ANN401 — Serve's own class

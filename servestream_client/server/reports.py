@@ -63,7 +63,8 @@ class LoadReports:
         self._count_at = -math.inf
         self._looking: asyncio.TimerHandle | None = None
         self._counting: asyncio.Task[None] | None = None
-        active.on_first, active.on_empty = self._begin, self._rest
+        active.on_first.append(self._begin)
+        active.on_empty.append(self._rest)
 
     def _begin(self) -> None:
         """An attempt has come, and there was none."""

@@ -22,7 +22,7 @@ from servestream_client.protocol.frames import Load, StreamErrorKind
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.protocol.states import ServerState
-from servestream_client.server.active_attempts import ActiveAttempts
+from servestream_client.server.active_attempts import Account, ActiveAttempts
 from servestream_client.server.admission import AdmissionControl
 from servestream_client.server.workers import Workers
 from servestream_client.signals import Signal, being_cancelled
@@ -96,6 +96,15 @@ class AttemptRunner:
             return 0
         open_inputs = self.session.outbox.open
         return len(open_inputs) - sum(map(open_inputs.__contains__, self._workers.paused(self)))
+
+    @property
+    def account(self) -> Account:
+        """What has become of its inputs so far."""
+        session = self.session
+        outbox, waiting = session.outbox, 0
+        if not session.over:
+            waiting = session.intake.waiting.count + self._workers.given_back(self)
+        return Account(len(outbox.open) - waiting, waiting, outbox.answered, outbox.failures.sent)
 
     async def frames(self) -> AsyncGenerator[pb.ServerFrame, None]:
         """What to send, until the attempt is over. Closing this ends the attempt."""

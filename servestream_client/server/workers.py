@@ -36,6 +36,7 @@ from servestream_client.server.fair_queue import FairQueue
 from servestream_client.server.givenback import GivenBack
 from servestream_client.server.inflight import InFlight
 from servestream_client.server.limits import TimeLimits
+from servestream_client.server.metrics import Samples
 from servestream_client.server.stuck import STUCK, StuckPlaces
 from servestream_client.turns import Turn, turn_of_loop
 from servestream_client.usercode import contained, describe, report
@@ -59,6 +60,8 @@ class Workers(abc.ABC):
     """
 
     def __init__(self, handler: Handler, *, places: int) -> None:
+        self.samples: Samples = Samples()
+        """What is to be known of single calls."""
         self._handler = handler
         self._free = places
         self._places = places
@@ -194,6 +197,10 @@ class Workers(abc.ABC):
         """Which of its inputs gave their place back for a while."""
         return ()
 
+    def given_back(self, attempt: Attempt) -> int:
+        """How many of its inputs were taken with others and are to be given out again."""
+        return len(self._given_back.get(attempt, ()))
+
     def _remove(self, call: Call, held: Sequence[Held]) -> None:
         for attempt, first, _ in held:
             in_flight = self._in_flight[attempt]
@@ -305,10 +312,11 @@ class Workers(abc.ABC):
                 # An eager task: user code should not run in the midst of whatever has started this.
                 await asyncio.sleep(0)
             call.bind()
-            turn = call.turn
+            turn, samples = call.turn, self.samples
             await turn.ready()
             while parts := await self._next(attempt):
                 began = time.perf_counter()
+                sample = samples.begin(parts, began) if began >= samples.due else None
                 try:
                     await self._handle(call, parts)
                 finally:
@@ -317,15 +325,17 @@ class Workers(abc.ABC):
                         # Its turn may have come to start more, though it has no credit to send.
                         if other is not attempt and self._has_work(other):
                             self._queue(other)
-                self._took(call, parts, time.perf_counter() - began)
+                taken = self._took(call, parts, time.perf_counter() - began)
+                if sample is not None:
+                    samples.end(sample, taken)
                 if not self._goes_on(call, attempt):
                     return
                 await turn.passes()  # what is answered can be sent, and others have their turn
         finally:
             self._leave(call, attempt)
 
-    def _took(self, call: Call, parts: Sequence[Part], seconds: float) -> None:
-        """A worker has done that, and took so long."""
+    def _took(self, call: Call, parts: Sequence[Part], seconds: float) -> float:
+        """A worker has done that, and took so long. Returns what each of them has taken."""
         way = 0.0
         if call.thread_seconds is not None:
             way = seconds - call.thread_seconds
@@ -334,6 +344,7 @@ class Workers(abc.ABC):
         weight = _OF_LATE if self.item_seconds else 1.0
         self.item_seconds += weight * (taken - self.item_seconds)
         self._adapt_run_length(parts, seconds, way)
+        return taken
 
     def _seconds_an_item(self, parts: Sequence[Part], seconds: float) -> float:
         """Of that, what each of them has taken."""

@@ -32,11 +32,11 @@ REPLICAS = {
     "ray_servestream_streams": {"application", "deployment", "replica"},
     "ray_servestream_running_items": {"application", "deployment", "replica"},
     "ray_servestream_waiting_items": {"application", "deployment", "replica"},
-    "ray_servestream_items": {"application", "deployment", "replica", "outcome"},
+    "ray_servestream_items_total": {"application", "deployment", "replica", "outcome"},
     "ray_servestream_item_seconds_bucket": {"application", "deployment", "outcome", "le"},
     "ray_servestream_batch_size_bucket": {"application", "deployment", "le"},
 }
-"""As the replicas of a real Ray Serve show them; the tests on Ray look for them."""
+"""As the replicas of a real Ray Serve show them; `tests/ray/test_ray_metrics.py` looks there."""
 
 
 class Letters(StreamService[bytes, bytes]):

@@ -12,6 +12,7 @@ from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.credit import CreditBalance
 from servestream_client.protocol.frames import Credit, ItemFailure
 from servestream_client.protocol.runs import Run
+from servestream_client.protocol.server.failures import Failures
 from servestream_client.protocol.server.inputs import OpenInputs
 from servestream_client.protocol.server.opening import Terms
 from servestream_client.protocol.server.ready import (
@@ -36,6 +37,7 @@ class Outbox:
         open: the inputs that lack their last output.
         unanswered: how many inputs have an answer that has not left, closed or not.
         answered: how many had theirs leave.
+        failures: those among them, by kind.
         held_bytes: of all outputs that have not left.
         early: in order: answers whose turn has not come, by number.
         ready: what leaves next, as far as there is credit.
@@ -48,6 +50,7 @@ class Outbox:
         "_works",
         "answered",
         "early",
+        "failures",
         "held_bytes",
         "open",
         "ready",
@@ -58,6 +61,7 @@ class Outbox:
         self.open: OpenInputs = OpenInputs()
         self.unanswered: int = 0
         self.answered: int = 0
+        self.failures: Failures = Failures()
         self.held_bytes: int = 0
         self.early: dict[int, Run | Work | Dropped] = {}
         self.ready: ReadyQueue = ReadyQueue()
@@ -155,6 +159,7 @@ class Outbox:
             work = self._work(number)
             index = work.next_index + len(work.outputs)
             work.failure = ItemFailure(number, kind, text, index, retryable)
+            self.failures.enter(number, kind)
             self._continue(work, closed=True)
 
     def drop(self, numbers: Sequence[int]) -> None:
@@ -172,7 +177,7 @@ class Outbox:
 
     def clear(self) -> None:
         """Nobody reads the answers any more."""
-        for kept in (self.open, self._works, self.early, self.ready):
+        for kept in (self.open, self._works, self.early, self.ready, self.failures):
             kept.clear()
         self.unanswered = self.held_bytes = 0
 
@@ -269,4 +274,6 @@ class Outbox:
         self.held_bytes -= answers.size
         self.unanswered -= answers.answered
         self.answered += answers.answered
+        if answers.errors:
+            self.failures.leave(answers.errors)
         return answers

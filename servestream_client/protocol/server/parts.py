@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.credit import CreditBalance
 from servestream_client.protocol.frames import Credit, InputCredit, ItemFailure
+from servestream_client.protocol.server.failures import Failures
 from servestream_client.protocol.server.inputs import OpenInputs
 from servestream_client.protocol.server.opening import Terms
 from servestream_client.protocol.server.ready import NOT_STARTED, FrameAnswers
@@ -38,6 +39,7 @@ class PartsOutbox:
         open: the inputs that lack their last output.
         unanswered: how many inputs have an answer that has not left, closed or not.
         answered: how many had theirs leave.
+        failures: those among them, by kind.
         held_bytes: what all outputs that have not left count for, with their checkpoints.
 
     Args:
@@ -59,6 +61,7 @@ class PartsOutbox:
         "_turns",
         "_works",
         "answered",
+        "failures",
         "held_bytes",
         "open",
         "unanswered",
@@ -68,6 +71,7 @@ class PartsOutbox:
         self.open: OpenInputs = OpenInputs()
         self.unanswered: int = 0
         self.answered: int = 0
+        self.failures: Failures = Failures()
         self.held_bytes: int = 0
         self._ordered = True
         self._output_bytes = self._checkpoint_bytes = 0
@@ -209,6 +213,7 @@ class PartsOutbox:
         if work is None or work.closed:
             return
         work.failure = ItemFailure(number, kind, text, work.end_index, retryable)
+        self.failures.enter(number, kind)
         self._close(work)
         self._place(work)
 
@@ -239,6 +244,7 @@ class PartsOutbox:
             work.failure = ItemFailure(
                 work.number, ItemErrorKind.CANCELLED, "cancelled", work.next_index
             )
+            self.failures.enter(work.number, ItemErrorKind.CANCELLED)
             if work.closed:
                 self._sent_all(work)
             else:
@@ -256,6 +262,7 @@ class PartsOutbox:
         """Nobody reads the answers any more."""
         for kept in (self.open, self._works, self._ready, self._closed, self._paused):
             kept.clear()
+        self.failures.clear()
         self._paused_ahead.clear()
         self._resumable.clear()
         self.unanswered = self.held_bytes = 0
@@ -382,6 +389,8 @@ class PartsOutbox:
         self.held_bytes -= answers.size + answers.outputs * HELD_OUTPUT_BYTES
         self.unanswered -= answers.answered
         self.answered += answers.answered
+        if answers.errors:
+            self.failures.leave(answers.errors)
         return answers
 
     def _sent_all(self, work: PartsWork) -> None:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -103,6 +104,13 @@ def _commands(replicas: int) -> dict[str, Callable[..., Any]]:
     def fired() -> list[dict[str, Any]]:
         return [fault.to_json() for fault in ray.get(book.fired.remote())]
 
+    def metrics() -> str:
+        node = ray.nodes()[0]  # type: ignore[no-untyped-call]
+        url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as page:
+            text: str = page.read().decode()
+        return text
+
     def deploy_another(name: str) -> None:
         deploy(name, replicas=replicas)
 
@@ -111,6 +119,7 @@ def _commands(replicas: int) -> dict[str, Callable[..., Any]]:
         "add": add,
         "clear": clear,
         "fired": fired,
+        "metrics": metrics,
         "deploy": deploy_another,
     }
 

@@ -312,6 +312,15 @@ class ServeFixture:
         self.applications.append(application)
         self._count_replicas()
 
+    def metrics(self) -> str:
+        """The page that Prometheus reads of this node.
+
+        Raises:
+            FixtureError: it cannot be read.
+        """
+        page: str = self._ask("metrics")
+        return page
+
     def add_faults(self, *faults: Fault) -> None:
         """Plan faults, for streams that open from now on.
 
