@@ -193,6 +193,7 @@ class JobTrial:
         )
 
     def _run_once(self) -> Run:
+        begun = self._written()
         process = subprocess.Popen(  # noqa: S603 — our own command, our own arguments
             self._command,
             stdin=subprocess.DEVNULL,
@@ -201,7 +202,7 @@ class JobTrial:
             text=True,
         )
         try:
-            self._accompany(process)
+            self._accompany(process, begun)
         finally:  # Ctrl-C as well
             if process.poll() is None:
                 process.kill()
@@ -217,20 +218,23 @@ class JobTrial:
         if run.killed:
             self._tell(
                 f"[red]SIGKILL[/] to the client (process {run.pid}): resumed after {run.kept},"
-                f" killed at {run.written}"
+                f" killed with {run.written} in the file"
             )
         else:
             self._tell(escape(said.strip()))
         return run
 
-    def _accompany(self, process: subprocess.Popen[str]) -> None:
-        """Kill replicas as planned; return when it is the turn of the process, or it has ended."""
-        written = begun = self._written()
+    def _accompany(self, process: subprocess.Popen[str], begun: int) -> None:
+        """Kill replicas as planned; return when it is the turn of the process, or it has ended.
+
+        None is killed before this process has added to the results that it found.
+        """
+        written = begun
         while not _ended(process, _LOOK_SECONDS):
             before, written = written, self._written()
             if written > before:
                 self._progress(written)
-            begun = min(begun, written)  # what was not certain is cut off at first
+            begun = min(begun, written)  # what is not certain is cut off at first
             if not self._waiting or written < max(self._waiting[0].after, begun + 1):
                 continue
             if _ended(process, self._waiting[0].later):

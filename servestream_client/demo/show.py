@@ -50,7 +50,7 @@ class Settings:
     Attributes:
         ingress: how requests reach the replicas.
         kills: how many replicas to kill with SIGKILL while they serve the stream.
-        images: how many to stream; None: all 1,797.
+        images: how many to stream; None: all 1,797. The job has images of its own.
         seed: decides where to kill.
     """
 
