@@ -16,7 +16,15 @@ from rich.markup import escape
 
 from servestream_client.demo.trial import kill_places
 
-__all__ = ["JobReport", "JobTrial", "Run", "Shot", "Victim", "shots"]
+__all__ = ["JobReport", "JobTrial", "Run", "Shot", "Victim", "inputs_for", "shots"]
+
+_JOB_SECONDS = 10.0
+"""How long one replica is to work on the job, so that it can be killed in its midst."""
+
+_LEAST_INPUTS = 600
+
+_LEAST_UNKNOWN = 1_800
+"""The same after a stream so short that it says little about the pace."""
 
 _LATER_UP_TO = 0.25
 """Seconds. The command writes about twice a second; it is killed at any moment between."""
@@ -25,6 +33,20 @@ _LOOK_SECONDS = 0.005
 
 _KEPT = re.compile(r"^resuming after ([\d,]+) item", re.MULTILINE)
 """What the command says of what an earlier run has done for certain."""
+
+
+def inputs_for(*, inputs: int, seconds: float, pauses: float) -> int:
+    """How many inputs a job is to have on this machine.
+
+    Args:
+        inputs: of a stream that went before it.
+        seconds: what that took...
+        pauses: ...and for how much of it nothing came, about.
+    """
+    if inputs < _LEAST_INPUTS:
+        return _LEAST_UNKNOWN
+    working = max(seconds - pauses, seconds / 4)
+    return max(_LEAST_INPUTS, round(inputs / working * _JOB_SECONDS))
 
 
 class Victim(enum.StrEnum):
@@ -217,8 +239,8 @@ class JobTrial:
         )
         if run.killed:
             self._tell(
-                f"[red]SIGKILL[/] to the client (process {run.pid}): resumed after {run.kept},"
-                f" killed with {run.written} in the file"
+                f"[red]SIGKILL[/] to the client (process {run.pid}): begun at {run.kept},"
+                f" killed at {run.written}"
             )
         else:
             self._tell(escape(said.strip()))

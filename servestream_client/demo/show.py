@@ -20,7 +20,7 @@ from rich.table import Table
 from servestream_client.client import StreamClient
 from servestream_client.demo.model import DigitsCodec, DigitsModel, Image, Prediction, digits
 from servestream_client.demo.phases import DemoError, concluded, left_over, waiting
-from servestream_client.demo.restarts import JobReport, JobTrial, shots
+from servestream_client.demo.restarts import JobReport, JobTrial, inputs_for, shots
 from servestream_client.demo.trial import Report, Trial, answers_offline, kill_places
 from servestream_client.testing.ray_serve import Ingress, ServeFixture
 
@@ -31,13 +31,6 @@ CLIENT_KILLS = 3
 
 REPLICA_KILLS = 1
 """...and how many replicas meanwhile."""
-
-JOB_SECONDS = 22.0
-"""What the job would take at the pace of the stream before it, whose pauses and single lane made it
-slower; on any machine it is to be long enough to be killed in its midst."""
-
-JOB_IMAGES = 900
-"""The least that it has, where a short stream says little about the pace."""
 
 TICK_SECONDS = 0.1
 LINE_SECONDS = 1.0
@@ -90,7 +83,8 @@ def demo(settings: Settings, console: Console) -> bool:
         fixture.start()
     try:
         report = asyncio.run(_stream(fixture, images, offline, places, console))
-        count = max(JOB_IMAGES, round(JOB_SECONDS * report.inputs / report.seconds))
+        pauses = (1 + len(report.kills)) * report.longest_pause
+        count = inputs_for(inputs=report.inputs, seconds=report.seconds, pauses=pauses)
         job = _job(fixture, count, rng, console)
         started = len(fixture.processes())
     finally:

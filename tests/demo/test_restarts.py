@@ -6,7 +6,15 @@ import sys
 
 import pytest
 
-from servestream_client.demo.restarts import JobReport, JobTrial, Run, Shot, Victim, shots
+from servestream_client.demo.restarts import (
+    JobReport,
+    JobTrial,
+    Run,
+    Shot,
+    Victim,
+    inputs_for,
+    shots,
+)
 
 SIZE, RESULTS = 4, 100
 EXPECTED = b"".join(b"%03d\n" % number for number in range(RESULTS))
@@ -73,13 +81,10 @@ def test_a_job_is_killed_where_it_was_planned_and_goes_on(told):
     assert len({run.pid for run in report.runs}) == 4
     assert told.output.read_bytes() == EXPECTED
     first, second, third, fourth, last = told.lines
-    assert (
-        f"the client (process {report.runs[0].pid}): resumed after 0, killed with 10 in the file"
-        in first
-    )
+    assert f"the client (process {report.runs[0].pid}): begun at 0, killed at 10" in first
     assert "replica abc (process 4711): the client is at 30" in second
-    assert "resumed after 10, killed with 30 in the file" in third
-    assert "resumed after 30, killed with 60 in the file" in fourth
+    assert "begun at 10, killed at 30" in third
+    assert "begun at 30, killed at 60" in fourth
     assert last == "resuming after 60 items"
     assert told.progress[:3] == [10, 30, 60]
 
@@ -143,3 +148,16 @@ def test_kills_are_spread_and_a_function_of_the_seed():
     assert len(orders) == 4
     with pytest.raises(ValueError, match="do not fit"):
         shots(random.Random(1), inputs=4, clients=3, replicas=1)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "seconds", "pauses", "expected"),
+    [
+        (1800, 48.0, 18.0, 600),  # a slow machine
+        (1800, 10.0, 7.0, 6000),  # a fast one
+        (1800, 8.0, 12.0, 9000),
+        (20, 2.0, 1.0, 1800),
+    ],
+)
+def test_a_job_is_as_long_as_the_machine_is_fast(inputs, seconds, pauses, expected):
+    assert inputs_for(inputs=inputs, seconds=seconds, pauses=pauses) == expected
