@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
+import os
 import random
 import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,6 +170,7 @@ class JobTrial:
         kill_replica: kills one, and returns what it is called and its process.
         tell: called with what happens, in lines with Rich's markup.
         progress: called with the number of results whenever there are more.
+        environment: variables of the command besides those of this process.
     """
 
     def __init__(
@@ -182,6 +184,7 @@ class JobTrial:
         kill_replica: Callable[[], tuple[str, int]],
         tell: Callable[[str], None] = lambda _: None,
         progress: Callable[[int], None] = lambda _: None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._command = list(command)
         self._output = output
@@ -192,6 +195,7 @@ class JobTrial:
         self._kill_replica = kill_replica
         self._tell = tell
         self._progress = progress
+        self._environment = {**os.environ, **(environment or {})}
         self._replicas: list[int] = []
 
     def run(self) -> JobReport:
@@ -222,6 +226,7 @@ class JobTrial:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            env=self._environment,
         )
         try:
             self._accompany(process, begun)

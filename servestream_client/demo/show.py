@@ -32,6 +32,10 @@ CLIENT_KILLS = 3
 REPLICA_KILLS = 1
 """...and how many replicas meanwhile."""
 
+WINDOW = {"SERVESTREAM_FLOW_WINDOW_ITEMS": "64"}
+"""Of the job, whose results come in order: with the usual window they would come by leaps where one
+replica is ahead of the other, and what grows by leaps is soon at its end."""
+
 TICK_SECONDS = 0.1
 LINE_SECONDS = 1.0
 
@@ -139,7 +143,8 @@ def _job(fixture: ServeFixture, count: int, rng: random.Random, console: Console
             *("-i", str(source), "--input-format", "frames"),
             *("-o", str(output), "--output-format", "frames"),
         ]
-        console.print(f"servestream {' '.join(arguments)}", soft_wrap=True)
+        settings = " ".join(f"{name}={value}" for name, value in WINDOW.items())
+        console.print(f"{settings} servestream {' '.join(arguments)}", soft_wrap=True)
         with waiting(console, "the client as a job that is killed itself") as phase:
             fixture.wait_for_replicas()
             return JobTrial(
@@ -151,6 +156,7 @@ def _job(fixture: ServeFixture, count: int, rng: random.Random, console: Console
                 kill_replica=kill_one,
                 tell=console.print,
                 progress=lambda written: phase(f"written {written}/{count}"),
+                environment=WINDOW,
             ).run()
 
 

@@ -24,6 +24,7 @@ import os, pathlib, signal, sys
 
 output, pid, steps = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3].split(",")
 pid.write_text(str(os.getpid()))
+assert os.environ["STEPS"] == sys.argv[3] and os.environ["PATH"]
 there = output.stat().st_size // 4 if output.exists() else 0
 if there:
     print(f"resuming after {there:,} items", file=sys.stderr, flush=True)
@@ -55,6 +56,7 @@ class Told:
             kill_replica=kill or (lambda: ("abc", 4711)),
             tell=self.lines.append,
             progress=self.progress.append,
+            environment={"STEPS": steps},
         )
 
 
