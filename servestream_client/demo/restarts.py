@@ -46,7 +46,7 @@ def inputs_for(*, inputs: int, seconds: float, pauses: float) -> int:
     """
     if inputs < _LEAST_INPUTS:
         return _LEAST_UNKNOWN
-    working = max(seconds - pauses, seconds / 4)
+    working = max(seconds - pauses, seconds / 2)
     return max(_LEAST_INPUTS, round(inputs / working * _JOB_SECONDS))
 
 

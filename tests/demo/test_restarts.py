@@ -156,8 +156,8 @@ def test_kills_are_spread_and_a_function_of_the_seed():
     ("inputs", "seconds", "pauses", "expected"),
     [
         (1800, 48.0, 18.0, 600),  # a slow machine
-        (1800, 10.0, 7.0, 6000),  # a fast one
-        (1800, 8.0, 12.0, 9000),
+        (1800, 10.0, 4.0, 3000),  # a fast one
+        (1800, 8.0, 12.0, 4500),
         (20, 2.0, 1.0, 1800),
     ],
 )
