@@ -22,10 +22,13 @@ __all__ = ["JobReport", "JobTrial", "Run", "Shot", "Victim", "inputs_for", "shot
 _JOB_SECONDS = 10.0
 """How long one replica is to work on the job, so that it can be killed in its midst."""
 
-_LEAST_INPUTS = 600
+_LEAST_INPUTS = 900
 
 _LEAST_UNKNOWN = 1_800
 """The same after a stream so short that it says little about the pace."""
+
+_KILLED_UP_TO = 0.5
+"""The share of the way on which is killed. Where a disk is slow, the output grows by leaps."""
 
 _LATER_UP_TO = 0.25
 """Seconds. The command writes about twice a second; it is killed at any moment between."""
@@ -80,7 +83,7 @@ def shots(rng: random.Random, *, inputs: int, clients: int, replicas: int) -> li
     """
     victims = [Victim.CLIENT] * clients + [Victim.REPLICA] * replicas
     rng.shuffle(victims)
-    places = kill_places(rng, inputs=inputs, kills=len(victims))
+    places = kill_places(rng, inputs=inputs, kills=len(victims), up_to=_KILLED_UP_TO)
     return [
         Shot(victim=victim, after=place, later=rng.uniform(0, _LATER_UP_TO))
         for victim, place in zip(victims, places, strict=True)

@@ -143,7 +143,7 @@ def test_kills_are_spread_and_a_function_of_the_seed():
     for seed in range(50):
         found = shots(random.Random(seed), inputs=1000, clients=3, replicas=1)
         assert found == shots(random.Random(seed), inputs=1000, clients=3, replicas=1)
-        assert [(shot.after - 1) // 200 for shot in found] == [0, 1, 2, 3]
+        assert [(shot.after - 1) // 125 for shot in found] == [0, 1, 2, 3]
         victims = tuple(shot.victim for shot in found)
         assert victims.count(Victim.CLIENT) == 3
         orders.add(victims)
@@ -155,7 +155,7 @@ def test_kills_are_spread_and_a_function_of_the_seed():
 @pytest.mark.parametrize(
     ("inputs", "seconds", "pauses", "expected"),
     [
-        (1800, 48.0, 18.0, 600),  # a slow machine
+        (1800, 48.0, 18.0, 900),  # a slow machine
         (1800, 10.0, 4.0, 3000),  # a fast one
         (1800, 8.0, 12.0, 4500),
         (20, 2.0, 1.0, 1800),
