@@ -160,7 +160,21 @@ BUGS = (
         "return False",
         "test_what_kubernetes_sets_for_a_service_of_that_name_is_ignored",
     ),
-    # ---- the demo of a language model
+    # ---- the demos
+    Bug(
+        "a job is killed for what its last run has written",
+        "JobTrial._accompany",
+        "written < max(self._waiting[0].after, begun + 1)",
+        "written < self._waiting[0].after",
+        "test_no_run_is_killed_for_what_an_earlier_one_has_written",
+    ),
+    Bug(
+        "a job's output may be another",
+        "JobReport.problems",
+        "elif not self.identical:",
+        "elif not self.identical and self.kills:",
+        "test_an_output_that_differs_is_a_problem",
+    ),
     Bug(
         "an answer that goes on counts its tokens from the beginning",
         "answer",

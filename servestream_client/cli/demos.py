@@ -57,9 +57,11 @@ def demo(
     """Stream 1,797 images to a real Ray Serve whose replicas are killed on the way.
 
     Starts Ray Serve on this machine with two replicas of a classifier (half a minute), streams the
-    images, kills the replica that serves the stream with SIGKILL a few times, compares every answer
-    with an offline run of the same model, and ends everything that it started. The exit code is 0
-    only if nothing was lost, duplicated, out of order or different, and nothing is left running.
+    images, kills the replica that serves the stream with SIGKILL a few times, and compares every
+    answer with an offline run of the same model. Then runs `servestream call --resume` there, kills
+    that three times and a replica besides, and compares the file. Ends everything that it started.
+    The exit code is 0 only if nothing was lost, duplicated, out of order or different, and nothing
+    is left running.
     """
     with for_people():
         _check_installed("demo", "psutil", "ray", "sklearn")

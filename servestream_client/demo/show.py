@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import struct
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
@@ -14,12 +18,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from servestream_client.client import StreamClient
-from servestream_client.demo.model import DigitsCodec, Image, Prediction, digits
+from servestream_client.demo.model import DigitsCodec, DigitsModel, Image, Prediction, digits
 from servestream_client.demo.phases import DemoError, concluded, left_over, waiting
+from servestream_client.demo.restarts import JobReport, JobTrial, inputs_for, shots
 from servestream_client.demo.trial import Report, Trial, answers_offline, kill_places
 from servestream_client.testing.ray_serve import Ingress, ServeFixture
 
 APPLICATION = "servestream_client.demo.service:digits"
+
+CLIENT_KILLS = 3
+"""How often the client of the job is killed..."""
+
+REPLICA_KILLS = 1
+"""...and how many replicas meanwhile."""
+
+WINDOW = {"SERVESTREAM_FLOW_WINDOW_ITEMS": "64"}
+"""Of the job, whose results come in order: with the usual window they would come by leaps where one
+replica is ahead of the other, and what grows by leaps is soon at its end."""
 
 TICK_SECONDS = 0.1
 LINE_SECONDS = 1.0
@@ -32,7 +47,7 @@ class Settings:
     Attributes:
         ingress: how requests reach the replicas.
         kills: how many replicas to kill with SIGKILL while they serve the stream.
-        images: how many to stream; None: all 1,797.
+        images: how many to stream; None: all 1,797. The job has images of its own.
         seed: decides where to kill.
     """
 
@@ -44,6 +59,8 @@ class Settings:
 
 def demo(settings: Settings, console: Console) -> bool:
     """Start Ray Serve, stream, kill, compare, and end everything that was started.
+
+    First replicas are killed under a stream of this process, then the process of a resumable job.
 
     Returns:
         Whether nothing was lost, duplicated, out of order or different, and nothing is left.
@@ -57,7 +74,8 @@ def demo(settings: Settings, console: Console) -> bool:
     images = list(digits()[0][: min(settings.images or total, total)])
     if settings.kills * 2 > len(images):
         raise DemoError(f"{settings.kills} kills are too many for {len(images)} images")
-    places = kill_places(random.Random(seed), inputs=len(images), kills=settings.kills)  # noqa: S311
+    rng = random.Random(seed)  # noqa: S311
+    places = kill_places(rng, inputs=len(images), kills=settings.kills)
     console.print(
         f"seed {seed}: {len(images)} images, kills after"
         f" {', '.join(map(str, places)) or 'no'} answers; ingress: {settings.ingress}"
@@ -69,12 +87,16 @@ def demo(settings: Settings, console: Console) -> bool:
         fixture.start()
     try:
         report = asyncio.run(_stream(fixture, images, offline, places, console))
+        pauses = (1 + len(report.kills)) * report.longest_pause
+        count = inputs_for(inputs=report.inputs, seconds=report.seconds, pauses=pauses)
+        job = _job(fixture, count, rng, console)
         started = len(fixture.processes())
     finally:
         with waiting(console, "ending Ray Serve"):
             fixture.stop()
     console.print(_table(report, seed))
-    return _conclude(report, fixture.id, started, console)
+    console.print(_job_table(job, seed))
+    return _conclude(report, job, fixture.id, started, console)
 
 
 async def _stream(
@@ -101,6 +123,45 @@ async def _tick(show: Callable[[], None]) -> None:
     while True:
         show()
         await asyncio.sleep(TICK_SECONDS)
+
+
+def _job(fixture: ServeFixture, count: int, rng: random.Random, console: Console) -> JobReport:
+    """So many images from a file through `servestream call --resume` into another file."""
+    every, codec = digits()[0], DigitsCodec()
+    images = [every[place % len(every)] for place in range(count)]
+    expected = [codec.encode_output(each) for each in DigitsModel().predict_batch(images)]
+
+    def kill_one() -> tuple[str, int]:
+        replica = rng.choice(fixture.replicas_alive()).name
+        return replica, fixture.kill_replica(replica)
+
+    with TemporaryDirectory(prefix="servestream-demo-") as name:
+        source, output = Path(name, "images"), Path(name, "predictions")
+        source.write_bytes(_frames([codec.encode_input(image) for image in images]))
+        arguments = [
+            *("call", fixture.target, "-a", "digits", "--codec", codec.id, "--resume"),
+            *("-i", str(source), "--input-format", "frames"),
+            *("-o", str(output), "--output-format", "frames"),
+        ]
+        settings = " ".join(f"{name}={value}" for name, value in WINDOW.items())
+        console.print(f"{settings} servestream {' '.join(arguments)}", soft_wrap=True)
+        with waiting(console, "the client as a job that is killed itself") as phase:
+            fixture.wait_for_replicas()
+            return JobTrial(
+                [sys.executable, "-m", "servestream_client.cli", *arguments],
+                output,
+                size=len(_frames(expected[:1])),
+                expected=_frames(expected),
+                planned=shots(rng, inputs=count, clients=CLIENT_KILLS, replicas=REPLICA_KILLS),
+                kill_replica=kill_one,
+                tell=console.print,
+                progress=lambda written: phase(f"written {written}/{count}"),
+                environment=WINDOW,
+            ).run()
+
+
+def _frames(payloads: Sequence[bytes]) -> bytes:
+    return b"".join(struct.pack(">I", len(payload)) + payload for payload in payloads)
 
 
 # ---------------------------------------------------------------- what is shown
@@ -173,11 +234,8 @@ def _fields(trial: Trial) -> dict[str, Any]:
 
 def _table(report: Report, seed: int) -> Table:
     counts, statistics = report.tally, report.statistics
-    table = Table(title=f"seed {seed}")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    table.add_column("how it is counted")
-    for name, value, how in (
+    return _figures(
+        f"seed {seed}: replicas killed under a stream",
         ("inputs", report.inputs, "images given to the stream"),
         ("predictions", report.predictions, "answers that came out of it"),
         ("lost", counts.lost, "images whose checksum no answer carries"),
@@ -190,13 +248,35 @@ def _table(report: Report, seed: int) -> Table:
         ("replayed", statistics.replayed, "inputs sent again after a kill"),
         ("longest pause", f"{report.longest_pause:.2f} s", "between two answers"),
         ("duration", f"{report.seconds:.1f} s", "first to last answer, with the first wait"),
-    ):
+    )
+
+
+def _job_table(job: JobReport, seed: int) -> Table:
+    return _figures(
+        f"seed {seed}: the client killed, too",
+        ("inputs", job.inputs, "images in the file that the job reads"),
+        ("kills of the client", job.kills, "times that its process got SIGKILL"),
+        ("kills of replicas", len(job.replicas), "those that got SIGKILL meanwhile"),
+        ("kept", ", ".join(map(str, job.kept)), "results done before each restart"),
+        ("output", "identical" if job.identical else "differs", "compared with offline by bytes"),
+        ("duration", f"{job.seconds:.1f} s", "of all runs of the command"),
+    )
+
+
+def _figures(title: str, *rows: tuple[str, object, str]) -> Table:
+    table = Table(title=title)
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("how it is counted")
+    for name, value, how in rows:
         table.add_row(name, str(value), how)
     return table
 
 
-def _conclude(report: Report, fixture: str, started: int, console: Console) -> bool:
-    problems = report.problems() + left_over(fixture, started, console)
+def _conclude(report: Report, job: JobReport, fixture: str, started: int, console: Console) -> bool:
+    problems = report.problems() + job.problems() + left_over(fixture, started, console)
     return concluded(
-        problems, "every answer came once, in its place, and equals the offline run", console
+        problems,
+        "every answer came once, in its place, and equals offline; so does the file",
+        console,
     )

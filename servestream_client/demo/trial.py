@@ -28,13 +28,21 @@ _KILLED_UP_TO = 0.8
 to the client is not missed."""
 
 
-def kill_places(rng: random.Random, *, inputs: int, kills: int) -> list[int]:
+def kill_places(
+    rng: random.Random, *, inputs: int, kills: int, up_to: float = _KILLED_UP_TO
+) -> list[int]:
     """After how many answers to kill: one place in each of as many equal stretches of the way.
+
+    Args:
+        rng: decides.
+        inputs: how long the way is.
+        kills: how many places.
+        up_to: on which share of the way.
 
     Raises:
         ValueError: there are too few inputs for so many kills.
     """
-    stretch = int(inputs * _KILLED_UP_TO) // max(1, kills)
+    stretch = int(inputs * up_to) // max(1, kills)
     if stretch < 1:
         raise ValueError(f"{kills} kills do not fit into {inputs} inputs")
     return [number * stretch + rng.randint(1, stretch) for number in range(kills)]
