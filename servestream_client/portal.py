@@ -3,7 +3,9 @@
 Ctrl-C strikes the main thread wherever Python looks for signals, in the midst of `threading`'s own
 classes, too: one that strikes in `threading.Condition` leaves its lock held, or turns into "cannot
 release un-acquired lock" (CPython 3.11). `Future`, `Event` and `Thread.start` are built on it. So
-the caller's thread waits for bare locks only, whose `acquire` a signal ends whole.
+the caller's thread waits for bare locks only, whose `acquire` a signal ends whole; and the main
+thread never without a limit, since one that comes between Python's last look and the wait, or that
+another thread receives, does not end it.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from servestream_client.errors import ClientClosedError, WrongEventLoopError
 from servestream_client.greenlets import check_threads
 from servestream_client.signals import being_cancelled, start_task
 
-__all__ = ["PortalLease", "crossing", "may_not_wait", "on_loop_thread"]
+__all__ = ["LOOK_SECONDS", "PortalLease", "crossing", "may_not_wait", "on_loop_thread"]
 
 EXIT_SECONDS = 0.5
 """How long an interpreter that ends waits for leases that nobody gave back."""
@@ -34,6 +36,9 @@ EXIT_SECONDS = 0.5
 CANCEL_SECONDS = 0.3
 """How long an interrupted call waits until it has ended on the loop, before the caller goes on; and
 how long a lease that is given back waits for its calls."""
+
+LOOK_SECONDS = 0.3
+"""How often the main thread looks for signals while it waits."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -326,7 +331,10 @@ class _Crossing(Generic[T]):
 
     def wait(self, timeout: float = -1) -> None:
         """In the caller's thread: return once it has ended, or after so many seconds."""
-        self._running.acquire(timeout=timeout)
+        if timeout >= 0:
+            self._running.acquire(timeout=timeout)
+        else:
+            _acquire(self._running)
 
     def cancel(self) -> None:
         """On the loop: nobody waits for it any more."""
@@ -345,6 +353,14 @@ class _Crossing(Generic[T]):
             return self._result.pop()
         finally:
             del error  # its traceback refers to this frame
+
+
+def _acquire(lock: _thread.LockType) -> None:
+    if _thread.get_ident() != threading.main_thread().ident:
+        lock.acquire()
+    else:
+        while not lock.acquire(timeout=LOOK_SECONDS):
+            pass
 
 
 def _import_backend() -> None:
@@ -384,7 +400,7 @@ def _aside(func: Callable[[], None]) -> None:
         _thread.start_new_thread(run, ())
     except RuntimeError:  # the interpreter is ending: as of 3.12, no thread can be started any more
         run()
-    running.acquire()
+    _acquire(running)
     if problem:
         raise problem[0]
 

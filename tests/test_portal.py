@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import itertools
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -209,6 +210,30 @@ def interruptions(act: Callable[[], object]) -> Iterator[tuple[str, BaseExceptio
         if interrupted.where is None:
             return
         yield interrupted.where, raised
+
+
+def test_a_signal_that_does_not_end_the_wait_is_heard_all_the_same(lease):
+    """One that another thread receives stands for one that came just before the wait."""
+    main, ended = threading.main_thread().ident, threading.Event()
+
+    def waits() -> bool:
+        frame = sys._current_frames().get(main)
+        return frame is not None and frame.f_code.co_name == "_acquire"
+
+    def strike() -> None:
+        while not waits() and not ended.is_set():
+            pass
+        ended.wait(0.1)  # lets go of the interpreter, so that the main thread comes to its wait
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    thread = threading.Thread(target=strike)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            lease.call(asyncio.Event().wait)
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_an_interrupt_at_any_place_of_a_call_is_just_that(lease):

@@ -37,11 +37,18 @@ BUGS = (
     Bug(
         "a caller waits in what Ctrl-C breaks",
         "_Crossing.wait",
-        "        self._running.acquire(timeout=timeout)\n",
-        "        with threading.Condition() as until:\n"
-        "            until.wait_for(lambda: self._running.acquire(timeout=timeout))\n"
-        "            until.wait(0)\n",
+        "            _acquire(self._running)\n",
+        "            with threading.Condition() as until:\n"
+        "                until.wait_for(lambda: self._running.acquire(timeout=timeout))\n"
+        "                until.wait(0)\n",
         "test_an_interrupt_at_any_place_of_a_call_is_just_that",
+    ),
+    Bug(
+        "the main thread waits without a look for signals",
+        "_acquire",
+        "    if _thread.get_ident() != threading.main_thread().ident:\n",
+        "    if _thread.get_ident():\n",
+        "test_a_signal_that_does_not_end_the_wait_is_heard_all_the_same",
     ),
     Bug(
         "a client that is dropped keeps its thread",

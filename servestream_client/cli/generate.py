@@ -35,6 +35,7 @@ from servestream_client.cli.problems import Problem, errors
 from servestream_client.cli.sources import Source, payloads
 from servestream_client.errors import ItemError
 from servestream_client.outputs import SeamKind
+from servestream_client.portal import LOOK_SECONDS
 from servestream_client.sync import SyncGeneration, SyncStreamClient
 from servestream_client.transport.targets import split_targets
 
@@ -205,7 +206,10 @@ class _Answer:
         """
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._ready or self._ended)
+                while not self._changed.wait_for(
+                    lambda: self._ready or self._ended, timeout=LOOK_SECONDS
+                ):
+                    pass
                 ready = list(self._ready)
                 self._ready.clear()
                 self._changed.notify_all()
@@ -253,13 +257,18 @@ class _Answers:
             answer.leave()
 
     def __iter__(self) -> Iterator[_Answer]:
-        while (answer := self._begun.get()) is not None:
+        while (answer := self._next_begun()) is not None:
             if isinstance(answer, BaseException):
                 raise answer
             yield answer
             with self._lock:
                 self._running.remove(answer)
             self._places.release()
+
+    def _next_begun(self) -> _Answer | BaseException | None:
+        while True:
+            with suppress(queue.Empty):
+                return self._begun.get(timeout=LOOK_SECONDS)
 
     def _feed(self) -> None:
         try:
