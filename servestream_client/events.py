@@ -279,14 +279,15 @@ class StreamEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputsArrived(Event):
-    """Outputs of a call of `generate` came to the client; told in the call's context.
+    """Outputs of a call of `generate` came to the client; told when its reader takes them.
 
     Attributes:
         target: as the client was given it.
         application: the wanted one; empty: any.
         first_index: how many of its outputs came before.
         count: how many came, together.
-        seconds: since the ones before; of the first, since the call began.
+        seconds: since the ones before; of the first, since the call began. A reader that rests for
+            long stops its handler: that is in it, too.
     """
 
     target: str
@@ -310,10 +311,13 @@ class CallEnded(Event):
         target: as the client was given it.
         application: the wanted one; empty: any.
         kind: `StreamKind.PREDICT` or `StreamKind.GENERATE`.
-        seconds: since it began, retries and waiting included, codecs not.
+        seconds: since it began, retries and waiting included, codecs not; of a generation, until
+            its last output came or its reader left it.
         outputs: how many came.
-        error: what its caller gets in the end; None if all went well. A `ClientClosedError` if the
-            reader of a generation left it early, a `CancelledError` if the caller was cancelled.
+        error: what its caller gets in the end; None if all went well. A `CancelledError` if the
+            caller of `predict` was cancelled. What a codec refuses of `predict` is its caller's
+            alone.
+        left: whether the reader of a generation has left it before its end, by whatever way.
     """
 
     target: str
@@ -322,9 +326,12 @@ class CallEnded(Event):
     seconds: float
     outputs: int
     error: BaseException | None
+    left: bool = False
 
     def __str__(self) -> str:
         outcome = "ended" if self.error is None else f"ended with {type_name(self.error)}"
+        if self.left:
+            outcome = "was left"
         return f"a call of {self.kind.value} {outcome} after {self.seconds:.3g} s"
 
 

@@ -33,6 +33,7 @@ Names and units are those of OpenTelemetry's semantic conventions where they hav
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import OrderedDict, defaultdict
@@ -280,7 +281,6 @@ class OpenTelemetryHooks(Hooks):
         span = self._tracer.start_span(
             f"servestream {event.kind.value}",
             context,
-            kind=SpanKind.CLIENT,
             attributes={
                 **attributes,
                 "servestream.stream_id": event.stream_id,
@@ -348,9 +348,10 @@ class OpenTelemetryHooks(Hooks):
     def _call_ended(self, event: CallEnded) -> None:
         attributes = self._attributes(event.target, event.application, event.kind)
         error = event.error
-        failed = error is not None and not isinstance(error, ClientClosedError)
-        if failed:
+        if error is not None:
             attributes["error.type"] = type(error).__name__
+        # Who is cancelled has failed at nothing.
+        failed = error is not None and not isinstance(error, asyncio.CancelledError)
         self._metrics.calls.record(event.seconds, attributes)
         if not self._call_spans:
             return
@@ -358,7 +359,6 @@ class OpenTelemetryHooks(Hooks):
         end = time.time_ns()
         span = self._tracer.start_span(
             f"servestream call of {event.kind.value}",
-            kind=SpanKind.CLIENT,
             attributes={**attributes, "servestream.outputs": event.outputs},
             links=[Link(carrier)] if carrier is not None else (),
             start_time=end - int(event.seconds * 1e9),
@@ -414,6 +414,8 @@ class OpenTelemetryHooks(Hooks):
         self._metrics.attempts.add(1, {**live.attributes, "outcome": event.outcome.value})
         span, live.attempt = live.attempt, None
         status = {"rpc.response.status_code": event.status} if event.status else {}
+        if event.outcome is AttemptOutcome.BROKEN:
+            status["error.type"] = event.status if event.status not in {"", "OK"} else "broken"
         self._metrics.rpc.record(
             time.monotonic() - live.attempt_began,
             {**_RPC, **live.attempt_server, **status},
@@ -428,6 +430,7 @@ class OpenTelemetryHooks(Hooks):
 
 def _server(name: str) -> _Attributes:
     """Of ``host:port``; of several addresses, or another scheme, the whole of it."""
+    name, _, _ = name.partition(" (")  # an address behind a name; each would be another series
     host, _, port = name.rpartition(":")
     if not port.isdigit() or "," in name or "/" in name:
         return {"server.address": name}

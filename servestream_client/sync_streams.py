@@ -197,21 +197,24 @@ class SyncGeneration(GenerationBase[T_co]):
             except BaseException as error:
                 failure = contained(error, "the codec")
                 problem = self._undecoded(failure)
-                self.close()
+                self._end(problem)
                 raise problem from failure
 
     def close(self) -> None:
         """End it: its handler is cancelled at the server. Harmless on one that has ended. It may be
         called anywhere; see `SyncStreamClient.close`.
         """
+        self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
         if self._loop is None or may_not_wait():
             self._close_later()
             return
         with suppress(ClientClosedError):  # and with the client its streams
-            self._portal.call(self._aclose)
+            self._portal.call(self._aclose, error)
 
-    async def _aclose(self) -> None:
-        self._close()
+    async def _aclose(self, error: BaseException | None) -> None:
+        self._close(error)
 
     def __enter__(self) -> Self:
         return self

@@ -303,8 +303,9 @@ async def test_attempts_have_grpcs_status_and_the_servers_address(stream_server,
         assert attempt.attributes["server.address"] == host
         assert attempt.attributes["server.port"] == int(port)
     codes = [attempt.attributes["rpc.response.status_code"] for attempt in attempts]
-    assert codes[0] == "UNAVAILABLE"
+    assert codes[0] == attempts[0].attributes["error.type"] == "UNAVAILABLE"
     assert codes[-1] == "OK"
+    assert "error.type" not in attempts[-1].attributes
 
 
 @pytest.mark.parametrize(
@@ -313,6 +314,10 @@ async def test_attempts_have_grpcs_status_and_the_servers_address(stream_server,
         ("model.internal:9000", {"server.address": "model.internal", "server.port": 9000}),
         ("[::1]:9000", {"server.address": "::1", "server.port": 9000}),
         ("a:1,b:2", {"server.address": "a:1,b:2"}),
+        (
+            "replicas.svc:9000 (10.0.0.1:9000)",
+            {"server.address": "replicas.svc", "server.port": 9000},
+        ),
         ("unix:/run/model.sock", {"server.address": "unix:/run/model.sock"}),
     ],
 )

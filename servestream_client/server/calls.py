@@ -143,8 +143,8 @@ class Call:
         self._expired = ""
         self.abandoned: bool = False
         """Whether its inputs were answered without it."""
-        self.thread_seconds: float | None = None
-        """How long user code took in a thread of late, without the way there and back."""
+        self.hop_seconds: float = 0.0
+        """Of late, on the way to threads and back."""
 
         # Of those held: how many are wanted, and which are not. None: all are.
         self._wanted: dict[Attempt, int] | None = None

@@ -20,6 +20,10 @@ one would pay it for each item.
 """
 
 
+_LONGEST_WAY = 0.02
+"""Where that takes longer, the event loop stands still for another reason."""
+
+
 class ItemWorkers(Workers):
     """Each takes inputs of one stream, several at once while they go fast."""
 
@@ -84,7 +88,7 @@ class ItemWorkers(Workers):
         return True
 
     def _adapt_run_length(self, parts: Sequence[Part], seconds: float, way: float) -> None:
-        longest = max(_RUN_SECONDS, way)
+        longest = max(_RUN_SECONDS, min(way, _LONGEST_WAY))
         if seconds > longest:
             self._run_length = max(1, self._run_length // 2)
         elif seconds < longest / 2:

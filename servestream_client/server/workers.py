@@ -336,10 +336,8 @@ class Workers(abc.ABC):
 
     def _took(self, call: Call, parts: Sequence[Part], seconds: float) -> float:
         """A worker has done that, and took so long. Returns what each of them has taken."""
-        way = 0.0
-        if call.thread_seconds is not None:
-            way = seconds - call.thread_seconds
-            seconds, call.thread_seconds = call.thread_seconds, None
+        way, call.hop_seconds = call.hop_seconds, 0.0
+        seconds -= way
         taken = self._seconds_an_item(parts, seconds)
         weight = _OF_LATE if self.item_seconds else 1.0
         self.item_seconds += weight * (taken - self.item_seconds)

@@ -17,7 +17,7 @@ from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.frames import STREAM_ID_BYTES, CodecId
 from servestream_client.session.apart import Apart
 from servestream_client.session.arguments import check_parameters
-from servestream_client.session.calls import CallTeller, ToldGenerator, ToldPredictor
+from servestream_client.session.calls import ToldPredictor
 from servestream_client.session.connection import Connection
 from servestream_client.session.cursor_track import CursorTrack, TrackedInlet
 from servestream_client.session.driver import StreamDriver
@@ -32,6 +32,7 @@ from servestream_client.session.predictor import Predictor
 from servestream_client.session.pump import InputPump, UnsendableInput
 from servestream_client.session.spread import MOST_LANES, Spread
 from servestream_client.session.stream_lanes import StreamLanes
+from servestream_client.session.telling import CallTeller
 
 __all__ = ["StreamFactory"]
 
@@ -176,8 +177,7 @@ class StreamFactory:
 
     def generator(self, lanes: int | None) -> Generator:
         """The same for the calls of `generate`."""
-        make = ToldGenerator if self.hooks else Generator
-        generator = make(
+        generator = Generator(
             self._open_generate_lane,
             partial(self._open_generate_lane, isolated=True),
             lambda: self.connection.endpoints.answered,
@@ -185,7 +185,7 @@ class StreamFactory:
             spread=_spread(lanes, slow=True),
             idle_seconds=LANE_IDLE_SECONDS,
         )
-        if isinstance(generator, ToldGenerator):
+        if self.hooks:
             generator.teller = self._teller(StreamKind.GENERATE)
         return generator
 

@@ -96,6 +96,8 @@ class GenerateLane(Lane):
         self._works()
         inlet = self.driver.inlet
         request.lane = self
+        if request.timing is not None:
+            request.timing.stream_id = self.driver.stream_id
         if request.partial is None:
             request.number = inlet.push(request.payload, request.item)
         else:

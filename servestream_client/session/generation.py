@@ -22,6 +22,7 @@ from servestream_client.errors import (
 from servestream_client.outputs import Seam
 from servestream_client.session.encoding import THE_ONLY_INPUT
 from servestream_client.session.request import Owner, Request
+from servestream_client.session.telling import Telling, Timing
 from servestream_client.turns import turn_of_loop
 from servestream_client.usercode import contained, describe
 
@@ -63,6 +64,7 @@ class GenerationBase(Generic[T_co]):
         self._encode = encode
         self._payload: bytes | None = None
         self._request: Request | None = None
+        self._telling: Telling | None = None
         self._decode = direct(decode)
         self._timeout = timeout
         self._timer: asyncio.TimerHandle | None = None
@@ -115,6 +117,9 @@ class GenerationBase(Generic[T_co]):
             raise ClientClosedError(_CLOSED)
         request = self._request = Request(self._item, self._payload)
         request.owner = owner
+        if owner.teller is not None:
+            request.timing = Timing(began)
+            self._telling = Telling(owner.teller, request.timing)
         self._item, self._payload = None, None  # its own to keep, and to let go
         if self._timeout is not None:
             self._timer = loop.call_at(began + self._timeout, request.expire, self._timeout)
@@ -153,8 +158,8 @@ class GenerationBase(Generic[T_co]):
         self._acknowledge(request)
         while not request.queue:
             if request.ended:
-                self._leave(request)
                 error = request.take_error()
+                self._leave(request, error)
                 try:
                     if error is not None:
                         raise error
@@ -173,6 +178,8 @@ class GenerationBase(Generic[T_co]):
         self._delivered += len(payloads)
         self._unacknowledged = len(payloads), sum(map(len, payloads))
         rest.extend(payloads)
+        if self._telling is not None:
+            self._telling.outputs()
         return True
 
     def _acknowledge(self, request: Request) -> None:
@@ -188,23 +195,29 @@ class GenerationBase(Generic[T_co]):
 
     # ---------------------------------------------------------------- its end
 
-    def _leave(self, request: Request) -> None:
-        """Nothing more is taken of it."""
+    def _leave(self, request: Request, error: BaseException | None, *, early: bool = False) -> None:
+        """Nothing more is taken of it; what its reader gets instead, and whether it has left it."""
         self._closed = True
         with suppress(IndexError):  # the consumer's thread may take the last ones at this moment
             while True:
                 self._rest.popleft()
                 self._delivered -= 1
         _let_go(request, self._timer)
+        if self._telling is not None:
+            self._telling.ended(error, left=early)
 
-    def _close(self) -> None:
-        """To be called in its event loop, if it has begun."""
+    def _close(self, error: BaseException | None = None) -> None:
+        """To be called in its event loop, if it has begun.
+
+        Args:
+            error: what its reader gets; None: it has left it.
+        """
         if self._closed:
             return
         self._closed = True
         self._item = self._payload = None
         if self._request is not None:
-            self._leave(self._request)
+            self._leave(self._request, error, early=error is None)
             self._request.arrived.set()
 
     def _close_later(self) -> None:
@@ -223,7 +236,7 @@ class GenerationBase(Generic[T_co]):
         if loop is None or request is None or loop.is_closed() or self._closed:
             return
         with suppress(RuntimeError):  # closed in between
-            loop.call_soon_threadsafe(_let_go, request, self._timer)
+            loop.call_soon_threadsafe(_let_go, request, self._timer, self._telling)
 
 
 def batch_of(flow: FlowControl) -> int:
@@ -233,10 +246,14 @@ def batch_of(flow: FlowControl) -> int:
     return max(1, flow.outputs_per_input // 4)
 
 
-def _let_go(request: Request, timer: asyncio.TimerHandle | None) -> None:
+def _let_go(
+    request: Request, timer: asyncio.TimerHandle | None, dropped: Telling | None = None
+) -> None:
     if timer is not None:
         timer.cancel()
     request.drop()
+    if dropped is not None:
+        dropped.ended(None, left=True)
 
 
 class Generation(GenerationBase[T_co]):
@@ -292,7 +309,7 @@ class Generation(GenerationBase[T_co]):
             except BaseException as error:
                 failure = contained(error, "the codec")
                 problem = self._undecoded(failure)
-                self._close()
+                self._close(problem)
                 raise problem from failure
 
     async def aclose(self) -> None:

@@ -30,6 +30,7 @@ from servestream_client.session.outage import LastOutage, Outage
 from servestream_client.session.outcome import AttemptFailed, own_failure
 from servestream_client.session.request import Request
 from servestream_client.session.spread import ENOUGH, MOST_LANES, Spread
+from servestream_client.session.telling import CallTeller
 from servestream_client.usercode import unforeseen
 
 __all__ = ["FEW_OUTPUTS", "Generator"]
@@ -75,6 +76,7 @@ class Generator:
         idle_seconds: float,
         patience: float = 0.0,
     ) -> None:
+        self.teller: CallTeller | None = None
         self._patience = patience
         self._patient_until = _now() + patience
         self._again: asyncio.TimerHandle | None = None  # while requests wait for that

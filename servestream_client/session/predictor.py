@@ -94,7 +94,7 @@ class Predictor:
         # Many may be called, or get their answers, in one turn of the event loop.
         turn, waited = self._turn or self._turn_of_loop(), 0.0
         if turn.busy and self._quick_inputs < _QUICK:
-            waited = await self._turn_comes(turn, timeout)
+            waited = await self._turn_comes(timeout)
         began = turn.clock()
         try:
             payload = self.encode(item)
@@ -119,10 +119,9 @@ class Predictor:
         self._turn = turn_of_loop()
         return self._turn
 
-    @staticmethod
-    async def _turn_comes(turn: Turn, timeout: float | None) -> float:
+    async def _turn_comes(self, timeout: float | None) -> float:
         """Wait until an input may be encoded; returns how long that took."""
-        loop = asyncio.get_running_loop()
+        loop, turn = asyncio.get_running_loop(), self._turn or self._turn_of_loop()
         began = loop.time()
         try:
             async with asyncio.timeout(timeout):

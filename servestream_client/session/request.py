@@ -7,11 +7,12 @@ from collections import deque
 from typing import Protocol
 
 from servestream_client.config import FlowControl
-from servestream_client.errors import ClientClosedError, Delivered, StreamTimeoutError
+from servestream_client.errors import Delivered, StreamTimeoutError
 from servestream_client.outputs import Seam, SeamKind
 from servestream_client.protocol.client import Part, Partial
 from servestream_client.protocol.frames import Credit, Replay
 from servestream_client.session.driver import StreamDriver
+from servestream_client.session.telling import CallTeller, Timing
 from servestream_client.signals import Signal
 from servestream_client.usercode import as_value
 
@@ -35,6 +36,9 @@ class Carrier(Protocol):
 class Owner(Protocol):
     """Who finds a lane for each request."""
 
+    teller: CallTeller | None
+    """Tells hooks of them; None: there are none."""
+
     def submit(self, request: Request) -> None:
         """Have it answered."""
         ...
@@ -45,18 +49,6 @@ class Owner(Protocol):
 
     def reads_on(self, request: Request) -> None:
         """The reader of one that no lane carries has taken something."""
-        ...
-
-
-class Watcher(Protocol):
-    """Is told what comes of a request."""
-
-    def came(self, count: int) -> None:
-        """So many outputs came."""
-        ...
-
-    def ended(self, error: BaseException | None) -> None:
-        """Nothing further comes."""
         ...
 
 
@@ -82,7 +74,7 @@ class Request:
         partial: what it takes to go on, while no lane has it.
         held: outputs, and their bytes, that came and were not acknowledged.
         received: how many outputs came.
-        watch: is told what comes; None: nobody asked.
+        timing: when its outputs came; None: nobody asked.
     """
 
     __slots__ = (
@@ -105,7 +97,7 @@ class Request:
         "received",
         "seams",
         "sent",
-        "watch",
+        "timing",
     )
 
     def __init__(self, item: object, payload: bytes) -> None:
@@ -124,7 +116,7 @@ class Request:
         self.partial: Partial | None = None
         self.held: Credit = Credit()
         self.received: int = 0
-        self.watch: Watcher | None = None
+        self.timing: Timing | None = None
         self.breaks: int = 0
         """In a row, of attempts that carried it and brought few of its outputs."""
         self.lone_breaks: int = 0
@@ -144,16 +136,16 @@ class Request:
         if seam is not None:
             kind = SeamKind.CONTINUED if seam.replay is Replay.CONTINUE else SeamKind.EXACT
             self.seams = (*self.seams, Seam(seam.index, kind, seam.before, seam.after))
-        if self.watch is not None:
-            self.watch.came(len(payloads))
+        if self.timing is not None:
+            self.timing.came(len(payloads))
         self.arrived.set()
 
     def end(self, error: BaseException | None = None) -> None:
         """Nothing further comes; the first word on that holds."""
         if not self.ended:
             self.ended = True
-            if self.watch is not None:
-                self.watch.ended(error)
+            if self.timing is not None:
+                self.timing.ended()
             self.error = None if error is None else as_value(error, "the stream")
             self.item, self.payload, self.partial = None, b"", None
             self.arrived.set()
@@ -171,9 +163,6 @@ class Request:
     def drop(self) -> None:
         """Nobody reads its outputs any more."""
         self.queue.clear()
-        if not self.ended and self.watch is not None:
-            watch, self.watch = self.watch, None
-            watch.ended(ClientClosedError("its reader left it"))
         self.cancel()
         self.acknowledge(self.held.outputs, self.held.bytes)
 

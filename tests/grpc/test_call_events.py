@@ -2,21 +2,33 @@
 
 import asyncio
 import contextvars
+import gc
+import re
+import time
+import weakref
 
 import pytest
 from noting import Noting
 
 from servestream_client import (
+    BytesCodec,
+    FlowControl,
     Hooks,
     ItemError,
+    OutputDecodeError,
     StreamClient,
     StreamTimeoutError,
     SyncStreamClient,
     UnreachableError,
 )
-from servestream_client.errors import ClientClosedError
-from servestream_client.events import CallEnded, OutputsArrived, StreamKind, StreamStarted
-from servestream_client.server import StreamService
+from servestream_client.events import (
+    AttemptEnded,
+    CallEnded,
+    OutputsArrived,
+    StreamKind,
+    StreamStarted,
+)
+from servestream_client.server import Replay, StreamService
 
 WHOSE: contextvars.ContextVar[str] = contextvars.ContextVar("WHOSE", default="nobody's")
 
@@ -59,7 +71,7 @@ async def test_of_a_prediction(make_stream_server):
     assert (ended.kind, ended.outputs, ended.error) == (StreamKind.PREDICT, 1, None)
     assert (ended.target, ended.application) == (server.target, "a")
     assert ended.seconds > 0
-    assert str(ended).startswith("a call of predict ended after 0.0")
+    assert re.fullmatch(r"a call of predict ended after [\d.e-]+ s", str(ended))
 
 
 async def test_of_predictions_that_fail(make_stream_server):
@@ -112,8 +124,113 @@ async def test_of_generations_that_fail_and_that_are_left(make_stream_server):
             await anext(generation)
         failed, left = noting.of(CallEnded)
     assert (type(failed.error), failed.outputs) == (ItemError, 2)
-    assert type(left.error) is ClientClosedError
+    assert (left.left, left.error) == (True, None)
+    assert str(left).startswith("a call of generate was left after")
     assert 0 < left.outputs < 10_000
+
+
+@pytest.mark.parametrize("hooks", [[], [Hooks()]], ids=["no-hooks", "hooks"])
+async def test_a_generation_that_its_own_context_refers_to_goes_at_once(make_stream_server, hooks):
+    """Nothing that a lane knows may lead to the caller's context."""
+    mine: contextvars.ContextVar = contextvars.ContextVar("mine")
+    server = make_stream_server(Letters)
+
+    class Mark:
+        pass
+
+    mark = Mark()
+    gone = weakref.ref(mark)
+
+    async def call(client) -> None:
+        nonlocal mark
+        mine.set(mark)
+        del mark
+        async for _ in client.generate(b"abc"):
+            pass
+
+    gc.disable()
+    try:
+        async with StreamClient(server.target, hooks=hooks) as client:
+            await asyncio.create_task(call(client))
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+async def test_of_a_generation_that_is_dropped(make_stream_server):
+    noting = Noting()
+    async with StreamClient(make_stream_server(Letters).target, hooks=[noting]) as client:
+        async for _ in client.generate(b"x" * 10_000):
+            break
+        while not noting.of(CallEnded):
+            await asyncio.sleep(0)
+    (ended,) = noting.of(CallEnded)
+    assert ended.left
+
+
+@pytest.mark.parametrize("end", ["async", "blocking"])
+async def test_of_outputs_that_cannot_be_decoded(make_stream_server, end):
+    class Undecodable(BytesCodec):
+        def decode_output(self, payload: bytes, /) -> bytes:
+            raise ValueError(payload)
+
+    server, noting = make_stream_server(Letters), Noting()
+    if end == "async":
+        async with StreamClient(server.target, codec=Undecodable(), hooks=[noting]) as client:
+            with pytest.raises(OutputDecodeError):
+                [output async for output in client.generate(b"abc")]
+    else:
+
+        def call() -> None:
+            with (
+                SyncStreamClient(server.target, codec=Undecodable(), hooks=[noting]) as client,
+                pytest.raises(OutputDecodeError),
+            ):
+                list(client.generate(b"abc"))
+
+        await asyncio.to_thread(call)
+    (ended,) = noting.of(CallEnded)
+    assert type(ended.error) is OutputDecodeError
+    assert not ended.left
+
+
+async def test_a_generation_that_is_parked_and_goes_on_is_one_call(make_stream_server):
+    class Ones(StreamService[bytes, bytes]):
+        replay = Replay.SEEK
+
+        async def generate(self, item: bytes, resume):
+            for index in range(resume.index, 20):
+                yield b"%d" % index
+
+    server, noting = make_stream_server(Ones), Noting()
+    flow = FlowControl(outputs_per_input=4)
+    async with StreamClient(server.target, hooks=[noting], flow=flow) as client:
+        generation = client.generate(b"x")
+        outputs = [await anext(generation)]
+        server.kill()
+        while len(noting.of(AttemptEnded)) < 1:
+            await asyncio.sleep(0.001)
+        outputs += [output async for output in generation]
+    assert outputs == [b"%d" % index for index in range(20)]
+    (ended,) = noting.of(CallEnded)
+    assert ended.outputs == 20
+    assert [each.first_index for each in noting.of(OutputsArrived)].count(0) == 1
+
+
+async def test_of_predictions_that_wait_in_vain_for_a_codec(make_stream_server):
+    class Slow(BytesCodec):
+        def encode_input(self, item: bytes, /) -> bytes:
+            time.sleep(0.02)  # it computes
+            return item
+
+    noting = Noting()
+    async with StreamClient(
+        make_stream_server(Upper).target, codec=Slow(), hooks=[noting]
+    ) as client:
+        calls = [client.predict(b"x", timeout=0.1) for _ in range(40)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(each) for each in results} >= {StreamTimeoutError}
+    assert len(noting.of(CallEnded)) == 40
 
 
 async def test_they_are_told_in_the_callers_context(make_stream_server):

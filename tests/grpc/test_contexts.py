@@ -11,7 +11,14 @@ from helpers import until
 from noting import Noting
 
 from servestream_client import ItemError, RetryPolicy, StreamClient, StreamTimeoutError
-from servestream_client.events import AttemptStarted, Event, ItemFailed, StreamKind, StreamStarted
+from servestream_client.events import (
+    AttemptStarted,
+    CallEnded,
+    Event,
+    ItemFailed,
+    StreamKind,
+    StreamStarted,
+)
 from servestream_client.server import StreamService
 
 QUICK = RetryPolicy(initial=0.001, maximum=0.01)
@@ -32,8 +39,9 @@ class Whose(Noting):
         self.heard: list[tuple[Event, object]] = []
 
     def on_event(self, event: Event, /) -> None:
-        super().on_event(event)
-        self.heard.append((event, REQUEST.get()))
+        if not isinstance(event, CallEnded):  # which is told in its caller's, and has its error
+            super().on_event(event)
+            self.heard.append((event, REQUEST.get()))
 
     def metadata(self, attempt: AttemptStarted, /):
         self.heard.append((attempt, REQUEST.get()))

@@ -17,7 +17,7 @@ from servestream_client import (
     Watchdog,
 )
 from servestream_client.protocol.client import ClientSession
-from servestream_client.server import StreamService, stuck
+from servestream_client.server import StreamService, item_workers, stuck
 from servestream_client.testing import Deaf, Direction, StreamServer
 from servestream_client.testing.faults import Fault, FaultKind
 
@@ -174,6 +174,9 @@ async def test_where_every_place_is_kept_the_stream_leaves_and_comes_back(
     serve, connect, monkeypatch
 ):
     monkeypatch.setattr(stuck, "STUCK_SECONDS", 0.1)
+    monkeypatch.setattr(
+        item_workers, "_LONGEST_RUN", 1
+    )  # one that waits behind 3 holds up 5's answer
     service = Plain({b"3", b"5"}, 2)
     async with connect(await serve(service), watchdog=HASTY) as client:
         stream = client.stream(ITEMS, return_exceptions=True)

@@ -43,22 +43,39 @@ async def test_a_run_is_handled_in_one_thread_and_in_order():
     assert thread != threading.get_ident()
 
 
-async def test_a_thread_says_how_long_it_took_without_the_way_there(monkeypatch):
-    workers = ItemWorkers(item_handler(bytes.upper, BytesCodec(), PLACES), places=PLACES)
-    told: list[tuple[float | None, float]] = []
+@pytest.mark.parametrize("awaits", [False, True], ids=["plain", "awaitable"])
+async def test_the_way_to_a_thread_is_told_apart_from_the_handler(monkeypatch, awaits):
+    release = asyncio.Event()
+
+    async def later(item):
+        await release.wait()
+        return item
+
+    def predict(item):
+        return later(item) if awaits else item
+
+    workers = ItemWorkers(item_handler(predict, BytesCodec(), PLACES), places=PLACES)
+    told: list[tuple[float, float]] = []
     took = workers._took
 
     def noted(call, parts, seconds):
-        told.append((call.thread_seconds, seconds))
+        told.append((call.hop_seconds, seconds))
         took(call, parts, seconds)
 
     monkeypatch.setattr(workers, "_took", noted)
     stream = FakeAttempt(workers)
     stream.send(b"a")
+    if awaits:
+        began = time.perf_counter()
+        await asyncio.sleep(0.2)  # which is the handler's, and no way
+        waited = 0.9 * (time.perf_counter() - began)
+        release.set()
     await until(lambda: bool(told))
-    ((thread, altogether),) = told
-    assert thread is not None
-    assert 0 < thread < altogether
+    ((way, altogether),) = told
+    assert 0 < way < altogether
+    if awaits:
+        assert workers.item_seconds == pytest.approx(altogether - way)
+        assert way < waited < workers.item_seconds
 
 
 @pytest.mark.parametrize("error", [StopIteration, asyncio.CancelledError, GeneratorExit])

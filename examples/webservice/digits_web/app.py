@@ -9,11 +9,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from tempfile import SpooledTemporaryFile
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
 from digits_web.model import Answer, Image, JsonCodec
 from servestream_client import (
@@ -65,10 +66,14 @@ async def answers(request: Request) -> AsyncIterator[Answers]:
     """A stream over the lines of the request's body, for as long as the request lasts."""
     client: Client = request.app.state.client
     with SpooledTemporaryFile(max_size=MEMORY) as upload:
-        async for chunk in request.stream():
-            await run_in_threadpool(upload.write, chunk)
+        try:
+            async for chunk in request.stream():
+                await run_in_threadpool(upload.write, chunk)
+        except ClientDisconnect:
+            raise HTTPException(400, "the upload was broken off") from None
         upload.seek(0)
-        async with client.stream(map(json.loads, upload), return_exceptions=True) as stream:
+        images = (json.loads(line) for line in upload if line.strip())
+        async with client.stream(images, return_exceptions=True) as stream:
             yield stream
 
 
@@ -80,9 +85,9 @@ async def classify_many(stream: Annotated[Answers, Depends(answers)]) -> Streami
         try:
             async for result in stream:
                 yield json.dumps(_told(result)) + "\n"
-        except StreamError as error:
+        except (StreamError, ValueError) as error:
             # The status has gone out with the first line, so this is one, too.
-            yield json.dumps({"error": error.reason, "complete": False}) + "\n"
+            yield json.dumps(_incomplete(error)) + "\n"
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")
 
@@ -97,11 +102,17 @@ async def classify_events(
         async for result in stream:
             number += 1
             yield ServerSentEvent(id=str(number), data=_told(result))
-    except StreamError as error:
+    except (StreamError, ValueError) as error:
         # What is raised here would end the response as if it was complete.
-        yield ServerSentEvent(event="end", data={"error": error.reason, "complete": False})
+        yield ServerSentEvent(event="end", data=_incomplete(error))
     else:
         yield ServerSentEvent(event="end", data={"complete": True})
+
+
+def _incomplete(error: StreamError | ValueError) -> Answer:
+    """Why there are no further answers: the stream failed, or a line is no JSON."""
+    reason = error.reason if isinstance(error, StreamError) else f"no JSON: {error}"
+    return {"error": reason, "complete": False}
 
 
 def _told(result: Answer | ItemError) -> Answer:

@@ -104,6 +104,24 @@ async def test_a_bad_image_spoils_no_other(web: httpx.AsyncClient) -> None:
     assert bad == {"error": "ValueError: an image has 64 values from 0 to 16"}
 
 
+async def test_blank_lines_are_passed_over(web: httpx.AsyncClient) -> None:
+    body = json.dumps(IMAGES[0]) + "\n\n" + json.dumps(IMAGES[1]) + "\n\n"
+    response = await web.post("/classify-many", content=body)
+    assert [json.loads(each)["digit"] for each in response.text.splitlines()] == [
+        answer["digit"] for answer in offline(IMAGES[:2])
+    ]
+
+
+@pytest.mark.parametrize("path", ["/classify-many", "/classify-events"])
+async def test_a_line_that_is_no_json_is_told_at_the_end(web: httpx.AsyncClient, path: str) -> None:
+    response = await web.post(path, content=json.dumps(IMAGES[0]) + "\n{no json\n")
+    assert response.status_code == 200
+    *_, last = [line for line in response.text.splitlines() if line]
+    told = json.loads(last[last.index("{") :])
+    assert told["complete"] is False
+    assert told["error"].startswith("no JSON")
+
+
 async def test_a_bad_image_alone_is_the_callers_mistake(web: httpx.AsyncClient) -> None:
     response = await web.post("/classify", json={"image": [1, 2, 3]})
     assert response.status_code == 422

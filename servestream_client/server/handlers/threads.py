@@ -125,15 +125,16 @@ class InThread:
             self._threads = anyio.CapacityLimiter(self._places)  # every place has a thread
         clock = asyncio.get_running_loop().time
         progress = Progress(len(arguments), clock, on_abandoned)
+        began = clock()
         outcomes = await call.run(
             anyio.to_thread.run_sync(progress.run, self._one, arguments, limiter=self._threads),
             parts,
             non_cancellable=progress,
             until=until,
         )
-        call.thread_seconds = progress.seconds
         if progress.abandoned:
             raise Cancelled  # its inputs are answered
+        call.hop_seconds += clock() - began - progress.seconds
         if all_of(_NEVER_AWAITED, outcomes):
             return outcomes
         try:
