@@ -9,22 +9,22 @@ A call is a span in its caller's trace, with a link to the stream that carried i
 
 Metrics, in seconds or in counts:
 
-=======================================  ===============  =========================================
-servestream.client.call.duration         histogram        of calls of `predict` and `generate`, by
-                                                          `error.type`
-servestream.client.generate.first_output histogram        from a call of `generate` to its first
-                                                          output
-servestream.client.generate.gap          histogram        from outputs to the next ones
-servestream.client.active_streams        up-down counter  streams under way
-servestream.client.stream.duration       histogram        of streams that ended, by `error.type`
-rpc.client.call.duration                 histogram        of attempts, by `rpc.response.status_code`
-servestream.client.attempts              counter          attempts that ended, by `outcome`
-servestream.client.resumes               counter          attempts that took over from a broken one
-servestream.client.item_failures         counter          inputs that failed, by `kind`
-servestream.client.inputs                counter          inputs sent, each counted once
-servestream.client.replayed              counter          inputs sent again
-servestream.client.outputs               counter          outputs and item errors received
-=======================================  ===============  =========================================
+========================================  ===============  ======================================
+servestream.client.call.duration          histogram        of calls of `predict` and `generate`, by
+                                                           `error.type`
+servestream.client.generate.first_output  histogram        from a call of `generate` to its first
+                                                           output
+servestream.client.generate.gap           histogram        from outputs to the next ones
+servestream.client.active_streams         up-down counter  streams under way
+servestream.client.stream.duration        histogram        of streams that ended, by `error.type`
+rpc.client.call.duration                  histogram        of attempts, by `rpc.response.status_code`
+servestream.client.attempts               counter          attempts that ended, by `outcome`
+servestream.client.resumes                counter          attempts that took over from a broken one
+servestream.client.item_failures          counter          inputs that failed, by `kind`
+servestream.client.inputs                 counter          inputs sent, each counted once
+servestream.client.replayed               counter          inputs sent again
+servestream.client.outputs                counter          outputs and item errors received
+========================================  ===============  ======================================
 
 All of them carry `server.address` and `server.port` (of a target with several addresses the whole
 of it, and no port), and all but that of attempts `servestream.application` and `servestream.kind`.
