@@ -10,14 +10,15 @@ A call is a span in its caller's trace, with a link to the stream that carried i
 Metrics, in seconds or in counts:
 
 ========================================  ===============  ======================================
-servestream.client.call.duration          histogram        of calls of `predict` and `generate`, by
-                                                           `error.type`
-servestream.client.generate.first_output  histogram        from a call of `generate` to its first
-                                                           output
+servestream.client.call.duration          histogram        of calls of `predict` and
+                                                           `generate`, by `error.type`
+servestream.client.generate.first_output  histogram        from a call of `generate` to its
+                                                           first output
 servestream.client.generate.gap           histogram        from outputs to the next ones
 servestream.client.active_streams         up-down counter  streams under way
 servestream.client.stream.duration        histogram        of streams that ended, by `error.type`
-rpc.client.call.duration                  histogram        of attempts, by `rpc.response.status_code`
+rpc.client.call.duration                  histogram        of attempts, by
+                                                           `rpc.response.status_code`
 servestream.client.attempts               counter          attempts that ended, by `outcome`
 servestream.client.resumes                counter          attempts that took over from a broken one
 servestream.client.item_failures          counter          inputs that failed, by `kind`
