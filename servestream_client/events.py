@@ -3,7 +3,8 @@
 A stream's events come in this order, all in its client's event loop: `StreamStarted`; for each
 attempt `AttemptStarted`, perhaps `AttemptWelcomed`, perhaps `ServerDraining`, and `AttemptEnded`;
 `StreamEnded`. Items that fail come in between, as `ItemFailed`; only an output that cannot be
-decoded is told when its caller takes it, which may be after the end.
+decoded is told when its caller takes it, which may be after the end. `OutputsArrived` and
+`CallEnded` are about calls, each of which shares a stream with others, and come in between as well.
 """
 
 from __future__ import annotations
@@ -329,7 +330,7 @@ class CallEnded(Event):
     left: bool = False
 
     def __str__(self) -> str:
-        outcome = "ended" if self.error is None else f"ended with {type_name(self.error)}"
+        outcome = "ended" if self.error is None else f"failed with {type_name(self.error)}"
         if self.left:
             outcome = "was left"
         return f"a call of {self.kind.value} {outcome} after {self.seconds:.3g} s"

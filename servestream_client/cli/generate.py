@@ -7,11 +7,11 @@ import queue
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeVar
 
 import grpc
 import msgspec
@@ -157,6 +157,18 @@ def _items(wanted: Generate) -> Iterator[bytes]:
 
 # ---------------------------------------------------------------- reading
 
+T = TypeVar("T")
+
+
+def _next_of(waiting: queue.SimpleQueue[T]) -> T:
+    """What comes next, for the main thread: it looks for signals meanwhile, and waits in none of
+    the classes of `threading` that one may leave locked (see `portal`).
+    """
+    while True:
+        with suppress(queue.Empty):
+            return waiting.get(timeout=LOOK_SECONDS)
+
+
 _Output = tuple[int, bytes, SeamKind | None]
 """Its index; its payload; how it joins the one before, if that is of another replica."""
 
@@ -167,9 +179,8 @@ class _Answer:
     def __init__(self, number: int, generation: SyncGeneration[bytes]) -> None:
         self.number = number
         self.generation = generation
-        self._ready: deque[_Output] = deque()
-        self._changed = threading.Condition()
-        self._ended = False
+        self._ready: queue.SimpleQueue[_Output | None] = queue.SimpleQueue()  # None: the end
+        self._room = threading.Semaphore(_AHEAD)
         self._left = False
         self._error: BaseException | None = None
 
@@ -185,18 +196,14 @@ class _Answer:
                 error.number = self.number  # among all of this command's
             self._error = error
         finally:
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+            self._ready.put(None)
 
     def _add(self, index: int, output: bytes) -> bool:
         seams = self.generation.seams
         kind = next((seam.kind for seam in seams if seam.index == index), None)
-        with self._changed:
-            self._changed.wait_for(lambda: self._left or len(self._ready) < _AHEAD)
-            self._ready.append((index, output, kind))
-            self._changed.notify_all()
-            return not self._left
+        self._room.acquire()
+        self._ready.put((index, output, kind))
+        return not self._left
 
     def outputs(self) -> Iterator[list[_Output]]:
         """As they come: all that there are at a time.
@@ -204,26 +211,23 @@ class _Answer:
         Raises:
             ServeStreamError: as for `SyncGeneration`.
         """
-        while True:
-            with self._changed:
-                while not self._changed.wait_for(
-                    lambda: self._ready or self._ended, timeout=LOOK_SECONDS
-                ):
-                    pass
-                ready = list(self._ready)
-                self._ready.clear()
-                self._changed.notify_all()
-            if not ready:
-                break
+        while (first := _next_of(self._ready)) is not None:
+            ready = [first]
+            # Nobody else takes any, so that what is there stays there.
+            while len(ready) < _AHEAD and not self._ready.empty():
+                if (output := self._ready.get()) is None:
+                    self._ready.put(None)
+                    break
+                ready.append(output)
+            self._room.release(len(ready))
             yield ready
         if self._error is not None:
             raise self._error
 
     def leave(self) -> None:
         """Nobody wants any more of them."""
-        with self._changed:
-            self._left = True
-            self._changed.notify_all()
+        self._left = True
+        self._room.release()
 
 
 class _Answers:
@@ -257,18 +261,13 @@ class _Answers:
             answer.leave()
 
     def __iter__(self) -> Iterator[_Answer]:
-        while (answer := self._next_begun()) is not None:
+        while (answer := _next_of(self._begun)) is not None:
             if isinstance(answer, BaseException):
                 raise answer
             yield answer
             with self._lock:
                 self._running.remove(answer)
             self._places.release()
-
-    def _next_begun(self) -> _Answer | BaseException | None:
-        while True:
-            with suppress(queue.Empty):
-                return self._begun.get(timeout=LOOK_SECONDS)
 
     def _feed(self) -> None:
         try:

@@ -5,11 +5,26 @@ from services import Words
 from typer.testing import CliRunner
 
 from servestream_client.cli.app import app
+from servestream_client.cli.journal import open_journal
 
 
 @pytest.fixture
 def stream_service():
     return Words()
+
+
+@pytest.fixture
+def output(tmp_path):
+    """Where a job's results go."""
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def journal(output):
+    """That of a job which has begun."""
+    with open_journal(output, create=True) as journal:
+        journal.begin({"application": "upper", "parameters": {"a": "1"}})
+        yield journal
 
 
 @pytest.fixture

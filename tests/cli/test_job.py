@@ -145,18 +145,6 @@ def test_killed_at_any_write_it_ends_as_undisturbed(
             assert found == result_of(b"item %d" % item.number, item.number, many)
 
 
-@pytest.fixture
-def output(tmp_path):
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def journal(output):
-    with open_journal(output, create=True) as journal:
-        journal.begin({"application": "upper", "parameters": {"a": "1"}})
-        yield journal
-
-
 @pytest.mark.parametrize("changed", [b"a\nX\nb\nc\nd\n", b"a\nb\nX\nd\n", b"a\nb\nc\n"])
 def test_items_that_are_done_behind_others_must_be_the_same(journal, output, changed):
     """An unordered job; none of the others among them is sent before that is sure."""

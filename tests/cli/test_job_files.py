@@ -5,20 +5,8 @@ import zlib
 import pytest
 
 from servestream_client.cli.job_files import check_same, open_output
-from servestream_client.cli.journal import Progress, open_journal
+from servestream_client.cli.journal import Progress
 from servestream_client.cli.problems import Problem
-
-
-@pytest.fixture
-def output(tmp_path):
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def journal(output):
-    with open_journal(output, create=True) as journal:
-        journal.begin({"application": "upper", "parameters": {"a": "1"}})
-        yield journal
 
 
 def test_another_job_is_told_by_what_is_another(journal, output):

@@ -14,11 +14,6 @@ from servestream_client.cli.retry_failed import _Page, finish_replacement
 from servestream_client.cli.sources import Source
 
 
-@pytest.fixture
-def output(tmp_path):
-    return tmp_path / "out"
-
-
 def beside(output):
     return output.with_name("out.retry")
 
