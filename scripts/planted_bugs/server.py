@@ -546,6 +546,13 @@ BUGS = (
         "test_what_ray_raises_is_logged_once_and_told_later",
     ),
     Bug(
+        "what a handler does in a thread counts as the way there",
+        "InThread.__call__",
+        "        call.hop_seconds += clock() - began - progress.seconds\n",
+        "        call.hop_seconds += clock() - began\n",
+        "test_the_way_to_a_thread_is_told_apart_from_the_handler",
+    ),
+    Bug(
         "a run in a thread is as long however slow its inputs are",
         "ItemWorkers._adapt_run_length",
         "        if seconds > longest:\n",

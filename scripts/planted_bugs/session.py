@@ -796,6 +796,13 @@ BUGS = (
         "test_a_later_output_is_told_by_its_gap",
     ),
     Bug(
+        "outputs are told in the end only",
+        "GenerationBase._next",
+        "            self._telling.outputs()\n",
+        "            pass\n",
+        "test_of_generations_that_fail_and_that_are_left",
+    ),
+    Bug(
         "a generation that is left is told as if it had come to its end",
         "GenerationBase._close",
         "early=error is None",

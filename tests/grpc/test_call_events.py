@@ -121,7 +121,9 @@ async def test_of_generations_that_fail_and_that_are_left(make_stream_server):
         with pytest.raises(ItemError):
             [output async for output in client.generate(b"ab!")]
         async with client.generate(b"x" * 10_000) as generation:
+            told = len(noting.of(OutputsArrived))
             await anext(generation)
+            assert len(noting.of(OutputsArrived)) > told  # at once, not in the end
         failed, left = noting.of(CallEnded)
     assert (type(failed.error), failed.outputs) == (ItemError, 2)
     assert (left.left, left.error) == (True, None)
