@@ -94,13 +94,15 @@ test-core: $(READY)  ## The tests without sockets and processes
 test-quick: test-core $(MODEL) test-sockets  ## The tests that need no Ray, those of the core first
 
 test-sockets: $(READY)
-	$(BIN)/python -m pytest -m "not ray" -n $(PROCESSES) $(CORE:%=--ignore=%)
+	$(BIN)/python -m pytest -m "not ray and not long" -n $(PROCESSES) --dist worksteal $(CORE:%=--ignore=%)
 
 test-ray: $(MODEL)  ## The tests on real Ray Serve, both ingress modes side by side
 	$(BIN)/python -m pytest -m "ray and not long" -n 2 --dist loadscope --no-loadscope-reorder tests/ray
 
 test-long: $(MODEL)  ## What only repeats: 10,000 seeds, many examples, chaos, kill runs, all planted bugs
 	$(BIN)/python -m pytest --hypothesis-profile=long -n 2 tests/protocol tests/wire tests/codecs tests/simulation
+	$(BIN)/python -m pytest --hypothesis-profile=long -m "not ray" -n 2 tests/cli tests/grpc/test_closing.py
+	$(BIN)/python -m pytest -m "long and not ray" -n 2 tests
 	$(BIN)/python -m pytest -m "ray and long" -n 2 --dist loadscope --no-loadscope-reorder tests/ray
 	$(BIN)/python -m simulation --seeds 10000
 	$(BIN)/python -m chaos --ingress both --seconds 600

@@ -4,37 +4,35 @@
     python examples/large_file.py in.txt out.txt   # and perhaps another host:port
 
 Lines are read as there is room for them, and results are written as they come: no more than
-`FlowControl` allows is ever held, at either end and between them.
+`FlowControl` allows is ever held, at either end and between them. To go on where it was killed, see
+into_database.py, or ``servestream call --resume``.
 """
 
-import asyncio
 import resource
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import anyio
-
-from servestream_client import FlowControl, StreamClient
+from servestream_client import FlowControl, SyncStreamClient
 
 
-async def lines(path: Path) -> AsyncIterator[bytes]:
+def lines(path: Path) -> Iterator[bytes]:
     """The file's lines, without their ends."""
-    async with await anyio.open_file(path, "rb") as file:
-        async for line in file:
+    with path.open("rb") as file:
+        for line in file:
             yield line.rstrip(b"\n")
 
 
-async def main(source: str, destination: str, target: str = "127.0.0.1:9000") -> None:
+def main(source: str, destination: str, target: str = "127.0.0.1:9000") -> None:
     """Send each line, and write each result in its place."""
     count = 0
     flow = FlowControl(window_items=1024)
-    async with (
-        StreamClient(target, application="echo", flow=flow) as client,
-        await anyio.open_file(destination, "wb") as file,
+    with (
+        SyncStreamClient(target, application="echo", flow=flow) as client,
+        Path(destination).open("wb") as file,
     ):
-        async for output in client.stream(lines(Path(source))):
-            await file.write(output + b"\n")
+        for output in client.stream(lines(Path(source))):
+            file.write(output + b"\n")
             count += 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{count:,} lines, {peak:.0f} MiB at the most")
@@ -43,4 +41,4 @@ async def main(source: str, destination: str, target: str = "127.0.0.1:9000") ->
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    asyncio.run(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

@@ -376,6 +376,20 @@ BUGS: tuple[Bug, ...] = (
         "test_a_server_that_stands_still_holds_up_nothing",
     ),
     Bug(
+        "settling what was answered calls itself for each input",
+        "Hedging.settle",
+        "if self._settling:",
+        "if not self._copies:",
+        "test_what_was_not_sent_yet_is_cancelled_in_turn_however_much_it_is",
+    ),
+    Bug(
+        "whose handlers have become quick is taken for silent",
+        "StreamLanes._hedge",
+        "        self._own.look(now)  # which nobody does while handlers are quick\n",
+        "",
+        "test_nobody_is_late_whose_handlers_have_become_quick",
+    ),
+    Bug(
         "hedging has no budget",
         "Hedging.budget",
         "- self.hedged",

@@ -78,10 +78,31 @@ BUGS = (
     ),
     Bug(
         "two processes work on one job",
-        "open_journal",
+        "_locked",
         "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
         "            pass\n",
         "test_two_processes_do_not_work_on_one_job",
+    ),
+    Bug(
+        "a journal that was removed in between is worked on",
+        "_locked",
+        "if os.path.samestat(os.fstat(descriptor), path.stat()):",
+        "if True:",
+        "test_who_opened_one_that_was_then_removed_has_none",
+    ),
+    Bug(
+        "a journal that is written anew is not locked",
+        "Journal._compact",
+        "                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "",
+        "test_one_that_was_written_anew_is_locked_as_well",
+    ),
+    Bug(
+        "a journal that is written anew forgets what failed",
+        "Journal._compact",
+        '"failed": self.failed}',
+        '"failed": []}',
+        "test_a_journal_of_a_long_night_stays_small",
     ),
     Bug(
         "a retry that was decided is forgotten with its process",

@@ -76,7 +76,8 @@ def call_command(
         typer.Option(
             help="How items stand in the input: JSON values or text, one a line; CSV, whose records"
             " become objects of strings; Parquet; or raw frames (length in 4 bytes, big-endian,"
-            " then the payload). auto: by the file's name, which may end in .gz, .bz2 or .xz, too."
+            " then the payload). auto: by the file's name, which may end in .gz, .bz2, .xz or"
+            " .zst, too."
         ),
     ] = InputFormat.AUTO,
     output_format: Annotated[

@@ -44,7 +44,7 @@ __all__ = [
 STANDARD = "-"
 """Instead of a file's name: standard input, or output."""
 
-COMPRESSED = (".gz", ".bz2", ".xz")
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 """Suffixes of files that are decompressed while they are read."""
 
 LENGTH = struct.Struct(">I")

@@ -5,7 +5,8 @@ durable before. So whenever the process or the machine dies, the last whole reco
 on, and what stands in the output behind that is cut off.
 
 Each record is a line: a checksum, and a JSON object with one key that says what it is. `job` begins
-(again), `run` notes a process, `at` is progress.
+(again), `run` notes a process, `at` is progress. When they have become many, a new file with a few
+that say the same takes the old one's place.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import fcntl
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ from servestream_client.cli.problems import Problem
 __all__ = ["FailedItem", "Journal", "Progress", "journal_of", "open_journal", "sync_directory"]
 
 _VERSION = 1
+
+_MOST_BYTES = 1 << 20
+"""A journal that is larger is written anew..."""
+
+_GROWTH = 4
+"""...once it is so many times as large as it was when it was last written anew."""
 
 
 class FailedItem(msgspec.Struct, frozen=True, array_like=True):
@@ -88,6 +95,8 @@ class Journal:
     failed: list[FailedItem] = field(default_factory=list)
     replacing: bool = False
     _descriptor: int = -1
+    _size: int = 0
+    _limit: int = 0  # bytes, besides _MOST_BYTES
 
     def begin(self, job: dict[str, Any]) -> None:
         """From here on it is that job, of which nothing is done."""
@@ -104,6 +113,8 @@ class Journal:
         self._append({"at": {"progress": progress, "failed": failed}})
         self.progress = progress
         self.failed.extend(failed)
+        if self._size > max(_MOST_BYTES, self._limit):
+            self._compact()
 
     def replace(self, progress: Progress, failed: list[FailedItem]) -> None:
         """What is beside the output is durable, and is to take its place, with this progress."""
@@ -116,12 +127,33 @@ class Journal:
         self.replacing = False
 
     def _append(self, record: dict[str, object], *, durable: bool = True) -> None:
-        text = msgspec.json.encode(record)
-        line = b"%08x %b\n" % (zlib.crc32(text), text)
-        while line:
-            line = line[os.write(self._descriptor, line) :]
+        self._size += _write(self._descriptor, record)
         if durable:
             os.fsync(self._descriptor)
+
+    def _compact(self) -> None:
+        """Write it anew. Where that fails, such as on a full disk, the old one serves."""
+        beside = self.path.with_name(self.path.name + ".new")
+        self._limit = 2 * self._size
+        with suppress(OSError):
+            descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+            try:
+                # Locked before anybody can find it where the journal was.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                size = _write(descriptor, {"job": {"version": _VERSION, **(self.job or {})}})
+                size += _write(descriptor, {"run": {"pid": os.getpid()}})
+                whole = {"progress": self.progress, "failed": self.failed}
+                size += _write(descriptor, {"at": whole})
+                os.fsync(descriptor)
+                beside.replace(self.path)
+            except BaseException:
+                os.close(descriptor)
+                beside.unlink(missing_ok=True)
+                raise
+            os.close(self._descriptor)
+            self._descriptor, self._size = descriptor, size
+            self._limit = _GROWTH * size
+            sync_directory(self.path)
 
     # ---------------------------------------------------------------- reading
 
@@ -138,6 +170,7 @@ class Journal:
                 whole += len(line)
         os.ftruncate(self._descriptor, whole)
         os.lseek(self._descriptor, whole, os.SEEK_SET)
+        self._size = whole
 
     def _apply(self, record: dict[str, Any]) -> None:
         if "job" in record:
@@ -177,7 +210,7 @@ def open_journal(output: Path, *, create: bool) -> Iterator[Journal | None]:
     """
     path = journal_of(output)
     try:
-        descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
+        descriptor = _locked(path, output, create=create)
     except FileNotFoundError:
         if create:
             raise Problem(f"{path}: there is no such directory") from None
@@ -185,18 +218,43 @@ def open_journal(output: Path, *, create: bool) -> Iterator[Journal | None]:
         return
     except OSError as error:
         raise Problem(f"{path}: {error.strerror}") from None
+    journal = Journal(path, _descriptor=descriptor)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Problem(
-                f"another process{_runner(path)} is working on {output}; wait for it, or stop it"
-            ) from None
-        journal = Journal(path, _descriptor=descriptor)
         journal._read()  # noqa: SLF001 — its own module
         yield journal
     finally:
+        os.close(journal._descriptor)  # noqa: SLF001
+
+
+def _locked(path: Path, output: Path, *, create: bool) -> int:
+    """A descriptor of the file that is there, which nobody else has locked."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it may have put another in its place, or removed it, in between.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise Problem(
+                f"another process{_runner(path)} is working on {output}; wait for it, or stop it"
+            ) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
+
+
+def _write(descriptor: int, record: dict[str, Any]) -> int:
+    """Append a record; returns its bytes."""
+    text = msgspec.json.encode(record)
+    line = memoryview(b"%08x %b\n" % (zlib.crc32(text), text))
+    size = len(line)
+    while line:
+        line = line[os.write(descriptor, line) :]
+    return size
 
 
 def sync_directory(path: Path) -> None:

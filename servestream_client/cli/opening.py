@@ -5,9 +5,11 @@ from __future__ import annotations
 import bz2
 import csv
 import gzip
+import importlib
 import lzma
 import os
 import stat
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,9 +81,26 @@ def _decompressed(file: BinaryIO, suffix: str) -> Iterator[Any]:
         ".gz": gzip.open,
         ".bz2": bz2.open,
         ".xz": lzma.open,
+        ".zst": lambda packed: _zstd().open(packed),
     }
     with opens[suffix](file) as plain:
         yield plain
+
+
+def _zstd() -> Any:  # noqa: ANN401 — mypy knows neither of the two
+    """Python's module from 3.14 on, and what brings it to those before.
+
+    Raises:
+        Problem: it is not installed.
+    """
+    try:
+        return importlib.import_module(
+            "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+        )
+    except ImportError:
+        raise Problem(
+            "pip install 'servestream-client[zstd]' brings what reads .zst files"
+        ) from None
 
 
 class _Readable:
@@ -90,6 +109,11 @@ class _Readable:
     def __init__(self, file: Any, path: str) -> None:  # noqa: ANN401
         self._file = file
         self._path = path
+        self._faults: tuple[type[Exception], ...] = (
+            EOFError, OSError, lzma.LZMAError, zlib.error, ValueError,
+        )  # fmt: skip
+        if path.lower().endswith(".zst"):
+            self._faults += (_zstd().ZstdError,)
 
     def __iter__(self) -> Iterator[bytes]:
         with self._in_words():
@@ -103,5 +127,5 @@ class _Readable:
     def _in_words(self) -> Iterator[None]:
         try:
             yield
-        except (EOFError, OSError, lzma.LZMAError, zlib.error, ValueError) as error:
+        except self._faults as error:
             raise Problem(f"{self._path} cannot be decompressed: {error}") from None

@@ -93,6 +93,7 @@ class Hedging:
         self._oldest = 0
         self._since = -math.inf  # it is that
         self._copies: dict[int, tuple[Source, Way]] = {}
+        self._settling = False
         self.hedged: int = 0
         """How many inputs were."""
         self.nowhere: bool = False
@@ -154,9 +155,16 @@ class Hedging:
 
     def settle(self) -> None:
         """Tell who carries what was answered."""
-        for number in [each for each in self._copies if not self._sharing.owed(each)]:
-            for way in self._copies.pop(number, ()):  # whose cancelling may have come here
-                way.cancel(number)
+        if self._settling:
+            return  # what was not sent yet is answered at once by its cancelling, which comes here
+        self._settling = True
+        try:
+            while done := [each for each in self._copies if not self._sharing.owed(each)]:
+                for number in done:
+                    for way in self._copies.pop(number, ()):
+                        way.cancel(number)
+        finally:
+            self._settling = False
 
     def left(self, inputs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """A lane has ended. Of what it lets go of, as runs, those that nobody carries now."""

@@ -230,6 +230,7 @@ class StreamLanes:
         if self._ended or not self._may_hedge():
             return
         now, lanes = _now(), self._lanes
+        self._own.look(now)  # which nobody does while handlers are quick
         if self._session.ordered or not self._waiting:
             at_a_server = [lane for lane in lanes if lane.replica and not lane.retiring]
             fastest = max(self._own.rate.value, *(lane.rate.value for lane in lanes))

@@ -20,6 +20,7 @@ from benchmarks.tokens.alone import alone
 from benchmarks.tokens.plan import Plan, Token, tokens
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_short_run_measures_every_part_and_leaves_no_process(tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.__main__.Settings", short)

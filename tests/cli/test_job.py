@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from servestream_client.cli import job as job_module
+from servestream_client.cli import journal as journal_module
 from servestream_client.cli.items import InputFormat
 from servestream_client.cli.job import Job
 from servestream_client.cli.job_files import go_on, open_output
@@ -32,11 +33,14 @@ class Disk:
 
     def __init__(self, rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
         self.durable: dict[Path, bytes] = {}
-        self.left = 0  # writes, and calls of fsync, until the process dies
+        self.left = 0  # writes, renames, and calls of fsync, until the process dies
+        self.renames = 0
+        self._replaced: dict[Path, bytes] = {}  # what a rename that is not durable took away
         self._rng = rng
-        self._fsync, self._write = os.fsync, os.write
+        self._fsync, self._write, self._replace = os.fsync, os.write, os.replace
         monkeypatch.setattr(os, "fsync", self.fsync)
         monkeypatch.setattr(os, "write", self.write)
+        monkeypatch.setattr(os, "replace", self.replace)
 
     def fsync(self, descriptor: int) -> None:
         self.left -= 1
@@ -46,6 +50,18 @@ class Disk:
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
         if path.is_file():
             self.durable[path] = path.read_bytes()
+        else:
+            self._replaced.clear()
+
+    def replace(self, source: Path, target: Path) -> None:
+        self.left -= 1
+        if self.left <= 0:
+            raise Died
+        # The old one, as it is for certain.
+        self._replaced.setdefault(target, self.durable.get(target, b""))
+        self._replace(source, target)
+        self.durable[target] = self.durable.pop(source, b"")
+        self.renames += 1
 
     def write(self, descriptor: int, data: bytes) -> int:
         self.left -= 1
@@ -56,6 +72,11 @@ class Disk:
         raise Died
 
     def cut_power(self, *paths: Path) -> None:
+        for path, content in self._replaced.items():
+            if self._rng.randrange(2):
+                path.write_bytes(content)
+                self.durable[path] = content
+        self._replaced.clear()
         for path in paths:
             if not path.exists():
                 continue
@@ -108,6 +129,7 @@ def test_killed_at_any_write_it_ends_as_undisturbed(
 ):
     rng = random.Random(f"{seed} {power} {ordered} {many}")
     monkeypatch.setattr(job_module, "_BLOCK", 50)
+    monkeypatch.setattr(journal_module, "_MOST_BYTES", 600)
     disk = Disk(rng, monkeypatch)
     data = lines(150)
     output = tmp_path / "out"
@@ -123,6 +145,7 @@ def test_killed_at_any_write_it_ends_as_undisturbed(
             if power:
                 disk.cut_power(output, journal_of(output))
     assert deaths > 3
+    assert disk.renames > 0
     expected = [
         line for number in range(1, 151) for line in result_of(b"item %d" % number, number, many)
     ]

@@ -1,5 +1,8 @@
 """What is noted is found again, whatever the file went through; and nobody else notes there."""
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 
@@ -7,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from servestream_client.cli import journal as journal_module
 from servestream_client.cli.journal import (
     FailedItem,
     Progress,
@@ -126,3 +130,69 @@ def test_a_journal_of_another_version_is_left_alone(output):
         pass
     assert journal_of(output).read_bytes() == before
     assert before
+
+
+def test_a_journal_of_a_long_night_stays_small(output, monkeypatch):
+    monkeypatch.setattr(journal_module, "_MOST_BYTES", 2000)
+    path = journal_of(output)
+    largest = 0
+    with open_journal(output, create=True) as journal:
+        journal.begin(JOB)
+        for number in range(1, 1001):
+            beyond = [(number + each, number + each) for each in range(2, 30, 2)]
+            failed = [FailedItem(number, number, number + 1)] if number % 100 == 0 else []
+            journal.note(Progress(items=number, beyond=beyond), failed)
+            largest = max(largest, path.stat().st_size)
+    assert 2000 < largest < 8000
+    job, progress, failures, replacing = noted(output)
+    assert (job, progress.items, replacing) == (JOB, 1000, False)
+    assert [item.number for item in failures] == list(range(100, 1001, 100))
+    assert [each.name for each in output.parent.iterdir()] == [path.name]
+
+
+def test_one_that_was_written_anew_is_locked_as_well(output, monkeypatch):
+    monkeypatch.setattr(journal_module, "_MOST_BYTES", 0)
+    with open_journal(output, create=True) as journal:
+        journal.begin(JOB)
+        journal.note(Progress(items=1), [])
+        with (
+            pytest.raises(Problem, match=rf"another process \({os.getpid()}\) is working on"),
+            open_journal(output, create=True),
+        ):
+            pass
+
+
+def test_a_disk_without_room_for_another_keeps_the_old_one(output, monkeypatch):
+    with open_journal(output, create=True) as journal:
+        journal.begin(JOB)
+        monkeypatch.setattr(journal_module, "_MOST_BYTES", 0)
+
+        def full(descriptor: int, data: bytes) -> int:
+            if descriptor != journal._descriptor:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(descriptor, data)
+
+        write = os.write
+        monkeypatch.setattr(os, "write", full)
+        journal.note(Progress(items=1), [])
+        journal.note(Progress(items=2), [])
+    assert noted(output) == (JOB, Progress(items=2), [], False)
+    assert [each.name for each in output.parent.iterdir()] == [journal_of(output).name]
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_who_opened_one_that_was_then_removed_has_none(output, monkeypatch, create):
+    """It waited for the lock of the process that removed it."""
+    with open_journal(output, create=True) as journal:
+        journal.begin(JOB)
+    flock = fcntl.flock
+
+    def removed_first(descriptor: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        journal_of(output).unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    with open_journal(output, create=create) as journal:
+        assert (journal is not None) == create
+        assert journal_of(output).exists() == create

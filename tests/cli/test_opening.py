@@ -1,6 +1,8 @@
 import bz2
 import gzip
+import importlib
 import lzma
+import sys
 
 import pytest
 
@@ -11,9 +13,19 @@ from servestream_client.cli.sources import payloads
 
 LINES = b'{"a": 1}\n\n{ "a" :2}\r\n  \n{"a":3}'
 
+zstd = importlib.import_module(
+    "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+)
+
 
 @pytest.mark.parametrize(
-    ("suffix", "compress"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)]
+    ("suffix", "compress"),
+    [
+        ("gz", gzip.compress),
+        ("bz2", bz2.compress),
+        ("xz", lzma.compress),
+        ("zst", zstd.compress),
+    ],
 )
 def test_compressed_files_are_read_as_what_is_in_them(tmp_path, suffix, compress):
     path = tmp_path / f"in.jsonl.{suffix}"
@@ -27,3 +39,21 @@ def test_compressed_files_are_read_as_what_is_in_them(tmp_path, suffix, compress
         pytest.raises(Problem, match="cannot be decompressed"),
     ):
         list(payloads(opened))
+
+
+def test_files_that_were_compressed_in_parts_are_read_whole(tmp_path):
+    path = tmp_path / "in.jsonl.zst"
+    path.write_bytes(zstd.compress(b'{"a": 1}\n{"a"') + zstd.compress(b": 2}\n"))
+    with open_source(str(path), InputFormat.JSON, "json") as opened:
+        assert list(payloads(opened)) == [b'{"a":1}', b'{"a":2}']
+
+
+def test_without_what_reads_zstd_it_says_what_to_install(tmp_path, monkeypatch):
+    path = tmp_path / "in.jsonl.zst"
+    path.write_bytes(zstd.compress(LINES))
+    monkeypatch.setitem(sys.modules, zstd.__name__, None)
+    with (
+        pytest.raises(Problem, match=r"servestream-client\[zstd\]"),
+        open_source(str(path), InputFormat.JSON, "json"),
+    ):
+        pass

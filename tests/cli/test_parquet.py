@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from effort import effort
 
 from servestream_client import JsonCodec
 from servestream_client.cli import parquet
@@ -150,7 +151,7 @@ class Doubled(StreamService[dict, dict]):
         return {"text": item["text"] * 2, "number": item["number"] * 2}
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(effort(1, 10)))
 def test_killed_at_random_the_file_is_the_same(make_stream_server, tmp_path, path, seed):
     rng = random.Random(seed)
     server = make_stream_server(Doubled)

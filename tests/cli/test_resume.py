@@ -10,6 +10,7 @@ import sys
 from typing import ClassVar
 
 import pytest
+from effort import effort
 
 from servestream_client import JsonCodec
 from servestream_client.server import StreamService
@@ -292,7 +293,7 @@ class Killed:
             size = self._size()
             process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
             # Once it has written so much more: that, and no time, says how far it came.
-            wanted = size + self._rng.randrange(1, 600_000)
+            wanted = size + self._rng.randrange(1, 1_200_000)
             while process.poll() is None and self._size() < wanted:
                 os.sched_yield()
             ended = process.poll() is not None
@@ -308,8 +309,9 @@ class Killed:
 
 
 @pytest.mark.parametrize("kind", ["lines", "csv", "gz", "unordered"])
-def test_killed_as_often_as_one_likes_the_output_is_the_same(stream_server, tmp_path, kind):
-    seed = f"{kind} 1"
+@pytest.mark.parametrize("again", range(1, effort(2, 12)))
+def test_killed_as_often_as_one_likes_the_output_is_the_same(stream_server, tmp_path, kind, again):
+    seed = f"{kind} {again}"
     many = 15_000
     words = [f"word {number} {'x' * (number % 400)}" for number in range(many)]
     source = tmp_path / {"csv": "in.csv", "gz": "in.txt.gz"}.get(kind, "in.txt")

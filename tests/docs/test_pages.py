@@ -21,7 +21,14 @@ PAGES = [
 ]
 
 
-RAY = ("ray_stream_server", "ServeFixture", "serve.run", "from words import", "example.com")
+RAY = (
+    "ray_stream_server",
+    "import ray",
+    "ServeFixture",
+    "serve.run",
+    "from words import",
+    "example.com",
+)
 """Of blocks that need more than the server here: Ray (tests/ray), or a name that is not theirs."""
 
 

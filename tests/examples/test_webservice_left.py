@@ -176,11 +176,17 @@ def reset(client: socket.socket) -> None:
     client.close()
 
 
-@pytest.mark.parametrize("path", ["/classify-many", "/classify-events"])
+WAITS, SENDS = ["a", "b", *["wait"] * 3], ["long"] * 1000
+
+
 @pytest.mark.parametrize(
-    "items",
-    [["a", "b", *["wait"] * 3], ["long"] * 1000],
-    ids=["while-it-waits", "while-it-sends"],
+    ("path", "items"),
+    [
+        pytest.param("/classify-many", WAITS, id="lines-while-it-waits"),
+        pytest.param("/classify-events", SENDS, id="events-while-it-sends"),
+        pytest.param("/classify-many", SENDS, id="lines-while-it-sends", marks=pytest.mark.long),
+        pytest.param("/classify-events", WAITS, id="events-while-it-waits", marks=pytest.mark.long),
+    ],
 )
 def test_fifty_clients_that_leave_leave_no_stream(run, service, clients, items, path):
     target, tmp_path = run

@@ -5,6 +5,7 @@ import gc
 
 import grpc
 import pytest
+from effort import effort
 from faces import only_async
 from faulty import FaultyEcho, streams_running
 from helpers import collect, numbered, until
@@ -290,20 +291,23 @@ async def test_inputs_that_wait_for_ever_do_not_hang_the_close(target, connect):
             await anext(stream)
 
 
-# ------------------------------------------------------------------ a thousand times
+# ------------------------------------------------------------------ hundreds of times
+
+ROUNDS = range(effort(30, 300))
+"""Of ten streams each."""
 
 
-async def test_a_thousand_clean_ends_lose_no_frame(echo, connect):
+async def test_clean_ends_lose_no_frame(echo, connect):
     """Each stream ends in one attempt, with every output: no write raced the server's close."""
     async with connect(echo) as client:
-        for _ in range(100):
+        for _ in ROUNDS:
             streams = [client.stream(numbered(count)) for count in range(10)]
             results = await asyncio.gather(*map(collect, streams))
             assert results == [numbered(count) for count in range(10)]
             assert [stream.statistics().attempts for stream in streams] == [1] * 10
 
 
-async def test_a_thousand_refusals_by_the_protocol_hide_no_reason(serve, connect):
+async def test_refusals_by_the_protocol_hide_no_reason(serve, connect):
     class Refusing(StreamService[bytes, bytes]):
         async def admit(self, request):
             raise Refuse("because of reasons", kind=RefusalKind.BAD_OPEN)
@@ -317,11 +321,11 @@ async def test_a_thousand_refusals_by_the_protocol_hide_no_reason(serve, connect
         assert caught.value.attempts == 1
 
     async with connect(await serve(Refusing())) as client:
-        for _ in range(100):
+        for _ in ROUNDS:
             await asyncio.gather(*(one(client) for _ in range(10)))
 
 
-async def test_a_thousand_refusals_by_status_hide_no_reason(listen, connect):
+async def test_refusals_by_status_hide_no_reason(listen, connect):
     """As HAProxy refuses an unknown application: NOT_FOUND at once, before anything is read."""
 
     async def refuse(requests, context):
@@ -333,7 +337,7 @@ async def test_a_thousand_refusals_by_status_hide_no_reason(listen, connect):
             await collect(client.stream(numbered(5)))
 
     async with connect(await listen(refuse)) as client:
-        for _ in range(100):
+        for _ in ROUNDS:
             await asyncio.gather(*(one(client) for _ in range(10)))
 
 

@@ -161,6 +161,20 @@ def test_on_a_deployment_where_nothing_is_late_nothing_is_hedged():
     in_virtual_time(main())
 
 
+def test_nobody_is_late_whose_handlers_have_become_quick():
+    """Its answers are not looked at any more to share out what comes next."""
+
+    async def main():
+        deployment = Deployment(2)
+        deployment.quick_from = 20
+        stream = stream_at(deployment, lanes=2)
+        assert await rest(stream) == ITEMS
+        assert len(stream.statistics().lanes) == 2
+        assert stream.statistics().hedged == 0
+
+    in_virtual_time(main())
+
+
 class Way:
     """A lane, as far as hedging sees it."""
 
@@ -254,6 +268,25 @@ def test_what_a_lane_had_at_a_break_no_other_gets():
         await stream.aclose()
 
     in_virtual_time(main())
+
+
+def test_what_was_not_sent_yet_is_cancelled_in_turn_however_much_it_is():
+    """Its cancelling answers it at once, which comes back to where answers are settled."""
+
+    class Unsent(Way):
+        def cancel(self, number: int) -> None:
+            super().cancel(number)
+            it.settle()
+
+    numbers = range(1, 3001)
+    shared, one, other = Shared(numbers), Unsent("a", numbers), Unsent("b", range(0))
+    it = hedging(shared, answered=100_000)
+    assert not it.look(10.0, OWN, [one, other], 5000, 0.0)
+    assert it.look(12.0, OWN, [one, other], 5000, 0.0)
+    assert it.hedged == len(numbers)
+    shared.quarantined.clear()
+    it.settle()
+    assert one.cancelled == other.cancelled == list(numbers)
 
 
 def test_no_copy_goes_to_the_same_server_or_where_nobody_knows_how_long_it_takes():

@@ -61,6 +61,7 @@ class Deployment:
         features: what they can do.
         carried: how many inputs came on each call.
         kinds: what the handler is, by the number of the call.
+        quick_from: from the n-th input of a call on handlers are quick, and servers say so.
     """
 
     def __init__(self, count: int, first: Sequence[int] = ()) -> None:
@@ -70,6 +71,7 @@ class Deployment:
         self.turn = 0
         self.kinds: Callable[[int], HandlerKind] = lambda _: HandlerKind.ONE_TO_ONE
         self.carried: list[int] = []
+        self.quick_from = 0
 
     async def __call__(self, requests):
         turn = self.turn
@@ -91,11 +93,15 @@ class Deployment:
                     replica.got.append(payload)
                     self.carried[turn] += 1
                     received += 1
-                    await asyncio.sleep(SECONDS + replica.stalls(payload))
+                    quick = 0 < self.quick_from <= received
+                    seconds = SECONDS / 5 if quick else SECONDS
+                    await asyncio.sleep(seconds + replica.stalls(payload))
                     instead = replica.fails(number, payload)
                     output = ServerFrame(outputs=[OutputRun(number, [payload])])
                     answer = output if instead is None else instead
                     answer.frames_read = read
+                    if received == self.quick_from:
+                        answer.load = Load(servers=len(self.replicas), items=9, item_us=1, places=1)
                     yield answer
             if frame.end is not None:
                 counts = ServerEnd(frame.end.last_number, received, received)

@@ -7,7 +7,7 @@ from simulation.sweep import Victim, sweep
 
 pytestmark = pytest.mark.timeout(effort(120, 3600))
 
-SEEDS = range(1, effort(4, 100))
+SEEDS = range(1, effort(3, 100))
 
 
 # AnyIO starts a task's code in a wrapper; Python reports code whose wrapper is cancelled before it.

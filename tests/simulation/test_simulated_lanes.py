@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from effort import effort
 
 from servestream_client import FlowControl, StreamClient
 from servestream_client.protocol.frames import HandlerKind
@@ -92,7 +93,7 @@ class Deployment:
         return self.clients[-1]
 
 
-@pytest.fixture(params=range(3))
+@pytest.fixture(params=range(effort(2, 10)))
 def play(request):
     """Runs a function with a deployment, in virtual time; its result."""
 
