@@ -3,44 +3,116 @@
 A cursor says which inputs are done with, carries a digest of these, and of which job they are. As
 bytes it is a line of JSON, and may be kept anywhere; docs/how-to/batch-jobs.md shows where.
 
-The digest of n inputs is BLAKE2b of 16 bytes, of the n-th payload, keyed with the digest of those
-before it; without a key for the first. An input that could not be encoded counts as no bytes,
-personalised with ``failed``.
+The digest of some inputs is BLAKE2b of 16 bytes, of those behind the last whole block of 1,024,
+keyed with the digest of all before these; without a key in the first block. Of each input it has
+the length of its payload in 8 bytes, little-endian, and the payload, or of one with more than 256
+bytes its BLAKE2b of 16 bytes. An input that could not be encoded is 8 bytes of 255.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import operator
+import struct
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
 
 from servestream_client.errors import ConfigurationError, CursorMismatchError
 
-__all__ = ["NO_INPUTS", "Cursor", "Job", "SeekableInputs", "chained"]
+__all__ = [
+    "BLOCK",
+    "NO_INPUTS",
+    "Cursor",
+    "InputDigest",
+    "Job",
+    "SeekableInputs",
+    "marked",
+    "marks",
+]
 
 In = TypeVar("In")
 
 NO_INPUTS = b""
 """The digest of no inputs."""
 
+BLOCK = 1024
+"""Inputs after which a digest begins anew, keyed with that of all before."""
+
 _VERSION = 1
 _DIGEST_BYTES = 16
-_FAILED = b"failed"
+_LONGEST = 256
+_FAILED = b"\xff" * 8
+
+_length = struct.Struct("<Q").pack
 
 
-def chained(digest: bytes, payload: bytes | None) -> bytes:
-    """The digest of inputs and one more.
+def marked(payload: bytes | None) -> bytes:
+    """What a digest has of an input; never more than 264 bytes.
 
     Args:
-        digest: of those before it.
-        payload: its own; None: it could not be encoded.
+        payload: None: it could not be encoded.
     """
     if payload is None:
-        return hashlib.blake2b(key=digest, digest_size=_DIGEST_BYTES, person=_FAILED).digest()
-    return hashlib.blake2b(payload, key=digest, digest_size=_DIGEST_BYTES).digest()
+        return _FAILED
+    if len(payload) > _LONGEST:
+        return _length(len(payload)) + _digest(payload, NO_INPUTS).digest()
+    return _length(len(payload)) + payload
+
+
+def marks(payloads: Sequence[bytes]) -> list[bytes]:
+    """`marked` of each."""
+    sizes = list(map(len, payloads))
+    if max(sizes, default=0) > _LONGEST:
+        return list(map(marked, payloads))
+    return list(map(operator.add, map(_length, sizes), payloads))
+
+
+def _digest(data: bytes, key: bytes) -> hashlib.blake2b:
+    return hashlib.blake2b(data, key=key, digest_size=_DIGEST_BYTES)
+
+
+class InputDigest:
+    """The digest of inputs, as they come.
+
+    Args:
+        count: whole blocks of inputs that it begins behind.
+        block: their digest.
+    """
+
+    __slots__ = ("_hash", "block", "count")
+
+    def __init__(self, count: int = 0, block: bytes = NO_INPUTS) -> None:
+        self.count: int = count
+        """How many inputs it is of."""
+        self.block: bytes = block
+        """Of the whole blocks among them."""
+        self._hash = _digest(b"", block)
+
+    @property
+    def value(self) -> bytes:
+        """That of all of them."""
+        return self._hash.digest() if self.count % BLOCK else self.block
+
+    def add(self, inputs: Sequence[bytes]) -> None:
+        """Further inputs, as `marked`."""
+        first = 0
+        while first < len(inputs):
+            some = inputs[first : first + BLOCK - self.count % BLOCK]
+            self._hash.update(b"".join(some))
+            self.count += len(some)
+            first += len(some)
+            if not self.count % BLOCK:
+                self.block = self._hash.digest()
+                self._hash = _digest(b"", self.block)
+
+    def copy(self) -> InputDigest:
+        """One that goes on by itself."""
+        other = InputDigest(self.count, self.block)
+        other._hash = self._hash.copy()
+        return other
 
 
 class SeekableInputs(ABC, Generic[In]):
@@ -50,7 +122,9 @@ class SeekableInputs(ABC, Generic[In]):
 
     @abstractmethod
     def after(self, count: int) -> Iterable[In] | AsyncIterable[In]:
-        """The inputs behind the first `count`."""
+        """The inputs behind the first `count`. Up to 1,023 of what it gives are done with: these
+        are compared, and not sent.
+        """
 
     def __iter__(self) -> Iterator[In]:
         inputs = self.after(0)
@@ -131,6 +205,7 @@ class Cursor:
         digest: of the first inputs.
         digest_beyond: of the inputs to the last one of `beyond`.
         job: what they belong to; None: nothing is done yet.
+        block: the digest of the whole blocks among the first inputs.
     """
 
     position: int = 0
@@ -138,6 +213,7 @@ class Cursor:
     digest: bytes = NO_INPUTS
     digest_beyond: bytes = NO_INPUTS
     job: Job | None = None
+    block: bytes = NO_INPUTS
 
     @property
     def through(self) -> int:
@@ -152,6 +228,8 @@ class Cursor:
             value["digest_beyond"] = self.digest_beyond.hex()
         if self.digest:
             value["digest"] = self.digest.hex()
+        if self.block:
+            value["block"] = self.block.hex()
         if self.job is not None:
             value["job"] = {
                 "application": self.job.application,
@@ -189,6 +267,7 @@ class Cursor:
             digest=bytes.fromhex(value.get("digest", "")),
             digest_beyond=bytes.fromhex(value.get("digest_beyond", "")),
             job=None if job is None else Job(**job),
+            block=bytes.fromhex(value.get("block", "")),
         )
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servestream_client import ConfigurationError, Cursor, CursorMismatchError
-from servestream_client.cursor import NO_INPUTS, Job, chained
+from servestream_client.cursor import BLOCK, NO_INPUTS, InputDigest, Job, marked, marks
 
 digests = st.binary(min_size=16, max_size=16)
 
@@ -88,14 +89,64 @@ def test_values_of_parameters_do_not_stand_in_it():
     assert b"secret" not in bytes(Cursor(job=Job.of("", "", "", {"token": "secret"})))
 
 
-@given(st.lists(st.one_of(st.none(), st.binary(max_size=4)), max_size=6), st.data())
-def test_no_other_inputs_have_the_digest(inputs, data):
-    def digest(payloads):
-        found = NO_INPUTS
-        for payload in payloads:
-            found = chained(found, payload)
-        return found
+payloads = st.one_of(st.none(), st.binary(max_size=4), st.sampled_from([b"x" * 256, b"x" * 257]))
 
-    other = data.draw(st.lists(st.one_of(st.none(), st.binary(max_size=4)), max_size=6))
+
+def digest(inputs) -> bytes:
+    found = InputDigest()
+    found.add(list(map(marked, inputs)))
+    return found.value
+
+
+@given(st.lists(payloads, max_size=6), st.lists(payloads, max_size=6))
+def test_no_other_inputs_have_the_digest(inputs, other):
     assert (digest(inputs) == digest(other)) == (inputs == other)
     assert digest([b"a", b"b"]) != digest([b"ab"]) != digest([b"b", b"a"])
+    sent = [each for each in inputs if each is not None]
+    assert marks(sent) == list(map(marked, sent))
+    assert all(len(each) <= 264 for each in marks(sent))
+
+
+@given(st.integers(0, 3 * BLOCK), st.integers(1, 500), st.integers(0, 3 * BLOCK))
+def test_a_digest_goes_on_from_a_block(count, step, at):
+    """However it got there."""
+    inputs = marks([b"%d" % number for number in range(count)])
+    whole, by_steps = InputDigest(), InputDigest()
+    whole.add(inputs)
+    for first in range(0, count, step):
+        by_steps.add(inputs[first : first + step])
+    before = InputDigest()
+    before.add(inputs[:at])
+    begun = before.count - before.count % BLOCK
+    later = InputDigest(begun, before.block)
+    later.add(inputs[begun:])
+    copied = before.copy()
+    copied.add(inputs[before.count :])
+    assert before.value == digest_of(inputs[:at])
+    for each in (by_steps, later, copied):
+        assert (each.count, each.block, each.value) == (count, whole.block, whole.value)
+    assert len({whole.value, *(digest_of(inputs[:n]) for n in range(0, count, BLOCK // 2))}) == len(
+        {count, *range(0, count, BLOCK // 2)}
+    )
+
+
+def digest_of(inputs) -> bytes:
+    found = InputDigest()
+    found.add(inputs)
+    return found.value
+
+
+def test_the_digest_is_what_its_description_says():
+    """As another implementation would make it."""
+    inputs = [b"%d" % number for number in range(1_500)] + [b"y" * 300, None]
+
+    def blake(data: bytes, key: bytes = b"") -> bytes:
+        return hashlib.blake2b(data, key=key, digest_size=16).digest()
+
+    def mark(each) -> bytes:
+        if each is None:
+            return b"\xff" * 8
+        return len(each).to_bytes(8, "little") + (each if len(each) <= 256 else blake(each))
+
+    block = blake(b"".join(map(mark, inputs[:1024])))
+    assert digest(inputs) == blake(b"".join(map(mark, inputs[1024:])), key=block)

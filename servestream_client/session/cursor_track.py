@@ -1,7 +1,7 @@
 """The way of a stream's inputs to a cursor.
 
-Invariant: of each input that was pushed and that the consumer may not be done with, the digest of
-it and all before it is here.
+Invariant: `_digest` is of the first inputs, no more than those that the consumer is done with, and
+`_marks` has what a digest has of each one behind these that was pushed or passed over.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from itertools import islice
 
-from servestream_client.cursor import NO_INPUTS, Cursor, Job, chained
+from servestream_client.cursor import BLOCK, NO_INPUTS, Cursor, InputDigest, Job, marked, marks
 from servestream_client.errors import CursorMismatchError, ItemErrorKind
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.numbers import NumberSet
@@ -48,13 +48,11 @@ class CursorTrack:
         self._job = job
         self._encode = encode
         self._max_item_bytes = max_item_bytes
-        self._digest = NO_INPUTS  # of all that were pushed
+        self._digest = InputDigest()
+        self._marks: deque[bytes] = deque()
         self._passed = 0
         self._sure = not start.through  # that the inputs passed over are those of the cursor
         self._again = 0  # held ones, which are pushed now
-        self._digests: deque[bytes] = deque()
-        self._base = start.position  # the input before the first of those
-        self._base_digest = start.digest
         self._beyond = NumberSet()
         for first, last in start.beyond:
             self._beyond.add_run(first, last - first + 1)
@@ -69,8 +67,7 @@ class CursorTrack:
         if self._again:
             self._again -= 1
             return
-        self._digest = chained(self._digest, payload)
-        self._digests.append(self._digest)
+        self._marks.append(marked(payload))
 
     def note_all(self, payloads: Sequence[bytes]) -> None:
         """The same of several."""
@@ -78,16 +75,14 @@ class CursorTrack:
             for payload in payloads:
                 self.note(payload)
             return
-        digest, append = self._digest, self._digests.append
-        for payload in payloads:
-            digest = chained(digest, payload)
-            append(digest)
-        self._digest = digest
+        self._marks.extend(marks(payloads))
 
     def seek(self) -> int:
-        """The inputs begin where they are to be read: behind how many."""
-        self._passed = self._start.position
-        self._digest = self._start.digest
+        """The inputs begin where they are to be read: behind how many. That is where a block
+        begins, from which on digests can be made.
+        """
+        self._passed = self._start.position - self._start.position % BLOCK
+        self._digest = InputDigest(self._passed, self._start.block)
         self._sure = not self.left_to_pass
         return self._passed
 
@@ -113,15 +108,15 @@ class CursorTrack:
         self._pass(item, payload)
 
     def _pass(self, item: object, payload: bytes | None) -> None:
-        self._digest = chained(self._digest, payload)
-        start = self._start
-        if self._passed == start.position and self._digest != start.digest:
-            raise _others(start.position)
-        if self._passed <= start.position:
-            return
-        self._digests.append(self._digest)
-        if self._passed not in self._beyond:
-            self.held.append(item)
+        self._marks.append(marked(payload))
+        position = self._start.position
+        if self._passed > position:
+            if self._passed not in self._beyond:
+                self.held.append(item)
+        elif self._passed == position or len(self._marks) == BLOCK:
+            self._go_to(self._passed)
+            if self._passed == position and self._digest.value != self._start.digest:
+                raise _others(position)
 
     def passed(self) -> None:
         """There is no more to pass over, or there are no more inputs.
@@ -134,7 +129,7 @@ class CursorTrack:
                 f"the inputs ended after {self._passed:,}, but the cursor has passed"
                 f" {self._start.through:,}: they are not those it was made with"
             )
-        if self._start.beyond and self._digest != self._start.digest_beyond:
+        if self._start.beyond and self._digest_to(self._start.through) != self._start.digest_beyond:
             raise _others(self._start.through)
         self._again = len(self.held)
         self._sure = True
@@ -160,7 +155,8 @@ class CursorTrack:
 
     def trim(self, taken: NumberSet) -> None:
         """Forget what no cursor will tell any more."""
-        self._go_to(self._through(taken))
+        if self._sure:
+            self._go_to(self._through(taken))
 
     def _through(self, taken: NumberSet) -> int:
         """The first inputs that are done with, those before this stream included."""
@@ -169,9 +165,15 @@ class CursorTrack:
         return self.number_of(sent + 1) - 1
 
     def _go_to(self, position: int) -> None:
-        while self._base < position and self._digests:
-            self._base_digest = self._digests.popleft()
-            self._base += 1
+        count = min(position - self._digest.count, len(self._marks))
+        if count > 0:
+            take = self._marks.popleft
+            self._digest.add([take() for _ in range(count)])
+
+    def _digest_to(self, position: int) -> bytes:
+        digest = self._digest.copy()
+        digest.add(list(islice(self._marks, position - digest.count)))
+        return digest.value
 
     def cursor(self, taken: NumberSet, *, without: int | None) -> Cursor:
         """Where the consumer is.
@@ -191,15 +193,16 @@ class CursorTrack:
         for first, last in taken.beyond:
             for sent in range(first, last + 1):
                 beyond.add(self.number_of(sent))
-        beyond.add_run(1, self._base)
+        position = self._digest.count
+        beyond.add_run(1, position)
         ranges = tuple(beyond.beyond)
-        through = ranges[-1][1] if ranges else self._base
         return Cursor(
-            position=self._base,
+            position=position,
             beyond=ranges,
-            digest=self._base_digest,
-            digest_beyond=self._digests[through - self._base - 1] if ranges else NO_INPUTS,
+            digest=self._digest.value,
+            digest_beyond=self._digest_to(ranges[-1][1]) if ranges else NO_INPUTS,
             job=self._job,
+            block=self._digest.block,
         )
 
 

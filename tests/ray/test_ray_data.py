@@ -20,6 +20,7 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.application("echo"),
     pytest.mark.once_in(Ingress.PROXY),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray Data's own, of its context
 ]
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "batch-jobs.md"
@@ -33,14 +34,12 @@ def context() -> Iterator[ray.data.DataContext]:
     context.execution_options.preserve_order = before
 
 
-def late_first(rows: dict[str, Any]) -> dict[str, Any]:
-    """The first block is ready when the others are."""
-    if 0 in rows["id"]:
-        time.sleep(3)
-    return rows
-
-
 def dataset() -> ray.data.Dataset:
+    def late_first(rows: dict[str, Any]) -> dict[str, Any]:  # inside, or Ray would look for it
+        if 0 in rows["id"]:
+            time.sleep(3)  # the first block is ready when the others are
+        return rows
+
     return ray.data.range(400, override_num_blocks=4).map_batches(late_first, batch_size=None)
 
 

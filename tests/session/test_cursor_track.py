@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from servestream_client.cursor import Cursor, Job, chained
+from servestream_client.cursor import BLOCK, Cursor, InputDigest, Job, marked
 from servestream_client.errors import CursorMismatchError
 from servestream_client.protocol.numbers import NumberSet
 from servestream_client.session.cursor_track import CursorTrack
@@ -34,10 +34,9 @@ def inputs(many: int) -> list[bytes]:
 
 
 def digest_of(items: list[bytes]) -> bytes:
-    digest = b""
-    for item in items:
-        digest = chained(digest, payload_of(item))
-    return digest
+    digest = InputDigest()
+    digest.add([marked(payload_of(item)) for item in items])
+    return digest.value
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -116,22 +115,21 @@ def test_inputs_that_end_too_soon_are_others():
 
 
 def test_who_can_seek_passes_over_those_behind_only():
-    track = CursorTrack(cursor_after(ITEMS, [1, 2, 4]), JOB, bytes, 1000)
-    assert track.seek() == 2
-    assert track.left_to_pass == 2
-    assert list(track.rest(iter(ITEMS[2:]))) == [b"c", b"e"]
+    many = [b"%d" % number for number in range(1, 2001)]
+    track = CursorTrack(cursor_after(many, [*range(1, 1501), 1502]), JOB, bytes, 1000)
+    assert track.seek() == BLOCK
+    assert track.left_to_pass == 1502 - BLOCK
+    rest = list(track.rest(iter(many[BLOCK:])))
+    assert rest == [b"1501", *many[1502:]]
     done = NumberSet()
-    track.note_all([b"c", b"e"])
-    done.add_run(1, 2)
+    track.note_all(rest)
+    done.add_run(1, len(rest))
     cursor = track.cursor(done, without=None)
-    assert (cursor.position, cursor.beyond, cursor.digest) == (5, (), digest_upto(5))
-
-
-def digest_upto(many: int) -> bytes:
-    digest = b""
-    for item in ITEMS[:many]:
-        digest = chained(digest, item)
-    return digest
+    assert cursor == cursor_after(many, [*range(1, 2001)])
+    track = CursorTrack(cursor, JOB, bytes, 1000)
+    assert track.seek() == BLOCK
+    with pytest.raises(CursorMismatchError, match="among the first 2,000"):
+        list(track.rest(iter([*many[BLOCK:1999], b"other"])))
 
 
 def test_one_that_was_raised_is_not_done_with():
@@ -151,7 +149,7 @@ def test_what_no_cursor_tells_any_more_is_forgotten():
         track.note(b"x")
         done.add(number)
         track.trim(done)
-    assert len(track._digests) == 0
+    assert len(track._marks) == 0
 
 
 def test_a_generator_is_closed_with_the_rest():
