@@ -135,15 +135,6 @@ class SyncPredictionStream(StreamBase[T_co]):
     async def _placed(self) -> Cursor:
         return self._cursor()
 
-    def _batch_cursor(self) -> Cursor:
-        try:
-            return self._portal.call(self._placed_behind_batch)
-        except ClientClosedError:
-            return self._cursor()
-
-    async def _placed_behind_batch(self) -> Cursor:
-        return self._cursor_of_batch()
-
     def batches(self, size: int) -> Batches[T_co]:
         """As for `PredictionStream`, for a plain ``for`` loop."""
         self._for_batches()

@@ -77,6 +77,20 @@ BUGS = (
         "test_an_unordered_job_does_not_run_away_from_its_oldest_item",
     ),
     Bug(
+        "what is not saved yet is kept in memory",
+        "Job._advance",
+        "if self._bytes_passed >= _BLOCK:",
+        "if False:",
+        "test_what_is_not_saved_yet_takes_no_memory",
+    ),
+    Bug(
+        "much that is not saved waits for its time",
+        "Job.save_at_times",
+        " and self._bytes - self._bytes_saved < _UNSAVED_BYTES",
+        "",
+        "test_much_that_is_not_saved_is_saved_before_its_time",
+    ),
+    Bug(
         "two processes work on one job",
         "_locked",
         "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",

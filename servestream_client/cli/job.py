@@ -121,8 +121,9 @@ class Job:
         # Of those that are left out, how many come before the n-th that is not.
         beyond = sorted(self._ended)
         self._gaps = [number - progress.items - place for place, number in enumerate(beyond)]
-        self._passed: list[bytes] = []  # raw bytes of the items since the last time
+        self._passed: list[bytes] = []  # raw bytes of items that the digest has not got yet
         self._bytes_passed = 0  # theirs
+        self._bytes_saved = progress.bytes
         self._bytes_pulled = self._bytes_done = 0  # of all items of this run; of those done with
         self._bytes, self._lines = progress.bytes, progress.lines
         self._written = progress.written
@@ -265,6 +266,16 @@ class Job:
             self._passed.append(raw)
             self._bytes_passed += len(raw)
             self._bytes_done += len(raw)
+        if self._bytes_passed >= _BLOCK:
+            self._digest_passed()
+
+    def _digest_passed(self) -> None:
+        passed = b"".join(self._passed)
+        self._passed.clear()
+        self._bytes_passed = 0
+        self._source.digest.update(passed)
+        self._bytes += len(passed)
+        self._lines += passed.count(b"\n")
 
     def _flush(self) -> None:
         sound, self._sound = self._sound, False
@@ -279,7 +290,7 @@ class Job:
     def save_at_times(self) -> None:
         """`save`, if it is time to."""
         now = time.monotonic()
-        if now < self._next_save and self._bytes_passed < _UNSAVED_BYTES:
+        if now < self._next_save and self._bytes - self._bytes_saved < _UNSAVED_BYTES:
             return
         self.save()
         done = time.monotonic()
@@ -298,12 +309,7 @@ class Job:
         os.fsync(self._output.fileno())
         sound, self._sound = self._sound, False
         self._advance()
-        passed = b"".join(self._passed)
-        self._passed.clear()
-        self._bytes_passed = 0
-        self._source.digest.update(passed)
-        self._bytes += len(passed)
-        self._lines += passed.count(b"\n")
+        self._digest_passed()
         failed, self._newly_failed = self._newly_failed, []
         self._journal.note(
             Progress(
@@ -320,7 +326,7 @@ class Job:
             ),
             failed,
         )
-        self.saved = self.items
+        self.saved, self._bytes_saved = self.items, self._bytes
         self._sound = sound
 
     def _digest_beyond(self) -> str:

@@ -42,7 +42,7 @@ class _Stream(Protocol):
 
     _numbered: bool
 
-    def _batch_cursor(self) -> Cursor: ...
+    def cursor(self) -> Cursor: ...
 
     def _drain(self, outputs: list[Any], most: int, /) -> BaseException | None: ...
 
@@ -119,7 +119,7 @@ class _Builder:
         Raises:
             Exception: what ended the stream, once everything before is taken.
         """
-        cursor = self._stream._batch_cursor() if self._whole or self._without else None  # noqa: SLF001
+        cursor = self._stream.cursor() if self._whole or self._without else None
         if cursor is None:
             self.raise_error()
             return None

@@ -279,13 +279,6 @@ class StreamBase(Generic[T_co]):
         self._driver.outlet.count(self._taken.unacknowledged())
         return self._track.cursor(self._driver.session.ledger.done, without=self._raised)
 
-    def _cursor_of_batch(self) -> Cursor:
-        """The cursor, and room for as many outputs as the batch has: they come in while the
-        consumer keeps these.
-        """
-        self._driver.outlet.ack_consumed(self._taken.unacknowledged())
-        return self._cursor()
-
     def _for_batches(self) -> None:
         """Yield also that an input has no further output."""
         if self._track is None or self._started:
@@ -419,9 +412,6 @@ class PredictionStream(StreamBase[T_co]):
             ConfigurationError: the stream was made without ``cursor=``.
         """
         return self._cursor()
-
-    def _batch_cursor(self) -> Cursor:
-        return self._cursor_of_batch()
 
     def batches(self, size: int) -> AsyncBatches[T_co]:
         """Instead of iterating: outputs, `size` at a time, each time with the cursor behind them,

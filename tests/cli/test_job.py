@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import math
 import os
 import queue
 import random
@@ -208,6 +209,41 @@ def test_memory_in_bytes_is_bounded_too(journal, output, monkeypatch):
         assert pulled == 4
         job.add(1, b"x\n", last=True)
         assert job._bytes_pulled == job._bytes_done
+
+
+def test_what_is_not_saved_yet_takes_no_memory(journal, output, monkeypatch):
+    """A disk that was slow once is not asked again for long."""
+    monkeypatch.setattr(job_module, "_BLOCK", 100)
+    with open_output(journal, output) as file:
+        job = Job(
+            journal, Source(io.BytesIO(lines(1000)), InputFormat.TEXT, "bytes"), file, ordered=True
+        )
+        job._next_save = math.inf
+        for number, _ in enumerate(job.inputs(), 1):
+            job.add(number, b"x\n", last=True)
+            job.save_at_times()
+            assert sum(map(len, job._passed)) < 100
+            assert not job._raw
+        assert journal.progress.items == 0
+        job.save()
+    assert journal.progress.lines == 1000
+    source = Source(io.BytesIO(lines(1000)), InputFormat.TEXT, "bytes")
+    go_on(journal, source, output)
+    assert not list(source.pieces())
+
+
+def test_much_that_is_not_saved_is_saved_before_its_time(journal, output, monkeypatch):
+    monkeypatch.setattr(job_module, "_BLOCK", 10)
+    monkeypatch.setattr(job_module, "_UNSAVED_BYTES", 300)
+    with open_output(journal, output) as file:
+        job = Job(
+            journal, Source(io.BytesIO(lines(100)), InputFormat.TEXT, "bytes"), file, ordered=True
+        )
+        for number, _ in enumerate(job.inputs(), 1):
+            job._next_save = math.inf
+            job.add(number, b"x\n", last=True)
+            job.save_at_times()
+        assert journal.progress.items > 60
 
 
 def test_what_could_not_be_written_is_not_noted(journal, output, monkeypatch):
