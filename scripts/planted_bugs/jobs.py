@@ -78,7 +78,7 @@ BUGS = (
     ),
     Bug(
         "what is not saved yet is kept in memory",
-        "Job._advance",
+        "Job._pass",
         "if self._bytes_passed >= _BLOCK:",
         "if False:",
         "test_what_is_not_saved_yet_takes_no_memory",

@@ -244,14 +244,17 @@ class Job:
             self._flush()
 
     def _end(self, number: int) -> None:
-        self._ended.add(number)
         self._whole = self._written
         # So that somebody may wait.
         far = (
             self._pulled - self.items > _MOST_BEYOND // 2
             or self._bytes_pulled - self._bytes_done > _MOST_BYTES // 2
         )
-        self._advance()
+        if number == self.items + 1 and not self._ended:  # as nearly always
+            self._pass(self._raw.pop(number))
+        else:
+            self._ended.add(number)
+            self._advance()
         if far:
             with self._room:
                 self._room.notify()
@@ -261,11 +264,16 @@ class Job:
             raw = self._raw.pop(self.items + 1, None)
             if raw is None:  # it is left out, and was not come to yet
                 break
-            self.items += 1
-            self._ended.remove(self.items)
-            self._passed.append(raw)
-            self._bytes_passed += len(raw)
-            self._bytes_done += len(raw)
+            self._ended.remove(self.items + 1)
+            self._pass(raw)
+
+    def _pass(self, raw: bytes) -> None:
+        """The next of the first items has all its results."""
+        self.items += 1
+        self._passed.append(raw)
+        size = len(raw)
+        self._bytes_passed += size
+        self._bytes_done += size
         if self._bytes_passed >= _BLOCK:
             self._digest_passed()
 
