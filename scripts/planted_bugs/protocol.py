@@ -72,11 +72,25 @@ BUGS = (
         "test_suspects_are_what_this_server_has_got_and_not_answered",
     ),
     Bug(
+        "outputs are joined over what is missing",
+        "DeliveryQueue._with_following",
+        "or head.first != following",
+        "or head.first < following",
+        "test_outputs_that_came_in_several_frames_are_taken_at_once",
+    ),
+    Bug(
+        "joined outputs are more than were asked for",
+        "DeliveryQueue._with_following",
+        "            if following - run.first > limit:\n                break\n",
+        "",
+        "test_outputs_that_came_in_several_frames_are_taken_at_once",
+    ),
+    Bug(
         "outputs count as taken before they are",
         "DeliveryQueue.take_run",
-        "return OutputRun(head.first, head.payloads)",
+        "return OutputRun(head.first, self._with_following(head, limit))",
         "self.held_outputs -= len(head.payloads)\n"
-        "        return OutputRun(head.first, head.payloads)",
+        "        return OutputRun(head.first, self._with_following(head, limit))",
         "test_a_run_holds_its_credit_until_it_is_released",
     ),
     Bug(

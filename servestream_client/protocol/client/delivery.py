@@ -271,7 +271,23 @@ class DeliveryQueue:
         if limit < len(head.payloads):
             return head.take(limit)
         self.ready.popleft()
-        return OutputRun(head.first, head.payloads)
+        return OutputRun(head.first, self._with_following(head, limit))
+
+    def _with_following(self, run: Ready, limit: int) -> Sequence[bytes]:
+        """The run, and those that go on behind it, as frame after frame has brought them."""
+        joined: list[bytes] | None = None
+        following = run.first + len(run.payloads)
+        while self.ready:
+            head = self.ready[0]
+            if not isinstance(head, Ready) or head.first != following:
+                break
+            following += len(head.payloads)
+            if following - run.first > limit:
+                break
+            joined = joined or list(run.payloads)
+            joined += head.payloads
+            self.ready.popleft()
+        return joined or run.payloads
 
     def ack_consumed(self, run: OutputRun) -> None:
         """The consumer has these outputs of `take_run`."""

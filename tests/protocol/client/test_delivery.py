@@ -648,3 +648,29 @@ def test_answers_of_a_lane_to_what_is_not_there_any_more_are_dropped():
     queue.ledger.quarantined.add(2)
     assert queue.resolve_run(1, [b"1", b"2", b"3"]) == 1
     assert queue.held_outputs == 1
+
+
+def test_outputs_that_came_in_several_frames_are_taken_at_once():
+    queue = make_queue(ordered=False, inputs=9)
+    for first, count in ((1, 2), (3, 1), (4, 3), (8, 2)):
+        queue.add_run(first, [b"o%d" % (first + n) for n in range(count)], 2 * count)
+    runs = iter(lambda: queue.take_run(5), None)
+    assert [(run.first_number, list(run.payloads)) for run in runs] == [
+        (1, [b"o1", b"o2", b"o3"]),  # not beyond the limit,
+        (4, [b"o4", b"o5", b"o6"]),  # nor over what is missing
+        (8, [b"o8", b"o9"]),
+    ]
+
+
+def test_a_failure_in_between_keeps_its_place():
+    queue = make_queue(inputs=3)
+    answer(queue, 1, b"one")
+    queue.add_failure(failed(2))
+    queue.ledger.settle(2)
+    answer(queue, 3, b"three")
+    assert queue.take_run(9) == OutputRun(1, (b"one",))
+    assert queue.take_run(9) is None
+    taken = queue.take()
+    assert taken is not None
+    assert taken.number == 2
+    assert queue.take_run(9) == OutputRun(3, (b"three",))
