@@ -50,6 +50,9 @@ _NOTHING = Running()
 _OF_LATE = 0.1
 """The weight of what was done last in the average of how long an item takes."""
 
+_COLD = 0.02
+"""Seconds. A first call that took less says nothing by itself: imports and caches take as long."""
+
 
 class Workers(abc.ABC):
     """The places of one event loop.
@@ -74,7 +77,8 @@ class Workers(abc.ABC):
         self._turn: Turn | None = None  # of the event loop
         self._tasks: set[asyncio.Task[None]] = set()
         self.item_seconds: float = 0.0
-        """How long the handler has taken for an item of late; 0: it was given none."""
+        """How long the handler has taken for an item of late; 0: that is not known."""
+        self._first = 0.0  # what it took in its first call, if that says nothing
 
     @property
     def capacity(self) -> int:
@@ -339,8 +343,12 @@ class Workers(abc.ABC):
         way, call.hop_seconds = call.hop_seconds, 0.0
         seconds -= way
         taken = self._seconds_an_item(parts, seconds)
-        weight = _OF_LATE if self.item_seconds else 1.0
-        self.item_seconds += weight * (taken - self.item_seconds)
+        if self.item_seconds:
+            self.item_seconds += _OF_LATE * (taken - self.item_seconds)
+        elif self._first or taken >= _COLD:
+            self.item_seconds = min(taken, self._first or taken)
+        else:
+            self._first = taken
         self._adapt_run_length(parts, seconds, way)
         return taken
 

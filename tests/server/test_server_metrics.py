@@ -226,7 +226,7 @@ async def test_it_is_observed_how_the_first_input_of_a_call_ended():
 async def test_a_batch_is_observed_with_its_size_and_each_input_waits_for_all():
     class Slow(Echo):
         async def handle(self, call, parts):
-            workers.item_seconds = 0.0
+            workers.item_seconds, workers._first = 0.0, 1e9
             await super().handle(call, parts)
 
     handler = Slow()
