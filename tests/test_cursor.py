@@ -20,7 +20,8 @@ def cursors(draw):
     )
     names = st.text(max_size=5)
     job = Job.of(draw(names), draw(names), draw(names), draw(st.dictionaries(names, names)))
-    return Cursor(position, beyond, draw(digests), draw(digests) if beyond else NO_INPUTS, job)
+    beyond_digest = draw(digests) if beyond else NO_INPUTS
+    return Cursor(position, beyond, draw(digests), beyond_digest, job, draw(digests))
 
 
 @given(cursors())
@@ -36,7 +37,9 @@ def test_the_beginning_has_bytes_too():
 
 def test_a_cursor_is_short_and_a_line():
     data = bytes(
-        Cursor(10**6, (), bytes(16), NO_INPUTS, Job.of("app", "json", "x" * 16, {"a": "b"}))
+        Cursor(
+            10**6, (), bytes(16), NO_INPUTS, Job.of("app", "json", "x" * 16, {"a": "b"}), bytes(16)
+        )
     )
     assert len(data) < 300
     assert b"\n" not in data

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -133,27 +134,28 @@ class Journal:
 
     def _compact(self) -> None:
         """Write it anew. Where that fails, such as on a full disk, the old one serves."""
-        beside = self.path.with_name(self.path.name + ".new")
         self._limit = 2 * self._size
         with suppress(OSError):
+            path, beside = self.path.resolve(), _beside(self.path)
             descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
             try:
                 # Locked before anybody can find it where the journal was.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _make_alike(descriptor, os.fstat(self._descriptor))
                 size = _write(descriptor, {"job": {"version": _VERSION, **(self.job or {})}})
                 size += _write(descriptor, {"run": {"pid": os.getpid()}})
                 whole = {"progress": self.progress, "failed": self.failed}
                 size += _write(descriptor, {"at": whole})
                 os.fsync(descriptor)
-                beside.replace(self.path)
+                beside.replace(path)
             except BaseException:
                 os.close(descriptor)
                 beside.unlink(missing_ok=True)
                 raise
-            os.close(self._descriptor)
-            self._descriptor, self._size = descriptor, size
+            before, self._descriptor, self._size = self._descriptor, descriptor, size
             self._limit = _GROWTH * size
-            sync_directory(self.path)
+            os.close(before)
+            sync_directory(path)
 
     # ---------------------------------------------------------------- reading
 
@@ -220,6 +222,7 @@ def open_journal(output: Path, *, create: bool) -> Iterator[Journal | None]:
         raise Problem(f"{path}: {error.strerror}") from None
     journal = Journal(path, _descriptor=descriptor)
     try:
+        _beside(path).unlink(missing_ok=True)  # of a process that died as it wrote one anew
         journal._read()  # noqa: SLF001 — its own module
         yield journal
     finally:
@@ -245,6 +248,19 @@ def _locked(path: Path, output: Path, *, create: bool) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _beside(path: Path) -> Path:
+    """Where a journal is that is to take its place."""
+    path = path.resolve()
+    return path.with_name(path.name + ".new")
+
+
+def _make_alike(descriptor: int, other: os.stat_result) -> None:
+    """Give a file the mode and, where that is allowed, the owner of another one."""
+    with suppress(PermissionError):
+        os.fchown(descriptor, other.st_uid, other.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(other.st_mode))
 
 
 def _write(descriptor: int, record: dict[str, Any]) -> int:
@@ -276,7 +292,7 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 def _runner(path: Path) -> str:
     pid = None
-    with path.open("rb") as file:
+    with suppress(FileNotFoundError), path.open("rb") as file:
         for line in file:
             record = _record(line)
             if record is not None and "run" in record:

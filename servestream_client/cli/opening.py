@@ -93,13 +93,14 @@ def _zstd() -> Any:  # noqa: ANN401 — mypy knows neither of the two
     Raises:
         Problem: it is not installed.
     """
+    brought = sys.version_info >= (3, 14)
     try:
-        return importlib.import_module(
-            "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
-        )
+        return importlib.import_module("compression.zstd" if brought else "backports.zstd")
     except ImportError:
         raise Problem(
-            "pip install 'servestream-client[zstd]' brings what reads .zst files"
+            "this Python was built without zstd, which reads .zst files; decompress it first"
+            if brought
+            else "pip install 'servestream-client[zstd]' brings what reads .zst files"
         ) from None
 
 

@@ -80,7 +80,7 @@ class LoadReports:
         return Load(
             servers=self._servers,
             items=self._active.totals.items,
-            item_us=math.ceil(self._workers.item_seconds * 1e6),
+            item_us=math.ceil(self._workers.item_time.value * 1e6),
             places=self._workers.capacity,
         )
 

@@ -35,6 +35,7 @@ from servestream_client.server.calls import (
 from servestream_client.server.fair_queue import FairQueue
 from servestream_client.server.givenback import GivenBack
 from servestream_client.server.inflight import InFlight
+from servestream_client.server.item_time import ItemTime
 from servestream_client.server.limits import TimeLimits
 from servestream_client.server.metrics import Samples
 from servestream_client.server.stuck import STUCK, StuckPlaces
@@ -46,12 +47,6 @@ __all__ = ["Workers"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 _NOTHING = Running()
-
-_OF_LATE = 0.1
-"""The weight of what was done last in the average of how long an item takes."""
-
-_COLD = 0.02
-"""Seconds. A first call that took less says nothing by itself: imports and caches take as long."""
 
 
 class Workers(abc.ABC):
@@ -76,9 +71,8 @@ class Workers(abc.ABC):
         self._starting: Call | None = None
         self._turn: Turn | None = None  # of the event loop
         self._tasks: set[asyncio.Task[None]] = set()
-        self.item_seconds: float = 0.0
-        """How long the handler has taken for an item of late; 0: that is not known."""
-        self._first = 0.0  # what it took in its first call, if that says nothing
+        self.item_time: ItemTime = ItemTime()
+        """What is to be said of how long an item takes."""
 
     @property
     def capacity(self) -> int:
@@ -329,7 +323,7 @@ class Workers(abc.ABC):
                         # Its turn may have come to start more, though it has no credit to send.
                         if other is not attempt and self._has_work(other):
                             self._queue(other)
-                taken = self._took(call, parts, time.perf_counter() - began)
+                taken = self._took(call, parts, began, time.perf_counter())
                 if sample is not None:
                     samples.end(sample, taken)
                 if not self._goes_on(call, attempt):
@@ -338,17 +332,12 @@ class Workers(abc.ABC):
         finally:
             self._leave(call, attempt)
 
-    def _took(self, call: Call, parts: Sequence[Part], seconds: float) -> float:
-        """A worker has done that, and took so long. Returns what each of them has taken."""
+    def _took(self, call: Call, parts: Sequence[Part], began: float, ended: float) -> float:
+        """A worker has done that in this time. Returns what each of them has taken."""
         way, call.hop_seconds = call.hop_seconds, 0.0
-        seconds -= way
+        seconds = ended - began - way
         taken = self._seconds_an_item(parts, seconds)
-        if self.item_seconds:
-            self.item_seconds += _OF_LATE * (taken - self.item_seconds)
-        elif self._first or taken >= _COLD:
-            self.item_seconds = min(taken, self._first or taken)
-        else:
-            self._first = taken
+        self.item_time.took(taken, began=began, ended=ended)
         self._adapt_run_length(parts, seconds, way)
         return taken
 

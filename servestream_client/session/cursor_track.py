@@ -50,6 +50,7 @@ class CursorTrack:
         self._max_item_bytes = max_item_bytes
         self._digest = InputDigest()
         self._marks: deque[bytes] = deque()
+        self._ahead = self._digest  # as far as one was asked for
         self._passed = 0
         self._sure = not start.through  # that the inputs passed over are those of the cursor
         self._again = 0  # held ones, which are pushed now
@@ -171,9 +172,12 @@ class CursorTrack:
             self._digest.add([take() for _ in range(count)])
 
     def _digest_to(self, position: int) -> bytes:
-        digest = self._digest.copy()
-        digest.add(list(islice(self._marks, position - digest.count)))
-        return digest.value
+        begun, ahead = self._digest.count, self._ahead
+        if not begun <= ahead.count <= position or ahead is self._digest:
+            ahead = self._digest.copy()
+        ahead.add(list(islice(self._marks, ahead.count - begun, position - begun)))
+        self._ahead = ahead
+        return ahead.value
 
     def cursor(self, taken: NumberSet, *, without: int | None) -> Cursor:
         """Where the consumer is.

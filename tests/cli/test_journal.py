@@ -154,7 +154,9 @@ def test_one_that_was_written_anew_is_locked_as_well(output, monkeypatch):
     monkeypatch.setattr(journal_module, "_MOST_BYTES", 0)
     with open_journal(output, create=True) as journal:
         journal.begin(JOB)
+        journal_of(output).chmod(0o640)
         journal.note(Progress(items=1), [])
+        assert journal_of(output).stat().st_mode & 0o777 == 0o640
         with (
             pytest.raises(Problem, match=rf"another process \({os.getpid()}\) is working on"),
             open_journal(output, create=True),
@@ -196,3 +198,25 @@ def test_who_opened_one_that_was_then_removed_has_none(output, monkeypatch, crea
     with open_journal(output, create=create) as journal:
         assert (journal is not None) == create
         assert journal_of(output).exists() == create
+
+
+def test_one_that_was_half_written_anew_is_removed(output):
+    beside = output.with_name(output.name + ".job.new")
+    with open_journal(output, create=True) as journal:
+        journal.begin(JOB)
+    beside.write_bytes(b"half")
+    assert noted(output) == (JOB, Progress(), [], False)
+    assert not beside.exists()
+
+
+def test_one_that_is_elsewhere_is_written_anew_there(output, tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "_MOST_BYTES", 0)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.touch()
+    journal_of(output).symlink_to(elsewhere)
+    with open_journal(output, create=True) as journal:
+        journal.begin(JOB)
+        journal.note(Progress(items=1), [])
+        journal.note(Progress(items=2), [])
+    assert journal_of(output).is_symlink()
+    assert noted(output) == (JOB, Progress(items=2), [], False)

@@ -26,7 +26,7 @@ def requirements(group: str) -> Iterator[str]:
         if isinstance(each, dict):
             yield from requirements(each["include-group"])
         else:
-            yield re.split(r"[\[><=]", each)[0]
+            yield re.split(r"[\[><=;]", each)[0].replace(".", "-")  # as the lock has it
 
 
 def test_the_group_dev_has_all_that_the_others_have_and_the_lock_has_it():

@@ -18,6 +18,8 @@ from servestream_client import (
 )
 from servestream_client.server import RefusalKind, Refuse, StreamService
 
+pytestmark = pytest.mark.timeout(effort(60, 600))
+
 
 class Waiting(StreamService[bytes, bytes]):
     """Answers 1 to 10, and then waits to be told. Knows who runs."""

@@ -218,7 +218,8 @@ async def test_processes_that_die_in_the_middle_of_many_outputs(connect, ordered
                 errors.append((each.number, each.kind, each.index))
             elif each.output is not None:
                 got[each.number].append(each.output)
-        assert len([life for life in lives if life.returncode is not None]) <= 8
+        # Six breaks that are its doing, and those of which nobody knows what had got there.
+        assert len([life for life in lives if life.returncode is not None]) <= 12
     ((number, kind, index),) = errors
     assert (number, kind) == (30, POISON)
     assert index <= 3  # its last outputs may have died with it, each time

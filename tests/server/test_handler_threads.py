@@ -61,9 +61,9 @@ async def test_the_way_to_a_thread_is_told_apart_from_the_handler(monkeypatch, a
     told: list[tuple[float, float]] = []
     took = workers._took
 
-    def noted(call, parts, seconds):
-        told.append((call.hop_seconds, seconds))
-        took(call, parts, seconds)
+    def noted(call, parts, began, ended):
+        told.append((call.hop_seconds, ended - began))
+        took(call, parts, began, ended)
 
     monkeypatch.setattr(workers, "_took", noted)
     stream = FakeAttempt(workers)
@@ -76,8 +76,8 @@ async def test_the_way_to_a_thread_is_told_apart_from_the_handler(monkeypatch, a
     await until(lambda: bool(told))
     ((way, altogether),) = told
     assert 0 < way < altogether
-    assert workers.item_seconds == pytest.approx(altogether - way)
-    assert workers.item_seconds >= (waited if awaits else 0.1)
+    assert workers.item_time.value == pytest.approx(altogether - way)
+    assert workers.item_time.value >= (waited if awaits else 0.1)
 
 
 @pytest.mark.parametrize("error", [StopIteration, asyncio.CancelledError, GeneratorExit])

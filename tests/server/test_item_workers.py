@@ -89,31 +89,7 @@ async def test_the_way_to_a_thread_is_not_what_an_input_takes(clock):
     stream.send_many(200)
     await until(lambda: stream.done)
     assert handler.lengths == [1, 2, 4, 8, 16, 32, 32, 32, 32, 32, 9]
-    assert workers.item_seconds == pytest.approx(0.0001)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "known"),
-    [
-        ([0.015], 0.0),  # imports, caches
-        ([0.015, 0.0001], 0.0001),
-        ([0.0001, 0.015], 0.0001),
-        ([0.2], 0.2),
-        ([0.2, 0.1], 0.19),
-    ],
-)
-async def test_a_first_call_that_is_slow_makes_no_slow_handler(clock, seconds, known):
-    class Warming(Away):
-        async def handle(self, call, parts):
-            self.seconds = seconds[len(self.lengths)]
-            await super().handle(call, parts)
-
-    workers = ItemWorkers(Warming(clock, 0.0, way=0.0), places=1)
-    (stream,) = attempts(workers, "a")
-    for number in range(len(seconds)):
-        stream.send_many(1)
-        await until(lambda number=number: workers._handler.lengths == [1] * (number + 1))
-    assert workers.item_seconds == pytest.approx(known)
+    assert workers.item_time.value == pytest.approx(0.0001)
 
 
 async def test_in_a_thread_runs_shrink_where_inputs_are_slower_than_the_way_there(clock):

@@ -7,6 +7,7 @@ from session.test_exchange import in_virtual_time
 
 from servestream_client.protocol.frames import Load
 from servestream_client.server.active_attempts import ActiveAttempts
+from servestream_client.server.item_time import ItemTime
 from servestream_client.server.reports import LoadReports
 
 
@@ -28,8 +29,11 @@ class Attempt:
 
 
 class Workers:
-    item_seconds = 0.25
     capacity = 4
+
+    def __init__(self) -> None:
+        self.item_time = ItemTime()
+        self.item_time.value = 0.25
 
 
 class Controller:

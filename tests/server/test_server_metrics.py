@@ -24,6 +24,7 @@ from servestream_client.protocol.runs import Run
 from servestream_client.server import StreamService, metrics
 from servestream_client.server.active_attempts import Account, ActiveAttempts
 from servestream_client.server.calls import Part
+from servestream_client.server.item_time import ItemTime
 from servestream_client.server.item_workers import ItemWorkers
 from servestream_client.server.kit import Interceptor, Kit
 from servestream_client.server.metrics import Exporter, Kind, RayMetrics, Samples
@@ -226,7 +227,8 @@ async def test_it_is_observed_how_the_first_input_of_a_call_ended():
 async def test_a_batch_is_observed_with_its_size_and_each_input_waits_for_all():
     class Slow(Echo):
         async def handle(self, call, parts):
-            workers.item_seconds, workers._first = 0.0, 1e9
+            workers.item_time = ItemTime()
+            workers.item_time._first_ended = 0.0
             await super().handle(call, parts)
 
     handler = Slow()
@@ -237,7 +239,7 @@ async def test_a_batch_is_observed_with_its_size_and_each_input_waits_for_all():
     await until(lambda: stream.done)
     sizes, seconds = workers.samples.take()
     assert sizes == [len(call) for call in handler.calls] == [8, 3]
-    assert seconds[-1][1] == workers.item_seconds  # not an eighth of it
+    assert seconds[-1][1] == workers.item_time.value  # not an eighth of it
 
 
 async def test_nothing_is_said_of_an_input_whose_stream_has_ended():
