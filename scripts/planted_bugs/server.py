@@ -505,7 +505,7 @@ BUGS = (
     Bug(
         "the way to a thread counts as an input's time",
         "Workers._took",
-        "ended - began - way",
+        "max(0.0, ended - began - way)",
         "ended - began",
         "test_the_way_to_a_thread_is_not_what_an_input_takes",
     ),
@@ -524,9 +524,16 @@ BUGS = (
         "test_calls_that_wait_for_one_import_are_first_ones_all",
     ),
     Bug(
+        "the way to a thread is measured by the event loop's clock",
+        "InThread.__call__",
+        "call.hop_seconds += perf_counter() - began",
+        "call.hop_seconds += clock() - clock()",
+        "test_the_way_to_a_thread_is_told_apart_from_the_handler",
+    ),
+    Bug(
         "nobody says how long the way to a thread took",
         "InThread.__call__",
-        "        call.hop_seconds += clock() - began - progress.seconds\n",
+        "        call.hop_seconds += perf_counter() - began - progress.seconds\n",
         "",
         "test_the_way_to_a_thread_is_told_apart_from_the_handler",
     ),
@@ -562,8 +569,8 @@ BUGS = (
     Bug(
         "what a handler does in a thread counts as the way there",
         "InThread.__call__",
-        "        call.hop_seconds += clock() - began - progress.seconds\n",
-        "        call.hop_seconds += clock() - began\n",
+        "        call.hop_seconds += perf_counter() - began - progress.seconds\n",
+        "        call.hop_seconds += perf_counter() - began\n",
         "test_the_way_to_a_thread_is_told_apart_from_the_handler",
     ),
     Bug(

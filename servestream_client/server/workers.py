@@ -335,7 +335,7 @@ class Workers(abc.ABC):
     def _took(self, call: Call, parts: Sequence[Part], began: float, ended: float) -> float:
         """A worker has done that in this time. Returns what each of them has taken."""
         way, call.hop_seconds = call.hop_seconds, 0.0
-        seconds = ended - began - way
+        seconds = max(0.0, ended - began - way)
         taken = self._seconds_an_item(parts, seconds)
         self.item_time.took(taken, began=began, ended=ended)
         self._adapt_run_length(parts, seconds, way)

@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 from types import CoroutineType, GeneratorType
 from typing import Any
 
@@ -72,7 +73,7 @@ class Progress:
 
     def run(self, function: Callable[[Any], object], arguments: Sequence[object]) -> list[object]:
         """In the thread."""
-        since = self._clock()
+        since = perf_counter()
         for argument in arguments:
             with self._lock:
                 if self.abandoned:
@@ -81,7 +82,7 @@ class Progress:
             result = function(argument)
             with self._lock:
                 self.results.append(result)
-        self.seconds = self._clock() - since
+        self.seconds = perf_counter() - since
         return self.results
 
     def unwanted(self) -> None:
@@ -125,7 +126,7 @@ class InThread:
             self._threads = anyio.CapacityLimiter(self._places)  # every place has a thread
         clock = asyncio.get_running_loop().time
         progress = Progress(len(arguments), clock, on_abandoned)
-        began = clock()
+        began = perf_counter()  # uvloop's clock stands still for as long as the loop has no turn
         outcomes = await call.run(
             anyio.to_thread.run_sync(progress.run, self._one, arguments, limiter=self._threads),
             parts,
@@ -134,7 +135,7 @@ class InThread:
         )
         if progress.abandoned:
             raise Cancelled  # its inputs are answered
-        call.hop_seconds += clock() - began - progress.seconds
+        call.hop_seconds += perf_counter() - began - progress.seconds
         if all_of(_NEVER_AWAITED, outcomes):
             return outcomes
         try:
