@@ -47,7 +47,7 @@ async def test_a_run_is_handled_in_one_thread_and_in_order():
 @pytest.mark.parametrize("awaits", [False, True], ids=["plain", "awaitable"])
 async def test_the_way_to_a_thread_is_told_apart_from_the_handler(monkeypatch, awaits, coarse):
     release = asyncio.Event()
-    if coarse:  # as uvloop's, which moves on at the loop's next turn, and by milliseconds
+    if coarse:  # as uvloop's clock, which counts milliseconds, and more so
         loop = asyncio.get_running_loop()
         monkeypatch.setattr(loop, "time", lambda: float(int(time.monotonic())))
 

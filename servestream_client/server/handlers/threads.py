@@ -126,7 +126,7 @@ class InThread:
             self._threads = anyio.CapacityLimiter(self._places)  # every place has a thread
         clock = asyncio.get_running_loop().time
         progress = Progress(len(arguments), clock, on_abandoned)
-        began = perf_counter()  # uvloop's clock stands still for as long as the loop has no turn
+        began = perf_counter()  # uvloop's own clock counts whole milliseconds
         outcomes = await call.run(
             anyio.to_thread.run_sync(progress.run, self._one, arguments, limiter=self._threads),
             parts,
