@@ -91,6 +91,13 @@ BUGS = (
         "test_much_that_is_not_saved_is_saved_before_its_time",
     ),
     Bug(
+        "a compressed file is closed by whoever stops reading",
+        "_Readable.__iter__",
+        "            for line in self._file:  # noqa: UP028\n                yield line\n",
+        "            yield from self._file\n",
+        "test_compressed_records_go_on_behind_the_names_of_their_columns",
+    ),
+    Bug(
         "two processes work on one job",
         "_locked",
         "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",

@@ -118,7 +118,9 @@ class _Readable:
 
     def __iter__(self) -> Iterator[bytes]:
         with self._in_words():
-            yield from self._file
+            # Not `yield from`, which closes the file when somebody stops in the midst of it.
+            for line in self._file:  # noqa: UP028
+                yield line
 
     def read(self, size: int) -> bytes:
         with self._in_words():

@@ -9,7 +9,7 @@ import pytest
 from servestream_client.cli.items import InputFormat
 from servestream_client.cli.opening import open_source
 from servestream_client.cli.problems import Problem
-from servestream_client.cli.sources import payloads
+from servestream_client.cli.sources import Place, payloads
 
 LINES = b'{"a": 1}\n\n{ "a" :2}\r\n  \n{"a":3}'
 
@@ -18,7 +18,7 @@ zstd = importlib.import_module(
 )
 
 
-@pytest.mark.parametrize(
+COMPRESSED = pytest.mark.parametrize(
     ("suffix", "compress"),
     [
         ("gz", gzip.compress),
@@ -27,6 +27,9 @@ zstd = importlib.import_module(
         ("zst", zstd.compress),
     ],
 )
+
+
+@COMPRESSED
 def test_compressed_files_are_read_as_what_is_in_them(tmp_path, suffix, compress):
     path = tmp_path / f"in.jsonl.{suffix}"
     path.write_bytes(compress(LINES))
@@ -57,3 +60,18 @@ def test_without_what_reads_zstd_it_says_what_to_install(tmp_path, monkeypatch):
         open_source(str(path), InputFormat.JSON, "json"),
     ):
         pass
+
+
+@COMPRESSED
+def test_compressed_records_go_on_behind_the_names_of_their_columns(tmp_path, suffix, compress):
+    path = tmp_path / f"in.csv.{suffix}"
+    path.write_bytes(compress(b'a,b\n1,"x\n"\n2,y\n'))
+    with open_source(str(path), InputFormat.CSV, "json") as opened:
+        pieces = list(opened.pieces())
+    assert [piece.payload for piece in pieces] == [b'{"a":"1","b":"x\\n"}', b'{"a":"2","b":"y"}']
+    first = pieces[0].raw
+    with open_source(str(path), InputFormat.CSV, "json") as opened:
+        digest = opened.fresh_digest()
+        digest.update(first)
+        opened.go_to(Place(len(first), first.count(b"\n"), digest.hexdigest()))
+        assert [piece.payload for piece in opened.pieces()] == [b'{"a":"2","b":"y"}']
