@@ -3,10 +3,12 @@ process, would get one that is free, and answer in its place.
 """
 
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
-__all__ = ["reserved_port"]
+from servestream_client.testing import StreamServer
+
+__all__ = ["reserved_port", "stopped"]
 
 
 @contextmanager
@@ -19,3 +21,16 @@ def reserved_port() -> Iterator[int]:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
+
+
+@contextmanager
+def stopped(servers: Sequence[StreamServer]) -> Iterator[None]:
+    """These servers are stopped, and nobody else gets their ports."""
+    with ExitStack() as stack:
+        for server in servers:
+            port = int(server.target.rpartition(":")[2])
+            server.stop()
+            held = stack.enter_context(socket.socket())
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind(("127.0.0.1", port))
+        yield

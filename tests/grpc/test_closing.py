@@ -18,7 +18,7 @@ from servestream_client import (
 )
 from servestream_client.server import RefusalKind, Refuse, StreamService
 
-pytestmark = pytest.mark.timeout(effort(60, 600))
+pytestmark = pytest.mark.timeout(effort(180, 600))
 
 
 class Waiting(StreamService[bytes, bytes]):

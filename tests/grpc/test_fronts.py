@@ -9,6 +9,7 @@ import grpc
 import pytest
 from fronts import Certificates, Front, replaced
 from helpers import collect, numbered, until
+from ports import stopped
 
 from servestream_client import (
     AccessDeniedError,
@@ -196,9 +197,8 @@ async def test_a_client_with_tls_is_told_that_the_server_has_none(servers, conne
 
 async def test_no_server_behind_it_is_a_target_that_nobody_answers(start, servers, connect):
     with start() as (running, certificates):
-        for server in servers:
-            server.stop()
         options = {"credentials": certificates.credentials(), "retry": ONCE}
-        async with connect(running.target, **options) as client:
-            with pytest.raises(UnreachableError):
-                await client.predict(b"one")
+        with stopped(servers):
+            async with connect(running.target, **options) as client:
+                with pytest.raises(UnreachableError):
+                    await client.predict(b"one")

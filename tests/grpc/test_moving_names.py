@@ -21,7 +21,7 @@ def seen() -> dict:
     made = subprocess.run(command, check=False)
     if made.returncode:
         pytest.skip("this system allows no namespaces")
-    run = subprocess.run([sys.executable, SCRIPT], stdout=subprocess.PIPE, timeout=50, check=True)
+    run = subprocess.run([sys.executable, SCRIPT], stdout=subprocess.PIPE, timeout=150, check=True)
     found = json.loads(run.stdout)
     print(f"followed in {found['took']:.2f} s")
     return found

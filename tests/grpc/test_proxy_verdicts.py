@@ -8,6 +8,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 import pytest
 from fronts import Certificates, Front, replaced
 from helpers import collect, until
+from ports import stopped
 from verdicts import HASTY, ONCE, Reasons, echo_server, failure
 
 from servestream_client import (
@@ -98,9 +99,7 @@ class Held:
 @pytest.mark.row("nobody-behind-never-welcomed")
 @pytest.mark.parametrize("kind", ["nginx", "envoy", "haproxy"])
 async def test_nobody_is_behind_it(start, servers, kind):
-    with start(kind) as reach:
-        for server in servers:
-            server.stop()
+    with start(kind) as reach, stopped(servers):
         raised = await failure(**reach)
     assert type(raised) is UnreachableError
     assert "a reverse proxy answers there, and reaches no server behind it" in str(raised)
@@ -111,9 +110,7 @@ async def test_nobody_is_behind_it(start, servers, kind):
 async def test_every_server_behind_it_goes_away_under_a_stream(start, servers, kind):
     with start(kind) as reach:
         async with Held(retry=FEW, **reach) as held:
-            for server in servers:
-                server.stop()
-            with pytest.raises(RetriesExhaustedError) as caught:
+            with stopped(servers), pytest.raises(RetriesExhaustedError) as caught:
                 await held.rest()
     assert "RetryPolicy.attempts): a reverse proxy reaches no server" in str(caught.value)
     assert "delivered: every output of inputs 1 to 1" in str(caught.value)

@@ -11,7 +11,7 @@ import pytest
 
 from servestream_client import RetryPolicy, SyncStreamClient, WrongApplicationError
 
-BOUND = 50
+BOUND = 150
 """Seconds after which a script hangs. How fast it ends is no test's matter."""
 
 HEAD = """

@@ -13,7 +13,7 @@ from servestream_client.server import GRPC_SERVER_OPTIONS, StreamService, add_to
 from servestream_client.server.admission import Refuse
 from servestream_client.testing.faults import Fault, FaultKind
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 STREAMS = 500
 

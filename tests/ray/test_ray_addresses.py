@@ -47,6 +47,7 @@ async def test_another_codec(serve: ServeFixture) -> None:
 async def test_a_replica_can_be_killed_once(serve: ServeFixture) -> None:
     name = serve.replicas_alive("echo")[0].name
     serve.kill_replica(name)
+    assert name not in {each.name for each in serve.replicas_alive("echo")}
     serve.wait_for_replicas(application="echo")
     with pytest.raises(FixtureError, match="dead already"):
         serve.kill_replica(name)
