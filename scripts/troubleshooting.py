@@ -319,6 +319,20 @@ CLIENT_LINES = (
 
 SERVER_LINES = (
     Line(
+        "WARNING",
+        "stream …: its state, behind input …, is refused: …",
+        "a client came with the state of a stateful stream, which this replica cannot use: another key,"
+        " fingerprint or version, too old, or not what a replica sealed. The client asks others, three in all",
+        "the same SERVESTREAM_STATE_KEYS on all replicas; exchange keys and raise versions"
+        " [step by step](how-to/stateful.md#what-travels)",
+    ),
+    Line(
+        "ERROR",
+        "a state cannot be saved",
+        "`state_codec` raised for a state that a step has given; the stream ends",
+        "mend the service; `assert_resumable` finds such a state in a test",
+    ),
+    Line(
         "INFO",
         "no health check comes any more: this replica is probably being stopped",
         "Serve has begun to stop the replica, or its controller is dead or slow; streams are asked to"

@@ -8,6 +8,7 @@ from ray import serve
 from ray.serve import Application, Deployment
 
 from server_fixture.echoes import OPTIONS, Echo, Fragile, NotAStream
+from server_fixture.folding import Folding
 from server_fixture.generating import Continuing, Drifting, Restarting, Seeking
 from server_fixture.waiting import MOST, PLACES, Waiting
 from servestream_client.server import StreamService
@@ -21,7 +22,9 @@ __all__ = [
     "drifting",
     "echo",
     "enrolled",
+    "folding",
     "fragile",
+    "growing",
     "not_a_stream",
     "restarting",
     "seeking",
@@ -68,8 +71,10 @@ def _enrolled(service: type[StreamService[bytes, bytes]]) -> type[StreamService[
     return Enrolled
 
 
-def waiting(*, replicas: int) -> Application:  # noqa: ARG001 — Serve decides
-    """From one replica to four, by what there is to do."""
+def growing(service: type[StreamService[bytes, bytes]]) -> Builder:
+    """What makes an application of a service that goes from one replica to four, by what there is
+    to do.
+    """
     options = {name: value for name, value in OPTIONS.items() if name != "num_replicas"}
     scaling = {
         "min_replicas": 1,
@@ -82,8 +87,12 @@ def waiting(*, replicas: int) -> Application:  # noqa: ARG001 — Serve decides
         "metrics_interval_s": 2,
         "policy": {"policy_function": "servestream_client.server.autoscaling:policy"},
     }
-    deployment = serve.deployment(**options, autoscaling_config=scaling)(_enrolled(Waiting))
-    return deployment.bind()
+    deployment = serve.deployment(**options, autoscaling_config=scaling)(_enrolled(service))
+
+    def build(*, replicas: int) -> Application:  # noqa: ARG001 — Serve decides
+        return deployment.bind()
+
+    return build
 
 
 def digits(*, replicas: int) -> Application:
@@ -97,7 +106,9 @@ echo = builder(serve.deployment(**OPTIONS)(Echo))
 fragile = builder(serve.deployment(**OPTIONS)(Fragile))
 not_a_stream = builder(serve.deployment(**OPTIONS)(NotAStream))
 
+waiting = growing(Waiting)
 restarting = enrolled(Restarting)
 seeking = enrolled(Seeking)
 continuing = enrolled(Continuing)
 drifting = enrolled(Drifting)
+folding = enrolled(Folding)

@@ -197,8 +197,9 @@ class FlowControl:
 
     Attributes:
         window_items: inputs whose outputs the caller has not taken yet.
-        window_bytes: payload bytes of inputs that are not answered yet, and of those that failed
-            until the caller has taken their errors, which hold the inputs; one that could not be
+        window_bytes: payload bytes of inputs that are not answered yet, of a stateful stream those
+            that no state covers, and of those that failed until the caller has taken their errors,
+            which hold the inputs; one that could not be
             encoded counts for 64 KiB where its size is unknown. One input is always allowed.
         output_items: outputs received or under way that the caller has not taken.
         output_bytes: the same in payload bytes; may be exceeded by one output.
@@ -208,7 +209,7 @@ class FlowControl:
         continuation_bytes: what is kept at the most of each input that was answered in part, so
             that another replica can go on with it: its outputs since the last checkpoint, and that.
             An input that exceeds it cannot be continued until its next checkpoint.
-        checkpoint_bytes: the largest checkpoint.
+        checkpoint_bytes: the largest checkpoint, or sealed state.
         max_item_bytes: the largest payload, either way.
         max_unacknowledged_frames: frames with items outstanding in each direction (K).
     """

@@ -16,6 +16,7 @@ import json
 import operator
 import struct
 from abc import ABC, abstractmethod
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
@@ -26,6 +27,7 @@ __all__ = [
     "BLOCK",
     "NO_INPUTS",
     "Cursor",
+    "CursorState",
     "InputDigest",
     "Job",
     "SeekableInputs",
@@ -193,6 +195,33 @@ def _change(was: str | None, now: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class CursorState:
+    """What a cursor of a stateful stream holds besides; docs/protocol.md, section 11.
+
+    Attributes:
+        stream_id: 16 bytes; the state belongs to that stream.
+        attempts: the number of the stream's last one.
+        number: the input behind which the state is; 0: there is none, and all are computed again.
+        token: the state, as its service has sealed it.
+        failed: the inputs behind that, to the cursor's position, that have failed, as ranges with
+            both ends, ascending.
+        digests: of the outputs of each of the others, 8 bytes each.
+    """
+
+    stream_id: bytes
+    attempts: int
+    number: int
+    token: bytes
+    failed: tuple[tuple[int, int], ...] = ()
+    digests: bytes = b""
+
+    @property
+    def begun(self) -> bool:
+        """Whether any input was computed; else no server is known, and none may be stateful."""
+        return self.number > 0 or bool(self.digests)
+
+
+@dataclass(frozen=True, slots=True)
 class Cursor:
     """How far a stream's consumer is. ``Cursor()`` is the beginning of any stream.
 
@@ -206,6 +235,8 @@ class Cursor:
         digest_beyond: of the inputs to the last one of `beyond`.
         job: what they belong to; None: nothing is done yet.
         block: the digest of the whole blocks among the first inputs.
+        state: of a stateful stream: what it goes on with. None: the service keeps no state, or
+            nothing is done yet.
     """
 
     position: int = 0
@@ -214,6 +245,7 @@ class Cursor:
     digest_beyond: bytes = NO_INPUTS
     job: Job | None = None
     block: bytes = NO_INPUTS
+    state: CursorState | None = None
 
     @property
     def through(self) -> int:
@@ -236,6 +268,15 @@ class Cursor:
                 "codec": self.job.codec,
                 "fingerprint": self.job.fingerprint,
                 "parameters": dict(self.job.parameters),
+            }
+        if self.state is not None:
+            value["state"] = {
+                "stream_id": self.state.stream_id.hex(),
+                "attempts": self.state.attempts,
+                "number": self.state.number,
+                "token": b64encode(self.state.token).decode(),
+                "failed": self.state.failed,
+                "digests": b64encode(self.state.digests).decode(),
             }
         value["check"] = _check(value)
         return json.dumps(value, separators=(",", ":")).encode()
@@ -268,7 +309,21 @@ class Cursor:
             digest_beyond=bytes.fromhex(value.get("digest_beyond", "")),
             job=None if job is None else Job(**job),
             block=bytes.fromhex(value.get("block", "")),
+            state=_state(value.get("state")),
         )
+
+
+def _state(value: dict[str, Any] | None) -> CursorState | None:
+    if value is None:
+        return None
+    return CursorState(
+        stream_id=bytes.fromhex(value["stream_id"]),
+        attempts=value["attempts"],
+        number=value["number"],
+        token=b64decode(value["token"]),
+        failed=tuple((first, last) for first, last in value["failed"]),
+        digests=b64decode(value["digests"]),
+    )
 
 
 def _check(value: dict[str, Any]) -> str:

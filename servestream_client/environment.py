@@ -40,6 +40,7 @@ _OF_KUBERNETES = re.compile(
     r"(_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
 
+_OF_SERVERS = "SERVESTREAM_STATE_KEYS"  # what stateful services seal their states with
 _OF_TESTS = "SERVESTREAM_FIXTURE"  # by which servestream_client.testing knows its processes
 
 _told: set[str] = set()
@@ -83,7 +84,7 @@ def policy(kind: type[P]) -> P:
 def check_names() -> None:
     """Warn of the variables that look like settings and are none, once each."""
     known = [TARGET, APPLICATION, *(name for kind in PREFIXES for name in names(kind))]
-    for name in sorted(os.environ.keys() - {*known, _OF_TESTS} - _told):
+    for name in sorted(os.environ.keys() - {*known, _OF_SERVERS, _OF_TESTS} - _told):
         if (
             not name.startswith(_PREFIX)
             or name.startswith(tuple(PREFIXES.values()))

@@ -78,6 +78,10 @@ class StreamStatistics:
         lanes: the ways that its inputs took, its own attempts first, then the lanes that there are,
             then the last 64 that have ended; empty if there may be none.
         hedged: inputs that went to a second replica, since the first was late by far.
+        tokens: of a stateful service: states that came, to go on from.
+        token_bytes: theirs together.
+        stateful: whether the service keeps a state, which the stream carries; False before the
+            first welcome.
     """
 
     accepted: int
@@ -95,6 +99,9 @@ class StreamStatistics:
     endpoint: str = ""
     lanes: Sequence[LaneStatistics] = ()
     hedged: int = 0
+    tokens: int = 0
+    token_bytes: int = 0
+    stateful: bool = False
 
 
 class StreamKind(enum.Enum):

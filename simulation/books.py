@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from servestream_client.protocol.client.delivery import DeliveryQueue
 from servestream_client.protocol.frames import ClientFrame
 from servestream_client.protocol.pulse import SILENT_INTERVALS
 from servestream_client.protocol.server.parts import HELD_OUTPUT_BYTES, PartsOutbox
+from servestream_client.protocol.state import KEPT_WINDOWS
 from servestream_client.server.kit import Kit
 from servestream_client.session.driver import StreamDriver
 from servestream_client.transport.base import Link, LinkStatus
@@ -60,6 +61,11 @@ class Books:
         self._of_each: set[bytes] = set()  # streams whose inputs have credit of their own
         self._sent_through: Counter[bytes] = Counter()
         self._unanswered: Counter[NotedCall] = Counter()
+        self.folding: bool = False
+        """Whether an input counts until a state covers it, or it has failed: in a window of its
+        own."""
+        self._emit_from: Counter[NotedCall] = Counter()
+        self._uncovered: dict[NotedCall, set[int]] = defaultdict(set)
 
     def note_fault(self, kind: str, call: NotedCall) -> None:
         """A fault strikes a call."""
@@ -106,7 +112,15 @@ class Books:
 
     def note_received(self, call: NotedCall, message: pb.ClientFrame) -> None:
         """The server reads inputs: there must not be more than fit."""
-        self._unanswered[call] += sum(len(run.payloads) for run in message.inputs)
+        if message.HasField("open"):
+            self._emit_from[call] = message.open.emit_from.number
+        for run in message.inputs:
+            numbers = range(run.first_number, run.first_number + len(run.payloads))
+            self._unanswered[call] += sum(n >= self._emit_from[call] for n in numbers)
+            if self.folding:
+                self._uncovered[call].update(numbers)
+        if len(self._uncovered[call]) > self.window * KEPT_WINDOWS:
+            self.violate(f"{call}: no state covers {len(self._uncovered[call])} inputs")
         self.resumes += sum(run.first_start_index > 0 for run in message.inputs)
         if self._unanswered[call] > self.window:
             self.violate(
@@ -119,6 +133,11 @@ class Books:
         count += sum(part.last for part in message.parts)
         if count:
             self._unanswered[call] -= count
+        if self.folding:
+            uncovered = self._uncovered[call]
+            uncovered.difference_update(error.number for error in message.errors)
+            for token in message.tokens:
+                uncovered.difference_update([n for n in uncovered if n <= token.number])
 
     @property
     def window(self) -> int:
@@ -148,10 +167,15 @@ class Books:
             self.violate(f"{call}: {session.delivery.held_outputs} outputs held of {outputs}")
         elif session.delivery.held_bytes > size:
             self.violate(f"{call}: {session.delivery.held_bytes} bytes held of {size}")
-        if session.ledger.replay.size > max(flow.window_bytes, flow.max_item_bytes):
-            self.violate(
-                f"{call}: {session.ledger.replay.size} bytes to replay of {flow.window_bytes}"
-            )
+        ledger = session.ledger
+        size = ledger.replay.size + (0 if ledger.fold is None else ledger.fold.size)
+        if size > max(flow.window_bytes, flow.max_item_bytes):
+            self.violate(f"{call}: {size} bytes to replay of {flow.window_bytes}")
+        inputs = len(ledger.replay) + (0 if ledger.fold is None else len(ledger.fold))
+        if len(ledger.replay) > flow.window_items:
+            self.violate(f"{call}: {len(ledger.replay)} in a window of {flow.window_items}")
+        if inputs > flow.window_items * (1 if ledger.fold is None else KEPT_WINDOWS):
+            self.violate(f"{call}: {inputs} inputs to replay in a window of {flow.window_items}")
 
     def _look_at_inputs(self, call: NotedCall, delivery: DeliveryQueue, flow: FlowControl) -> None:
         """Of each input there is no more than its own bounds allow."""

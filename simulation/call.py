@@ -381,6 +381,6 @@ class _Requests:
                 self._reader = None
         message = pb.ClientFrame.FromString(self._messages.popleft())
         call = CALL.get()
-        if call is not None and message.inputs:
+        if call is not None:
             call._books.note_received(call, message)
         return message

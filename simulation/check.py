@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from servestream_client import (
@@ -292,9 +292,11 @@ def _wrong_call(
         yield from wrong_output(items, number, result)
 
 
-def check_calls(network: SimulatedNetwork, scenario: Scenario) -> list[str]:
+def check_calls(
+    network: SimulatedNetwork, scenario: Scenario, deaths: Mapping[bytes, int]
+) -> list[str]:
     """Bounded retry: an attempt follows upon one that a fault has struck, and upon no other, unless
-    attempts leave for their age.
+    attempts leave for their age, or the stream's user has died, as often as `deaths` says.
     """
     if scenario.retry.max_attempt_age is not None:
         return network.books.violations
@@ -306,7 +308,7 @@ def check_calls(network: SimulatedNetwork, scenario: Scenario) -> list[str]:
         f"{count} attempts of stream {names[stream_id]}, none of them broken: "
         f"{[call.name for call in network.calls if call.stream_id == stream_id]}"
         for stream_id, count in sound.items()
-        if count > 1
+        if count > 1 + deaths.get(stream_id, 0)
     ]
     return problems + network.books.violations
 

@@ -7,7 +7,17 @@ from typing import TypeVar
 
 from servestream_client.outputs import SeamKind
 
-__all__ = ["APART", "COUNTED", "DEATHS", "GENERATORS", "PARKED", "RESUMES", "Counting", "seams_of"]
+__all__ = [
+    "APART",
+    "COUNTED",
+    "DEATHS",
+    "GENERATORS",
+    "PARKED",
+    "RESUMES",
+    "STATES",
+    "Counting",
+    "seams_of",
+]
 
 T = TypeVar("T")
 
@@ -16,6 +26,7 @@ RESUMES = "inputs that went on at another server"
 PARKED = "inputs that were parked"
 APART = "inputs of streams that went on apart"
 DEATHS = "users that died and came back with a cursor"
+STATES = "states of stateful streams that clients got"
 
 
 def seams_of(kind: SeamKind) -> str:
@@ -23,7 +34,15 @@ def seams_of(kind: SeamKind) -> str:
     return f"seams: {kind.value}"
 
 
-COUNTED: Sequence[str] = (GENERATORS, RESUMES, *map(seams_of, SeamKind), PARKED, APART, DEATHS)
+COUNTED: Sequence[str] = (
+    GENERATORS,
+    RESUMES,
+    *map(seams_of, SeamKind),
+    PARKED,
+    APART,
+    DEATHS,
+    STATES,
+)
 
 
 class Counting(set[T]):

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, cast
 
 from servestream_client.client import StreamClient
 from servestream_client.metadata import Metadata
@@ -20,7 +21,7 @@ from simulation.books import Books
 from simulation.call import CALL, SimulatedCall
 from simulation.conditions import Conditions
 from simulation.faults import BREAKING, STATUSES, Moment, NetworkFaultKind, Weather, draw_fate
-from simulation.service import SimulatedService
+from simulation.service import Living
 from simulation.trace import Trace
 
 __all__ = ["SimulatedNetwork", "SimulatedReplica"]
@@ -62,14 +63,14 @@ class SimulatedReplica:
         self.up = True
         self.leaving = False
         self.name = f"replica {self._index}.{self._lives}"
-        self.service: SimulatedService = self._network.make_service(
+        self.service: Living = self._network.make_service(
             self._network.admit, self._network.version
         )
         self.service.replica = self.name
         self.service.die = partial(self.crash, 0.5)
         injector = FaultInjector(self._network.plan, die=partial(self.crash, 0.5))
         self.kit: Kit = Kit(
-            self.service,
+            cast("Any", self.service),  # it has a handler, of whatever kind
             self._network.kind,
             injector,
             replica=self.name,
@@ -145,16 +146,17 @@ class SimulatedNetwork:
         *,
         faults: Sequence[Fault],
         kind: HandlerKind,
-        make_service: Callable[[Callable[[], None], int], SimulatedService],
+        make_service: Callable[[Callable[[], None], int], Living],
         trace: Trace,
     ) -> None:
         self.conditions: Conditions = Conditions(loop, rng, weather)
         self.books: Books = Books(trace, self._server_window)
+        self.books.folding = kind is HandlerKind.STATEFUL
         self.plan: LocalPlan = LocalPlan(faults, on_fired=self._fired)
         self.kind = kind
         self.make_service = make_service
         self.calls: list[SimulatedCall] = []
-        self.services: list[SimulatedService] = []
+        self.services: list[Living] = []
         """Of lives that are over."""
         self.kits: list[Kit] = []
         """Of all lives."""

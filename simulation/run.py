@@ -7,7 +7,7 @@ import gc
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -24,14 +24,25 @@ from simulation.check import (
     final_leftovers,
     leftovers,
 )
+from simulation.check_fold import check_fold
 from simulation.check_many import check_generations, check_many, check_parked, check_workers
-from simulation.counting import APART, DEATHS, GENERATORS, PARKED, RESUMES, Counting, seams_of
+from simulation.counting import (
+    APART,
+    DEATHS,
+    GENERATORS,
+    PARKED,
+    RESUMES,
+    STATES,
+    Counting,
+    seams_of,
+)
+from simulation.fold_service import fold_service
 from simulation.items import SimulatedCodec
 from simulation.loop import Deadlock, Overdue, VirtualLoop, isolated
 from simulation.network import SimulatedNetwork
 from simulation.readers import GenerationRecord, read_all
 from simulation.schedule import EARLY, Scenario, StreamPlan, draw_scenario
-from simulation.service import Authors, SimulatedService
+from simulation.service import Authors, Living, SimulatedService
 from simulation.trace import Trace
 from simulation.workload import PredictRecord, StreamRecord, consume, predict_all
 
@@ -103,13 +114,16 @@ class Run:
         self.authors = Authors()
         codec = SimulatedCodec() if scenario.own_codec else BytesCodec()
         service_rng = _rng(seed, "service")
+        make: Callable[..., Living] = SimulatedService
+        if scenario.folding:
+            make = fold_service(batches=scenario.service.fold.batches)
         self.network = SimulatedNetwork(
             self.loop,
             _rng(seed, "network"),
             scenario.weather,
             faults=scenario.faults,
             kind=scenario.service.kind,
-            make_service=lambda admission, version: SimulatedService(
+            make_service=lambda admission, version: make(
                 scenario.service,
                 scenario.items,
                 codec,
@@ -189,13 +203,16 @@ class Run:
         scenario, network = self.scenario, self.network
         for record in self.streams:
             checked = check_many if record.plan.many else check_stream
+            checked = check_fold if scenario.folding else checked
             self.violations += checked(record, scenario, network)
         self.violations += check_generations(
             self.generations, scenario, network, self.authors.replica
         )
         self.violations += check_parked(self.parked)
         self.violations += check_predicts(self.predicts, scenario, network)
-        self.violations += check_calls(network, scenario)
+        # A stateful stream goes on under its name when its user has died and come back.
+        lives = Counter({record.stream_id: record.deaths for record in self.streams})
+        self.violations += check_calls(network, scenario, lives if scenario.folding else Counter())
         self.violations += check_services(network, scenario.service.concurrency)
         self.violations += self.loop.problems
 
@@ -225,16 +242,17 @@ class Run:
             PARKED: self.parked.added,
             APART: sum(record.apart for record in self.streams),
             DEATHS: sum(record.deaths for record in self.streams),
+            STATES: sum(record.states for record in self.streams),
         }
 
 
-def simulate(seed: int, *, many: bool | None = None) -> Outcome:
+def simulate(seed: int, *, many: bool | None = None, folding: bool | None = None) -> Outcome:
     """Play the scenario of a seed; see `draw_scenario`."""
     collecting = gc.isenabled()
     gc.disable()  # when it comes, and what it finds, is no function of a seed
     try:
         with quiet():
-            return play(Run(draw_scenario(seed, many=many)))
+            return play(Run(draw_scenario(seed, many=many, folding=folding)))
     finally:
         if collecting:
             gc.enable()

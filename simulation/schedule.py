@@ -12,6 +12,7 @@ from servestream_client.config import FlowControl, RetryPolicy, Watchdog
 from servestream_client.protocol.frames import HandlerKind
 from servestream_client.testing.faults import Fault, FaultKind
 from simulation.faults import FOUND_OUT_BY_HEARTBEATS, SERVICE_FAULTS, Weather
+from simulation.folds import draw_fold, few_inputs, folds
 from simulation.items import Items, Special
 from simulation.many import (
     GENERATE_KEY,
@@ -160,21 +161,47 @@ class Scenario:
         """Whether inputs have many outputs."""
         return self.service.kind is HandlerKind.ONE_TO_MANY
 
+    @property
+    def folding(self) -> bool:
+        """Whether the service is stateful."""
+        return self.service.kind is HandlerKind.STATEFUL
 
-def draw_scenario(seed: int, *, many: bool | None = None) -> Scenario:
+
+def draw_scenario(seed: int, *, many: bool | None = None, folding: bool | None = None) -> Scenario:
     """The scenario of a seed.
 
     Args:
         seed: from which it is drawn.
         many: whether its service gives many outputs for an input; None: so says the seed.
+        folding: whether it is stateful; None: so says the seed, where `many` is None as well.
     """
     scenario = _draw(seed)
     rng = random.Random(f"many {seed}")
     drawn = generates(rng)
-    if drawn if many is None else many:
+    if (drawn and not folding) if many is None else many:
         return _with_generators(rng, scenario)
+    rng = random.Random(f"fold {seed}")
+    if folding if folding is not None else (many is None and folds(rng)):
+        return _folding(rng, scenario)
     rng = random.Random(f"wide {seed}")
     return _widened(rng, scenario) if is_wide(rng) else scenario
+
+
+def _folding(rng: random.Random, scenario: Scenario) -> Scenario:
+    """The same, where the service is stateful."""
+    return replace(
+        scenario,
+        streams=[
+            replace(plan, items=few_inputs(plan.items), ordered=True) for plan in scenario.streams
+        ],
+        predicts=replace(scenario.predicts, items=replace(scenario.predicts.items, count=0)),
+        service=replace(
+            scenario.service,
+            kind=HandlerKind.STATEFUL,
+            fold=draw_fold(rng),
+            max_batch=rng.choice((1, 4, 64)),
+        ),
+    )
 
 
 def _widened(rng: random.Random, scenario: Scenario) -> Scenario:

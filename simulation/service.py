@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from servestream_client.codecs import BytesCodec
 from servestream_client.config import FlowControl
 from servestream_client.protocol.frames import HandlerKind
 from servestream_client.server.admission import StreamRequest
 from servestream_client.server.outputs import Output, Replay, Resume
+from simulation.folds import NO_FOLD, FoldShape
 from simulation.generators import Continuation, GeneratorShape, Maker
 from simulation.items import Items, Special
 
-__all__ = ["Authors", "ServiceShape", "SimulatedService"]
+__all__ = ["Authors", "Living", "ServiceShape", "SimulatedService"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class ServiceShape:
         seconds: how long, about.
         generator: how `generate` is written.
         hedging: whether it allows that.
+        fold: how a stateful one is written.
     """
 
     kind: HandlerKind
@@ -44,6 +46,7 @@ class ServiceShape:
     seconds: float
     generator: GeneratorShape
     hedging: bool = True
+    fold: FoldShape = NO_FOLD
 
 
 class Authors:
@@ -67,8 +70,8 @@ def _nothing() -> None:
     """A service that is nobody's cannot die."""
 
 
-class SimulatedService:
-    """What a kit serves. Made anew for each life of a replica.
+class Living:
+    """What all services have in common. One is made anew for each life of a replica.
 
     Args:
         shape: how it is set.
@@ -88,7 +91,8 @@ class SimulatedService:
         problems: what it was called with, and should not have been.
     """
 
-    application = ""
+    application: ClassVar[str | None] = ""
+    endpoints: ClassVar[Sequence[str]] = ()
 
     def __init__(  # noqa: PLR0917 — made in one place
         self,
@@ -115,7 +119,6 @@ class SimulatedService:
         self.replay: Replay = shape.generator.replay
         said = f"version {version}" if shape.generator.own_fingerprints else ""
         self.fingerprint: str = said
-        self.endpoints: tuple[str, ...] = ()
         self.hedging: bool = shape.hedging
         self.code_version: str = said  # which is all that clients know of before fingerprints
         self.replica: str = ""
@@ -124,6 +127,44 @@ class SimulatedService:
         self._authors = authors
         self._version = version
         self._active = 0  # generators that were asked for an output
+
+    async def admit(self, _: StreamRequest, /) -> None:
+        """Everybody is welcome, but for what goes wrong."""
+        if self._rng.random() < 0.2:
+            await asyncio.sleep(self._rng.random() * self._shape.seconds)
+        self._admission()
+
+    def _begin(self) -> None:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+
+    async def _live_through(self, *items: bytes) -> None:
+        for item in items:
+            key, number, _ = item.split(b":", 2)
+            if self._items[int(key)].specials.get(int(number)) is Special.POISON:
+                await self._die()
+
+    async def _die(self) -> None:
+        self.die()
+        await asyncio.Event().wait()  # until the call is cancelled with its replica
+
+    async def _take_time(self) -> None:
+        if (left := self.frozen_until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(left)
+        dice = self._rng.random()
+        if dice < self._shape.waits:
+            await asyncio.sleep(dice * self._shape.seconds)
+
+    def _answer(self, item: bytes) -> bytes:
+        key, number, _ = item.split(b":", 2)
+        items = self._items[int(key)]
+        if items.specials.get(int(number)) is Special.FAILS:
+            raise ValueError("fails by plan")
+        return items.answer(item)
+
+
+class SimulatedService(Living):
+    """What a kit serves, with inputs of one output, in batches, or of many outputs."""
 
     async def predict(self, item: bytes, /) -> bytes:
         self._begin()
@@ -213,37 +254,3 @@ class SimulatedService:
         if not every or behind.index % every:
             return payload
         return Output(payload, behind.checkpoint(shape.checkpoint_size))
-
-    async def admit(self, _: StreamRequest, /) -> None:
-        """Everybody is welcome, but for what goes wrong."""
-        if self._rng.random() < 0.2:
-            await asyncio.sleep(self._rng.random() * self._shape.seconds)
-        self._admission()
-
-    def _begin(self) -> None:
-        self.running += 1
-        self.most_running = max(self.most_running, self.running)
-
-    async def _live_through(self, *items: bytes) -> None:
-        for item in items:
-            key, number, _ = item.split(b":", 2)
-            if self._items[int(key)].specials.get(int(number)) is Special.POISON:
-                await self._die()
-
-    async def _die(self) -> None:
-        self.die()
-        await asyncio.Event().wait()  # until the call is cancelled with its replica
-
-    async def _take_time(self) -> None:
-        if (left := self.frozen_until - asyncio.get_running_loop().time()) > 0:
-            await asyncio.sleep(left)
-        dice = self._rng.random()
-        if dice < self._shape.waits:
-            await asyncio.sleep(dice * self._shape.seconds)
-
-    def _answer(self, item: bytes) -> bytes:
-        key, number, _ = item.split(b":", 2)
-        items = self._items[int(key)]
-        if items.specials.get(int(number)) is Special.FAILS:
-            raise ValueError("fails by plan")
-        return items.answer(item)

@@ -46,6 +46,7 @@ class StreamRecord:
         apart: of its inputs with many outputs, how many were answered on another stream.
         dies_at: after so many answers the user's process dies, and comes back with its cursor.
         deaths: how often it has.
+        states: how many states came of a stateful stream.
         violations: promises that were broken on the way.
     """
 
@@ -63,6 +64,7 @@ class StreamRecord:
     stream_id: bytes = b""
     on_lanes: bool = False
     apart: int = 0
+    states: int = 0
     violations: list[str] = field(default_factory=list)
 
     def pull(self) -> None:
@@ -141,6 +143,7 @@ async def _iterate(
         if not await _take_until(stream, record, record.dies_at[record.deaths]):
             return
         cursor = Cursor.from_bytes(bytes(stream.cursor()))
+        record.states += stream.statistics().tokens
         await stream.aclose()
         record.deaths += 1
         record.pulled = 0  # all are pulled once more, and those that are done with passed over
@@ -200,6 +203,7 @@ async def _take(
         await _take_all(stream, record, rng)
     finally:
         counters = stream._driver.session.counters
+        record.states += counters.tokens
         record.apart = counters.isolated if plan.many else 0
         beside = plan.many and stream._driver.attempts > counters.attempts
         record.on_lanes = counters.by_lanes > 0 or beside

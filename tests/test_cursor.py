@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servestream_client import ConfigurationError, Cursor, CursorMismatchError
-from servestream_client.cursor import BLOCK, NO_INPUTS, InputDigest, Job, marked, marks
+from servestream_client.cursor import BLOCK, NO_INPUTS, CursorState, InputDigest, Job, marked, marks
 
 digests = st.binary(min_size=16, max_size=16)
 
@@ -21,7 +21,16 @@ def cursors(draw):
     names = st.text(max_size=5)
     job = Job.of(draw(names), draw(names), draw(names), draw(st.dictionaries(names, names)))
     beyond_digest = draw(digests) if beyond else NO_INPUTS
-    return Cursor(position, beyond, draw(digests), beyond_digest, job, draw(digests))
+    state = CursorState(
+        draw(digests),
+        draw(st.integers(1, 2**32)),
+        draw(st.integers(0, 2**40)),
+        draw(st.binary(max_size=20)),
+        draw(st.sampled_from([(), ((3, 4), (9, 9))])),
+        draw(st.binary(max_size=20)),
+    )
+    state = draw(st.sampled_from([None, state]))
+    return Cursor(position, beyond, draw(digests), beyond_digest, job, draw(digests), state)
 
 
 @given(cursors())

@@ -13,6 +13,7 @@ from . import (
     protocol,
     server,
     session,
+    state,
     testing,
     transport,
 )
@@ -28,6 +29,7 @@ BUGS = (
     *endpoints.BUGS,
     *transport.BUGS,
     *codecs.BUGS,
+    *state.BUGS,
     *testing.BUGS,
     *other.BUGS,
 )

@@ -117,7 +117,7 @@ BUGS = (
     Bug(
         "an attempt exceeds the window",
         "Attempt._fitting",
-        "return min(self.in_flight.fitting(run, limits), max(in_frame, used == 0))",
+        "return min(in_window.fitting(run, limits), max(in_frame, used == 0))",
         "return max(in_frame, used == 0)",
         "test_nothing_goes_beyond_what_holds_and_what_waits_does_not_fly",
     ),
@@ -647,8 +647,8 @@ BUGS = (
     Bug(
         "a kept failure counts for nothing",
         "Ledger.kept_bytes",
-        "return self.replay.size + self._failed_bytes",
-        "return self.replay.size",
+        "kept = self.replay.size + self._failed_bytes",
+        "kept = self.replay.size",
         "test_failed_inputs_fill_the_window_until_the_consumer_takes_them",
     ),
     Bug(

@@ -53,8 +53,8 @@ BUGS = (
     Bug(
         "another application is final where no welcome came before",
         "explained",
-        "classify_refusal(session.refusal, known=known)",
-        "classify_refusal(session.refusal, known=session.welcome is not None)",
+        "            known=known,\n            token",
+        "            known=session.welcome is not None,\n            token",
         "test_after_a_refusal_that_passes_another_application_is_no_wrong_address",
     ),
     Bug(

@@ -376,6 +376,20 @@ def bench_command(
         raise typer.Exit(ExitCode.ITEMS_FAILED)
 
 
+@app.command()
+def key() -> None:
+    """Make a key with which a stateful service seals its states.
+
+    Set SERVESTREAM_STATE_KEYS to it on all replicas. To exchange it, put the new one behind the
+    old one everywhere (`old,new`), then before it (`new,old`), and take the old one away once no
+    state is in use that it sealed.
+    """
+    from servestream_client.server.sealing import new_key
+
+    print(new_key())  # noqa: T201 — it is for a pipe
+
+
 app.command("demo", epilog=demos.DEMO_EPILOG)(demos.demo)
+app.command("demo-state", epilog=demos.DEMO_STATE_EPILOG)(demos.demo_state)
 app.command("demo-tokens", epilog=demos.DEMO_TOKENS_EPILOG)(demos.demo_tokens)
 app.command("demo-scale", epilog=demos.DEMO_SCALE_EPILOG)(demos.demo_scale)

@@ -25,11 +25,12 @@ from servestream_client.cli.items import (
     output_format,
     printer,
 )
-from servestream_client.cli.job import JobOptions, Shown, Stream, renumbered
+from servestream_client.cli.job import JobOptions, Shown, Stream
 from servestream_client.cli.job_files import holds_something
 from servestream_client.cli.journal import journal_of, open_journal
 from servestream_client.cli.opening import open_source
 from servestream_client.cli.problems import Problem, errors
+from servestream_client.cli.results import renumbered
 from servestream_client.cli.resume import resume
 from servestream_client.cli.show import count, progress, summary
 from servestream_client.cli.sources import Source, behind, readable
@@ -209,7 +210,8 @@ def _run(
         if not wanted.quiet and written.results and not whole_lines:
             errors().print("not everything was written, and the last result perhaps in part")
         elif not wanted.quiet and written.results:
-            errors().print(f"written: {count(written.results, 'result')}; {_how(wanted, written)}")
+            how = "begin anew" if stream.statistics().stateful else _how(wanted, written)
+            errors().print(f"written: {count(written.results, 'result')}; {how}")
         raise
     if not wanted.quiet:
         text = summary(

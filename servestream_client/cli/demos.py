@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 __all__ = [
     "DEMO_EPILOG",
     "DEMO_SCALE_EPILOG",
+    "DEMO_STATE_EPILOG",
     "DEMO_TOKENS_EPILOG",
     "demo",
     "demo_scale",
+    "demo_state",
     "demo_tokens",
 ]
 
@@ -114,6 +116,57 @@ def demo_tokens(
         with _problems(EngineError):
             settings = Settings(
                 ingress=_ingress(ingress), kills=kills, max_tokens=max_tokens, seed=_seed(seed)
+            )
+            good = run(settings, Console(highlight=False))
+        if not good:
+            raise typer.Exit(ExitCode.ITEMS_FAILED)
+
+
+DEMO_STATE_EPILOG = """\
+[bold]Examples[/]
+
+servestream demo-state --kills 5
+
+servestream demo-state --streams 20 --seconds 60 --ingress haproxy
+"""
+
+
+def demo_state(
+    *,
+    ingress: _IngressName = "proxy",
+    kills: _Kills = 3,
+    streams: Annotated[int, typer.Option(min=1, max=200, metavar="N", help="At once.")] = 8,
+    seconds: Annotated[
+        float, typer.Option(min=5.0, metavar="S", help="Of audio in each stream.")
+    ] = 120.0,
+    speed: Annotated[
+        float, typer.Option(min=0.1, metavar="X", help="As many times as fast as it is spoken.")
+    ] = 4.0,
+    seed: Annotated[
+        int | None, typer.Option(help="Decides where to kill; or a random one.")
+    ] = None,
+) -> None:
+    """Find the speech in several audio streams at once, while their replicas are killed.
+
+    Has espeak-ng read sentences, and Silero VAD listen to them offline, then starts Ray Serve on
+    this machine with two replicas of the same model, sends all recordings at the same time, kills
+    the replica that hears most of them with SIGKILL a few times, and compares every probability.
+    The exit code is 0 only if each is that of the offline run, bit for bit, and nothing is left
+    running.
+    """
+    with for_people():
+        _check_installed("state", "numpy", "psutil", "ray", "onnxruntime")
+        from servestream_client.demo.state.show import Settings
+        from servestream_client.demo.state.show import demo as run
+
+        with _problems():
+            settings = Settings(
+                ingress=_ingress(ingress),
+                streams=streams,
+                seconds=seconds,
+                speed=speed,
+                kills=kills,
+                seed=_seed(seed),
             )
             good = run(settings, Console(highlight=False))
         if not good:

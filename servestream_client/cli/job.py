@@ -7,6 +7,7 @@ written since.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -21,7 +22,7 @@ from servestream_client.cli.items import Unreadable
 from servestream_client.cli.job_files import tail_of
 from servestream_client.cli.journal import FailedItem, Journal, Progress
 from servestream_client.cli.problems import Problem
-from servestream_client.cli.sources import Piece, Source
+from servestream_client.cli.sources import Piece, Source, readable
 from servestream_client.errors import ItemError
 from servestream_client.outputs import Numbered
 from servestream_client.sync_streams import SyncPredictionStream
@@ -32,7 +33,6 @@ __all__ = [
     "OpenStream",
     "Shown",
     "Stream",
-    "renumbered",
 ]
 
 _MOST_BEYOND = 16_384
@@ -52,6 +52,9 @@ _SAVE_SHARE = 50
 
 _BLOCK = 1 << 18
 """Bytes that are written at once, or about that."""
+
+_LOOK = 1024
+"""Items after which it is seen to what need not be seen to at each."""
 
 
 Stream = SyncPredictionStream[Numbered[bytes] | ItemError]
@@ -122,48 +125,61 @@ class Job:
         beyond = sorted(self._ended)
         self._gaps = [number - progress.items - place for place, number in enumerate(beyond)]
         self._passed: list[bytes] = []  # raw bytes of items that the digest has not got yet
-        self._bytes_passed = 0  # theirs
+        self._bytes_digested = 0  # of this run; `_bytes_done` less than that are theirs
         self._bytes_saved = progress.bytes
         self._bytes_pulled = self._bytes_done = 0  # of all items of this run; of those done with
         self._bytes, self._lines = progress.bytes, progress.lines
         self._written = progress.written
-        self._whole = progress.written  # bytes of whole items' results
         self._buffer: list[bytes] = []
-        self._buffered = 0
+        self._flushed = progress.written
         self._held: dict[int, list[bytes]] = {}  # of an unordered job: results of unfinished items
         self._start: int | None = None  # of an ordered one: where the item at hand begins
         self._newly_failed: list[FailedItem] = []
         self._next_save = time.monotonic() + _SAVE_SECONDS
         self._sound = True  # whether what is counted here is what was written
+        self._look_at = self._look_at_bytes = 0  # items, and bytes in and out, see `_look`
         self._room = threading.Condition()
         self._closed = False
 
     # ---------------------------------------------------------------- in
 
-    def inputs(self) -> Iterator[bytes | Unreadable]:
+    def inputs(self, *, keep_going: bool = True) -> Iterator[bytes | Unreadable]:
         """What is left to send. It runs in a thread of its own.
 
+        Args:
+            keep_going: whether an item that cannot be read is to fail like any.
+
         Raises:
-            Problem: the input is none of its kind.
+            Problem: the input is none of its kind, or such an item ends it.
         """
         left_out = frozenset(self._ended)
         base = self._pulled
         wanted = (lambda number: base + number not in left_out) if left_out else None
         pieces = self._source.pieces(wanted=wanted)
-        yield from self._among(left_out, pieces)
-        for piece in pieces:
-            self._pull(piece)
-            if not self._may_go_on():
+        for payload in self._among(left_out, pieces):
+            yield readable(payload, keep_going=keep_going)
+        kept = self._raw
+        for raw, payload in pieces:
+            # `_pull` and `_may_go_on`, without a call for each item.
+            self._pulled = number = self._pulled + 1
+            kept[number] = raw
+            self._bytes_pulled += len(raw)
+            if (
+                number - self.items > _MOST_BEYOND
+                or self._bytes_pulled - self._bytes_done > _MOST_BYTES
+            ):
                 with self._room:
                     self._room.wait_for(self._may_go_on)
             if self._closed:
                 return
-            yield piece.payload
+            if isinstance(payload, Unreadable):
+                readable(payload, keep_going=keep_going)
+            yield payload
 
     def _pull(self, piece: Piece) -> None:
-        self._raw[self._pulled + 1] = piece.raw
-        self._bytes_pulled += len(piece.raw)
         self._pulled += 1
+        self._raw[self._pulled] = piece.raw
+        self._bytes_pulled += len(piece.raw)
 
     def _among(
         self, left_out: frozenset[int], pieces: Iterator[Piece]
@@ -200,6 +216,26 @@ class Job:
 
     # ---------------------------------------------------------------- out
 
+    def take(self, result: Numbered[bytes] | ItemError, show: Shown) -> None:
+        """What the stream has yielded: `add` it, and `save_at_times`.
+
+        Args:
+            result: of a failure the number becomes that in the input.
+            show: makes what is written of it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if isinstance(result, ItemError):
+            result.number = self.number_of(result.number)
+            self.add(result.number, show(result), last=True, failed=True)
+        else:
+            sent, found = result.number, result.output
+            number = self.number_of(sent) if self._gaps else self.resumed_at + sent
+            self.add(number, None if found is None else show(found), last=result.last)
+        if time.monotonic() >= self._next_save:
+            self.save_at_times()
+
     def add(self, number: int, line: bytes | None, *, last: bool, failed: bool = False) -> None:
         """A result of an item came.
 
@@ -212,6 +248,22 @@ class Job:
         Raises:
             OSError: it cannot be written.
         """
+        if (
+            line is not None
+            and last
+            and number == self.items + 1
+            and not (failed or self._ended or self._held or self._start is not None)
+        ):  # as nearly always; written out here, since each call would cost as much as the rest
+            self._buffer.append(line)
+            self._written += len(line)
+            self.results += 1
+            raw = self._raw.pop(number)
+            self._passed.append(raw)
+            self._bytes_done += len(raw)
+            self.items = number
+            if number >= self._look_at or self._bytes_done + self._written >= self._look_at_bytes:
+                self._look()
+            return
         if self._ordered or (last and number not in self._held):
             if self._start is None:
                 self._start = self._written
@@ -237,27 +289,28 @@ class Job:
         if line is None:
             return
         self._buffer.append(line)
-        self._buffered += len(line)
         self._written += len(line)
         self.results += 1
-        if self._buffered >= _BLOCK:
+        if self._written - self._flushed >= _BLOCK:
             self._flush()
 
     def _end(self, number: int) -> None:
-        self._whole = self._written
-        # So that somebody may wait.
-        far = (
-            self._pulled - self.items > _MOST_BEYOND // 2
-            or self._bytes_pulled - self._bytes_done > _MOST_BYTES // 2
-        )
-        if number == self.items + 1 and not self._ended:  # as nearly always
-            self._pass(self._raw.pop(number))
-        else:
-            self._ended.add(number)
-            self._advance()
-        if far:
-            with self._room:
-                self._room.notify()
+        self._ended.add(number)
+        self._advance()
+        self._look()
+
+    def _look(self) -> None:
+        """See to what need not be seen to at each item."""
+        self._look_at = self.items + _LOOK
+        self._look_at_bytes = self._bytes_done + self._written + _BLOCK
+        if self._written - self._flushed >= _BLOCK:
+            self._flush()
+        if self._bytes_done - self._bytes_digested >= _BLOCK:
+            self._digest_passed()
+        if self._bytes - self._bytes_saved >= _UNSAVED_BYTES:
+            self._next_save = -math.inf
+        with self._room:
+            self._room.notify()
 
     def _advance(self) -> None:
         while self.items + 1 in self._ended:
@@ -271,23 +324,21 @@ class Job:
         """The next of the first items has all its results."""
         self.items += 1
         self._passed.append(raw)
-        size = len(raw)
-        self._bytes_passed += size
-        self._bytes_done += size
-        if self._bytes_passed >= _BLOCK:
+        self._bytes_done += len(raw)
+        if self._bytes_done - self._bytes_digested >= _BLOCK:
             self._digest_passed()
 
     def _digest_passed(self) -> None:
         passed = b"".join(self._passed)
         self._passed.clear()
-        self._bytes_passed = 0
+        self._bytes_digested = self._bytes_done
         self._source.digest.update(passed)
         self._bytes += len(passed)
         self._lines += passed.count(b"\n")
 
     def _flush(self) -> None:
         sound, self._sound = self._sound, False
-        data, self._buffer, self._buffered = b"".join(self._buffer), [], 0
+        data, self._buffer, self._flushed = b"".join(self._buffer), [], self._written
         view = memoryview(data)
         while view:
             view = view[os.write(self._output.fileno(), view) :]
@@ -298,7 +349,7 @@ class Job:
     def save_at_times(self) -> None:
         """`save`, if it is time to."""
         now = time.monotonic()
-        if now < self._next_save and self._bytes - self._bytes_saved < _UNSAVED_BYTES:
+        if now < self._next_save:
             return
         self.save()
         done = time.monotonic()
@@ -319,6 +370,8 @@ class Job:
         self._advance()
         self._digest_passed()
         failed, self._newly_failed = self._newly_failed, []
+        # Without what there is of an item that has more.
+        written = self._written if self._start is None else self._start
         self._journal.note(
             Progress(
                 items=self.items,
@@ -327,8 +380,8 @@ class Job:
                 digest=self._source.digest.hexdigest(),
                 beyond=_ranges(self._ended),
                 digest_beyond=self._digest_beyond(),
-                written=self._whole,
-                tail=tail_of(self._output, self._whole),
+                written=written,
+                tail=tail_of(self._output, written),
                 whole=whole,
                 failed=self.failed,
             ),
@@ -371,17 +424,3 @@ def _ranges(numbers: set[int]) -> list[tuple[int, int]]:
         else:
             ranges.append((number, number))
     return ranges
-
-
-def renumbered(
-    stream: Stream, number_of: Callable[[int], int]
-) -> Iterator[Numbered[bytes] | ItemError]:
-    """Results whose failures, also the one that ends it, say which item of the input they are."""
-    try:
-        for result in stream:
-            if isinstance(result, ItemError):
-                result.number = number_of(result.number)
-            yield result
-    except ItemError as error:
-        error.number = number_of(error.number)
-        raise

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 
 from servestream_client.cli.interrupts import Uninterrupted
-from servestream_client.cli.items import Unreadable
-from servestream_client.cli.job import (
-    Job,
-    JobOptions,
-    OpenStream,
-    Shown,
-    Stream,
-    renumbered,
-)
+from servestream_client.cli.job import Job, JobOptions, OpenStream, Shown, Stream
 from servestream_client.cli.job_files import check_same, go_on, holds_something, open_output
 from servestream_client.cli.journal import Journal, open_journal
 from servestream_client.cli.parquet import rows_of, write_parquet
 from servestream_client.cli.problems import Problem, errors
+from servestream_client.cli.results import refuse_state
 from servestream_client.cli.retry_failed import finish_replacement, retry
 from servestream_client.cli.show import count, progress, summary
-from servestream_client.cli.sources import Source, readable
+from servestream_client.cli.sources import Source
 from servestream_client.errors import ItemError
 
 __all__ = ["resume"]
@@ -63,7 +55,8 @@ def _resume(wanted: JobOptions, source: Source, show: Shown, open_stream: OpenSt
         go_on(journal, source, output)
         with open_output(journal, output) as file:
             job = Job(journal, source, file, ordered=wanted.ordered)
-            with closing(job), open_stream(_inputs(job, wanted)) as stream:
+            inputs = job.inputs(keep_going=wanted.keep_going)
+            with closing(job), open_stream(inputs) as stream:
                 return _run(job, stream, show, wanted, source)
 
 
@@ -81,11 +74,6 @@ def _begin(journal: Journal, wanted: JobOptions) -> None:
     finish_replacement(journal, wanted.output)
 
 
-def _inputs(job: Job, wanted: JobOptions) -> Iterator[bytes | Unreadable]:
-    for payload in job.inputs():
-        yield readable(payload, keep_going=wanted.keep_going)
-
-
 def _run(job: Job, stream: Stream, show: Shown, wanted: JobOptions, source: Source) -> int:
     began = time.monotonic()
     failed = job.failed
@@ -93,16 +81,17 @@ def _run(job: Job, stream: Stream, show: Shown, wanted: JobOptions, source: Sour
         with progress(source, mute=wanted.quiet) as tell, Uninterrupted() as whole:
             if job.resumed_at and not wanted.quiet:
                 errors().print(f"resuming after {count(job.resumed_at, 'item')}")
-            for result in renumbered(stream, job.number_of):
-                whole.begin()
-                if isinstance(result, ItemError):
-                    job.add(result.number, show(result), last=True, failed=True)
-                else:
-                    number, found = job.number_of(result.number), result.output
-                    job.add(number, None if found is None else show(found), last=result.last)
-                job.save_at_times()
-                whole.end()
-                tell(stream.statistics)
+            try:
+                for result in stream:
+                    if not job.results:
+                        refuse_state(stream)
+                    whole.begin()
+                    job.take(result, show)
+                    whole.end()
+                    tell(stream.statistics)
+            except ItemError as error:
+                error.number = job.number_of(error.number)
+                raise
             whole.begin()
             job.save(whole=True)
             whole.end()

@@ -14,10 +14,11 @@ from typing import BinaryIO
 import msgspec
 
 from servestream_client.cli.items import Unreadable
-from servestream_client.cli.job import JobOptions, OpenStream, Shown, renumbered
+from servestream_client.cli.job import JobOptions, OpenStream, Shown
 from servestream_client.cli.job_files import tail_of
 from servestream_client.cli.journal import FailedItem, Journal, sync_directory
 from servestream_client.cli.problems import Problem, errors
+from servestream_client.cli.results import refuse_state, renumbered
 from servestream_client.cli.show import count
 from servestream_client.cli.show import progress as showing
 from servestream_client.cli.sources import Source, readable
@@ -72,6 +73,7 @@ def retry(
                     line = None if found is None else show(found)
                     page.add(item, line, last=result.last, failed=False)
                 tell(stream.statistics)
+            refuse_state(stream)
         page.rest()
         new.flush()
         os.fsync(new.fileno())

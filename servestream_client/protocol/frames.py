@@ -1,8 +1,9 @@
 """Frames: what the two ends say to each other, as values. The vocabulary of docs/protocol.md.
 
-Every class here mirrors a message of ``protos/servestream/v1/stream.proto`` and is a value: nobody
-changes one. Those that every frame needs are not frozen, which would make them three times as slow.
-What the wire leaves out is None or the field's default.
+Every class here mirrors a message of ``protos/servestream/v1/stream.proto``, which is why there are
+so many in one file, and is a value: nobody changes one. Those that every frame needs are not
+frozen, which would make them three times as slow. What the wire leaves out is None or the field's
+default.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ class Limits:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Position:
     """An output: its input's number and its index."""
 
@@ -149,10 +150,16 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class StateToken:
-    """Where a stateful stream can go on from: after which input, and how."""
+    """Where a stateful stream can go on from: after which input, and how. Docs section 11.
+
+    Attributes:
+        digest: of the outputs between the state before and this one, where none of them was sent on
+            the attempt; else empty.
+    """
 
     number: int
     token: bytes
+    digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +210,7 @@ class Open:
     deadline_ms: int = 0
     parameters: Mapping[str, str] = field(default_factory=dict)
     item_timeout_ms: int = 0
+    emit_digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +451,7 @@ class ServerFrame:
     heartbeat: Heartbeat | None = None
     coming: Coming | None = None
     load: Load | None = None
+    no_token: str = ""
 
     @property
     def paced(self) -> bool:

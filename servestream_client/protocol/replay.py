@@ -59,6 +59,10 @@ class ReplaySet(abc.ABC):
     def payload(self, number: int) -> bytes:
         """Of an unanswered input."""
 
+    def payloads(self, first: int, count: int) -> list[bytes]:
+        """Of consecutive unanswered inputs."""
+        return [self.payload(number) for number in range(first, first + count)]
+
     @abc.abstractmethod
     def __contains__(self, number: int) -> bool: ...
 
@@ -98,6 +102,9 @@ class OrderedReplay(ReplaySet):
         self.head += count
         self.size -= size
         return size
+
+    def payloads(self, first: int, count: int) -> list[bytes]:
+        return self._payloads[first - self.head : first - self.head + count]
 
     def may_answer(self, first: int, count: int = 1) -> bool:
         return first == self.head and count <= len(self._payloads)

@@ -1,6 +1,7 @@
 """The other end: what a deployment is made of.
 
-Subclass `StreamService`, set its codec, override one handler, and serve it: under Ray Serve
+Subclass `StreamService`, or `StatefulService` where inputs depend on those before them, set its
+codec, override one handler, and serve it: under Ray Serve
 decorated with ``@serve.deployment``, or on any ``grpc.aio`` server with `add_to_server`.
 """
 
@@ -16,6 +17,7 @@ from servestream_client.server.service import (
     StreamService,
     add_to_server,
 )
+from servestream_client.server.stateful import StatefulService, Tokens
 
 __all__ = [
     "GRPC_SERVER_OPTIONS",
@@ -25,7 +27,9 @@ __all__ = [
     "Refuse",
     "Replay",
     "Resume",
+    "StatefulService",
     "StreamRequest",
     "StreamService",
+    "Tokens",
     "add_to_server",
 ]

@@ -17,6 +17,7 @@ from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import StreamErrorKind
 from servestream_client.protocol.runs import Run
 from servestream_client.protocol.server import ServerSession
+from servestream_client.server.state_holder import StateHolder
 from servestream_client.turns import Turn, turn_of_loop
 
 __all__ = [
@@ -44,8 +45,8 @@ class Attempt(Protocol):
     """A stream's attempt, as workers see it."""
 
     session: ServerSession
-    context: contextvars.Context
-    """In which user code runs for it: Ray Serve keeps the request's there."""
+    context: contextvars.Context  # in which user code runs: Ray Serve keeps the request's there
+    fold: StateHolder | None  # of a stateful stream
 
     def wake_writer(self) -> None:
         """There may be something to send."""

@@ -15,6 +15,7 @@ from servestream_client.server.active_attempts import ActiveAttempts, Totals
 from servestream_client.server.admission import AdmissionControl, Refuse, StreamRequest
 from servestream_client.server.batch_workers import BatchWorkers
 from servestream_client.server.calls import Handler, Part
+from servestream_client.server.fold_workers import fold_workers
 from servestream_client.server.generator_workers import GeneratorWorkers
 from servestream_client.server.handlers import (
     Source,
@@ -33,6 +34,7 @@ from servestream_client.server.replica import (
 )
 from servestream_client.server.reports import LoadReports
 from servestream_client.server.runner import AttemptRunner
+from servestream_client.server.stream_fold import Folding, StreamFold
 from servestream_client.server.workers import Workers
 from servestream_client.wire import stream_pb2 as pb
 
@@ -150,6 +152,7 @@ class Kit:
             ),
             ahead_bytes=service.flow.output_bytes,
         )
+        self._folding = Folding(service) if kind is HandlerKind.STATEFUL else None
         self.workers: Workers = _workers(service, kind, interceptor)
         LoadReports(self._active, self.workers, count_servers or server_count())
         if record is None and (module := ray_metrics()) is not None:
@@ -160,6 +163,7 @@ class Kit:
     def frames(self, requests: Requests, grpc_context: object = None) -> Frames:
         """Serve one call of the RPC."""
         metadata = _metadata(grpc_context)
+        fold = None if self._folding is None else StreamFold(self._folding)
 
         async def admit(opened: Open) -> None:
             request = StreamRequest(
@@ -170,12 +174,19 @@ class Kit:
             admitting: object = self._service.admit(request)
             if inspect.isawaitable(admitting):  # a plain `def` will do as well
                 await admitting
+            if fold is not None:
+                await fold.begin(opened)
             self._check_leaving()  # it may have begun to, meanwhile
 
         def serve(requests: Requests) -> Frames:
             admission = AdmissionControl(admit, self.workers, self._active)
             return AttemptRunner(
-                self._offer, self.workers, requests, admission=admission, active=self._active
+                self._offer,
+                self.workers,
+                requests,
+                admission=admission,
+                active=self._active,
+                fold=fold,
             ).frames()
 
         return self._interceptor.frames(serve, requests)
@@ -204,6 +215,8 @@ class Kit:
 
 
 def _workers(service: Served, kind: HandlerKind, interceptor: Interceptor) -> Workers:
+    if kind is HandlerKind.STATEFUL:
+        return fold_workers(service, interceptor.handler)
     if kind is HandlerKind.BATCH:
         places = service.max_concurrency or DEFAULT_BATCH_CONCURRENCY
         return BatchWorkers(

@@ -24,6 +24,8 @@ from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.protocol.states import ServerState
 from servestream_client.server.active_attempts import Account, ActiveAttempts
 from servestream_client.server.admission import AdmissionControl
+from servestream_client.server.state_holder import StateHolder
+from servestream_client.server.stream_fold import StreamFold
 from servestream_client.server.workers import Workers
 from servestream_client.signals import Signal, being_cancelled
 from servestream_client.usercode import contained, describe, report
@@ -57,6 +59,7 @@ class AttemptRunner:
         requests: the client's messages.
         admission: decides whether it is served.
         active: the event loop's other attempts.
+        fold: the state of a stateful stream; None: it is none.
     """
 
     def __init__(
@@ -67,9 +70,13 @@ class AttemptRunner:
         *,
         admission: AdmissionControl,
         active: ActiveAttempts,
+        fold: StreamFold | None = None,
     ) -> None:
         self.session: ServerSession = ServerSession(offer)
         self.context: contextvars.Context = contextvars.copy_context()
+        self.fold: StateHolder | None = fold
+        if fold is not None:
+            fold.belongs_to(self)
         self._workers = workers
         self._requests = requests
         self._admission = admission
@@ -201,6 +208,7 @@ class AttemptRunner:
             return
         loop = asyncio.get_running_loop()
         self.session.drain(max(0, round((self._leaves_at - loop.time()) * 1000)))
+        self._settle()
         self._outbound.set()
         if self._leaving is not None:
             self._leaving.cancel()
@@ -223,6 +231,12 @@ class AttemptRunner:
         self._workers.cancel(self)
         self._outbound.set()
 
+    def stop(self) -> None:
+        """Compute nothing more; what has been answered still leaves."""
+        self.session.intake.close()
+        self._workers.cancel(self)
+        self._outbound.set()
+
     # ---------------------------------------------------------------- heartbeats
 
     def _tick_later(self) -> None:
@@ -232,9 +246,15 @@ class AttemptRunner:
                 interval_ms / 1000 / TICKS_PER_INTERVAL, self._tick
             )
 
+    def _settle(self) -> None:
+        """Give the state of a stateful stream, if it is time to."""
+        if self.fold is not None:
+            self.fold.settle()
+
     def _tick(self) -> None:
         session = self.session
         session.tick(self._workers.running(self))
+        self._settle()
         if session.silent and session.state is not ServerState.LINGERING:
             # A client that is there but was not heard learns why; others cannot.
             awaited = session.awaited
@@ -283,6 +303,7 @@ class AttemptRunner:
                     self.give_up(StreamErrorKind.INTERNAL, str(error))
                 except RemoteProtocolError as error:
                     self._blame(str(error))
+                self._settle()
                 message = None  # its payloads are not to be held while waiting for the next
                 cancelled = session.intake.take_cancelled()
                 if cancelled:

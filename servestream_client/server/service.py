@@ -19,6 +19,7 @@ from servestream_client.metadata import METADATA_OPTIONS
 from servestream_client.protocol.frames import HandlerKind
 from servestream_client.server import autoscaling
 from servestream_client.server.admission import RefusalKind, Refuse, StreamRequest
+from servestream_client.server.handler_kinds import HANDLERS, declared, overridden
 from servestream_client.server.kit import Frames, Interceptor, Kit
 from servestream_client.server.kits import Kits
 from servestream_client.server.outputs import Output, Replay, Resume
@@ -42,12 +43,6 @@ __all__ = [
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-
-_HANDLERS = {
-    "predict": HandlerKind.ONE_TO_ONE,
-    "predict_batch": HandlerKind.BATCH,
-    "generate": HandlerKind.ONE_TO_MANY,
-}
 
 GRPC_SERVICER_FUNCTIONS: list[str] = [
     "servestream_client.wire.stream_pb2_grpc.add_StreamServiceServicer_to_server"
@@ -107,7 +102,7 @@ class StreamService(Generic[In, Out]):
     def __init_subclass__(cls, **arguments: Any) -> None:  # noqa: ANN401 — the user's own
         super().__init_subclass__(**arguments)
         check_class(cls)
-        if _overridden(cls):  # a base class of others may have none
+        if overridden(cls):  # a base class of others may have none
             _handler_kind(cls)
         if isinstance(vars(cls).get("replay"), Replay):
             _check_is_finished(cls, cls.replay)
@@ -233,6 +228,9 @@ class StreamService(Generic[In, Out]):
             kits = self.__dict__.setdefault("_servestream_kits", made)
         return kits
 
+    def _begin_serving(self) -> None:
+        """A subclass sees here that it has all it needs."""
+
     def _interceptor(self) -> Interceptor:
         """For a subclass that comes between the kit and its clients."""
         return Interceptor()
@@ -248,23 +246,24 @@ def checked_handler(service: StreamService[Any, Any]) -> HandlerKind:
     """
     check_service(service)
     kind = _handler_kind(type(service))
+    if kind is HandlerKind.STATEFUL:
+        service._begin_serving()  # noqa: SLF001 — its own module's class
     _check_is_finished(type(service), service.replay)
     return kind
 
 
 def _handler_kind(service: type[StreamService[Any, Any]]) -> HandlerKind:
-    overridden = _overridden(service)
-    if len(overridden) != 1:
+    found, names = overridden(service), declared(service)
+    if len(found) != 1 or found[0] not in names:
         raise TypeError(
-            f"{service.__name__} must override exactly one of {', '.join(_HANDLERS)}; it overrides"
-            f" {' and '.join(overridden) or 'none'}"
+            f"{service.__name__} must override exactly one of {', '.join(names)}; it overrides"
+            f" {' and '.join(found) or 'none'}"
         )
-    handler = getattr(service, overridden[0])
-    kind = _HANDLERS[overridden[0]]
+    handler, kind = getattr(service, found[0]), HANDLERS[found[0]]
     yields = inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler)
     if yields and kind is not HandlerKind.ONE_TO_MANY:
         raise TypeError(
-            f"{service.__name__}.{overridden[0]} yields; it must return one output for each input."
+            f"{service.__name__}.{found[0]} yields; it must return one output for each input."
             " For any number of them, override generate"
         )
     if not yields and kind is HandlerKind.ONE_TO_MANY:
@@ -282,12 +281,6 @@ def _check_is_finished(service: type[StreamService[Any, Any]], replay: Replay) -
             f"{service.__name__}.is_finished is asked with replay = Replay.CONTINUE only, and it is"
             f" Replay.{replay.name}"
         )
-
-
-def _overridden(service: type[StreamService[Any, Any]]) -> list[str]:
-    return [
-        name for name in _HANDLERS if getattr(service, name) is not getattr(StreamService, name)
-    ]
 
 
 def server_options(flow: FlowControl) -> list[tuple[str, int]]:

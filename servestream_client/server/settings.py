@@ -8,6 +8,7 @@ from servestream_client.codecs import check_codec
 from servestream_client.config import FlowControl, check_count, check_number
 from servestream_client.errors import ConfigurationError
 from servestream_client.server.outputs import Replay
+from servestream_client.server.tokens import Tokens
 
 __all__ = ["check_class", "check_service"]
 
@@ -17,7 +18,7 @@ def check_class(service: type) -> None:
     Raises:
         ConfigurationError: an attribute that this class sets itself cannot work.
     """
-    for name, check in _CHECKS.items():
+    for name, check in {**_CHECKS, **STATEFUL}.items():
         value = vars(service).get(name)
         if name in vars(service) and not hasattr(value, "__get__"):  # or it is made for each object
             check(f"{service.__name__}.{name}", value)
@@ -28,7 +29,8 @@ def check_service(service: object) -> None:
     Raises:
         ConfigurationError: one of the service's attributes cannot work.
     """
-    for name, check in _CHECKS.items():
+    own = {name: check for name, check in STATEFUL.items() if hasattr(service, name)}
+    for name, check in {**_CHECKS, **own}.items():
         check(f"{type(service).__name__}.{name}", getattr(service, name))
 
 
@@ -42,6 +44,22 @@ def _seconds(name: str, value: object) -> None:
     check_number(name, value)
     if not value >= 0:  # type: ignore[operator]  # a number, as was checked
         raise ConfigurationError(f"{name} must be at least 0, not {value!r}")
+
+
+def _positive(name: str, value: object) -> None:
+    _seconds(name, value)
+    if not value:
+        raise ConfigurationError(f"{name} must be positive, not {value!r}")
+
+
+def _keys(name: str, value: object) -> None:
+    if value is not None:
+        _texts(name, value)
+
+
+def _tokens(name: str, value: object) -> None:
+    if not isinstance(value, Tokens):
+        raise ConfigurationError(f"{name} must be Tokens(...), not {value!r}")
 
 
 def _text(name: str, value: object) -> None:
@@ -90,3 +108,13 @@ _CHECKS: Mapping[str, Callable[[str, object], None]] = {
     "fingerprint": _text,
     "hedging": _flag,
 }
+
+STATEFUL: Mapping[str, Callable[[str, object], None]] = {
+    "state_codec": check_codec,
+    "state_version": check_count,
+    "state_lifetime": _positive,
+    "state_keys": _keys,
+    "tokens": _tokens,
+    "in_place": _flag,
+}
+"""What a stateful service has besides."""

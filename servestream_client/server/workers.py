@@ -166,7 +166,7 @@ class Workers(abc.ABC):
         told = None
         for attempt, _, _ in held:
             if attempt is not told:
-                attempt.wake_writer()
+                self._tell(attempt)
                 self.offer(attempt)
                 told = attempt
         self._start_workers()
@@ -319,7 +319,7 @@ class Workers(abc.ABC):
                     await self._handle(call, parts)
                 finally:
                     for other, _ in parts:
-                        other.wake_writer()
+                        self._tell(other)
                         # Its turn may have come to start more, though it has no credit to send.
                         if other is not attempt and self._has_work(other):
                             self._queue(other)
@@ -331,6 +331,10 @@ class Workers(abc.ABC):
                 await turn.passes()  # what is answered can be sent, and others have their turn
         finally:
             self._leave(call, attempt)
+
+    def _tell(self, attempt: Attempt) -> None:
+        """Inputs of it were answered."""
+        attempt.wake_writer()
 
     def _took(self, call: Call, parts: Sequence[Part], began: float, ended: float) -> float:
         """A worker has done that in this time. Returns what each of them has taken."""

@@ -11,7 +11,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from itertools import islice
 
-from servestream_client.cursor import BLOCK, NO_INPUTS, Cursor, InputDigest, Job, marked, marks
+from servestream_client.cursor import (
+    BLOCK,
+    NO_INPUTS,
+    Cursor,
+    CursorState,
+    InputDigest,
+    Job,
+    marked,
+    marks,
+)
 from servestream_client.errors import CursorMismatchError, ItemErrorKind
 from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.numbers import NumberSet
@@ -44,8 +53,17 @@ class CursorTrack:
             start.job.check(job)
         self.held: list[object] = []
         """Inputs among those passed over that are not done with: they come first."""
-        self._start = start
+        self.restored: list[tuple[int, bytes]] = []
+        """Inputs among those passed over that are computed again: they are between the state with
+        which the stream goes on, and where it begins."""
+        self.start: Cursor = start
+        """Where the stream begins."""
         self._job = job
+        # The numbers of a stream that goes on with a state are those of all inputs.
+        self._offset = start.position if start.state is None else 0
+        self._failed = NumberSet()
+        for first, last in () if start.state is None else start.state.failed:
+            self._failed.add_run(first, last - first + 1)
         self._encode = encode
         self._max_item_bytes = max_item_bytes
         self._digest = InputDigest()
@@ -80,22 +98,24 @@ class CursorTrack:
 
     def seek(self) -> int:
         """The inputs begin where they are to be read: behind how many. That is where a block
-        begins, from which on digests can be made.
+        begins, from which on digests can be made, or before that the state.
         """
-        self._passed = self._start.position - self._start.position % BLOCK
-        self._digest = InputDigest(self._passed, self._start.block)
+        begun = self.start.position - self.start.position % BLOCK
+        self._digest = InputDigest(begun, self.start.block)
+        state = self.start.state
+        self._passed = begun if state is None else min(begun, state.number)
         self._sure = not self.left_to_pass
         return self._passed
 
     @property
     def left_to_pass(self) -> int:
         """How many inputs are passed over before the first one that is sent."""
-        return self._start.through - self._passed
+        return self.start.through - self._passed
 
     @property
     def left_out(self) -> int:
-        """How many inputs are done with before this stream begins."""
-        return self._start.position + len(self._gaps)
+        """How many inputs are done with before this stream begins, and it does not count."""
+        return self._offset + len(self._gaps)
 
     def pass_over(self, item: object) -> None:
         """An input that is done with, or is among those."""
@@ -109,14 +129,23 @@ class CursorTrack:
         self._pass(item, payload)
 
     def _pass(self, item: object, payload: bytes | None) -> None:
+        state, position = self.start.state, self.start.position
+        if (
+            state is not None
+            and payload is not None
+            and state.number < self._passed <= position
+            and self._passed not in self._failed
+        ):
+            self.restored.append((self._passed, payload))
+        if self._passed <= self._digest.count:
+            return  # before the block where digests begin
         self._marks.append(marked(payload))
-        position = self._start.position
         if self._passed > position:
             if self._passed not in self._beyond:
                 self.held.append(item)
         elif self._passed == position or len(self._marks) == BLOCK:
             self._go_to(self._passed)
-            if self._passed == position and self._digest.value != self._start.digest:
+            if self._passed == position and self._digest.value != self.start.digest:
                 raise _others(position)
 
     def passed(self) -> None:
@@ -128,10 +157,10 @@ class CursorTrack:
         if self.left_to_pass:
             raise CursorMismatchError(
                 f"the inputs ended after {self._passed:,}, but the cursor has passed"
-                f" {self._start.through:,}: they are not those it was made with"
+                f" {self.start.through:,}: they are not those it was made with"
             )
-        if self._start.beyond and self._digest_to(self._start.through) != self._start.digest_beyond:
-            raise _others(self._start.through)
+        if self.start.beyond and self._digest_to(self.start.through) != self.start.digest_beyond:
+            raise _others(self.start.through)
         self._again = len(self.held)
         self._sure = True
 
@@ -152,7 +181,7 @@ class CursorTrack:
 
     def number_of(self, sent: int) -> int:
         """Which of all inputs the n-th one of this stream is."""
-        return self._start.position + sent + bisect_right(self._gaps, sent)
+        return self._offset + sent + bisect_right(self._gaps, sent)
 
     def trim(self, taken: NumberSet) -> None:
         """Forget what no cursor will tell any more."""
@@ -179,20 +208,27 @@ class CursorTrack:
         self._ahead = ahead
         return ahead.value
 
-    def cursor(self, taken: NumberSet, *, without: int | None) -> Cursor:
+    def cursor(
+        self,
+        taken: NumberSet,
+        *,
+        without: int | None,
+        state_at: Callable[[int], CursorState | None] = lambda _: None,
+    ) -> Cursor:
         """Where the consumer is.
 
         Args:
             taken: the inputs of this stream that it is done with, by their numbers in it.
             without: one of these of which it is not: its failure was raised.
+            state_at: what a cursor at a position holds of a stateful stream; None: no state.
         """
         if not self._sure:  # they are still being passed over, or others
-            return self._start
+            return self.start
         if without is not None:
             taken = taken.without(without)
         self._go_to(self._through(taken))
         beyond = NumberSet()
-        for first, last in self._start.beyond:
+        for first, last in self.start.beyond:
             beyond.add_run(first, last - first + 1)
         for first, last in taken.beyond:
             for sent in range(first, last + 1):
@@ -207,6 +243,7 @@ class CursorTrack:
             digest_beyond=self._digest_to(ranges[-1][1]) if ranges else NO_INPUTS,
             job=self._job,
             block=self._digest.block,
+            state=state_at(position),
         )
 
 
@@ -219,17 +256,42 @@ class TrackedInlet(Inlet):
         super().__init__(session, stream)
         self._track = track
 
+    def _restore(self) -> None:
+        """What is computed again comes before all that is new, and takes its room."""
+        restored = self._track.restored
+        if restored:
+            for number, payload in restored:
+                self.restore(number, payload)
+            restored.clear()
+
+    @property
+    def has_place(self) -> bool:
+        self._restore()
+        return super().has_place
+
+    @property
+    def room(self) -> tuple[int, int]:
+        self._restore()
+        return super().room
+
+    def fits(self, size: int) -> bool:
+        self._restore()
+        return super().fits(size)
+
     def push(self, payload: bytes, item: object = None) -> int:
+        self._restore()
         self._track.note(payload)
         return super().push(payload, item)
 
     def push_all(self, payloads: Sequence[bytes], items: Sequence[object], size: int) -> None:
+        self._restore()
         self._track.note_all(payloads)
         super().push_all(payloads, items, size)
 
     def push_eagerly(
         self, payloads: Sequence[bytes], items: Sequence[object], size: int
     ) -> Awaitable[None] | None:
+        self._restore()
         self._track.note_all(payloads)
         return super().push_eagerly(payloads, items, size)
 
@@ -242,12 +304,17 @@ class TrackedInlet(Inlet):
         *,
         size: int,
     ) -> None:
+        self._restore()
         self._track.note(None)
         super().push_failure(kind, text, item, cause, size=size)
+
+    def finish(self) -> None:
+        self._restore()
+        super().finish()
 
 
 def _others(count: int) -> CursorMismatchError:
     return CursorMismatchError(
         f"the inputs are not those the cursor was made with: among the first {count:,}, some have"
-        " changed, or the codec encodes them differently"
+        " changed, the codec encodes them differently, or `max_item_bytes` is another"
     )

@@ -269,15 +269,17 @@ class StreamDriver:
     @property
     def pulled(self) -> int:
         """How many inputs came from the caller."""
-        return self.session.ledger.accepted if self.pump is None else self.pump.pulled
+        ledger = self.session.ledger
+        return ledger.accepted - ledger.before if self.pump is None else self.pump.pulled
 
     def delivered(self) -> Delivered:
         """What the consumer has, and what is unknown."""
         session, ledger = self.session, self.session.ledger
-        waiting = self.pulled - ledger.accepted  # one that did not fit yet
+        before = ledger.before  # by its numbers, which begin with them
+        waiting = self.pulled - (ledger.accepted - before)  # one that did not fit yet
         return Delivered(
-            taken_through=ledger.taken_through,
-            answered=ledger.accepted - ledger.unanswered,
+            taken_through=ledger.taken_through - before,
+            answered=ledger.accepted - before - ledger.unanswered,
             accepted=self.pulled,
             unsent=ledger.unsent + waiting,
             stream_id=session.stream_id.hex(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -98,7 +98,7 @@ class StreamFactory:
         check_parameters(parameters)
         if lanes is not None:
             check_count("lanes", lanes)
-        session = self._session(ordered=ordered, parameters=parameters)
+        session = self._session(ordered=ordered, parameters=parameters, track=track)
         driver = StreamDriver(
             session=session,
             endpoints=self.connection.endpoints,
@@ -152,6 +152,13 @@ class StreamFactory:
                 "the cursor comes from an unordered stream, and has gaps: resume it with"
                 " ordered=False"
             )
+        if cursor.state is not None and not ordered and cursor.state.begun:
+            raise CursorMismatchError(
+                "the cursor comes from a stateful service, whose inputs are answered in their"
+                " order: leave out ordered=False"
+            )
+        if not ordered:
+            cursor = replace(cursor, state=None)
         check_parameters(parameters)
         codec = self.codec
         job = Job.of(self.application, codec.id, codec.fingerprint, parameters)
@@ -308,9 +315,11 @@ class StreamFactory:
         parameters: Mapping[str, str] | None = None,
         isolated: bool = False,
         frees_places: bool = False,
+        track: CursorTrack | None = None,
     ) -> ClientSession:
+        start = Cursor() if track is None else track.start
         return ClientSession(
-            stream_id=os.urandom(STREAM_ID_BYTES),
+            stream_id=os.urandom(STREAM_ID_BYTES) if start.state is None else start.state.stream_id,
             codec=CodecId(self.codec.id, self.codec.fingerprint),
             flow=self.flow,
             application=self.application,
@@ -318,6 +327,9 @@ class StreamFactory:
             parameters=parameters,
             isolated=isolated,
             frees_places=frees_places,
+            tracked=track is not None,
+            position=start.through,
+            begun=start.state,
             watchdog=self.watchdog,
         )
 

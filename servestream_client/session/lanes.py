@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
+from servestream_client.cursor import CursorState
 from servestream_client.errors import ItemErrorKind
 from servestream_client.events import LaneStatistics
 from servestream_client.protocol import continuation
@@ -126,7 +127,7 @@ class Inlet:
     @property
     def has_place(self) -> bool:
         """See `Ledger`."""
-        return self._ledger.has_place
+        return self._roomy(self._ledger.has_place)
 
     @property
     def room(self) -> tuple[int, int]:
@@ -135,7 +136,13 @@ class Inlet:
 
     def fits(self, size: int) -> bool:
         """See `Ledger`."""
-        return self._ledger.fits(size)
+        return self._roomy(self._ledger.fits(size))
+
+    def _roomy(self, roomy: bool) -> bool:
+        """Whether there is room. If not, a state of a stateful stream makes some."""
+        if not roomy and self._ledger.fold is not None:
+            self._stream.wake_writer()
+        return roomy
 
     def keep_within(self, inputs: int) -> None:
         """See `Ledger.farthest`."""
@@ -177,6 +184,11 @@ class Inlet:
         """Accept an input that cannot be sent; see `ClientSession.push_failure`."""
         self._session.push_failure(kind, text, item, cause, size=size)
         self._stream.notify()
+        self._stream.wake_writer()
+
+    def restore(self, number: int, payload: bytes) -> None:
+        """See `StreamState.restore`."""
+        self._session.restore(number, payload)
         self._stream.wake_writer()
 
     def may_push_at(self, number: int) -> bool:
@@ -223,11 +235,19 @@ class Inlet:
 class Outlet:
     """Where a stream's outputs come out."""
 
-    __slots__ = ("_delivery", "_stream")
+    __slots__ = ("_delivery", "_session", "_stream")
 
     def __init__(self, session: ClientSession, stream: Wakes) -> None:
+        self._session = session
         self._delivery = session.delivery
         self._stream = stream
+
+    def state_at(self, position: int) -> CursorState | None:
+        return self._session.state_at(position)
+
+    def forget_states(self, position: int) -> None:
+        """No cursor will be before this position."""
+        self._session.carried.advance(position)
 
     def next(self, limit: int) -> OutputRun | Part | Delivery | None:
         """What comes next; None while nothing is there.
@@ -242,8 +262,7 @@ class Outlet:
         part = self._delivery.take_part(limit)
         if part is not None:
             return part
-        delivery = self._delivery.take()
-        if delivery is not None:
+        if (delivery := self._delivery.take()) is not None:
             self._stream.capacity_changed()
         return delivery
 

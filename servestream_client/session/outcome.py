@@ -150,7 +150,13 @@ def explained(
     if ending.violation is not None:
         return classify_violation(ending.violation, known=known, perhaps_lost=ending.perhaps_lost)
     if session.state is ClientState.REFUSED and session.refusal is not None:
-        return classify_refusal(session.refusal, known=known)
+        refusals = session.counters.token_refusals
+        return classify_refusal(
+            session.refusal,
+            known=known,
+            token_refusals=refusals,
+            of_cursor=session.carried.of_cursor,
+        )
     if session.state is ClientState.FAILED and session.failure is not None:
         return classify_failure(session.failure)
     if session.state is ClientState.LEFT:

@@ -35,7 +35,7 @@ def statistics_of(
         sent=counters.sent,
         replayed=counters.replayed,
         received=counters.received + counters.outside,
-        taken_through=session.ledger.taken_through,
+        taken_through=session.ledger.taken_through - session.ledger.before,
         duplicates=counters.duplicates,
         isolated=counters.isolated,
         attempts=attempts,
@@ -46,4 +46,7 @@ def statistics_of(
         endpoint=endpoint,
         lanes=lanes,
         hedged=hedged,
+        tokens=counters.tokens,
+        token_bytes=counters.token_bytes,
+        stateful=session.carried.stateful,
     )

@@ -179,7 +179,9 @@ class StreamBase(Generic[T_co]):
 
     def _trim(self) -> None:
         if self._track is not None:
-            self._track.trim(self._driver.session.ledger.done)
+            done = self._driver.session.ledger.done
+            self._track.trim(done)
+            self._driver.outlet.forget_states(done.through)
 
     def _take(self, outputs: OutputRun | Part | None) -> None:
         self._taken = Taken(outputs)
@@ -277,7 +279,10 @@ class StreamBase(Generic[T_co]):
                 "the stream was made without cursor=; pass Cursor(), or one to resume from"
             )
         self._driver.outlet.count(self._taken.unacknowledged())
-        return self._track.cursor(self._driver.session.ledger.done, without=self._raised)
+        outlet = self._driver.outlet
+        return self._track.cursor(
+            self._driver.session.ledger.done, without=self._raised, state_at=outlet.state_at
+        )
 
     def _for_batches(self) -> None:
         """Yield also that an input has no further output."""

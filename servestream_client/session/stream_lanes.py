@@ -114,6 +114,10 @@ class StreamLanes:
         if self._ended or self._looking:
             return
         session = self._session
+        if self._sharing.stateful:  # its state is at one server
+            self._sharing.bound(None)
+            self.active = False
+            return
         many = session.welcome is not None and not self._stream.quarantine.allowed
         if many and not (self._lanes or self._returned):  # or lanes find out what that is now
             self._hand_over()

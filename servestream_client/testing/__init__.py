@@ -19,6 +19,7 @@ from servestream_client.testing.network import (
     Throttle,
 )
 from servestream_client.testing.proxy import FaultProxy
+from servestream_client.testing.resumable import assert_resumable
 from servestream_client.testing.server import Echo, StreamServer
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "Slice",
     "StreamServer",
     "Throttle",
+    "assert_resumable",
 ]

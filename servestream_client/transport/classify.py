@@ -95,17 +95,41 @@ _FINAL_REFUSALS: dict[RefusalKind, type[StreamError]] = {
 }
 
 
-def classify_refusal(refused: Refused, *, known: bool) -> Verdict:
+TOKEN_TRIES = 3
+"""Servers that are asked to go on with the state of a stateful stream, if none can: after a
+redeploy some may be of the release that made it."""
+
+
+_OF_CURSOR = (
+    ". It is the state of the cursor: either it is older than the service's state_lifetime, or the"
+    " service's keys, fingerprint or state_version are others now; its log says which. Begin anew,"
+    " with Cursor()"
+)
+
+
+def classify_refusal(
+    refused: Refused, *, known: bool, token_refusals: int = 0, of_cursor: bool = False
+) -> Verdict:
     """What a refused frame means, or a welcome that does not fit this client.
 
     Another application at a target that was right before is one that got the port of a replica
     that died: the ingress will learn of it (docs/serve.md).
+
+    Args:
+        refused: that.
+        known: whether the target has ever spoken the protocol with this client.
+        token_refusals: how many servers could not go on with the stream's state.
+        of_cursor: whether that is from a cursor.
     """
     reason = f"the stream is not served there ({refused.kind.name.lower()}): {refused.text}"
+    if refused.kind is RefusalKind.TOKEN and of_cursor:
+        reason += _OF_CURSOR
     final = _FINAL_REFUSALS.get(refused.kind)
     after = _seconds(refused.retry_after_ms)
     if refused.kind is RefusalKind.APPLICATION and known:
         return Verdict(Decision.RESUME, reason, WrongApplicationError, retry_after=after)
+    if refused.kind is RefusalKind.TOKEN and token_refusals < TOKEN_TRIES:
+        return Verdict(Decision.RESUME, reason, RejectedError, retry_after=after)
     if final is not None:
         return Verdict(Decision.FAIL, reason, final)
     return Verdict(Decision.WAIT, reason, retry_after=after)

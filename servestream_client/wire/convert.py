@@ -126,11 +126,11 @@ def _coming_from_wire(coming: pb.Coming) -> f.Coming:
 
 
 def _token_to_wire(token: f.StateToken) -> pb.StateToken:
-    return pb.StateToken(number=token.number, token=token.token)
+    return pb.StateToken(number=token.number, token=token.token, digest=token.digest)
 
 
 def _token_from_wire(token: pb.StateToken) -> f.StateToken:
-    return f.StateToken(token.number, token.token)
+    return f.StateToken(_index(token.number), token.token, token.digest)
 
 
 # ------------------------------------------------------------------ client frames
@@ -189,6 +189,7 @@ def _open_to_wire(opened: f.Open) -> pb.Open:
         deadline_ms=opened.deadline_ms,
         parameters=opened.parameters,
         item_timeout_ms=opened.item_timeout_ms,
+        emit_digest=opened.emit_digest,
     )
     if opened.token is not None:
         message.token.CopyFrom(_token_to_wire(opened.token))
@@ -212,7 +213,7 @@ def _open_from_wire(message: pb.Open) -> f.Open:
         isolated=message.isolated,
         token=_token_from_wire(message.token) if message.HasField("token") else None,
         emit_from=(
-            f.Position(message.emit_from.number, message.emit_from.index)
+            f.Position(_index(message.emit_from.number), _index(message.emit_from.index))
             if message.HasField("emit_from")
             else None
         ),
@@ -220,6 +221,7 @@ def _open_from_wire(message: pb.Open) -> f.Open:
         deadline_ms=message.deadline_ms,
         parameters=dict(message.parameters),
         item_timeout_ms=message.item_timeout_ms,
+        emit_digest=message.emit_digest,
     )
 
 
@@ -335,6 +337,8 @@ def server_frame_to_wire(frame: f.ServerFrame) -> pb.ServerFrame:
             )
         )
     _conditions_to_wire(frame, message)
+    if frame.no_token:
+        message.no_token = frame.no_token
     return message
 
 
@@ -527,5 +531,6 @@ _SERVER_FRAME: dict[str, Callable[[Any], object]] = {
     "heartbeat": _heartbeat_from_wire,
     "coming": _coming_from_wire,
     "load": _load_from_wire,
+    "no_token": printable,
 }
 """The same for a server's."""

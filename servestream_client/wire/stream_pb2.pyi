@@ -302,7 +302,7 @@ class ClientFrame(google.protobuf.message.Message):
     frames_read: builtins.int
     """How many paced frames of the server this client has read on this attempt. [8]"""
     want_token: builtins.bool
-    """The window is full: a stateful server owes a token after its last input. [11]"""
+    """A stateful server owes a token after the last input that it has read, or a later one. [11]"""
     taken_through: builtins.int
     """Every input up to this number has been taken by the consumer, or is answered where each has
     one of its own. [6]
@@ -379,8 +379,11 @@ class ServerFrame(google.protobuf.message.Message):
     HEARTBEAT_FIELD_NUMBER: builtins.int
     COMING_FIELD_NUMBER: builtins.int
     LOAD_FIELD_NUMBER: builtins.int
+    NO_TOKEN_FIELD_NUMBER: builtins.int
     frames_read: builtins.int
     """How many paced frames of the client this server has read on this attempt. [8]"""
+    no_token: builtins.str
+    """Why there is no token now, for people. Feature "state". [11]"""
     @property
     def welcome(self) -> global___Welcome:
         """First frame of an attempt: the stream is served here. [4]"""
@@ -450,9 +453,10 @@ class ServerFrame(google.protobuf.message.Message):
         heartbeat: global___Heartbeat | None = ...,
         coming: global___Coming | None = ...,
         load: global___Load | None = ...,
+        no_token: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["coming", b"coming", "drain", b"drain", "end", b"end", "error", b"error", "heartbeat", b"heartbeat", "load", b"load", "refused", b"refused", "running", b"running", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["coming", b"coming", "drain", b"drain", "end", b"end", "error", b"error", "errors", b"errors", "frames_read", b"frames_read", "heartbeat", b"heartbeat", "load", b"load", "outputs", b"outputs", "parts", b"parts", "refused", b"refused", "running", b"running", "tokens", b"tokens", "welcome", b"welcome"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["coming", b"coming", "drain", b"drain", "end", b"end", "error", b"error", "errors", b"errors", "frames_read", b"frames_read", "heartbeat", b"heartbeat", "load", b"load", "no_token", b"no_token", "outputs", b"outputs", "parts", b"parts", "refused", b"refused", "running", b"running", "tokens", b"tokens", "welcome", b"welcome"]) -> None: ...
 
 global___ServerFrame = ServerFrame
 
@@ -494,6 +498,7 @@ class Open(google.protobuf.message.Message):
     DEADLINE_MS_FIELD_NUMBER: builtins.int
     PARAMETERS_FIELD_NUMBER: builtins.int
     ITEM_TIMEOUT_MS_FIELD_NUMBER: builtins.int
+    EMIT_DIGEST_FIELD_NUMBER: builtins.int
     protocol_version: builtins.int
     """1 for this file."""
     stream_id: builtins.bytes
@@ -515,6 +520,8 @@ class Open(google.protobuf.message.Message):
     """What is left until the stream's overall deadline; 0: it has none. A hint. [4]"""
     item_timeout_ms: builtins.int
     """How long the handler may take for one input; 0: as long as it likes. [12]"""
+    emit_digest: builtins.bytes
+    """Stateful streams: the digest of the outputs after the token and before emit_from. [11]"""
     @property
     def features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of optional behaviours that the client knows."""
@@ -554,9 +561,10 @@ class Open(google.protobuf.message.Message):
         deadline_ms: builtins.int = ...,
         parameters: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         item_timeout_ms: builtins.int = ...,
+        emit_digest: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["codec", b"codec", "emit_from", b"emit_from", "limits", b"limits", "token", b"token"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["application", b"application", "attempt", b"attempt", "codec", b"codec", "deadline_ms", b"deadline_ms", "emit_from", b"emit_from", "features", b"features", "first_number", b"first_number", "heartbeat_interval_ms", b"heartbeat_interval_ms", "isolated", b"isolated", "item_timeout_ms", b"item_timeout_ms", "limits", b"limits", "order", b"order", "parameters", b"parameters", "protocol_version", b"protocol_version", "stream_id", b"stream_id", "token", b"token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["application", b"application", "attempt", b"attempt", "codec", b"codec", "deadline_ms", b"deadline_ms", "emit_digest", b"emit_digest", "emit_from", b"emit_from", "features", b"features", "first_number", b"first_number", "heartbeat_interval_ms", b"heartbeat_interval_ms", "isolated", b"isolated", "item_timeout_ms", b"item_timeout_ms", "limits", b"limits", "order", b"order", "parameters", b"parameters", "protocol_version", b"protocol_version", "stream_id", b"stream_id", "token", b"token"]) -> None: ...
 
 global___Open = Open
 
@@ -608,7 +616,7 @@ class Limits(google.protobuf.message.Message):
     """In Open: the credit with which each input begins. Feature "many". [18]"""
     input_bytes: builtins.int
     token_bytes: builtins.int
-    """The largest checkpoint that the sender of this message accepts. Feature "many". [18]"""
+    """The largest checkpoint, or state token, that the sender of this message accepts. [11, 18]"""
     def __init__(
         self,
         *,
@@ -1034,16 +1042,22 @@ class StateToken(google.protobuf.message.Message):
 
     NUMBER_FIELD_NUMBER: builtins.int
     TOKEN_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
     number: builtins.int
     """The state stands after this input."""
     token: builtins.bytes
+    digest: builtins.bytes
+    """Of the outputs between the state before and this one, where none of them was sent on this
+    attempt. [11]
+    """
     def __init__(
         self,
         *,
         number: builtins.int = ...,
         token: builtins.bytes = ...,
+        digest: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["number", b"number", "token", b"token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "number", b"number", "token", b"token"]) -> None: ...
 
 global___StateToken = StateToken
 

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from servestream_client import JsonCodec, MsgpackCodec
-from servestream_client.server import Replay, StreamService
+from servestream_client.server import Replay, StatefulService, StreamService
+from servestream_client.server.sealing import new_key
 
 
 class Words(StreamService[bytes, bytes]):
@@ -17,6 +18,20 @@ class Words(StreamService[bytes, bytes]):
         if item == b"bad":
             raise ValueError("no such word")
         return item.upper()
+
+
+class Counting(StatefulService[bytes, bytes, bytes]):
+    """How many inputs came so far. One that is bad breaks the stream."""
+
+    state_keys = (new_key(),)
+
+    def begin(self, parameters):
+        return b""
+
+    def step(self, state, item):
+        if item == b"bad":
+            raise ValueError("no such word")
+        return state + b"|", b"%d" % len(state + b"|")
 
 
 class Text(msgspec.Struct):

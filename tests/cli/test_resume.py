@@ -11,10 +11,11 @@ from typing import ClassVar
 
 import pytest
 from effort import effort
+from services import Counting, Words
 
 from servestream_client import JsonCodec
 from servestream_client.server import StreamService
-from servestream_client.testing import Fault, FaultKind
+from servestream_client.testing import Fault, FaultKind, StreamServer
 
 COMMAND = [sys.executable, "-m", "servestream_client.cli"]
 
@@ -385,3 +386,46 @@ def test_a_disk_that_is_full_loses_nothing(stream_server, tmp_path):
     assert "Traceback" not in done.stderr
     subprocess.run(job, check=True)
     assert output.read_bytes() == plain.read_bytes()
+
+
+class TestAStatefulService:
+    @pytest.fixture
+    def stream_service(self):
+        return Counting()
+
+    def test_its_state_would_be_lost(self, resumed, files):
+        source, output = files
+        source.write_text("a\nb\n")
+        code, _, err = resumed()
+        assert code == 2
+        assert (
+            "the service keeps a state from item to item, which --resume does not keep"
+            in " ".join(err.split())
+        )
+        assert output.read_bytes() == b""
+        assert "0 items done" in err
+
+    def test_without_it_nobody_is_told_to_skip(self, servestream, stream_server, files):
+        source, output = files
+        source.write_text("a\nb\nbad\n")
+        code, _, err = servestream("call", stream_server.target, "-i", source, "-o", output)
+        assert code == 1
+        assert output.read_text() == '"1"\n"2"\n'
+        assert "written: 2 results; begin anew" in err
+
+    def test_nor_are_its_failures_tried_again(self, resumed, files, output_of_words):
+        """The service was another one when the job was done."""
+        _, output = files
+        before = output.read_bytes()
+        code, _, err = resumed("--keep-going", "--retry-failed")
+        assert code == 2
+        assert "the service keeps a state from item to item" in " ".join(err.split())
+        assert output.read_bytes() == before
+
+    @pytest.fixture
+    def output_of_words(self, servestream, files):
+        source, output = files
+        source.write_text("a\nbad\n")
+        with StreamServer(Words) as server:
+            arguments = ("-i", source, "-o", output, "--resume", "--keep-going")
+            assert servestream("call", server.target, *arguments)[0] == 1

@@ -67,7 +67,7 @@ def test_scripts_run(block, tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=150,
             check=False,
         )
     # gRPC's own log lines say that a server went away, which it did.

@@ -22,7 +22,7 @@ import pytest
 from servestream_client.server import GRPC_SERVER_OPTIONS, StreamService, add_to_server
 from servestream_client.testing.ray_serve.cluster import free_ports
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 PROJECT = Path(__file__).resolve().parents[2] / "examples" / "webservice"
 KEPT = """

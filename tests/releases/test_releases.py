@@ -48,7 +48,7 @@ def run(release: Path, *arguments: str) -> Any:
         env=_environment(release),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -496,11 +496,11 @@ async def test_one_that_takes_too_long_is_answered_and_keeps_its_place_until_it_
 async def test_the_time_of_an_output_counts_from_the_last_one():
     service = Held()
     attempt = service.attempt()
-    attempt.may_take(0.5)
+    attempt.may_take(1.5)
     attempt.send(b"a")
     loop = asyncio.get_running_loop()
     began = loop.time()
-    while loop.time() < began + 0.8:
+    while loop.time() < began + 1.8:
         count = len(attempt.outputs())
         loop.call_later(0.05, service.go.release)
         await until(lambda: len(attempt.outputs()) > count)  # noqa: B023

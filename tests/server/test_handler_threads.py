@@ -16,6 +16,7 @@ from handling import (
 
 from servestream_client import BytesCodec
 from servestream_client.errors import ItemErrorKind
+from servestream_client.protocol.server.outbox import Outbox
 from servestream_client.server import stuck
 from servestream_client.server.handlers import batch_handler, item_handler
 from servestream_client.server.item_workers import ItemWorkers
@@ -132,6 +133,37 @@ async def test_of_a_run_in_a_thread_only_the_input_that_hangs_fails():
     go.set()
     assert stream.outputs == [b"A1", b"A2", ItemErrorKind.TIMEOUT, b"A4", b"A5", b"A6"]
     assert stream.left == []
+
+
+async def test_what_needs_no_encoding_is_answered_before_the_input_that_hangs_fails(monkeypatch):
+    """Each input of a stateful stream stands on the one before it."""
+    go, order = threading.Event(), list[int]()
+
+    def predict(item):
+        if item == b"a3":
+            go.wait(20)
+        return item
+
+    workers = ItemWorkers(item_handler(predict, BytesCodec(), PLACES), places=PLACES)
+    workers._run_length = 8  # all of them in one go
+    stream = FakeAttempt(workers, "a")
+    outputs, fail = Outbox.outputs, Outbox.fail
+
+    def outputs_noted(self, first, payloads):
+        order.extend(range(first, first + len(payloads)))
+        outputs(self, first, payloads)
+
+    def fail_noted(self, number, *rest, **options):
+        order.append(number)
+        fail(self, number, *rest, **options)
+
+    monkeypatch.setattr(Outbox, "outputs", outputs_noted)
+    monkeypatch.setattr(Outbox, "fail", fail_noted)
+    stream.may_take(0.3)
+    stream.send_many(4)
+    await until(lambda: stream.done)
+    go.set()
+    assert order[:3] == [1, 2, 3]
 
 
 async def test_undecodable_neighbours_of_an_input_that_hangs_keep_their_own_error():

@@ -92,6 +92,23 @@ async def test_the_way_to_a_thread_is_not_what_an_input_takes(clock):
     assert workers.item_time.value == pytest.approx(0.0001)
 
 
+async def test_it_is_told_when_each_call_began_and_ended(clock):
+    told = []
+
+    class Told:
+        def took(self, seconds, *, began, ended):
+            told.append((seconds, began, ended))
+
+    workers = ItemWorkers(Timed(clock, 0.5), places=1)
+    workers.item_time = Told()
+    (stream,) = attempts(workers, "a")
+    at = clock.now
+    for _ in range(2):
+        stream.send_many(1)
+        await until(lambda: stream.done)
+    assert told == [(0.5, at, at + 0.5), (0.5, at + 0.5, at + 1.0)]
+
+
 async def test_in_a_thread_runs_shrink_where_inputs_are_slower_than_the_way_there(clock):
     handler = Away(clock, 0.0, way=0.0025)
     (stream,) = attempts(ItemWorkers(handler, places=1), "a")

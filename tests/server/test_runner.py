@@ -248,3 +248,14 @@ def test_a_grace_that_is_over_ends_it_and_the_shorter_one_holds():
         assert attempt.said == ["welcome", "drain", "drain", "error"]
 
     assert in_virtual_time(main) == pytest.approx(4 + 5 + LINGER_SECONDS, abs=0.1)
+
+
+def test_what_has_stopped_computes_nothing_more():
+    async def main():
+        attempt = Attempt(OPEN, INPUT, ClientFrame(inputs=[InputRun(2, [b"y"])]))
+        asyncio.get_running_loop().call_later(2.5, attempt.runner.stop)
+        await attempt.run(5)
+        assert attempt.said == ["welcome", "outputs"]
+        assert attempt.requests.read == 3
+
+    in_virtual_time(main)

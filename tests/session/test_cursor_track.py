@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from servestream_client.cursor import BLOCK, Cursor, InputDigest, Job, marked
+from servestream_client.cursor import BLOCK, Cursor, CursorState, InputDigest, Job, marked
 from servestream_client.errors import CursorMismatchError
 from servestream_client.protocol.numbers import NumberSet
-from servestream_client.session.cursor_track import CursorTrack
+from servestream_client.session.cursor_track import CursorTrack, TrackedInlet
 
 JOB = Job.of("app", "bytes", "", None)
 
@@ -166,3 +166,51 @@ def test_a_generator_is_closed_with_the_rest():
     assert next(rest) == b"b"
     rest.close()
     assert closed == [True]
+
+
+STATE = CursorState(bytes(16), 1, 2, b"t", failed=((4, 4),), digests=bytes(16))
+
+
+class Restoring:
+    """What a session is told, in its order."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+        self.ledger = self
+
+    def restore(self, number: int, payload: bytes) -> None:
+        self.told.append((number, payload))
+
+    def push(self, payload: bytes, item: object = None) -> int:
+        self.told.append(payload)
+        return 6
+
+    def finish(self) -> None:
+        self.told.append("end")
+
+    def wake_writer(self) -> None:
+        pass
+
+
+def begun_at_five() -> tuple[CursorTrack, Restoring, TrackedInlet]:
+    items = [b"1", b"2", b"3", b"4", b"5"]
+    track = CursorTrack(Cursor(5, (), digest_of(items), state=STATE), JOB, encode, 1000)
+    for item in items:
+        track.pass_over(item)
+    track.passed()
+    session = Restoring()
+    return track, session, TrackedInlet(session, session, track)
+
+
+def test_what_is_between_the_state_and_the_cursor_goes_first():
+    track, session, inlet = begun_at_five()
+    inlet.push(b"6")
+    inlet.finish()
+    assert session.told == [(3, b"3"), (5, b"5"), b"6", "end"]
+    assert (track.number_of(6), track.left_out) == (6, 0)
+
+
+def test_what_is_restored_goes_before_the_end():
+    _, session, inlet = begun_at_five()
+    inlet.finish()
+    assert session.told == [(3, b"3"), (5, b"5"), "end"]

@@ -255,7 +255,17 @@ DOORS = {"lanes.py", "driver.py", "attempt.py", "exchange.py"}
 
 LOOKED_AT = {
     *("ledger", "counters", "welcome", "stream_id", "state", "refusal", "failure", "watchdog"),
-    *("awaited", "idle", "progressed", "superseded", "blamed", "suspects", "ordered"),
+    *(
+        "awaited",
+        "idle",
+        "carried",
+        "before",
+        "progressed",
+        "superseded",
+        "blamed",
+        "suspects",
+        "ordered",
+    ),
     *("application", "flow", "finished", "load", "done"),
     *("accepted", "unanswered", "unsent", "sent_through", "taken_through", "complete", "fits"),
 }

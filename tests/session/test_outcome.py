@@ -19,6 +19,7 @@ from servestream_client import (
     WrongApplicationError,
 )
 from servestream_client.events import AttemptOutcome
+from servestream_client.protocol.client.counters import ClientCounters
 from servestream_client.protocol.coming import Coming
 from servestream_client.protocol.frames import (
     RefusalKind,
@@ -61,6 +62,8 @@ def session(state: ClientState = S.STREAMING, **known: object) -> SimpleNamespac
         "superseded": False,
         "blamed": True,
         "suspects": [3, 4],
+        "counters": ClientCounters(),
+        "carried": SimpleNamespace(of_cursor=False),
     }
     return SimpleNamespace(state=state, watchdog=WATCHDOG, **(nothing | known))
 

@@ -5,7 +5,7 @@ from effort import effort
 
 from simulation.sweep import Victim, sweep
 
-pytestmark = pytest.mark.timeout(effort(120, 3600))
+pytestmark = pytest.mark.timeout(effort(300, 3600))
 
 SEEDS = range(1, effort(3, 100))
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from broken_code import broken, first_violation
 from effort import effort
 
 from servestream_client.protocol.client import ClientSession, answers
@@ -18,34 +19,19 @@ from servestream_client.session.cursor_track import CursorTrack
 from servestream_client.session.stream import StreamBase
 from simulation.__main__ import main
 from simulation.counting import DEATHS
-from simulation.run import Outcome, simulate
+from simulation.run import simulate
 
 ROOT = Path(__file__).parents[2]
 
 SEEDS = range(effort(60, 2000))
 
-pytestmark = pytest.mark.timeout(effort(120, 3600))
-
-
-def broken(test):
-    """For a test of broken code, which leaves tasks that nobody ends."""
-    unraisable = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-    return pytest.mark.loop_errors(unraisable(test))
-
-
-def first_violation(most: int = 300, *, first: int = 0) -> Outcome:
-    """The first run that breaks a promise; `first` is a seed shortly before one."""
-    for seed in range(first, first + most):
-        outcome = simulate(seed)
-        if outcome.violations:
-            return outcome
-    pytest.fail(f"{most} seeds found nothing wrong")
+pytestmark = pytest.mark.timeout(effort(300, 3600))
 
 
 def test_the_promises_hold():
     outcomes = [simulate(seed) for seed in SEEDS]
-    broken = {outcome.seed: outcome.violations for outcome in outcomes if outcome.violations}
-    assert broken == {}
+    wrong = {outcome.seed: outcome.violations for outcome in outcomes if outcome.violations}
+    assert wrong == {}
     assert sum(outcome.many[DEATHS] for outcome in outcomes) > 10
 
 
@@ -206,8 +192,8 @@ def test_the_command_says_how_to_replay_what_failed(monkeypatch, capsys):
 def test_a_cursor_that_forgets_what_is_done_behind_others_is_found(monkeypatch):
     honest = CursorTrack.cursor
 
-    def forgetful(self, taken, *, without):
-        cursor = honest(self, taken, without=without)
+    def forgetful(self, taken, **options):
+        cursor = honest(self, taken, **options)
         return dataclasses.replace(cursor, beyond=(), digest_beyond=b"")
 
     monkeypatch.setattr(CursorTrack, "cursor", forgetful)

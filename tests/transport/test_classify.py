@@ -159,13 +159,20 @@ def test_a_target_never_reached_ends_as_unreachable():
 
 @pytest.mark.parametrize("kind", RefusalKind)
 def test_refusals_are_final_unless_they_pass(kind):
-    verdict = classify_refusal(Refused(kind, "because", 1500), known=False)
+    verdict = classify_refusal(Refused(kind, "because", 1500), known=False, token_refusals=3)
     passing = {RefusalKind.UNSPECIFIED, RefusalKind.OVERLOADED, RefusalKind.DRAINING}
     assert (verdict.decision is Decision.WAIT) == (kind in passing)
     assert (verdict.decision is Decision.FAIL) == (kind not in passing)
     assert "because" in verdict.reason
     if kind in passing:
         assert verdict.retry_after == 1.5
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+def test_another_server_is_asked_to_go_on_with_a_state(refusals):
+    refused = Refused(RefusalKind.TOKEN, "not here")
+    verdict = classify_refusal(refused, known=True, token_refusals=refusals)
+    assert verdict.decision is Decision.RESUME
 
 
 @pytest.mark.parametrize("kind", RefusalKind)

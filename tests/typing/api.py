@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_type
 
@@ -72,8 +72,10 @@ from servestream_client.server import (
     Refuse,
     Replay,
     Resume,
+    StatefulService,
     StreamRequest,
     StreamService,
+    Tokens,
     add_to_server,
 )
 from servestream_client.testing import (
@@ -93,6 +95,7 @@ from servestream_client.testing import (
     Slice,
     StreamServer,
     Throttle,
+    assert_resumable,
 )
 from servestream_client.testing.ray_serve import Ingress, RayStreamServer
 
@@ -427,6 +430,26 @@ class PlainWords(StreamService[str, int]):
 
     def generate(self, item: str, resume: Resume[int]) -> Iterator[int]:
         yield from (len(word) for word in item.split()[resume.index :])
+
+
+class Running(StatefulService[str, int, bytes]):
+    codec = LengthCodec()
+    tokens = Tokens(inputs=5, payload_bytes=1000, seconds=1.0, share=0.1)
+    state_version = 2
+
+    def begin(self, parameters: Mapping[str, str]) -> bytes:
+        return b""
+
+    def step(self, state: bytes, item: str) -> tuple[bytes, int]:
+        return state + item.encode(), len(item)
+
+    def upgrade(self, version: int, raw: bytes) -> bytes:
+        return raw
+
+
+def try_it() -> None:
+    assert_resumable(Running, ["a", "b"], parameters={"x": "y"})
+    assert_resumable(Running(), ["a"])
 
 
 def serve() -> None:

@@ -76,7 +76,7 @@ LIMITS = st.builds(
     token_bytes=NUMBERS,
 )
 CREDITS = st.builds(f.Credit, outputs=U64, bytes=U64)
-TOKENS = st.builds(f.StateToken, number=U64, token=BYTES)
+TOKENS = st.builds(f.StateToken, number=NUMBERS, token=BYTES, digest=BYTES)
 HEARTBEATS = st.builds(f.Heartbeat, inputs_through=U64, outputs=U64)
 COMINGS = st.builds(f.Coming, bytes=U64, frame_bytes=U64, number=U64, acknowledge=st.booleans())
 OPENS = st.builds(
@@ -92,11 +92,12 @@ OPENS = st.builds(
     limits=LIMITS,
     isolated=st.booleans(),
     token=st.none() | TOKENS,
-    emit_from=st.none() | st.builds(f.Position, number=U64, index=U64),
+    emit_from=st.none() | st.builds(f.Position, number=NUMBERS, index=NUMBERS),
     heartbeat_interval_ms=U32,
     deadline_ms=U64,
     parameters=st.dictionaries(TEXT, TEXT, max_size=3),
     item_timeout_ms=U64,
+    emit_digest=BYTES,
 )
 METADATA = st.builds(
     f.ItemMetadata,
@@ -203,6 +204,7 @@ SERVER_FRAMES = st.builds(
     | st.builds(f.ServerEnd, last_number=U64, inputs_received=U64, inputs_answered=U64),
     heartbeat=st.none() | HEARTBEATS,
     coming=st.none() | COMINGS,
+    no_token=TEXT,
     load=st.none() | st.builds(f.Load, servers=U32, items=U64, item_us=U64, places=U64),
 )
 
@@ -234,7 +236,8 @@ def full(kind: type) -> f.ClientFrame | f.ServerFrame:
                 first_number=4,
                 limits=LIMITS_WITHOUT_DEFAULTS,
                 isolated=True,
-                token=f.StateToken(1, b"t"),
+                token=f.StateToken(1, b"t", b"d"),
+                emit_digest=b"e",
                 emit_from=f.Position(1, 2),
                 heartbeat_interval_ms=7,
                 deadline_ms=8,
@@ -280,7 +283,8 @@ def full(kind: type) -> f.ClientFrame | f.ServerFrame:
             outputs=[f.OutputRun(1, [b"p"])],
             parts=[f.OutputPart(1, 2, [b"p"], last=True, checkpoint=b"c")],
             errors=[f.ItemFailure(1, ItemErrorKind.POISON, "t", 2, retryable=True)],
-            tokens=[f.StateToken(1, b"t")],
+            tokens=[f.StateToken(1, b"t", b"d")],
+            no_token="none",
             frames_read=1,
             running=f.Running(
                 oldest_number=1,

@@ -16,6 +16,7 @@ from servestream_client.protocol.client.counters import ClientCounters
 from servestream_client.protocol.client.deliveries import Part
 from servestream_client.protocol.client.delivery import DeliveryQueue
 from servestream_client.protocol.client.ledger import Ledger
+from servestream_client.protocol.continuation import NO_OUTPUTS
 from servestream_client.protocol.frames import (
     ItemFailure,
     OutputPart,
@@ -89,7 +90,9 @@ class AnswerReceiver:
         Raises:
             RemoteProtocolError: one breaks the protocol; what came before it is taken in.
         """
-        if frame.tokens:
+        if attempt.fold is not None:
+            attempt.fold.check(frame)
+        elif frame.tokens:
             raise RemoteProtocolError("a state token from a handler that is not stateful")
         answers: list[OutputRun | OutputPart | ItemFailure] = [
             *frame.outputs,
@@ -119,7 +122,7 @@ class AnswerReceiver:
         self._counters.received += count
         attempt.progressed = True
         self._delivery.add_run(first, payloads, size)
-        self._answered(attempt, first, count)
+        self._answered(attempt, first, count, outputs=payloads)
 
     def _all_new(self, attempt: Attempt, first: int, count: int) -> bool:
         """Whether these single outputs are what `is_new` and the order allow, all of them.
@@ -178,10 +181,12 @@ class AnswerReceiver:
         seam = partial.seam(attempt.identity, attempt.replica)
         new = Part(number, index, payloads, part.last, seam)
         self._delivery.add_part(new, sum(map(len, payloads)))
-        if not part.last:
+        if not part.last or ledger.fold is not None:
             partial.receive(payloads, part.checkpoint)
-        elif ledger.replay.may_answer(number):
-            self._answered(attempt, number)
+        if not part.last:
+            return
+        if ledger.replay.may_answer(number):
+            self._answered(attempt, number, digest=partial.digest)
         else:
             attempt.answered(number, 1, ledger.size_sent(number))
             self._delivery.end_early(number, None)
@@ -195,7 +200,9 @@ class AnswerReceiver:
             self._delivery.end_early(number, index)
             return
         self._delivery.add_end(number, index)
-        self._answered(attempt, number)
+        partial = self._ledger.partials.get(number)
+        digest = NO_OUTPUTS if partial is None else partial.digest
+        self._answered(attempt, number, digest=digest)
 
     def _receive_output(self, attempt: Attempt, number: int, payload: bytes) -> None:
         """An output that is the whole answer to an input."""
@@ -212,7 +219,7 @@ class AnswerReceiver:
             self._answered_early(attempt, number, payload, None)
             return
         self._delivery.add(number, payload)
-        self._answered(attempt, number)
+        self._answered(attempt, number, outputs=(payload,))
 
     def _check_sizes(self, number: int, first_index: int, payloads: Sequence[bytes]) -> None:
         if max(map(len, payloads)) <= self._item_bytes:
@@ -272,9 +279,34 @@ class AnswerReceiver:
         attempt.answered(number, 1, self._ledger.size_sent(number))
         self._delivery.add_early(number, payload, failure)
 
-    def _answered(self, attempt: Attempt, first: int, count: int = 1) -> None:
-        """The last answers to these inputs are in the queue."""
+    def _answered(
+        self,
+        attempt: Attempt,
+        first: int,
+        count: int = 1,
+        *,
+        outputs: Sequence[bytes] | None = None,
+        digest: bytes | None = None,
+    ) -> None:
+        """The last answers to these inputs are in the queue.
+
+        Args:
+            attempt: on which they came.
+            first: the first one's number.
+            count: how many they are.
+            outputs: theirs, if each has one.
+            digest: of the outputs of the only one; None, and no outputs: it has failed.
+        """
         ledger = self._ledger
+        if ledger.fold is not None and attempt.fold is not None:
+            payloads = ledger.replay.payloads(first, count)
+            if outputs is not None:
+                ledger.fold.answered(first, payloads, outputs)
+            elif digest is not None:
+                ledger.fold.answered_in_parts(first, payloads[0], digest)
+            else:
+                ledger.fold.failed(first)
+                attempt.fold.failed(ledger.size_sent(first))
         if ledger.known_good is None:
             ledger.note_good(first)
         attempt.answered(first, count, ledger.settle(first, count))

@@ -3,6 +3,8 @@
 Invariant: nothing is sent beyond the window, the pacing and the frame size that hold on this call;
 one input goes out alone whatever its size. The ledger's carried inputs are in exactly one of two
 places here: they wait (`unsent`), or are `in_flight`.
+
+Longer than other files: window, pacing, frame size and state decide together about what goes out.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from servestream_client.errors import ItemErrorKind
-from servestream_client.protocol import coming, continuation
+from servestream_client.protocol import coming, continuation, state
 from servestream_client.protocol.client.allowance import Allowance
+from servestream_client.protocol.client.attempt_fold import AttemptFold
 from servestream_client.protocol.client.cancels import CancelNotices
 from servestream_client.protocol.client.counters import ClientCounters
 from servestream_client.protocol.client.delivery import DeliveryQueue
@@ -66,6 +69,7 @@ class Attempt:
         "awaited",
         "cancelled",
         "end_sent",
+        "fold",
         "identity",
         "in_flight",
         "limits",
@@ -127,6 +131,10 @@ class Attempt:
         """Of what the server is to hear so."""
         self.in_flight: InFlight = InFlight(self._ledger)
         """What was sent, and of that what lacks an answer."""
+        self.fold: AttemptFold | None = None
+        """Of a stateful stream, once that is known."""
+        if self._ledger.fold is not None:
+            self.fold = AttemptFold(self._ledger, self.in_flight)
         self.reports: Reports = Reports(offer, self._ledger, self.in_flight, self.allowance)
         """What its server says of itself."""
         self._cursor = 0  # if ordered: no answer below this number is missing here
@@ -146,14 +154,17 @@ class Attempt:
             beside: bytes on the connection that may go ahead of what follows it.
         """
         self.open_sent = True
+        first = self.unsent.head.first if self.unsent else self._ledger.accepted + 1
+        fold = self.fold
         return ClientFrame(
             open=open_of(
                 self._offer,
                 attempt=self.number,
-                first_number=self.unsent.head.first if self.unsent else self._ledger.accepted + 1,
+                first_number=first if fold is None else fold.fold.first_number,
                 deadline_ms=self._deadline_ms,
+                **({} if fold is None else {"going_on": fold.opening()}),
             ),
-            inputs=self.gather(opening=True),
+            inputs=self.gather(opening=True) if fold is None else (),
             credit=self.allowance.grant(),
             taken_through=self._ledger.taken_through,
             coming=Coming(beside) if beside else None,
@@ -172,6 +183,11 @@ class Attempt:
             self.announcements.begin(heartbeat_ms)
         if heartbeat_ms:
             self.pulse.begin(own_ms=heartbeat_ms, peer_ms=welcome.heartbeat_interval_ms)
+        if self._ledger.fold is not None:
+            self.terms = state.TERMS
+            if self.fold is None:
+                self.fold = AttemptFold(self._ledger, self.in_flight)
+            return
         self._interrupt_all(self.limits)
         if continuation.holds(welcome):
             self._begin_each()
@@ -246,7 +262,7 @@ class Attempt:
         return tuple(runs)
 
     def _send(self, run: Run) -> InputRun:
-        replayed = self.in_flight.add(run)
+        replayed = self.in_flight.add(run, 0 if self.fold is None else self.fold.sent(run))
         self._counters.replayed += replayed
         self._counters.sent += len(run.payloads) - replayed
         return InputRun(
@@ -259,8 +275,13 @@ class Attempt:
 
     def _fail_too_large(self, run: Run, limits: Limits) -> bool:
         """Fail those inputs of a run that the server does not accept; False if there are none."""
-        payloads = enumerate(run.payloads, run.first)
-        large = [(number, size) for number, p in payloads if (size := len(p)) > limits.item_bytes]
+        payloads, fold = enumerate(run.payloads, run.first), self._ledger.fold
+        through = 0 if fold is None else fold.answered_through  # with an answer, and sent again
+        large = [
+            (number, size)
+            for number, p in payloads
+            if (size := len(p)) > limits.item_bytes and number > through
+        ]
         self.unsent.remove_each([number for number, _ in large])
         for number, size in large:
             self._delivery.fail_here(
@@ -275,7 +296,8 @@ class Attempt:
         itself.
         """
         in_frame = run.within_frame(frame_room - used)
-        return min(self.in_flight.fitting(run, limits), max(in_frame, used == 0))
+        in_window = self.in_flight if self.fold is None else self.fold
+        return min(in_window.fitting(run, limits), max(in_frame, used == 0))
 
     def answered(self, first: int, count: int, size: int) -> None:
         """Inputs in flight, of so many bytes together, have their last answer."""
@@ -330,7 +352,20 @@ class Attempt:
             or self._crowded
             or self.pacer.acknowledgement_due
             or self.allowance.due
+            or (self.fold is not None and self._looks(self.fold))
         )
+
+    def _looks(self, fold: AttemptFold, *, leaves: bool = False) -> bool:
+        return fold.look(self.unsent, self.limits, leaves=leaves)
+
+    def take_want(self) -> bool:
+        """Whether the frame now made asks for a state."""
+        return self.fold is not None and (self._looks(self.fold) and self.fold.take_want())
+
+    def take_leave(self) -> None:
+        """It is to leave a server that stays: ask for the state."""
+        if self.fold is not None:
+            self._looks(self.fold, leaves=True)
 
     @property
     def waits_for_consumer(self) -> bool:
@@ -347,7 +382,8 @@ class Attempt:
         lacks credit, which its consumer has not given, and can go on elsewhere.
         """
         if not self.in_flight.items or not self.allowance.of_each:
-            return not self.in_flight.items
+            covered = self.fold is None or not self.fold.items or self.fold.declined
+            return not self.in_flight.items and covered
         return all(
             self.allowance.exhausted(number)
             and number in self._ledger.partials
@@ -418,6 +454,8 @@ class Attempt:
         pulse.on_sent()
         if not due:
             return None
+        if self.fold is not None:
+            self.fold.ask_again()
         return Heartbeat(self.in_flight.sent_through, self.allowance.received_outputs)
 
     # ---------------------------------------------------------------- the server's word

@@ -23,6 +23,10 @@ class ClientCounters:
             suspected of breaking servers.
         by_lanes: inputs that were answered on a lane.
         outside: outputs and item errors that came by other streams, those of lanes included.
+        token_refusals: attempts in a row that servers refused, which could not go on with the
+            state.
+        tokens: states that came of a stateful handler.
+        token_bytes: theirs together.
     """
 
     attempts: int = 0
@@ -35,3 +39,6 @@ class ClientCounters:
     isolated: int = 0
     by_lanes: int = 0
     outside: int = 0
+    token_refusals: int = 0
+    tokens: int = 0
+    token_bytes: int = 0

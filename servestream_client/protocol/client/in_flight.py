@@ -68,13 +68,15 @@ class InFlight:
         count = min(items - self.items, run.within(left - run.resume_bytes))
         return max(count, self.items == 0 and share != 0)
 
-    def add(self, run: Run) -> int:
-        """These go out. Returns how many of them went out before, on whatever attempt."""
+    def add(self, run: Run, answered: int = 0) -> int:
+        """These go out, of which the first so many are answered. Returns how many of them went out
+        before, on whatever attempt.
+        """
         count = len(run.payloads)
         self.sent += count
         self.sent_through = run.last
-        self.items += count
-        self.bytes += run.window_bytes
+        self.items += count - answered
+        self.bytes += run.window_bytes - sum(map(len, run.payloads[:answered]))
         if run.resume_bytes:
             self._resume_bytes[run.first] = run.resume_bytes
         return self._ledger.note_sent(run.first, count)

@@ -40,6 +40,11 @@ class LaneShare:
         attempt = self._session.attempt
         return 0 if attempt is None else attempt.in_flight.items
 
+    @property
+    def stateful(self) -> bool:
+        """Whether no lane can have any: each input needs the state that the one before has left."""
+        return self._ledger.fold is not None
+
     def bound(self, inputs: int | None) -> None:
         """Have the stream's own attempts carry so many inputs at the most; None: as many as their
         server takes.

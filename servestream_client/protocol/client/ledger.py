@@ -4,7 +4,8 @@ Invariant: each input that was accepted is in exactly one of these places. It is
 for its frame, or is in flight: each attempt says which), *elsewhere* (in quarantine, or decided
 before its turn), or *settled* (answered). What the window has room for is said here (`fits`,
 `room`), and asked before anything is accepted. What a resume needs is here and nowhere else: an
-attempt takes a copy with it (`resume`), and dies with it.
+attempt takes a copy with it (`resume`), and dies with it. Of a stateful stream the answered inputs
+that a state does not cover are its `fold`'s, and count in the window like those without an answer.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import LocalProtocolError
+from servestream_client.protocol.client.fold import Fold
 from servestream_client.protocol.client.partial import Partial
 from servestream_client.protocol.continuation import ResumeTerms
 from servestream_client.protocol.numbers import NumberSet
 from servestream_client.protocol.replay import OrderedReplay, UnorderedReplay
 from servestream_client.protocol.runs import Run
+from servestream_client.protocol.state import KEPT_WINDOWS
 
 __all__ = ["UNKNOWN_BYTES", "Ledger"]
 
@@ -43,12 +46,12 @@ class Ledger:
         "_frees_places",
         "_places",
         "_taken",
-        "_window_bytes",
-        "_window_items",
         "accepted",
+        "before",
         "decided",
         "farthest",
         "finished",
+        "fold",
         "known_good",
         "lent",
         "ordered",
@@ -57,12 +60,16 @@ class Ledger:
         "replay",
         "sent_through",
         "share",
+        "window_bytes",
+        "window_items",
     )
 
     def __init__(self, flow: FlowControl, *, ordered: bool, frees_places: bool = False) -> None:
         self._frees_places = frees_places
-        self._window_items = flow.window_items
-        self._window_bytes = flow.window_bytes
+        self.window_items: int = flow.window_items
+        """Inputs whose outputs are not taken."""
+        self.window_bytes: int = flow.window_bytes
+        """Payloads that are kept, in bytes."""
         self.ordered: bool = ordered
         self.replay: OrderedReplay | UnorderedReplay = (
             OrderedReplay() if ordered else UnorderedReplay()
@@ -80,12 +87,16 @@ class Ledger:
         self._dropped_sizes: dict[int, int] = {}  # cancelled: the size that its payload had
         self._charges: dict[int, int] = {}  # never sendable: what it counts for
 
+        self.before: int = 0
+        """How many inputs were done with before the stream began."""
         self.accepted: int = 0
-        """How many inputs were pushed, which is the last one's number."""
+        """How many inputs there are, those before the stream included: the last one's number."""
         self.sent_through: int = 0
         """Every input up to this one was sent at least once, or failed on this side."""
         self.finished: bool = False
         """No further inputs will come."""
+        self.fold: Fold | None = None
+        """Of a stateful stream: what it takes to go on with its state."""
         self.share: int | None = None
         """How many inputs the stream's own attempts have in flight at the most, since others go on
         its lanes; None: as many as a server takes."""
@@ -104,10 +115,27 @@ class Ledger:
     def has_place(self) -> bool:
         """Whether the user's iterator may be pulled for one more input (docs section 6)."""
         return (
-            self._places < self._window_items
-            and self.kept_bytes < self._window_bytes
+            self._places < self.window_items
+            and self.kept_bytes < self.window_bytes
             and not self._too_far
+            and (self.fold is None or self._uncovered < self._most_uncovered)
         )
+
+    @property
+    def _uncovered(self) -> int:
+        """Of a stateful stream: the inputs that it may have to send."""
+        return len(self.replay) + (0 if self.fold is None else len(self.fold))
+
+    @property
+    def _most_uncovered(self) -> int:
+        return self.window_items * KEPT_WINDOWS
+
+    @property
+    def crowded(self) -> bool:
+        """Whether what a stateful stream may have to send again leaves no room for more inputs."""
+        fold = self.fold
+        full = self._uncovered >= self._most_uncovered or self.kept_bytes >= self.window_bytes
+        return fold is not None and (full or fold.short) and not self.finished
 
     @property
     def _too_far(self) -> bool:
@@ -123,21 +151,31 @@ class Ledger:
         """What counts against the window in bytes: payloads that may have to be sent again, and
         the inputs that failed, until the consumer has taken that.
         """
-        return self.replay.size + self._failed_bytes
+        kept = self.replay.size + self._failed_bytes
+        return kept if self.fold is None else kept + self.fold.size
 
     @property
     def room(self) -> tuple[int, int]:
         """How many inputs, and of how many bytes together, may be pushed now. See `fits`."""
-        places = self._window_items - self._places
+        places = self.window_items - self._places
         if self.farthest is not None:
             places = min(places, self.farthest - (self.accepted - self._taken.through))
-        return places, self._window_bytes - self.kept_bytes
+        if self.fold is not None:
+            places = min(places, self._most_uncovered - self._uncovered)
+        return places, self.window_bytes - self.kept_bytes
 
     def fits(self, size: int) -> bool:
         """Whether an input of `size` bytes may be pushed now; one is allowed whatever its size."""
+        if self.fold is not None:
+            fits = self.kept_bytes + size <= self.window_bytes or not (
+                self._uncovered or self._failed_bytes
+            )
+            fits = fits and self._uncovered < self._most_uncovered
+            self.fold.short = not fits
+            return fits and self._places < self.window_items
         kept = self.replay.size + self._failed_bytes  # `kept_bytes`, which is asked for each item
-        return self._places < self._window_items and (
-            kept + size <= self._window_bytes or not (self.replay or self._failed_bytes)
+        return self._places < self.window_items and (
+            kept + size <= self.window_bytes or not (self.replay or self._failed_bytes)
         )
 
     # ---------------------------------------------------------------- in
@@ -186,6 +224,16 @@ class Ledger:
     def _check_unfinished(self) -> None:
         if self.finished:
             raise LocalProtocolError("input after finish()")
+
+    def begin_behind(self, position: int) -> None:
+        """The inputs up to there were answered, and their outputs taken, before the stream began.
+        Only of an ordered stream, before any input.
+        """
+        if not isinstance(self.replay, OrderedReplay) or self.accepted:
+            raise LocalProtocolError("begin_behind needs an ordered stream that has no inputs")
+        self.before = self.accepted = self.sent_through = position
+        self.replay.head = position + 1
+        self._taken.add_run(1, position)
 
     def append_unsendable(self, item: object, size: int) -> int:
         """Accept an input that cannot be sent, and return its number. It is to be decided next.
@@ -260,13 +308,16 @@ class Ledger:
 
     def resume(self) -> Iterator[Run]:
         """What an attempt that begins has to carry: everything unanswered that is not elsewhere,
-        ascending, under its old numbers, from the first output that is missing.
+        ascending, under its old numbers, from the first output that is missing; of a stateful
+        stream, everything behind its state, each from the beginning.
         """
+        if self.fold is not None:
+            yield from self.fold.kept
         for number, payload in self.replay:
             if self.elsewhere(number):
                 continue
             partial = self.partials.get(number)
-            if partial is None:
+            if partial is None or self.fold is not None:
                 yield Run(number, (payload,), len(payload))
             else:
                 yield Run(number, (payload,), len(payload), partial.index, partial.resume())
@@ -388,5 +439,6 @@ class Ledger:
         """There will be no further attempt: of what lacks an answer, keep the numbers only."""
         self.replay.drop_payloads()
         self.known_good = None
+        self.fold = None
         for partial in self.partials.values():
             partial.drop()

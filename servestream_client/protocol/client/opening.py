@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import FrameLostError, RemoteProtocolError, printable
-from servestream_client.protocol import coming, continuation, hedge, load
+from servestream_client.protocol import coming, continuation, hedge, load, state
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
     CodecId,
@@ -19,9 +19,11 @@ from servestream_client.protocol.frames import (
     Limits,
     Open,
     Order,
+    Position,
     RefusalKind,
     Refused,
     ServerFrame,
+    StateToken,
     StreamFailure,
     Welcome,
 )
@@ -75,7 +77,14 @@ def milliseconds(seconds: float | None) -> int:
     return 0 if seconds is None else max(1, round(seconds * 1000))
 
 
-def open_of(offer: Offer, *, attempt: int, first_number: int, deadline_ms: int) -> Open:
+def open_of(
+    offer: Offer,
+    *,
+    attempt: int,
+    first_number: int,
+    deadline_ms: int,
+    going_on: tuple[StateToken | None, Position | None, bytes] = (None, None, b""),
+) -> Open:
     """What the first frame of an attempt says.
 
     Args:
@@ -83,11 +92,20 @@ def open_of(offer: Offer, *, attempt: int, first_number: int, deadline_ms: int) 
         attempt: its number.
         first_number: no input below it comes on this attempt.
         deadline_ms: what is left until the stream's deadline; 0: it has none.
+        going_on: of a stateful stream: its state, the first output that is missing, and the digest
+            of those between.
     """
+    token, emit_from, emit_digest = going_on
     return Open(
         stream_id=offer.stream_id,
         attempt=attempt,
-        features=(coming.FEATURE, continuation.FEATURE, load.FEATURE, hedge.FEATURE),
+        features=(
+            coming.FEATURE,
+            continuation.FEATURE,
+            load.FEATURE,
+            hedge.FEATURE,
+            state.FEATURE,
+        ),
         codec=offer.codec,
         application=offer.application,
         order=Order.INPUT if offer.ordered else Order.ANY,
@@ -98,6 +116,9 @@ def open_of(offer: Offer, *, attempt: int, first_number: int, deadline_ms: int) 
         deadline_ms=deadline_ms,
         parameters=offer.parameters,
         item_timeout_ms=offer.item_timeout_ms,
+        token=token,
+        emit_from=emit_from,
+        emit_digest=emit_digest,
     )
 
 
@@ -135,9 +156,10 @@ def incompatibility(offer: Offer, welcome: Welcome) -> Refused | None:
             RefusalKind.APPLICATION,
             f"application {printable(welcome.application, 200)!r} answered",
         )
-    if welcome.handler_kind is HandlerKind.STATEFUL:
+    if welcome.handler_kind is HandlerKind.STATEFUL and state.FEATURE not in welcome.features:
         return Refused(
-            RefusalKind.VERSION, "the handler is stateful, which this client cannot resume"
+            RefusalKind.VERSION,
+            "the handler is stateful, and its server does not say how to go on with its state",
         )
     if welcome.handler_kind is HandlerKind.UNSPECIFIED:
         return Refused(

@@ -5,6 +5,7 @@ nothing but a count.
 
 Pure: the driver around it moves inputs in (`push`, `Ledger.finish`), outputs out (`DeliveryQueue`),
 and frames both ways (`next_frame`, `receive`). Each returns at once, and may leave more to do.
+It has many doors of a few lines each, and is the longer for it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from servestream_client.config import FlowControl, Watchdog
+from servestream_client.cursor import CursorState
 from servestream_client.errors import ItemErrorKind, LocalProtocolError, RemoteProtocolError
 from servestream_client.protocol import coming
 from servestream_client.protocol.client.answers import AnswerReceiver
@@ -21,6 +23,7 @@ from servestream_client.protocol.client.delivery import DeliveryQueue
 from servestream_client.protocol.client.ledger import UNKNOWN_BYTES, Ledger
 from servestream_client.protocol.client.opening import Offer, first_word, limits_of, milliseconds
 from servestream_client.protocol.client.partial import Partial
+from servestream_client.protocol.client.stream_state import StreamState
 from servestream_client.protocol.frames import (
     SINGLE_OUTPUT,
     STREAM_ID_BYTES,
@@ -31,6 +34,7 @@ from servestream_client.protocol.frames import (
     ItemFailure,
     Limits,
     Load,
+    RefusalKind,
     Refused,
     ServerFrame,
     StreamErrorKind,
@@ -71,6 +75,9 @@ class ClientSession:
         parameters: for the handler, as they are.
         isolated: its inputs are suspected of breaking servers.
         frees_places: see `Ledger`.
+        tracked: its consumer takes cursors.
+        position: of the cursor with which it begins.
+        begun: the state in that, with which the numbers of its inputs go on behind `position`.
         watchdog: how long silence and single inputs may last; None: for ever.
     """
 
@@ -85,6 +92,9 @@ class ClientSession:
         parameters: Mapping[str, str] | None = None,
         isolated: bool = False,
         frees_places: bool = False,
+        tracked: bool = False,
+        position: int = 0,
+        begun: CursorState | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
         if len(stream_id) != STREAM_ID_BYTES:
@@ -114,6 +124,10 @@ class ClientSession:
             heartbeat_ms=milliseconds(self.watchdog.heartbeat_interval),
             item_timeout_ms=milliseconds(self.watchdog.item_timeout),
         )
+        self.carried: StreamState = StreamState(
+            self.ledger, tracked=tracked, position=position, begun=begun
+        )
+        """The state that it carries."""
         self.state: ClientState = ClientState.IDLE
         self.welcome: Welcome | None = None
         """The last welcome of this stream."""
@@ -208,6 +222,14 @@ class ClientSession:
             raise LocalProtocolError("inputs are quarantined between attempts")
         return self.ledger.quarantine(numbers, in_part=in_part)
 
+    def restore(self, number: int, payload: bytes) -> None:
+        """See `StreamState.restore`."""
+        self.carried.restore(number, payload, self.attempt)
+
+    def state_at(self, position: int) -> CursorState | None:
+        """What a cursor holds of the state; see `FoldHistory.at`."""
+        return self.carried.at(position, self.stream_id, self.counters.attempts)
+
     def resolve_quarantined(
         self, number: int, payload: bytes | None, failure: ItemFailure | None
     ) -> None:
@@ -243,7 +265,7 @@ class ClientSession:
         for number in self.ledger.cancelled_and_carried:
             self.delivery.fail_here(number, ItemErrorKind.CANCELLED, "cancelled")
         self.attempt = Attempt(
-            self.counters.attempts,
+            self.carried.attempts_before + self.counters.attempts,
             self._offer,
             self.delivery,
             self.counters,
@@ -269,6 +291,7 @@ class ClientSession:
             return False
         self.state = local_step(CLIENT, self.state, ClientEvent.MOVE)
         self.grace_ms = MOVE_GRACE_MS
+        attempt.take_leave()
         if attempt.may_leave:
             self.state = local_step(CLIENT, self.state, ClientEvent.LEAVE)
         return True
@@ -334,6 +357,7 @@ class ClientSession:
             heartbeat=attempt.heartbeat(),
             coming=announced,
             input_credit=attempt.allowance.grant_each(),
+            want_token=attempt.take_want(),
         )
 
     # ---------------------------------------------------------------- frames in
@@ -371,6 +395,11 @@ class ClientSession:
             self._step(ClientEvent.ANSWER)
             current.pacer.read(urgent=awaited is not None and awaited.acknowledge)
             self._answers.receive(current, frame)
+        if frame.tokens or frame.no_token:
+            self.failure = self.carried.receive(current, frame, self.counters)
+            if self.failure is not None:
+                self._step(ClientEvent.FAILURE)
+                return
         current.reports.receive(frame.running, frame.heartbeat)
         self.load = frame.load or self.load
         self._receive_parting(current, frame)
@@ -379,12 +408,16 @@ class ClientSession:
         said = first_word(self._offer, frame)
         attempt.opening = False
         if isinstance(said, Welcome):
+            said = self.carried.welcomed(said)
+        if isinstance(said, Welcome):
             self._step(ClientEvent.WELCOME)
             self.welcome = said
             self.counters.welcomes += 1
+            self.counters.token_refusals = 0
             attempt.welcomed(said)
         elif isinstance(said, Refused):
             self.refusal = said
+            self.counters.token_refusals += said.kind is RefusalKind.TOKEN
             self._step(ClientEvent.REFUSAL)
         else:
             self.failure = said

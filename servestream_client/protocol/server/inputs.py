@@ -93,6 +93,19 @@ class OpenInputs:
         self._holes += len(numbers)
         self._tidy()
 
+    def close_through(self, last: int) -> None:
+        """Remove all that are open up to this number."""
+        while self._firsts and self._firsts[0] <= last:
+            stretch = self._stretches[0]
+            gone = stretch[: last - self._firsts[0] + 1]
+            sizes = [size for size in gone if size is not None]
+            self.size -= sum(sizes)
+            self._count -= len(sizes)
+            self._holes -= len(gone) - len(sizes)
+            self._trim(0, len(gone))
+        if self.cancelled:
+            self.cancelled = {number for number in self.cancelled if number > last}
+
     def _trim(self, position: int, count: int) -> None:
         """Drop so many inputs at a stretch's beginning, and the closed ones behind them."""
         stretch, whole = self._stretches[position], count
@@ -152,6 +165,13 @@ class OpenInputs:
                 found += [number for number, size in numbers if size is not None]
                 position += 1
         return found
+
+    def size_of(self, number: int) -> int:
+        """Of one that is open, in bytes; of others 0."""
+        position, offset = self._place(number)
+        if position < 0 or offset >= len(self._stretches[position]):
+            return 0
+        return self._stretches[position][offset] or 0
 
     def __contains__(self, number: int) -> bool:
         position, offset = self._place(number)

@@ -21,6 +21,7 @@ from servestream_client.protocol.server.opening import ServerOffer, Terms
 from servestream_client.protocol.server.outbox import Outbox
 from servestream_client.protocol.server.parts import PartsOutbox
 from servestream_client.protocol.server.resumes import check_resume
+from servestream_client.protocol.state import KEPT_WINDOWS
 
 __all__ = ["Intake"]
 
@@ -36,6 +37,7 @@ class Intake:
 
     __slots__ = (
         "_ahead_bytes",
+        "_closed",
         "_last_seen",
         "_limits",
         "_many",
@@ -59,6 +61,7 @@ class Intake:
         self._limits = offer.limits
         self._many = False  # inputs that were cut come with what it takes to go on
         self._last_seen = 0
+        self._closed = False
         self._newly_cancelled: list[int] = []
 
     def begin(self, terms: Terms) -> None:
@@ -91,8 +94,9 @@ class Intake:
         count, size = len(sizes), sum(sizes)
         extra = self._check_resume(run) if self._many else 0
         if (
-            outbox.unanswered + count > limits.window_items
-            or outbox.open.size + size + extra > limits.window_bytes
+            outbox.window_items + count > limits.window_items
+            or outbox.kept_items + count > limits.window_items * KEPT_WINDOWS
+            or outbox.window_bytes + size + extra > limits.window_bytes
             or max(sizes) > limits.item_bytes
         ):
             self._check_each(run.first_number, sizes, extra)
@@ -137,7 +141,9 @@ class Intake:
         Raises:
             RemoteProtocolError: an input is too large, or beyond the window.
         """
-        limits, items, size = self._limits, self._outbox.unanswered, self._outbox.open.size
+        limits, outbox = self._limits, self._outbox
+        items, kept, size = outbox.window_items, outbox.kept_items, outbox.window_bytes
+        most = limits.window_items * KEPT_WINDOWS
         for number, length in enumerate(sizes, first):
             if length > limits.item_bytes:
                 raise RemoteProtocolError(
@@ -146,12 +152,14 @@ class Intake:
                 )
             length += extra  # noqa: PLW2901 — what counts from here on
             extra = 0
-            if items and (items >= limits.window_items or size + length > limits.window_bytes):
+            items += outbox.is_missing(number)
+            full = kept >= most or size + length > limits.window_bytes
+            if items > limits.window_items or (kept and full):
                 raise RemoteProtocolError(
                     f"input {number} exceeds the window of {limits.window_items} inputs and"
                     f" {limits.window_bytes} bytes"
                 )
-            items, size = items + 1, size + length
+            kept, size = kept + 1, size + length
 
     def receive_cancelled(self, ranges: Sequence[NumberRange]) -> None:
         """The client does not want these any more: what was not started never is.
@@ -209,8 +217,10 @@ class Intake:
         section 7).
         """
         waiting, outbox = self.waiting, self._outbox
-        return waiting.count > 0 and (
-            outbox.held_bytes < self._ahead_bytes or outbox.may_start(waiting.head.first)
+        return (
+            waiting.count > 0
+            and (outbox.held_bytes < self._ahead_bytes or outbox.may_start(waiting.head.first))
+            and not self._closed
         )
 
     @property
@@ -248,8 +258,9 @@ class Intake:
         if inputs.cancelled:
             self._drop(sorted(inputs.cancelled.intersection(range(run.first, run.last + 1))))
 
-    def clear(self) -> None:
-        """Nothing more is started."""
+    def close(self) -> None:
+        """Nothing more is started, whatever comes."""
+        self._closed = True
         self.waiting.clear()
 
     def take_cancelled(self) -> Sequence[int]:

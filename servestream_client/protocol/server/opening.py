@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from servestream_client.errors import printable
-from servestream_client.protocol import coming, continuation, hedge, load
+from servestream_client.protocol import coming, continuation, hedge, load, state
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
     SINGLE_OUTPUT,
@@ -125,7 +125,9 @@ def incompatibility(offer: ServerOffer, opened: Open) -> Refused | None:
             RefusalKind.CODEC,
             f"this service speaks {_codec(offer.codec)}, the client {_codec(opened.codec)}",
         )
-    if opened.token is not None:
+    if offer.handler_kind is HandlerKind.STATEFUL:
+        return state.misfit(opened)
+    if opened.token is not None or opened.emit_from is not None:
         return Refused(
             RefusalKind.TOKEN, "a state token, but this service's handler is not stateful"
         )
@@ -142,6 +144,7 @@ def agree(offer: ServerOffer, opened: Open) -> Terms:
         load.FEATURE,
         *([continuation.FEATURE] if many else []),
         *([hedge.FEATURE] if hedging else []),
+        *([state.FEATURE] if offer.handler_kind is HandlerKind.STATEFUL else []),
     ]
     return Terms(
         ordered=opened.order is not Order.ANY,

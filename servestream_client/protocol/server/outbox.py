@@ -83,6 +83,25 @@ class Outbox:
 
     # ---------------------------------------------------------------- what is to be answered
 
+    @property
+    def window_items(self) -> int:
+        """The inputs that count in the client's window."""
+        return self.unanswered
+
+    @property
+    def kept_items(self) -> int:
+        """Those of which the client keeps the payloads."""
+        return self.unanswered
+
+    @property
+    def window_bytes(self) -> int:
+        """These payloads together, in bytes."""
+        return self.open.size
+
+    def is_missing(self, number: int) -> bool:  # noqa: ARG002 — of a stateful stream some are not
+        """Whether the client lacks the answer of an input that it sends."""
+        return True
+
     def awaits(self, number: int) -> bool:
         """Whether an input came and has no answer yet."""
         return number in self.open
@@ -161,6 +180,14 @@ class Outbox:
             work.failure = ItemFailure(number, kind, text, index, retryable)
             self.failures.enter(number, kind)
             self._continue(work, closed=True)
+
+    def skip(self, number: int) -> None:
+        """An input whose turn it is was answered before, and counts as answered again."""
+        self.open.close(number)
+        self.unanswered -= 1
+        self.answered += 1
+        self._turns.advance(1)
+        self._call_up()
 
     def drop(self, numbers: Sequence[int]) -> None:
         """Inputs that are open and were not started, ascending, are answered as cancelled."""

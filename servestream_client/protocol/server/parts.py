@@ -101,6 +101,25 @@ class PartsOutbox:
 
     # ---------------------------------------------------------------- what is to be answered
 
+    @property
+    def window_items(self) -> int:
+        """The inputs that count in the client's window."""
+        return self.unanswered
+
+    @property
+    def kept_items(self) -> int:
+        """Those of which the client keeps the payloads."""
+        return self.unanswered
+
+    @property
+    def window_bytes(self) -> int:
+        """These payloads together, in bytes."""
+        return self.open.size
+
+    def is_missing(self, number: int) -> bool:  # noqa: ARG002 — of a stateful stream some are not
+        """Whether the client lacks the answer of an input that it sends."""
+        return True
+
     def awaits(self, number: int) -> bool:
         """Whether an input came and has no answer yet."""
         return self.wants(number)

@@ -33,6 +33,7 @@ from servestream_client.protocol.frames import (
     Running,
     ServerEnd,
     ServerFrame,
+    StateToken,
     StreamErrorKind,
     StreamFailure,
     Welcome,
@@ -40,6 +41,7 @@ from servestream_client.protocol.frames import (
 from servestream_client.protocol.pacing import Pacer
 from servestream_client.protocol.pulse import Pulse
 from servestream_client.protocol.server import opening
+from servestream_client.protocol.server.fold import FoldOutbox
 from servestream_client.protocol.server.intake import Intake
 from servestream_client.protocol.server.opening import ServerOffer
 from servestream_client.protocol.server.outbox import Outbox
@@ -57,6 +59,9 @@ __all__ = ["ServerSession"]
 
 _OVER = frozenset({ServerState.CLOSED, ServerState.ABANDONED})
 
+_PARTING = frozenset({ServerState.FINISHING, ServerState.DRAINING})
+"""In which no other inputs come, or hardly any."""
+
 
 class ServerSession:
     """One attempt at its server.
@@ -65,6 +70,7 @@ class ServerSession:
         intake: the inputs that came; workers take them there.
         outbox: the answers; handlers put them there.
         parts: the same, where the handler gives many outputs.
+        fold: the same, where it is stateful.
     """
 
     def __init__(self, offer: ServerOffer) -> None:
@@ -74,7 +80,9 @@ class ServerSession:
 
         many = offer.handler_kind is HandlerKind.ONE_TO_MANY
         self.parts: PartsOutbox | None = PartsOutbox(offer.ahead_bytes) if many else None
-        self.outbox: Outbox | PartsOutbox = self.parts or Outbox()
+        stateful = offer.handler_kind is HandlerKind.STATEFUL
+        self.fold: FoldOutbox | None = FoldOutbox() if stateful else None
+        self.outbox: Outbox | PartsOutbox = self.parts or self.fold or Outbox()
         self.intake: Intake = Intake(offer, self.outbox)
         self._offer = offer
         self._pacer = Pacer(offer.limits.unacknowledged_frames)
@@ -203,7 +211,11 @@ class ServerSession:
                 self.intake.receive_run(run)
         if frame.heartbeat is not None:
             self.intake.check_sent(frame.heartbeat.inputs_through)
+        if frame.want_token and self.fold is not None:
+            self.fold.want(self.intake.through)
         if frame.cancelled:
+            if self.fold is not None:
+                raise RemoteProtocolError("single inputs of a stateful stream cannot be cancelled")
             self.intake.receive_cancelled(frame.cancelled)
         if frame.end is not None:
             self.intake.check_end(frame.end.last_number)
@@ -229,7 +241,7 @@ class ServerSession:
 
     def _drop_everything(self) -> None:
         self.outbox.clear()
-        self.intake.clear()
+        self.intake.close()
 
     # ---------------------------------------------------------------- time
 
@@ -297,7 +309,9 @@ class ServerSession:
         waiting = outbox.waiting
         large = self._large if waiting else 0
         answers = self._gather() if waiting and not large else None
-        if self.state is ServerState.FINISHING and not outbox.unanswered:
+        token = self._gather_token(sent=answers is not None)
+        self._say_failure()
+        if self.state is ServerState.FINISHING and not outbox.unanswered and self._may_end():
             self.state = local_step(SERVER, self.state, ServerEvent.END)
             self._farewell = ServerEnd(self._last_number, self.intake.received, outbox.answered)
         drain, self._drain = self._drain, None
@@ -306,7 +320,7 @@ class ServerSession:
         due = not lingering and (
             pacer.acknowledgement_due or self._pulse.due or large > 0 or self._load is not None
         )
-        if not (greeting or answers is not None or drain or farewell or due):
+        if not (greeting or answers is not None or token or drain or farewell or due):
             return None
         beat = running = announced = None
         if self._pulse.due and not farewell:
@@ -335,7 +349,47 @@ class ServerSession:
             frame.outputs = [OutputRun(run.first, run.payloads) for run in answers.runs]
             frame.parts = answers.parts
             frame.errors = answers.errors
+        if token is not None:
+            frame.tokens = (token,)
         return frame
+
+    @property
+    def last_input(self) -> int:
+        """The last input that came, if it is the last that comes, or this server is leaving; else
+        0. Behind it a stateful handler's state is wanted in any case.
+        """
+        return self.intake.through if self.state in _PARTING else 0
+
+    def _may_end(self) -> bool:
+        """Whether nothing is missing to the end: of a stateful handler, not the last state."""
+        fold = self.fold
+        if fold is None:
+            return True
+        fold.conclude()
+        self._say_failure()
+        return fold.failure is None and not (fold.token_waits or fold.owes(last=self.last_input))
+
+    def _say_failure(self) -> None:
+        """A stateful stream fails behind what was answered before: that leaves first."""
+        fold = self.fold
+        if fold is not None and fold.failure is not None and not self.outbox.waiting:
+            self.give_up(fold.failure.kind, fold.failure.text)
+
+    def _gather_token(self, *, sent: bool) -> StateToken | None:
+        """The state that goes out now, behind the answers; None if there is none.
+
+        Args:
+            sent: answers go with this frame, which is paced.
+        """
+        fold = self.fold
+        if fold is None or not fold.token_ready or self.state is ServerState.LINGERING:
+            return None
+        if not (sent or self._pacer.may_send(full=True)):
+            return None
+        token = fold.take_token()
+        if not sent:
+            self._pacer.sent(len(token.token))
+        return token
 
     def _take_load(self) -> Load | None:
         now, self._load = self._load, None

@@ -39,9 +39,15 @@ class Batches:
     """`predict_batch`: several inputs a call, singly if that fails."""
 
     def __init__(
-        self, predict_batch: Callable[[Any], Any], codec: Codec[Any, Any], places: int
+        self,
+        predict_batch: Callable[[Any], Any],
+        codec: Codec[Any, Any],
+        places: int,
+        *,
+        tells: bool = True,
     ) -> None:
         self._codec = codec
+        self._tells = tells
         self._bytes = is_bytes_codec(codec)
         self._predict_batch = predict_batch
         self._in_thread = (
@@ -59,18 +65,13 @@ class Batches:
             sound = without_failures(values)
         encoding: list[asyncio.Task[None]] = []
 
-        async def answer(results: Sequence[object]) -> None:
-            merged, end = merge(values, results), 0
-            for attempt, run in parts:
-                begin, end = end, end + len(run.payloads)
-                own = merged if len(parts) == 1 else merged[begin:end]
-                await Answers(attempt, run.first, self._codec).encode(own)
-                attempt.wake_writer()
+        async def answer(results: Sequence[object], *, tells: bool) -> None:
+            await self._answer(parts, merge(values, results), tells=tells)
 
         def answer_without(results: Sequence[object]) -> None:
             """Of code that does not end, and with which this may never go on."""
             task = asyncio.get_running_loop().create_task(
-                answer(list(results)),
+                answer(list(results), tells=True),
                 name="servestream encoder",
                 context=parts[0].attempt.context.copy(),
             )
@@ -82,7 +83,18 @@ class Batches:
             if encoding:
                 await asyncio.wait(encoding)
             raise
-        await answer(results)
+        await answer(results, tells=self._tells)
+
+    async def _answer(
+        self, parts: Sequence[Part], results: Sequence[object], *, tells: bool
+    ) -> None:
+        end = 0
+        for attempt, run in parts:
+            begin, end = end, end + len(run.payloads)
+            own = results if len(parts) == 1 else results[begin:end]
+            await Answers(attempt, run.first, self._codec).encode(own)
+            if tells:
+                attempt.wake_writer()
 
     async def _values(
         self, turn: Turn, parts: Sequence[Part], payloads: Sequence[bytes]

@@ -207,6 +207,10 @@ class ThreadedItems:
             reached = sound[len(results)]
             if reached + 1 < len(values):
                 call.requeue(Part(attempt, run.split(reached + 1)))
+            if is_bytes_codec(self._codec):  # nothing is to be encoded: in their order
+                answers.add(merge(values[:reached], results))
+                attempt.session.outbox.fail(run.first + reached, ItemErrorKind.TIMEOUT, text)
+                return
             attempt.session.outbox.fail(run.first + reached, ItemErrorKind.TIMEOUT, text)
             task = asyncio.get_running_loop().create_task(
                 answers.encode(merge(values[:reached], results)),

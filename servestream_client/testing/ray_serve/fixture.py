@@ -34,6 +34,7 @@ __all__ = ["FixtureError", "Replica", "ServeFixture"]
 START_SECONDS = 180.0
 REPLY_SECONDS = 60.0
 STOP_SECONDS = 30.0
+DEATH_SECONDS = 10.0
 _LOG_LINES = 25
 
 
@@ -246,10 +247,10 @@ class ServeFixture:
         ]
 
     def kill_replica(self, replica: str) -> int:
-        """SIGKILL a replica's process, and return its id.
+        """SIGKILL a replica's process, and return its id once it is dead.
 
         Raises:
-            FixtureError: no such replica served here, or it is dead already.
+            FixtureError: no such replica served here, it is dead already, or it does not die.
         """
         pid = self.pids().get(replica)
         if pid is None:
@@ -261,7 +262,17 @@ class ServeFixture:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             raise dead from None
+        self._wait_for_death(replica, pid)
         return pid
+
+    def _wait_for_death(self, replica: str, pid: int) -> None:
+        # A process with much memory outlives the signal for a while, and until then whoever looks
+        # for replicas finds this one among those alive.
+        deadline = time.monotonic() + DEATH_SECONDS
+        while self._lives(pid):
+            if time.monotonic() > deadline:
+                raise FixtureError(f"replica {replica!r} (process {pid}) outlives SIGKILL")
+            time.sleep(0.005)
 
     def wait_for_replicas(
         self, count: int | None = None, application: str | None = None, *, timeout: float = 60.0

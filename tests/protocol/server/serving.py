@@ -29,7 +29,7 @@ def make_server(**offer) -> ServerSession:
 
 
 MANY = {"handler_kind": HandlerKind.ONE_TO_MANY}
-SEVERAL = {"handler_kind": HandlerKind.STATEFUL}
+SEVERAL = {"handler_kind": HandlerKind.UNSPECIFIED}
 """Any number of outputs an input, which are kept as those of handlers of single ones."""
 
 

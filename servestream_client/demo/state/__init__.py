@@ -1,0 +1,1 @@
+"""Voice activity detection on several audio streams, whose replicas are killed."""
