@@ -5,13 +5,16 @@ Import this in the fixture's process only; it imports Ray.
 
 from __future__ import annotations
 
+from ray import serve
 from ray.serve import Application
 
-from benchmarks.services import SERVICES
-from server_fixture.builders import Builder, enrolled
-from server_fixture.builders import waiting as growing
-
-__all__ = ["growing"]
+from benchmarks.digits import DigitsBatch
+from benchmarks.services import SERVICES, RawServicer
+from server_fixture import builders
+from server_fixture.builders import Builder, builder, enrolled
+from server_fixture.echoes import OPTIONS
+from server_fixture.waiting import Waiting
+from servestream_client.testing.ray_serve.ledger import enrol
 
 # Room for every stream and every unary call of the widest measurement on a single replica.
 _PLACES = 2500
@@ -30,6 +33,20 @@ def _times(count: int, build: Builder) -> Builder:
     return built
 
 
+class Growing(Waiting, RawServicer):
+    """With the raw RPC by which it is seen that HAProxy leads to it."""
+
+
+class Digits(DigitsBatch, RawServicer):
+    """The classifier, likewise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        enrol()
+
+
+digits = builder(serve.deployment(**OPTIONS)(Digits))
+growing = builders.growing(Growing)
 echo = _builder("echo")
 echo_batch = _builder("echo_batch")
 echo_large = _builder("echo_large")

@@ -75,10 +75,15 @@ GOALS: dict[tuple[str, str], _Goals] = {
     ("lanes", "cost of a call, 10,000 at one time over 1,000"): {ANY: Goal(1.2, at_most=True)},
     ("lanes", "cost of a call, 100,000 at one time over 1,000"): {ANY: Goal(1.2, at_most=True)},
     ("scaling", "until 90 % of a fresh client's"): {ANY: Goal(10_000, at_most=True)},
+    ("stateful", "one stream, Silero VAD, over one-to-one"): {ANY: Goal(0.8)},
+    ("stateful", "100 streams, Silero VAD, step_batch over step"): {ANY: Goal(3)},
+    ("stateful", "resume with a state of 1 kB, beyond one-to-one"): {ANY: Goal(10, at_most=True)},
+    ("stateful", "resume with a state of 1 MB, beyond one-to-one"): {ANY: Goal(50, at_most=True)},
     ("failover", "beyond the raw stub"): {ANY: Goal(10, at_most=True)},
     ("pause", "beyond the raw stub"): {ANY: Goal(50, at_most=True)},
     ("memory", "growth, ours"): {ANY: Goal(32, at_most=True)},
     ("blocking", "blocking over async"): {Mode.PROXY: Goal(0.5)},
+    ("jobs", "a classifier, batches into SQLite over the stream alone"): {ANY: Goal(0.8)},
     ("growth", "1,000,000 items"): {ANY: Goal(1.2, at_most=True)},
 }
 """By suite and figure, and then by mode."""

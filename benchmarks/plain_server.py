@@ -1,9 +1,9 @@
 """A service on a plain `grpc.aio` server, in a process of its own.
 
-Started by `benchmarks.servers` with the name of an application: one of `benchmarks.services`, or
-``digits:SIZE:WAIT`` for the classifier with such batches; what else stands behind a colon tells one
-from another. Prints the port it listens on, and ends when its standard input does: with whoever
-started it, at the latest.
+Started by `benchmarks.servers` with the name of an application: one of `benchmarks.services`,
+``digits:SIZE:WAIT`` for the classifier with such batches, or one of `benchmarks.folds`; what else
+stands behind a colon tells one from another. Prints the port it listens on, and ends when its
+standard input does: with whoever started it, at the latest.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ def service(application: str) -> StreamService:  # type: ignore[type-arg]  # of 
     name, *parameters = application.split(":")
     if name in SERVICES:
         return SERVICES[name]()
+    if name == "folds":
+        from benchmarks import folds  # noqa: PLC0415 — with Silero VAD it needs NumPy
+
+        return folds.service(*parameters)
     if name != "digits":
         raise SystemExit(f"there is no application {application!r}")
     from benchmarks.digits import configured  # noqa: PLC0415 — the echo needs no scikit-learn

@@ -10,6 +10,7 @@ from benchmarks.suites import (
     failover,
     growth,
     imports,
+    jobs,
     lanes,
     latency,
     memory,
@@ -17,6 +18,7 @@ from benchmarks.suites import (
     payloads,
     predict,
     scaling,
+    stateful,
     streams,
     throughput,
     tokens,
@@ -34,6 +36,7 @@ SUITES: dict[str, Suite] = {
         failover.SUITE,
         lanes.SUITE,
         scaling.SUITE,
+        stateful.SUITE,
         tokens.SUITE,
         cuts.SUITE,
         memory.SUITE,
@@ -41,6 +44,7 @@ SUITES: dict[str, Suite] = {
         imports.SUITE,
         batching.SUITE,
         blocking.SUITE,
+        jobs.SUITE,
     )
 }
 """In the order in which they run."""

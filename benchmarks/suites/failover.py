@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import grpc.aio
@@ -49,34 +49,36 @@ async def run(bench: Bench) -> None:
             ours_open(client) as (once, stream),
         ):
             await once()
-            longest = await _longest(servers, stream.statistics().endpoint, once)
+            pause = await longest(servers, ENDPOINTS, stream.statistics().endpoint, once)
             if stream.statistics().resumes != 1:
                 raise MeasurementError("an endpoint was killed, and the stream did not notice")
-            return longest
+            return pause
 
     async def theirs() -> float:
         async with _going_over(servers) as once:
             await once()
-            return await _longest(servers, servers.require(ENDPOINTS[0]), once)
+            return await longest(servers, ENDPOINTS, servers.require(ENDPOINTS[0]), once)
 
     pauses = await bench.alternate({"raw": theirs, "ours": mine}, unit="s")
     beyond = [1000 * (ours - raw) for ours, raw in zip(pauses["ours"], pauses["raw"], strict=True)]
     bench.measured(Measurement(name="beyond the raw stub", unit=Unit.MILLISECONDS, values=beyond))
 
 
-async def _longest(servers: PlainServers, target: str, once: Once) -> float:
-    """The longest time that an item takes, while an endpoint is killed."""
+async def longest(
+    servers: PlainServers, endpoints: Sequence[str], target: str, once: Once
+) -> float:
+    """The longest time that an item takes, while one of the endpoints is killed, at this target."""
     for _ in range(ITEMS):
         await once()
-    name = next(each for each in ENDPOINTS if servers.require(each) == target)
+    name = next(each for each in endpoints if servers.require(each) == target)
     os.kill(servers.pid(name), signal.SIGKILL)
-    longest = 0.0
+    pause = 0.0
     for _ in range(ITEMS):
         begun = time.perf_counter()
         await asyncio.wait_for(once(), PAUSE_SECONDS)
-        longest = max(longest, time.perf_counter() - begun)
+        pause = max(pause, time.perf_counter() - begun)
     servers.release(name)
-    return longest
+    return pause
 
 
 @asynccontextmanager

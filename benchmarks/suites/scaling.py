@@ -116,6 +116,6 @@ SUITE = Suite(
     name="scaling",
     about="one stream while its deployment grows from one replica to four",
     run=run,
-    modes=(Mode.PROXY,),
+    modes=(Mode.PROXY, Mode.HAPROXY),
     applications=(APPLICATION,),
 )

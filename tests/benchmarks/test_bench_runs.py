@@ -128,7 +128,7 @@ def test_a_plain_server_ends_with_whoever_started_it():
     assert run.returncode == 9
     server = int(run.stdout)
     if psutil.pid_exists(server):
-        psutil.Process(server).wait(timeout=10)
+        psutil.Process(server).wait(timeout=60)
 
 
 def test_a_run_that_is_told_to_end_ends_in_order(tmp_path):
@@ -145,9 +145,9 @@ def test_a_run_that_is_told_to_end_ends_in_order(tmp_path):
     assert servers
     run.send_signal(signal.SIGTERM)
     assert any("interrupted" in line for line in lines)
-    assert run.wait(timeout=10) == 130
+    assert run.wait(timeout=60) == 130
     run.stdout.close()
-    psutil.wait_procs(servers, timeout=10)
+    psutil.wait_procs(servers, timeout=60)
     assert not [server for server in servers if server.is_running()]
 
 
