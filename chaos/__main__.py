@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from chaos.deploying import Deployer, DeployerError
+from chaos.deploying import Deployer, DeployerError, Deployment
 from chaos.faults import Kind, kinds_for
+from chaos.items import ITEM_SECONDS
 from chaos.leftovers import processes_left
 from chaos.nemesis import Fired, Nemesis
 from chaos.processes import gcs_address, raylet
@@ -19,6 +20,7 @@ from chaos.report import Report, save
 from chaos.run import Settings, run
 from chaos.terminal import Say, Terminal
 from command_line import interrupt_on_sigterm, parser, positive, several
+from servestream_client.server.sealing import new_key
 from servestream_client.testing import FaultProxy
 from servestream_client.testing.ray_serve import FixtureError, Ingress, ServeFixture
 
@@ -33,6 +35,7 @@ examples:
   python -m chaos                                       three minutes, Serve's own proxy
   python -m chaos --ingress both --seconds 600          the long run
   python -m chaos --faults kill-replica,cut --every 2   only these, and often
+  python -m chaos --stateful --seconds 300              streams whose state travels
   python -m chaos --seed 7 --json build/chaos.json --plot build/chaos.png
 
 Every item is checked: lost, duplicated, out of order, with wrong content, or failed without need;
@@ -79,6 +82,7 @@ def _settings(options: argparse.Namespace, ingress: Ingress, seed: int) -> Setti
         every=options.every,
         seed=seed,
         kinds=kinds_for(ingress, options.faults),
+        stateful=options.stateful,
     )
 
 
@@ -95,16 +99,29 @@ def _on(fixture: ServeFixture, settings: Settings, say: Say) -> Report:
     environment = raylet(fixture.id).environ()
     deployer = Deployer(gcs_address(fixture.id), environment)
     proxy = FaultProxy(fixture.target, seed=settings.seed)
+    state_key = new_key() if settings.stateful else ""
+    deployed = Deployment(1, 2, seconds=ITEM_SECONDS, state_key=state_key)
 
     def nemesis(
         clock: Callable[[], float],
         on_fault: Callable[[Fired], object],
         serving: Callable[[], bool],
     ) -> Nemesis:
-        return Nemesis(fixture.id, proxy, deployer, clock=clock, on_fault=on_fault, serving=serving)
+        return Nemesis(
+            fixture.id,
+            proxy,
+            deployer,
+            clock=clock,
+            on_fault=on_fault,
+            serving=serving,
+            deployed=deployed,
+        )
 
     try:
         deployer.start()
+        if settings.stateful:
+            say("deploying a stateful service in its place")
+            deployer.deploy(deployed)
         with proxy:
             return asyncio.run(
                 run(
@@ -169,6 +186,11 @@ def asked() -> argparse.ArgumentParser:
         default=[],
         metavar="KIND,...",
         help="those below that shall happen (default: all)",
+    )
+    number(
+        "--stateful",
+        action="store_true",
+        help="streams with a state, which must be that of an undisturbed stream (no predict)",
     )
     number("--json", type=Path, metavar="FILE", help="where to write everything")
     number("--plot", type=Path, metavar="FILE", help="where to draw items a second and faults")

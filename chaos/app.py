@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from ray import serve
 from ray.serve import Application
 
-from chaos.items import ITEM_SECONDS, answer
-from servestream_client.server import StreamService
+from chaos.items import BEGINNING, ITEM_SECONDS, answer, follow, same_answer
+from servestream_client.server import StatefulService, StreamService
 
-__all__ = ["Checked", "build", "chaos"]
+__all__ = ["Checked", "Folded", "build", "chaos"]
 
 
 class Checked(StreamService[bytes, bytes]):
@@ -36,6 +36,30 @@ class Checked(StreamService[bytes, bytes]):
         return answer(item, self._version)
 
 
+class Folded(StatefulService[bytes, bytes, bytes]):
+    """Says of each input which it was and what was in it, and the state of the stream behind it.
+
+    Args:
+        version, seconds: as for `Checked`.
+        state_key: that the states are sealed with.
+    """
+
+    def __init__(self, version: int, seconds: float, state_key: str) -> None:
+        self.state_keys = (state_key,)  # type: ignore[misc]
+        self._seconds = seconds
+        self.code_version = str(version)  # type: ignore[misc]
+
+    def begin(self, parameters: Mapping[str, str]) -> bytes:
+        del parameters
+        return BEGINNING
+
+    async def step(self, state: bytes, item: bytes) -> tuple[bytes, bytes]:
+        if self._seconds:
+            await asyncio.sleep(self._seconds)
+        state = follow(state, item)
+        return state, same_answer(item) + state
+
+
 def build(
     version: int,
     replicas: int,
@@ -45,6 +69,7 @@ def build(
     ongoing: int = 1000,
     queued: int = -1,
     seconds: float = 0.0,
+    state_key: str = "",
 ) -> Application:
     """The application.
 
@@ -56,6 +81,7 @@ def build(
         ongoing: streams that a replica serves at once.
         queued: streams that may wait for that; -1: any number.
         seconds: that an item takes.
+        state_key: where streams have a state, that it is sealed with.
     """
     deployment = serve.deployment(
         num_replicas=replicas,
@@ -69,6 +95,8 @@ def build(
         health_check_period_s=0.5,
         ray_actor_options={"num_cpus": 0.1, "resources": dict(resources or {})},
     )
+    if state_key:
+        return deployment(Folded).bind(version, seconds, state_key)
     return deployment(Checked).bind(version, seconds)
 
 

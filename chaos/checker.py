@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from chaos.items import Answer, payload, read
+from chaos.items import BEGINNING, Answer, follow, payload, read
 
 __all__ = ["StreamCheck", "Violation", "Violations"]
 
@@ -68,9 +68,12 @@ class StreamCheck:
         name: of the stream, in words.
         ordered: whether the answers must come in the order of the inputs.
         violations: where to note what is wrong.
+        stateful: whether a state stands behind each answer.
     """
 
-    def __init__(self, tag: int, name: str, *, ordered: bool, violations: Violations) -> None:
+    def __init__(
+        self, tag: int, name: str, *, ordered: bool, violations: Violations, stateful: bool = False
+    ) -> None:
         self.tag = tag
         self.name = name
         self.ordered = ordered
@@ -79,6 +82,7 @@ class StreamCheck:
         self.oldest = 1
         """The lowest number that is not answered."""
         self._violations = violations
+        self._state = BEGINNING if stateful else b""  # behind the last answer
         self._last = 0
         self._answered = bytearray(1)  # by number; the first number is 1
 
@@ -90,8 +94,9 @@ class StreamCheck:
             pulled: how many inputs have been given to the stream by now.
         """
         self.taken += 1
+        end = len(output) - len(self._state)
         try:
-            found = read(output)
+            found = read(output[:end])
         except struct.error:
             self._wrong("wrong content", f"{len(output)} bytes that are no answer")
             return None
@@ -101,6 +106,10 @@ class StreamCheck:
             return None
         if found.crc != zlib.crc32(payload(self.tag, number)):
             self._wrong("wrong content", f"the checksum of input {number} differs")
+        if self._state:
+            self._state = follow(self._state, payload(self.tag, number))
+            if output[end:] != self._state:
+                self._wrong("wrong state", f"behind input {number}")
         self._count(number)
         return found
 

@@ -8,14 +8,13 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
 
 from chaos.deploying import Deployer, DeployerError, Deployment
 from chaos.faults import Kind, Planned
-from chaos.items import ITEM_SECONDS
 from chaos.processes import Role, find
 from servestream_client.testing import Cut, CutKind, Deaf, Delay, FaultProxy, Slice, Throttle
 from servestream_client.testing.network import NetworkFault
@@ -78,6 +77,7 @@ class Nemesis:
         clock: seconds since the run began.
         on_fault: called when a fault begins.
         serving: whether anybody is being served.
+        deployed: what it begins with.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class Nemesis:
         clock: Callable[[], float],
         on_fault: Callable[[Fired], object],
         serving: Callable[[], bool],
+        deployed: Deployment,
     ) -> None:
         self.release = Release()
         self.fired: list[Fired] = []
@@ -102,6 +103,7 @@ class Nemesis:
         self._clock = clock
         self._on_fault = on_fault
         self._serving = serving
+        self._deployed = deployed
         self._stopped: set[int] = set()
         self._lasting: set[asyncio.Task[None]] = set()
         self._deploying: asyncio.Task[None] | None = None
@@ -186,11 +188,11 @@ class Nemesis:
             return
         release = self.release
         if fault.kind is Kind.REDEPLOY:
-            wanted = Deployment(release.version + 1, release.replicas, seconds=ITEM_SECONDS)
+            version, replicas = release.version + 1, release.replicas
         else:
             others = [count for count in (1, 2, 3) if count != release.replicas]
-            replicas = others[int(fault.choice * len(others))]
-            wanted = Deployment(release.version, replicas, seconds=ITEM_SECONDS)
+            version, replicas = release.version, others[int(fault.choice * len(others))]
+        wanted = replace(self._deployed, version=version, replicas=replicas)
         self._note(fault.kind, f"version {wanted.version}, {wanted.replicas} replicas")
         self._deploying = asyncio.create_task(self._deploy(wanted))
 

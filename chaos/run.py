@@ -54,6 +54,8 @@ class Settings:
         every: seconds between two faults, on average.
         seed: decides everything that is drawn.
         kinds: of faults.
+        stateful: whether the service has a state for each stream; there are no calls of `predict`
+            then, and all streams are ordered.
     """
 
     seconds: float
@@ -65,6 +67,7 @@ class Settings:
     every: float = 5.0
     seed: int = 0
     kinds: Sequence[Kind] = ()
+    stateful: bool = False
 
 
 class Clock:
@@ -232,7 +235,8 @@ async def _warm(target: str, behind_proxy: str) -> Census:
     """One call each way: what gRPC keeps for good is there when it is counted."""
     for each in (target, behind_proxy):
         async with connect(each) as client:
-            await client.predict(payload(0, 1))
+            async for _ in client.stream([payload(0, 1)]):
+                pass
     gc.collect()
     return Census.take()
 
@@ -280,6 +284,7 @@ def _fill(
         endless = number < 2
         pace = Pace.STEADY if endless else paces[number % len(paces)]
         ordered = number // 2 % 2 == 0 if not endless else number == 0
+        ordered |= settings.stateful
         words = (
             "endless" if endless else pace.value,
             "ordered" if ordered else "unordered",
@@ -294,8 +299,11 @@ def _fill(
             rate=rate,
             rng=random.Random(rng.random()),  # noqa: S311
             shared=load.shared,
+            stateful=settings.stateful,
         )
         load.workers.append(worker)
+    if settings.stateful:
+        return
     for name, client in (("predict (direct)", direct), ("predict (proxied)", proxied)):
         caller = Caller(
             name,

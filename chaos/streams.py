@@ -117,6 +117,9 @@ class Live:
             self._look_at(found)
 
     def _look_at(self, found: Answer) -> None:
+        self.last = found
+        if not found.pid:
+            return
         shared = self._shared
         totals = shared.totals
         totals.by_pid[found.pid] = totals.by_pid.get(found.pid, 0) + 1
@@ -127,7 +130,6 @@ class Live:
             shared.violations.add(
                 "old code", self.check.name, f"version {found.version} still answers"
             )
-        self.last = found
 
 
 class Worker:
@@ -142,6 +144,7 @@ class Worker:
         rate: items a second, on average.
         rng: decides lengths and tags.
         shared: of the run.
+        stateful: whether the service is.
     """
 
     def __init__(
@@ -155,6 +158,7 @@ class Worker:
         rate: float,
         rng: random.Random,
         shared: Shared,
+        stateful: bool = False,
     ) -> None:
         self.live: Live | None = None
         self.name = name
@@ -165,6 +169,7 @@ class Worker:
         self._rate = rate
         self._rng = rng
         self._shared = shared
+        self._stateful = stateful
         self._number = 0
 
     async def run(self) -> None:
@@ -182,7 +187,13 @@ class Worker:
         tag = self._rng.getrandbits(64)
         name = f"{self.name} #{self._number}"
         shared = self._shared
-        check = StreamCheck(tag, name, ordered=self.ordered, violations=shared.violations)
+        check = StreamCheck(
+            tag,
+            name,
+            ordered=self.ordered,
+            violations=shared.violations,
+            stateful=self._stateful,
+        )
         live = self.live = Live(check, shared)
         length = None if self._length is None else int(self._length * self._rng.uniform(0.3, 1.7))
         stream = self._client.stream(self._inputs(live, length), ordered=self.ordered)

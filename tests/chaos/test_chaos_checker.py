@@ -5,7 +5,7 @@ import random
 import pytest
 
 from chaos.checker import MOST_DETAILS, StreamCheck, Violations
-from chaos.items import answer, payload, read
+from chaos.items import BEGINNING, answer, follow, payload, read
 
 TAG = 0xFEED
 
@@ -14,9 +14,9 @@ def outputs(count, tag=TAG):
     return [answer(payload(tag, number), 3) for number in range(1, count + 1)]
 
 
-def checked(answers, *, ordered=True, pulled=20):
+def checked(answers, *, ordered=True, pulled=20, stateful=False):
     violations = Violations()
-    check = StreamCheck(TAG, "a stream", ordered=ordered, violations=violations)
+    check = StreamCheck(TAG, "a stream", ordered=ordered, violations=violations, stateful=stateful)
     for each in answers:
         check.take(each, pulled)
     check.end(pulled)
@@ -51,6 +51,21 @@ def test_a_hole_in_an_ordered_stream_is_lost():
 def test_duplicates(ordered):
     answers = outputs(20)
     assert checked([*answers[:7], answers[3], *answers[7:]], ordered=ordered) == {"duplicated": 1}
+
+
+def test_a_state_must_be_that_of_an_undisturbed_stream():
+    def folded(numbers):
+        state, made = BEGINNING, []
+        for number in numbers:
+            state = follow(state, payload(TAG, number))
+            made.append(answer(payload(TAG, number), 3) + state)
+        return made
+
+    right = folded(range(1, 21))
+    assert checked(right, stateful=True) == {}
+    without_9 = folded([*range(1, 9), *range(10, 21)])
+    assert checked([*right[:9], *without_9[8:]], stateful=True) == {"wrong state": 11}
+    assert checked([each[:-4] for each in right], stateful=True)["wrong content"] == 20
 
 
 def test_two_that_changed_places():
