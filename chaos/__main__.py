@@ -82,6 +82,7 @@ def _settings(options: argparse.Namespace, ingress: Ingress, seed: int) -> Setti
         every=options.every,
         seed=seed,
         kinds=kinds_for(ingress, options.faults),
+        each_kind=options.each_kind,
         stateful=options.stateful,
     )
 
@@ -186,6 +187,11 @@ def asked() -> argparse.ArgumentParser:
         default=[],
         metavar="KIND,...",
         help="those below that shall happen (default: all)",
+    )
+    number(
+        "--each-kind",
+        action="store_true",
+        help="go on, six times as long at the most, until each kind of fault was there once",
     )
     number(
         "--stateful",

@@ -38,6 +38,8 @@ STALE_SECONDS = 90.0
 END_SECONDS = 30.0
 """Beyond the limit of a stream, until every worker must have come back."""
 SETTLE_SECONDS = 90.0
+EACH_KIND_TIMES = 6
+"""How much longer a run may be that is to have each kind of fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,8 @@ class Settings:
         every: seconds between two faults, on average.
         seed: decides everything that is drawn.
         kinds: of faults.
+        each_kind: whether to go on, for `EACH_KIND_TIMES` as long at the most, until each kind of
+            fault was there once: on a slow machine there are fewer in the same time.
         stateful: whether the service has a state for each stream; there are no calls of `predict`
             then, and all streams are ordered.
     """
@@ -67,6 +71,7 @@ class Settings:
     every: float = 5.0
     seed: int = 0
     kinds: Sequence[Kind] = ()
+    each_kind: bool = False
     stateful: bool = False
 
 
@@ -201,7 +206,7 @@ async def run(
         _fill(load, settings, direct, proxied, rng)
         async with load.under_way():
             async with _under_fire(nemesis, settings, rng) as fire:
-                while clock() < settings.seconds:
+                while not _is_over(clock(), nemesis, settings):
                     await asyncio.wait({fire}, timeout=WATCH_SECONDS)
                     if fire.done():
                         fire.result()  # it has no end but by an error
@@ -314,6 +319,13 @@ def _fill(
             shared=load.shared,
         )
         load.callers.append(caller)
+
+
+def _is_over(now: float, nemesis: Nemesis, settings: Settings) -> bool:
+    """Whether no further faults are to come."""
+    missing = {*settings.kinds} - {fault.kind for fault in nemesis.fired}
+    longer = EACH_KIND_TIMES if settings.each_kind and missing else 1
+    return now >= settings.seconds * longer
 
 
 def _watch(load: Load, release: Release) -> None:

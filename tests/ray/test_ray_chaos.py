@@ -55,7 +55,7 @@ def test_a_short_run_finds_nothing_and_leaves_nothing(
     monkeypatch.setattr(command, "ServeFixture", lend)
     monkeypatch.setattr(command, "processes_left", lambda _: [])
     arguments = ["--seconds", "20", "--every", "2.5", "--rate", "3000", "--length", "1500"]
-    kinds = ["--faults", "kill-replica,stop-replica,cut,deaf,redeploy"]
+    kinds = ["--faults", "kill-replica,stop-replica,cut,deaf,redeploy", "--each-kind"]
     files = ["--json", str(tmp_path / "chaos.json"), "--plot", str(tmp_path / "chaos.png")]
     code = command.main([*arguments, *kinds, *files])
     shown = capsys.readouterr().out

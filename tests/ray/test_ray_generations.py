@@ -6,6 +6,7 @@ import asyncio
 import random
 import secrets
 from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -20,6 +21,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.application
 
 GENERATIONS = 100
 KILLS = 3
+OUTPUTS_BETWEEN = 20
+"""From one input of a stream to the next, of all its inputs."""
 PATIENT = RetryPolicy(attempts=200, give_up_after=200.0)
 
 
@@ -92,8 +95,7 @@ class StreamTrial(Trial):
             self._serve.target, application=self._application, retry=PATIENT
         ) as client:
             killing = asyncio.create_task(self._kill())
-            inputs = [read.item for read in self.reads]
-            async for each in client.stream(inputs, ordered=False, numbered=True):
+            async for each in client.stream(self._inputs(), ordered=False, numbered=True):
                 if each.output is not None:
                     outputs = self.reads[each.number - 1].outputs
                     assert each.index == len(outputs)
@@ -101,6 +103,16 @@ class StreamTrial(Trial):
                     self._came += 1
                     self._passed.set()
             await killing
+
+    async def _inputs(self) -> AsyncIterator[bytes]:
+        """Each when some outputs more have come, so that there are still some when the router has
+        heard of the last replica.
+        """
+        for number, read in enumerate(self.reads):
+            while self._came < number * OUTPUTS_BETWEEN:
+                self._passed.clear()
+                await self._passed.wait()
+            yield read.item
 
 
 async def run(
@@ -114,6 +126,8 @@ async def run(
     print(f"{application}: seed {seed}")
     if not any(each.endswith(f":{application}") for each in serve.applications):
         serve.deploy(f"server_fixture.builders:{application}")
+    # All of them: those that the test before has killed are on their way.
+    await asyncio.to_thread(serve.wait_for_replicas, application=application)
     trial = of_what(serve, application, seed)
     await trial.run()
     assert trial.kills >= kills
