@@ -69,6 +69,7 @@ def build(
     ongoing: int = 1000,
     queued: int = -1,
     seconds: float = 0.0,
+    grace: float = 6.0,
     state_key: str = "",
 ) -> Application:
     """The application.
@@ -81,6 +82,7 @@ def build(
         ongoing: streams that a replica serves at once.
         queued: streams that may wait for that; -1: any number.
         seconds: that an item takes.
+        grace: seconds that streams get to move before a replica is stopped.
         state_key: where streams have a state, that it is sealed with.
     """
     deployment = serve.deployment(
@@ -89,8 +91,8 @@ def build(
         # Each stream counts; Serve's default of 5 would leave the others waiting.
         max_ongoing_requests=ongoing,
         max_queued_requests=queued,
-        # Time for streams to move before a replica is stopped, and checks that tell them soon.
-        graceful_shutdown_timeout_s=6,
+        # Time for streams to move, and checks that tell them soon.
+        graceful_shutdown_timeout_s=grace,
         graceful_shutdown_wait_loop_s=0.2,
         health_check_period_s=0.5,
         ray_actor_options={"num_cpus": 0.1, "resources": dict(resources or {})},

@@ -42,6 +42,7 @@ class Deployment:
     ongoing: int = 1000
     queued: int = -1
     seconds: float = 0.0
+    grace: float = 6.0
     state_key: str = ""
 
 

@@ -249,7 +249,9 @@ class Trial:
         if done == len(self._places) or len(self.answers) < self._places[done]:
             return
         now = stream.statistics()
-        if now.resumes < done:  # the last one killed is still not replaced
+        # The last one killed is still not replaced. To count resumes is not enough: a stream that
+        # leaves a replica in good order resumes, too.
+        if now.resumes < done or now.replica in [kill.replica for kill in self.kills]:
             return
         pid = await asyncio.to_thread(self._kill, now.replica)
         self.kills.append(Kill(after=len(self.answers), replica=now.replica, pid=pid))

@@ -10,11 +10,12 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from chaos.processes import gcs_address
 from servestream_client.testing.ray_serve.cluster import (
+    SLOW_START,
     Ingress,
     end,
     environment,
@@ -69,6 +70,16 @@ class Folder:
     @contextmanager
     def _process(self, *command: str) -> Iterator[subprocess.Popen[bytes]]:
         log = self.path / f"{command[0]}.log"
+        with ExitStack() as stack:
+            server = stack.enter_context(self._started(log, *command))
+            if server.poll() is not None and SLOW_START in log.read_text():
+                server = stack.enter_context(self._started(log, *command))
+            yield server
+            assert server.poll() is None, log.read_text()
+
+    @contextmanager
+    def _started(self, log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+        """It listens, or has ended."""
         with log.open("wb") as output:
             server = subprocess.Popen(
                 [sys.executable, *command],
@@ -81,10 +92,13 @@ class Folder:
             while server.poll() is None and not self._listens():
                 time.sleep(0.5)
             yield server
-            assert server.poll() is None, log.read_text()
         finally:
             server.terminate()
-            server.wait(30)
+            try:
+                server.wait(30)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
 
     def _listens(self) -> bool:
         with socket.socket() as probe:

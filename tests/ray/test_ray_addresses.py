@@ -13,7 +13,7 @@ from servestream_client import (
 )
 from servestream_client.testing.ray_serve import Ingress
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.application("echo")]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.application("echo")]
 
 
 # An application of which another test has killed every replica is not up at once.

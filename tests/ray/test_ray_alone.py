@@ -9,18 +9,23 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from server_fixture.fixture import FixtureError, import_path
-from servestream_client import NotAServerError, StreamClient, WrongApplicationError
+from servestream_client import NotAServerError, RetryPolicy, StreamClient, WrongApplicationError
 from servestream_client.demo.model import DigitsCodec, Image, Prediction
 from servestream_client.testing.ray_serve import Ingress, ServeFixture
 from servestream_client.testing.ray_serve.cluster import members
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 REQUEST_TIMEOUT = 3.0
+
+# A client that is new gives up a target soon, and a busy machine may be later.
+PATIENT = RetryPolicy(connect_attempts=100, connect_timeout=60.0)
 
 
 @pytest.fixture(scope="module", params=list(Ingress))
@@ -30,7 +35,7 @@ def alone(request: pytest.FixtureRequest) -> Iterator[ServeFixture]:
     fixture = ServeFixture(applications, request.param, replicas=1, request_timeout=REQUEST_TIMEOUT)
     with fixture:
         yield fixture
-        assert {"raylet"} <= {process.name() for process in fixture.processes()}
+        assert {"raylet"} <= names(fixture)
         # Its end is that of whoever has no time for one.
         os.kill(fixture.pid, signal.SIGKILL)
         with pytest.raises(FixtureError, match="died"):
@@ -41,6 +46,15 @@ def alone(request: pytest.FixtureRequest) -> Iterator[ServeFixture]:
         fixture.fired()
 
 
+def names(fixture: ServeFixture) -> set[str]:
+    """Of its processes, but for those that have gone meanwhile."""
+    found = set()
+    for process in fixture.processes():
+        with suppress(psutil.Error):
+            found.add(process.name())
+    return found
+
+
 @pytest.mark.once_in(Ingress.PROXY)
 @pytest.mark.row("no-method")
 async def test_applications_that_cannot_answer(
@@ -48,19 +62,20 @@ async def test_applications_that_cannot_answer(
 ) -> None:
     """One application alone, which the default proxy gives every request; then a stranger."""
     with pytest.raises(WrongApplicationError):
-        async with StreamClient(alone.target, application="nonsense") as client:
+        async with StreamClient(alone.target, application="nonsense", retry=PATIENT) as client:
             await anext(client.stream([b"x"]))
 
     alone.deploy(import_path("not_a_stream"))
     with pytest.raises(NotAServerError):
-        async with StreamClient(alone.target, application="not_a_stream") as client:
+        async with StreamClient(alone.target, application="not_a_stream", retry=PATIENT) as client:
             await anext(client.stream([b"x"]))
 
-    async with StreamClient(alone.target, application="digits", codec=DigitsCodec()) as client:
+    async with StreamClient(
+        alone.target, application="digits", codec=DigitsCodec(), retry=PATIENT
+    ) as client:
         assert [answer async for answer in client.stream(images[:20])] == offline[:20]
 
-    names = {process.name() for process in alone.processes()}
-    assert ("haproxy" in names) == (alone.ingress is Ingress.HAPROXY)
+    assert ("haproxy" in names(alone)) == (alone.ingress is Ingress.HAPROXY)
 
 
 @pytest.mark.once_in(Ingress.PROXY)
@@ -84,7 +99,9 @@ async def test_a_stream_outlives_the_timeout_of_requests(
             yield images[sent[-1]]
             await asyncio.sleep(0.05)
 
-    async with StreamClient(alone.target, application="digits", codec=DigitsCodec()) as client:
+    async with StreamClient(
+        alone.target, application="digits", codec=DigitsCodec(), retry=PATIENT
+    ) as client:
         stream = client.stream(inputs())
         received = [answer async for answer in stream]
     assert received == [offline[number] for number in sent]

@@ -17,7 +17,7 @@ from chaos import __main__ as command
 from server_fixture.fixture import ServeFixture
 from servestream_client.testing.ray_serve import Ingress
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.application("chaos")]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.application("chaos")]
 
 
 class Lent:

@@ -21,7 +21,7 @@ from server_fixture.fixture import ServeFixture
 from servestream_client import PredictionStream, RetriesExhaustedError, RetryPolicy, StreamClient
 from servestream_client.testing.ray_serve import Ingress
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400), pytest.mark.application("chaos")]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.application("chaos")]
 
 PATIENT = RetryPolicy(attempts=1000, give_up_after=300.0)
 PROXY, HAPROXY = Ingress.PROXY, Ingress.HAPROXY
@@ -122,6 +122,19 @@ class Live:
         assert self.received == self.sent
 
 
+async def both_answer(client: StreamClient[bytes, bytes]) -> None:
+    """Return once streams were answered by two replicas."""
+    pids: set[int] = set()
+
+    async def ask() -> None:
+        async for output in client.stream([payload(0, 1)]):
+            pids.add(read(output).pid)
+
+    while len(pids) < 2:
+        # Together: one alone always goes to the replica where nothing else is.
+        await asyncio.gather(*(ask() for _ in range(4)))
+
+
 def reasons(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [str(record.args[-1]) for record in caplog.records if "attempt" in record.msg]
 
@@ -148,13 +161,12 @@ async def test_a_replica_is_killed(client, own, ingress, caplog) -> None:
     serving = client.stream([payload(1, 1)])
     async for _ in serving:
         pass
-    found: list[str] = []
-    while not found:  # until it was the one that served the stream
-        found = await survives(client, caplog, lambda: own.kill(Role.REPLICA))
-        # Of a version that the test before has replaced.
-        found = [each for each in found if each != "the server is leaving"]
     status = {PROXY: "INTERNAL.*actor died", HAPROXY: "CANCELLED.*RST_STREAM"}[ingress]
-    assert matches(f"the replica died .{status}", found)
+    found: list[str] = []
+    # Until it was the one that served the stream, and the stream had not left it before.
+    while not matches(f"the replica died .{status}", found):
+        found = await survives(client, caplog, lambda: own.kill(Role.REPLICA))
+        print(found)
 
 
 async def test_the_controller_is_killed(client, own, caplog) -> None:
@@ -184,6 +196,9 @@ async def test_the_application_is_deleted_and_comes_back(client, own, caplog) ->
 @pytest.mark.once_in(Ingress.HAPROXY)
 async def test_a_redeploy_under_50_live_streams_loses_nothing(client, own, caplog) -> None:
     caplog.set_level("INFO", "servestream_client")
+    # The grace is that of the replicas that go: on a busy machine 50 streams need some.
+    await asyncio.to_thread(own.redeploy, grace=30)
+    await both_answer(client)
     lives = [Live(client, tag) for tag in range(50)]
     for live in lives:
         await live.goes_on()
@@ -207,9 +222,16 @@ async def test_more_streams_than_places(client, own, ingress, caplog) -> None:
     lives = [Live(client) for _ in range(2)]
     for live in lives:
         await live.goes_on()
-    with pytest.raises(RetriesExhaustedError, match="max_ongoing_requests"):
-        async for _ in quick.stream([payload(1, 1)]):
-            pass
+    errors: list[str] = []
+    # A live stream leaves the replica when it drains, as one does whose health check comes late,
+    # and its place is free for a while.
+    while not matches("max_ongoing_requests", errors):
+        try:
+            async for _ in quick.stream([payload(1, 1)]):
+                pass
+        except RetriesExhaustedError as error:
+            errors.append(str(error))
+    print(errors)
     for live in lives:
         await live.end()
 

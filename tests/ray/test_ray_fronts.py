@@ -8,12 +8,15 @@ import pytest
 from fronts import Certificates, Front
 
 from server_fixture.fixture import ServeFixture
-from servestream_client import StreamClient
+from servestream_client import RetryPolicy, StreamClient
 from servestream_client.demo.model import DigitsCodec, Image, Prediction
 from servestream_client.demo.trial import Trial
 from servestream_client.testing.ray_serve import Ingress
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.application("digits")]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.application("digits")]
+
+# Every replica may be dead at a time.
+PATIENT = RetryPolicy(attempts=200, give_up_after=250.0)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,7 @@ async def test_a_replica_dies_and_then_the_front(
             front.target,
             application="digits",
             codec=DigitsCodec(),
+            retry=PATIENT,
             credentials=certificates.credentials(),
         ) as client:
             report = await trial.run(client)

@@ -7,7 +7,6 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -21,8 +20,10 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.application
 
 GENERATIONS = 100
 KILLS = 3
-OUTPUTS_BETWEEN = 20
-"""From one input of a stream to the next, of all its inputs."""
+OUTPUTS_BETWEEN = 60
+"""From one input of a stream to the next, of all its inputs. In that time the number of servers is
+asked again, which is every 2 s, and a replica that has enrolled is one that Serve leads to.
+"""
 PATIENT = RetryPolicy(attempts=200, give_up_after=200.0)
 
 
@@ -50,6 +51,7 @@ class Trial:
         self._came = 0
         self.kills = 0
         self._passed = asyncio.Event()
+        self._over = False
         self.reads = [Read(b"%d" % number) for number in range(GENERATIONS)]
 
     async def run(self) -> None:
@@ -58,9 +60,7 @@ class Trial:
         ) as client:
             killing = asyncio.create_task(self._kill())
             await asyncio.gather(*(self._read(client, read) for read in self.reads))
-            killing.cancel()  # where generations fail, not every place is reached
-            with suppress(asyncio.CancelledError):
-                await killing
+            await self._end(killing)
 
     async def _read(self, client: StreamClient[bytes, bytes], read: Read) -> None:
         async with client.generate(read.item) as generation:
@@ -76,10 +76,20 @@ class Trial:
     async def _kill(self) -> None:
         for place in self._places:
             while self._came < place:
+                if self._over:
+                    return
                 self._passed.clear()
                 await self._passed.wait()
             await asyncio.to_thread(self._kill_one)
             self.kills += 1
+
+    async def _end(self, killing: asyncio.Task[None]) -> None:
+        """Wait for the kills: also for one under way, and where generations failed, not for those
+        whose place nobody reaches any more.
+        """
+        self._over = True
+        self._passed.set()
+        await killing
 
     def _kill_one(self) -> None:
         self._serve.wait_for_replicas(1, self._application)
@@ -102,7 +112,7 @@ class StreamTrial(Trial):
                     outputs.append(Made.unpack(each.output))
                     self._came += 1
                     self._passed.set()
-            await killing
+            await self._end(killing)
 
     async def _inputs(self) -> AsyncIterator[bytes]:
         """Each when some outputs more have come, so that there are still some when the router has

@@ -10,7 +10,7 @@ import pytest
 from server_fixture.fixture import FixtureError, ServeFixture
 from servestream_client.testing.ray_serve.cluster import members
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def test_a_start_that_fails_says_why_and_leaves_nothing() -> None:

@@ -12,7 +12,7 @@ from servestream_client.testing.ray_serve import Ingress
 
 pytest_plugins = ["pytester"]
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "pytest.md"
 

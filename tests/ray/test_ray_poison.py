@@ -8,10 +8,10 @@ from server_fixture.fixture import ServeFixture
 from servestream_client import ItemError, ItemErrorKind, RetryPolicy, StreamClient, Watchdog
 from servestream_client.testing.ray_serve import Ingress
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.application("fragile")]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.application("fragile")]
 
 INPUTS = [b"input %d" % number for number in range(1, 301)]
-PATIENT = RetryPolicy(attempts=200, give_up_after=200.0)
+PATIENT = RetryPolicy(attempts=200, give_up_after=500.0)
 
 
 async def stream(client: StreamClient[bytes, bytes], inputs: list[bytes]) -> list[object]:
@@ -45,7 +45,7 @@ async def test_a_prediction_that_crashes_its_replica_is_blamed(serve: ServeFixtu
 
 async def test_an_input_that_hangs_costs_a_place_and_no_more(serve: ServeFixture) -> None:
     inputs = [*INPUTS[:10], b"hang", *INPUTS[11:]]
-    watchdog = Watchdog(item_timeout=2.0)
+    watchdog = Watchdog(item_timeout=10.0)
     async with StreamClient(
         serve.target, application="fragile", retry=PATIENT, watchdog=watchdog
     ) as client:
@@ -60,7 +60,7 @@ async def test_an_input_that_hangs_costs_a_place_and_no_more(serve: ServeFixture
 async def test_a_replica_kept_by_inputs_that_hang_is_replaced(serve: ServeFixture) -> None:
     """Its health check fails once all of its 16 places are kept."""
     inputs = [b"hang"] * 40 + INPUTS
-    watchdog = Watchdog(item_timeout=1.0)
+    watchdog = Watchdog(item_timeout=5.0)
     async with StreamClient(
         serve.target, application="fragile", retry=PATIENT, watchdog=watchdog
     ) as client:

@@ -16,7 +16,7 @@ from server_fixture.folding import folded
 from servestream_client import Cursor, FlowControl, RetryPolicy, StreamClient, StreamStatistics
 from servestream_client.testing.ray_serve import Ingress
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400), pytest.mark.application("echo")]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.application("echo")]
 
 PATIENT = RetryPolicy(attempts=200, give_up_after=200.0)
 STREAMS = 50

@@ -25,8 +25,8 @@ APPLICATIONS = [
     f"servestream_client.demo.scale.application:{name}" for name in ("unary", "calls", "stream")
 ]
 IMAGES = 200
-GOING_SECONDS = 60.0
-"""How long it is watched that replicas go."""
+GOING_SECONDS = 180.0
+"""For how long it is watched, at the most, that replicas go. A busy machine takes its time."""
 
 TICK_SECONDS = 0.5
 LINE_SECONDS = 5.0

@@ -107,7 +107,7 @@ def _commands(replicas: int) -> dict[str, Callable[..., Any]]:
     def metrics() -> str:
         node = ray.nodes()[0]  # type: ignore[no-untyped-call]
         url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as page:
+        with urllib.request.urlopen(url, timeout=50) as page:  # the parent waits for 60 s
             text: str = page.read().decode()
         return text
 

@@ -29,6 +29,9 @@ _INJECT = "servestream_client.testing.ray_serve.ledger.inject"
 MARK = "SERVESTREAM_FIXTURE"
 """Every process of a cluster has this variable in its environment, with the cluster's id."""
 
+SLOW_START = "timed out during startup"
+"""What Ray says of a node that was not up within 30 s, which a busy machine may exceed."""
+
 
 class Ingress(StrEnum):
     """How requests reach the replicas."""

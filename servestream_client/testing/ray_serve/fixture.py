@@ -22,6 +22,7 @@ import psutil
 from servestream_client.testing.faults import Fault
 from servestream_client.testing.ray_serve.cluster import (
     MARK,
+    SLOW_START,
     Ingress,
     end,
     free_ports,
@@ -31,8 +32,11 @@ from servestream_client.testing.ray_serve.cluster import (
 
 __all__ = ["FixtureError", "Replica", "ServeFixture"]
 
-START_SECONDS = 180.0
+# Each is for a busy machine; where all is well nobody waits that long.
+START_SECONDS = 400.0
 REPLY_SECONDS = 60.0
+DEPLOY_SECONDS = 240.0  # the answer comes when every replica has started
+REPLICAS_SECONDS = 180.0
 STOP_SECONDS = 30.0
 DEATH_SECONDS = 10.0
 _LOG_LINES = 25
@@ -132,8 +136,7 @@ class ServeFixture:
         try:
             self._start()
         except FixtureError as error:
-            # Ray gives a node 30 s to start, which a busy machine may exceed.
-            if "timed out during startup" not in str(error):
+            if SLOW_START not in str(error):
                 raise
             self._on_phase("starting Ray once more, since it was too slow")
             self._start()
@@ -275,14 +278,19 @@ class ServeFixture:
             time.sleep(0.005)
 
     def wait_for_replicas(
-        self, count: int | None = None, application: str | None = None, *, timeout: float = 60.0
+        self,
+        count: int | None = None,
+        application: str | None = None,
+        *,
+        timeout: float = REPLICAS_SECONDS,
     ) -> None:
         """Wait until so many replicas live and can serve.
 
         Args:
             count: how many; None: as many as enrolled when the application was deployed.
             application: which one's; None: each one's that enrols.
-            timeout: seconds.
+            timeout: seconds. A replica that was killed may take long to be replaced where many
+                start at once.
 
         Raises:
             FixtureError: it took too long, or the fixture's process does not answer.
@@ -319,7 +327,7 @@ class ServeFixture:
         Raises:
             FixtureError: it cannot be deployed.
         """
-        self._ask("deploy", application)
+        self._ask("deploy", application, seconds=DEPLOY_SECONDS)
         self.applications.append(application)
         self._count_replicas()
 
@@ -358,7 +366,7 @@ class ServeFixture:
 
     # ---------------------------------------------------------------- the subprocess
 
-    def _ask(self, command: str, *arguments: object) -> Any:  # noqa: ANN401 — JSON
+    def _ask(self, command: str, *arguments: object, seconds: float = REPLY_SECONDS) -> Any:  # noqa: ANN401 — JSON
         with self._lock:
             process = self._process
             if process is None or process.stdin is None:
@@ -370,7 +378,7 @@ class ServeFixture:
                 process.stdin.flush()
             except OSError as error:
                 raise self._died() from error
-            deadline = time.monotonic() + REPLY_SECONDS
+            deadline = time.monotonic() + seconds
             while (reply := self._receive(deadline, command)).get("id") != self._requests:
                 pass  # a late answer to a request that was given up
             if "error" in reply:
