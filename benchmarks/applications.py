@@ -8,6 +8,7 @@ from __future__ import annotations
 from ray import serve
 from ray.serve import Application
 
+from benchmarks import other_build
 from benchmarks.digits import DigitsBatch
 from benchmarks.services import SERVICES, RawServicer
 from server_fixture import builders
@@ -33,6 +34,20 @@ def _times(count: int, build: Builder) -> Builder:
     return built
 
 
+def _there(name: str) -> Builder:
+    """On the other build."""
+
+    def built(*, replicas: int) -> Application:
+        actors = {
+            **OPTIONS["ray_actor_options"],
+            "runtime_env": {"env_vars": other_build.environment()},
+        }
+        build = enrolled(SERVICES[name], places=_PLACES, ray_actor_options=actors)
+        return build(replicas=replicas)
+
+    return built
+
+
 class Growing(Waiting, RawServicer):
     """With the raw RPC by which it is seen that HAProxy leads to it."""
 
@@ -50,6 +65,7 @@ growing = builders.growing(Growing)
 echo = _builder("echo")
 echo_batch = _builder("echo_batch")
 echo_large = _builder("echo_large")
+echo_there = _there("echo_there")
 tokens = _builder("tokens")
 tokens_twice = _times(2, tokens)
 waiting = _builder("waiting")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.cpu import CpuMeter, Role
 from benchmarks.measure import Contender, MeasurementError, Way, alternate, take_turns
-from benchmarks.results import Measurement, Record, Series
+from benchmarks.results import Measurement, Record, Series, Unit
 from benchmarks.servers import Mode, Servers
 from benchmarks.statistics import ratios
 
@@ -74,14 +75,33 @@ class Bench:
         return values
 
     async def rates(
-        self, contenders: Sequence[Contender], *, where: str = ""
+        self, contenders: Sequence[Contender], *, where: str = "", cpu: Sequence[str] = ()
     ) -> dict[str, list[float]]:
-        """Items in a second, by contender and round; recorded as samples."""
+        """Items in a second, by contender and round; recorded as samples, with the CPU seconds.
+
+        Args:
+            contenders: that take turns.
+            where: what they are measured at.
+            cpu: those whose CPU seconds are figures.
+        """
         say = (lambda text: self.say(f"{where}, {text}")) if where else self.say
+        meter = CpuMeter(self.servers.carriers)
         values = await take_turns(
-            contenders, aim=self.settings.seconds, rounds=self.settings.rounds, say=say
+            contenders,
+            aim=self.settings.seconds,
+            rounds=self.settings.rounds,
+            meter=meter,
+            say=say,
         )
         self.sampled(values, unit="items/s", where=where)
+        for name, roles in meter.taken.items():
+            for role, each in roles.items():
+                self.sampled({f"{name}, {role}": each}, unit="CPU s/million", where=where)
+        for role in Role:
+            for name in cpu:
+                text = f"{where}, CPU of the {role}, {name}".removeprefix(", ")
+                if seconds := meter.taken[name].get(role):
+                    self.measured(Measurement(name=text, unit=Unit.CPU, values=seconds))
         return values
 
     def _again(self, way: Way, what: str) -> Way:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import psutil
@@ -55,13 +55,21 @@ class Child:
 
 
 @asynccontextmanager
-async def child(module: str, arguments: Sequence[str]) -> AsyncIterator[Child]:
-    """A module of this package as a process, killed in the end."""
+async def child(
+    module: str, arguments: Sequence[str], *, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Child]:
+    """A module of this package as a process, killed in the end.
+
+    Args:
+        module: its name.
+        arguments: its command line.
+        environment: that it has besides.
+    """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module, *arguments),
+        *(sys.executable, "-P", "-m", module, *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env=child_environment(),
+        env={**child_environment(), **(environment or {})},
         start_new_session=True,
     )
     try:

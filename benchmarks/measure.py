@@ -7,6 +7,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
+import psutil
+
+from benchmarks.cpu import CpuMeter
+
 T = TypeVar("T")
 
 Way = Callable[[], Awaitable[float]]
@@ -27,11 +31,13 @@ class Contender(NamedTuple):
         name: of the way.
         run: does the work for so many items, and returns when all are through.
         least: items that it can be asked for.
+        clients: the processes of its client; none: this one is.
     """
 
     name: str
     run: Callable[[int], Awaitable[None]]
     least: int = 1
+    clients: Sequence[psutil.Process] = ()
 
 
 def in_turn(ways: Sequence[T], number: int) -> Sequence[T]:
@@ -76,18 +82,20 @@ async def take_turns(
     *,
     aim: float,
     rounds: int,
+    meter: CpuMeter,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, list[float]]:
     """Items in a second, by contender and round; as many items as last for `aim` seconds."""
     ways: dict[str, Way] = {}
     for contender in contenders:
         say(f"warming up {contender.name}")
-        ways[contender.name] = _rate(contender, await calibrate(contender, aim))
+        ways[contender.name] = _rate(contender, await calibrate(contender, aim), meter)
     return await alternate(ways, rounds=rounds, say=say)
 
 
-def _rate(contender: Contender, items: int) -> Way:
+def _rate(contender: Contender, items: int, meter: CpuMeter) -> Way:
     async def once() -> float:
-        return items / await seconds(contender, items)
+        with meter.over(contender.name, items, contender.clients):
+            return items / await seconds(contender, items)
 
     return once

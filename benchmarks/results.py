@@ -27,6 +27,8 @@ class Unit(StrEnum):
     MILLISECONDS = "ms"
     MEBIBYTES = "MiB"
     PERCENT = "%"
+    CPU = "s/million"
+    """CPU seconds for a million items."""
 
 
 @dataclass(kw_only=True)

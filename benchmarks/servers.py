@@ -19,6 +19,7 @@ from typing import IO, Any, Self
 import grpc.aio
 import psutil
 
+from benchmarks import other_build
 from benchmarks.wire import raw_pb2, raw_pb2_grpc
 from server_fixture.fixture import FixtureError, ServeFixture
 from servestream_client import FlowControl, StreamClient, SyncStreamClient
@@ -264,15 +265,21 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path}
 
 
+def _environment(application: str) -> dict[str, str]:
+    """The same for a server, of whichever build."""
+    there = application.endswith(other_build.SUFFIX)
+    return {**child_environment(), **(other_build.environment() if there else {})}
+
+
 class _PlainServer:
     def __init__(self, application: str) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 — it lives as long as the process
         self._process = subprocess.Popen(  # noqa: S603 — our own module, our own arguments
-            [sys.executable, "-m", "benchmarks.plain_server", application],
+            [sys.executable, "-P", "-m", "benchmarks.plain_server", application],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=child_environment(),
+            env=_environment(application),
             # A Ctrl-C at the terminal is for the parent, which then ends it.
             start_new_session=True,
         )

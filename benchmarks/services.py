@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from pathlib import Path
 
+import servestream_client
 from benchmarks.tokens.plan import Plan, tokens
 from benchmarks.wire import raw_pb2 as pb
 from servestream_client.config import MIB, FlowControl
@@ -69,7 +70,9 @@ class RawServicer:
 
 
 class Echo(RawServicer, StreamService[bytes, bytes]):
-    """One item to one item, with the package's defaults."""
+    """One item to one item, with the package's defaults. Its version is the build that it runs."""
+
+    code_version = str(Path(servestream_client.__file__).resolve().parents[1])
 
     async def predict(self, item: bytes) -> bytes:
         return echo(item)
@@ -139,6 +142,7 @@ SERVICES: dict[str, type[StreamService[bytes, bytes]]] = {
     "echo": Echo,
     "echo_batch": EchoBatch,
     "echo_large": EchoLarge,
+    "echo_there": Echo,
     "tokens": Tokens,
     "uneven": Uneven,
     "waiting": Waiting,

@@ -49,14 +49,17 @@ def builder(deployment: Deployment) -> Builder:
     return build
 
 
-def enrolled(service: type[StreamService[bytes, bytes]], *, places: int = 1000) -> Builder:
+def enrolled(
+    service: type[StreamService[bytes, bytes]], *, places: int = 1000, **others: object
+) -> Builder:
     """What makes an application of a service, in replicas that can be found, and killed.
 
     Args:
         service: its class.
         places: how many streams and calls a replica serves at once.
+        others: further options of the deployment.
     """
-    options = {**OPTIONS, "max_ongoing_requests": places}
+    options = {**OPTIONS, "max_ongoing_requests": places, **others}
     return builder(serve.deployment(**options)(_enrolled(service)))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from benchmarks.bench import Bench, Suite
-from benchmarks.contenders import batches, contender, one_message, ours
+from benchmarks.contenders import best_by_hand, by_hand, contender, one_message, ours
 from benchmarks.services import LARGE_FLOW
 
-SIZES = {"10 B": 10, "1 kB": 1_000, "100 kB": 100_000, "2 MB": 2_000_000}
-SMALL = 1_000
-"""Up to here, batching by hand is compared as well."""
+SIZES = {"10 B": 10, "1 kB": 1_000, "10 kB": 10_000, "100 kB": 100_000, "2 MB": 2_000_000}
+BY_HAND = {"10 B": 256, "1 kB": 256, "10 kB": 25}
+"""How many small ones an expert would put into a message."""
 LARGE = 2_000_000
 """From here on, both ends get windows for several items."""
 
@@ -26,17 +26,20 @@ async def run(bench: Bench) -> None:
                 contender("one item a message", one_message(raw), item),
                 contender("ours", ours(client), item),
             ]
-            if size <= SMALL:
-                contenders.append(contender("256 by hand", batches(raw, 256), item, least=256))
-            rates = await bench.rates(contenders, where=name)
+            count = BY_HAND.get(name)
+            if count:
+                contenders += by_hand(raw, count, item)
+            hands = tuple(each.name for each in contenders if "by hand" in each.name)
+            rates = await bench.rates(contenders, where=name, cpu=("ours", *hands) if hands else ())
         bench.compare(name, rates["ours"], rates["one item a message"], at=size)
-        if size <= SMALL:
-            bench.compare(f"{name}, over 256 by hand", rates["ours"], rates["256 by hand"])
+        if count:
+            best = best_by_hand(rates, count)
+            bench.compare(f"{name}, over {count} by hand", rates["ours"], best)
 
 
 SUITE = Suite(
     name="payloads",
-    about="one stream of items of 10 B, 1 kB, 100 kB and 2 MB",
+    about="one stream of items of 10 B, 1 kB, 10 kB, 100 kB and 2 MB",
     run=run,
     applications=("echo", "echo_large"),
 )
