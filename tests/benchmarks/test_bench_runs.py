@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,13 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks import other_build
 from benchmarks.__main__ import main
 from benchmarks.background import Beginning, in_background
 from benchmarks.bench import Bench, Settings
 from benchmarks.measure import MeasurementError
 from benchmarks.results import Record
 from benchmarks.servers import Mode, ServerError, running
-from benchmarks.suites import SUITES, throughput
+from benchmarks.suites import SUITES, against, throughput
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,14 +32,13 @@ def test_a_short_run_measures_saves_draws_and_leaves_no_process(tmp_path, monkey
     (one,) = json.loads((tmp_path / "results.json").read_text())["records"]
     assert (one["suite"], one["mode"], one["quick"]) == ("throughput", "plain", True)
     figures = {each["name"]: each["values"] for each in one["measurements"]}
-    assert set(figures) == {
-        f"{ours} over {raw}" for ours in throughput.OURS for raw in throughput.RAW
-    }
-    assert all(len(values) == 2 and min(values) > 0 for values in figures.values())
-    assert {name.partition(" [")[0] for name in one["samples"]} == {
-        *throughput.OURS,
-        *throughput.RAW,
-    }
+    ratios = {f"{ours} over {raw}" for ours in throughput.OURS for raw in throughput.RAW}
+    assert {name for name in figures if not name.startswith("CPU of the ")} == ratios
+    assert all(len(values) == 2 for values in figures.values())
+    assert all(min(figures[name]) > 0 for name in ratios)
+    assert {f"CPU of the {role}, predict" for role in ("client", "replica")} <= set(figures)
+    sampled = {name.partition(" [")[0] for name in one["samples"]}
+    assert {*throughput.OURS, "one item a message", "64 by hand, pulled"} <= sampled
     assert (tmp_path / "throughput.png").exists()
     assert "predict over 256 by hand" in capsys.readouterr().out
     # Other tests' servers may come and go beside it.
@@ -54,6 +55,36 @@ def test_a_server_that_does_not_start_is_reported_with_its_log():
         running(Mode.PLAIN, ["no_such_service"]),
     ):
         pass
+
+
+def test_two_builds_run_side_by_side_each_with_its_own_server(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.__main__.Settings", short)
+    monkeypatch.setattr(against, "WAYS", ["one stream, 100 B"])
+    there = tmp_path / "checkout"
+    shutil.copytree(ROOT / "servestream_client", there / "servestream_client")
+    ours = ["--modes", "plain", "--output", str(tmp_path / "out")]
+    assert main(["--against", str(there), *ours]) == 0, capsys.readouterr().out
+    (one,) = json.loads((tmp_path / "out" / "results.json").read_text())["records"]
+    (figure,) = one["measurements"]
+    assert (figure["name"], len(figure["values"])) == ("one stream, 100 B", 2)
+    assert one["samples"].keys() >= {
+        f"one stream, 100 B, {which} [items/s]" for which in (against.HERE, against.THERE)
+    }
+
+
+def test_a_client_of_the_wrong_build_is_noticed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.__main__.Settings", short)
+    monkeypatch.setattr(other_build, "environment", dict)
+    there = tmp_path / "checkout"
+    shutil.copytree(ROOT / "servestream_client", there / "servestream_client")
+    ours = ["--modes", "plain", "--output", str(tmp_path / "out")]
+    assert main(["--against", str(there), *ours]) == 1
+    assert "client and server were to import" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_place_without_the_package_is_refused_in_words(tmp_path, capsys):
+    assert main(["--against", str(tmp_path), "--modes", "plain"]) == 1
+    assert "give a checkout of this project" in " ".join(capsys.readouterr().out.split())
 
 
 async def test_a_suite_that_fails_says_why():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.cpu import CpuMeter, Role
 from benchmarks.goals import GOALS, Goal, figure, goal
 from benchmarks.measure import Contender, alternate, calibrate, in_turn, take_turns
 from benchmarks.results import Unit
@@ -124,5 +125,12 @@ async def test_a_contender_is_never_asked_for_less_than_it_can_do(monkeypatch):
 async def test_rates_are_items_in_a_second(monkeypatch):
     clock = Clock(monkeypatch)
     contenders = [clock.contender("fast", 4_000.0), clock.contender("slow", 1_000.0)]
-    rates = await take_turns(contenders, aim=1.0, rounds=4)
+    meter = CpuMeter(list)
+    rates = await take_turns(contenders, aim=1.0, rounds=4, meter=meter)
     assert ratios(rates["fast"], rates["slow"]) == pytest.approx([4.0] * 4)
+    # Of the rounds, and not of what was tried before; nobody else carries anything here.
+    assert {name: [*roles] for name, roles in meter.taken.items()} == {
+        "fast": [Role.CLIENT],
+        "slow": [Role.CLIENT],
+    }
+    assert all(len(values) == 4 for roles in meter.taken.values() for values in roles.values())
