@@ -214,9 +214,9 @@ class FlowControl:
         max_unacknowledged_frames: frames with items outstanding in each direction (K).
     """
 
-    window_items: int = 4096
+    window_items: int = 16_384
     window_bytes: int = 4 * MIB
-    output_items: int = 4096
+    output_items: int = 16_384
     output_bytes: int = 4 * MIB
     outputs_per_input: int = 256
     bytes_per_input: int = 256 * KIB

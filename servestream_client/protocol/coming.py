@@ -95,10 +95,11 @@ def too_slow(coming: Coming, what: str) -> str:
 class Announcements:
     """What one end has announced of what it sends. Silent until it begins."""
 
-    __slots__ = ("_limit", "covered")
+    __slots__ = ("_least", "_limit", "covered")
 
     def __init__(self) -> None:
         self._limit: float = math.inf  # bytes that need no announcement
+        self._least: float = math.inf  # the same on the slowest link
         self.covered: float = math.inf
         """The bytes of the largest frame that may go now."""
 
@@ -108,7 +109,13 @@ class Announcements:
         Args:
             interval_ms: the heartbeat interval that this end promised; 0: none.
         """
-        self._limit = self.covered = unannounced(interval_ms)
+        self._least = self._limit = self.covered = unannounced(interval_ms)
+
+    def allow(self, size: int) -> None:
+        """The link is so quick that frames of so many bytes need none, either."""
+        before, self._limit = self._limit, max(self._least, size)
+        if self.covered == before:  # or else that is what was announced
+            self.covered = self._limit
 
     def large(self, size: int) -> bool:
         """Whether a frame of so many bytes is to be announced."""

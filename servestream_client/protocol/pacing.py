@@ -8,11 +8,10 @@ from collections.abc import Collection
 from servestream_client.errors import RemoteProtocolError
 
 FRAME_TARGET_BYTES = 64 * 1024
-"""A frame gathers payloads up to this size; one larger item goes alone.
+"""A frame gathers payloads up to this size at first; one larger item goes alone."""
 
-Ray Serve's default proxy was measured to take nearly twice as long for a frame of 110 kB as for
-one of 90 kB, so frames stay well below.
-"""
+FRAME_MOST_BYTES = 512 * 1024
+"""And up to this size where frames are acknowledged soon (docs/decisions/0027)."""
 
 ITEM_OVERHEAD_BYTES = 4
 """What one more payload costs in a frame besides its bytes: a tag and a length."""
@@ -21,12 +20,13 @@ ITEM_OVERHEAD_BYTES = 4
 class Pacer:
     """Both directions of one end: what it sent and may send, what it read and owes a word for."""
 
-    __slots__ = ("_acknowledged", "_read", "_reported", "_sent", "_sizes", "_urgent", "limit")
+    __slots__ = ("_read", "_reported", "_sizes", "_urgent", "acknowledged", "limit", "sent_frames")
 
     def __init__(self, limit: int) -> None:
         self.limit: int = limit
-        self._sent = 0
-        self._acknowledged = 0
+        self.sent_frames: int = 0
+        """How many were sent, and of these were acknowledged."""
+        self.acknowledged: int = 0
         self._read = 0
         self._reported = 0
         self._urgent = False
@@ -38,7 +38,7 @@ class Pacer:
         While half of K are under way, the peer owes a word of them, and one that is not full waits
         for that: otherwise a busy stream would travel in small frames.
         """
-        under_way = self._sent - self._acknowledged
+        under_way = self.sent_frames - self.acknowledged
         return under_way < self.limit if full else under_way * 2 < self.limit
 
     @property
@@ -49,13 +49,18 @@ class Pacer:
         return self._urgent or (self._read - self._reported) * 2 >= self.limit
 
     @property
+    def last_size(self) -> int:
+        """Of the frame sent last, in bytes of payload; 0: it is acknowledged."""
+        return self._sizes[-1] if self._sizes else 0
+
+    @property
     def sizes(self) -> Collection[int]:
         """Of the frames that were sent and are not acknowledged, in bytes of payload."""
         return self._sizes
 
     def sent(self, size: int = 0) -> None:
         """A paced frame goes out, with so many bytes of payload."""
-        self._sent += 1
+        self.sent_frames += 1
         self._sizes.append(size)
 
     def read(self, *, urgent: bool = False) -> None:
@@ -86,10 +91,10 @@ class Pacer:
         Raises:
             RemoteProtocolError: it says more than were sent.
         """
-        if count > self._sent:
+        if count > self.sent_frames:
             raise RemoteProtocolError(
-                f"{count} paced frames acknowledged, but only {self._sent} were sent"
+                f"{count} paced frames acknowledged, but only {self.sent_frames} were sent"
             )
-        while self._acknowledged < count:
-            self._acknowledged += 1
+        while self.acknowledged < count:
+            self.acknowledged += 1
             self._sizes.popleft()

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import cast
 
 from servestream_client.protocol.frames import Resume
-from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD_BYTES
+from servestream_client.protocol.pacing import FRAME_MOST_BYTES, ITEM_OVERHEAD_BYTES
 
 __all__ = ["Run", "RunQueue"]
 
@@ -106,7 +106,7 @@ class Run:
             other.first != self.last + 1
             or other.start_index
             or self.resume is not None
-            or self.frame_bytes + other.frame_bytes > FRAME_TARGET_BYTES
+            or self.frame_bytes + other.frame_bytes > FRAME_MOST_BYTES
         ):
             return False
         self.payloads += other.payloads

@@ -35,7 +35,7 @@ __all__ = [
 FEATURE = "state"
 """The name of what stands in that section."""
 
-KEPT_WINDOWS = 16
+KEPT_WINDOWS = 4
 """How many windows of inputs there may be that no state covers; one of them may be unanswered."""
 
 TERMS = ResumeTerms(Replay.RESTART, "")

@@ -127,6 +127,7 @@ class AttemptRunner:
             while not session.over:
                 message = self._next_message()
                 if message is not None:
+                    session.note_time(loop.time())
                     yield message
                     del message
                     self._workers.offer(self)  # what went out makes room for what waits
@@ -282,7 +283,7 @@ class AttemptRunner:
         """Read until the client has nothing more to say. Never stops reading before: an
         unread input stream blocks the peer, and a timed-out one never comes back.
         """
-        session = self.session
+        session, loop = self.session, asyncio.get_running_loop()
         messages = aiter(self._requests)
         try:
             while (message := await self._next_of(messages)) is not None:
@@ -290,6 +291,7 @@ class AttemptRunner:
                     continue
                 try:
                     session.receive(client_frame_from_wire(message))
+                    session.note_time(loop.time())
                     if (
                         session.state is ServerState.DECIDING
                         and session.opened is not None

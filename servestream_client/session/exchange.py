@@ -203,6 +203,7 @@ class Exchange:
 
     async def _read(self) -> None:
         session, attempt = self._session, self._attempt
+        loop = asyncio.get_running_loop()
         async with aclosing(self.link.frames()) as frames:
             async for frame in frames:
                 if session.over:
@@ -214,6 +215,7 @@ class Exchange:
                     self._move_later()
                 try:
                     session.receive(attempt.number, frame)
+                    attempt.note_time(loop.time())
                     self._note_traffic()
                 finally:
                     del frame  # its payloads are not to be held while waiting for the next
@@ -247,6 +249,7 @@ class Exchange:
         if frame is None:
             return False
         self._sending = True
+        self._attempt.note_time(asyncio.get_running_loop().time())
         told = frame.coming.bytes if frame.coming is not None else 0
         self._pledged = frame.coming.frame_bytes if frame.coming is not None else 0
         if self._laden or self._pledged or opening:

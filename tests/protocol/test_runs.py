@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from servestream_client.protocol.frames import Resume
-from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD_BYTES
+from servestream_client.protocol.pacing import FRAME_MOST_BYTES, ITEM_OVERHEAD_BYTES
 from servestream_client.protocol.runs import Run, RunQueue
 
 Item = tuple[int, bytes, int]
@@ -76,7 +76,7 @@ def test_a_run_does_not_take_in_one_that_begins_in_the_middle_of_an_input():
 
 
 def test_runs_join_only_as_far_as_they_fit_into_one_frame():
-    half = FRAME_TARGET_BYTES // 2 - ITEM_OVERHEAD_BYTES
+    half = FRAME_MOST_BYTES // 2 - ITEM_OVERHEAD_BYTES
     assert run_of(1, bytes(half)).join(run_of(2, bytes(half)))
     assert not run_of(1, bytes(half)).join(run_of(2, bytes(half + 1)))
     assert not run_of(1, bytes(half - 1), b"").join(run_of(3, bytes(half)))
@@ -228,7 +228,7 @@ class Model:
         self.number = 0
         self.out: list[Item] = []  # taken, and not gone yet
         self.taken: Run | None = None
-        self.largest = FRAME_TARGET_BYTES  # or what was appended as one run
+        self.largest = FRAME_MOST_BYTES  # or what was appended as one run
 
     def append(self) -> None:
         random = self.random

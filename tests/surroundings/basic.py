@@ -127,7 +127,7 @@ async def endless() -> AsyncIterator[bytes]:
 
 async def resume(client: StreamClient, server: StreamServer) -> None:
     server.add_faults(Fault(FaultKind.CLOSE, at=500))
-    items, seen = ITEMS * 4, 0
+    items, seen = ITEMS * 40, 0  # more than a window
     stream = client.stream(items)
     async for output in stream:
         assert output == items[seen]

@@ -24,6 +24,7 @@ from servestream_client.protocol.client.partial import Partial
 from servestream_client.protocol.client.reports import Reports
 from servestream_client.protocol.coming import Announcements
 from servestream_client.protocol.continuation import NEVER, ResumeTerms, terms_of
+from servestream_client.protocol.frame_size import FrameSize
 from servestream_client.protocol.frames import (
     ClientEnd,
     ClientFrame,
@@ -34,7 +35,7 @@ from servestream_client.protocol.frames import (
     Limits,
     Welcome,
 )
-from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, Pacer
+from servestream_client.protocol.pacing import Pacer
 from servestream_client.protocol.pulse import Pulse
 from servestream_client.protocol.runs import Run, RunQueue
 
@@ -59,7 +60,6 @@ class Attempt:
         "_cursor",
         "_deadline_ms",
         "_delivery",
-        "_frame_room",
         "_ledger",
         "_offer",
         "_welcomed",
@@ -70,6 +70,7 @@ class Attempt:
         "cancelled",
         "end_sent",
         "fold",
+        "frame_size",
         "identity",
         "in_flight",
         "limits",
@@ -103,8 +104,11 @@ class Attempt:
         self._deadline_ms = deadline_ms
         self.limits: Limits | None = known
         """What this server allows, as far as it is known."""
-        self._frame_room = _frame_room(self.limits)
         self.pacer: Pacer = Pacer((known or offer.limits).unacknowledged_frames)
+        self.frame_size: FrameSize = FrameSize(self.pacer)
+        """How much a frame gathers."""
+        if known is not None:
+            self._size_frames(known)
         self.pulse: Pulse = Pulse()
         self.allowance: Allowance = Allowance(delivery)
         """What its server may send."""
@@ -175,7 +179,7 @@ class Attempt:
         self._welcomed = True
         self.terms, self.replica = terms_of(welcome), welcome.replica
         self.limits = welcome.limits.within(self._offer.limits)
-        self._frame_room = _frame_room(self.limits)
+        self._size_frames(self.limits)
         self.pacer.limit = self.limits.unacknowledged_frames
         heartbeat_ms = self._offer.heartbeat_ms
         self.announces = coming.FEATURE in welcome.features
@@ -191,6 +195,14 @@ class Attempt:
         self._interrupt_all(self.limits)
         if continuation.holds(welcome):
             self._begin_each()
+
+    def _size_frames(self, limits: Limits) -> None:
+        self.frame_size.begin(limits.frame_bytes, limits.window_bytes, limits.window_items)
+
+    def note_time(self, now: float) -> None:
+        """A frame went out or came in, just now, in seconds by whatever clock."""
+        if self.frame_size.look(now):
+            self.announcements.allow(self.frame_size.bytes)
 
     def _begin_each(self) -> None:
         """Each input has its own credit from now on, also those that went out with the open."""
@@ -221,8 +233,9 @@ class Attempt:
     @property
     def may_send(self) -> bool:
         """Whether inputs wait, and the pacing lets a frame of them go."""
-        waiting = self.unsent.frame_bytes
-        return waiting > 0 and self.pacer.may_send(full=waiting >= self._frame_room)
+        waiting, size = self.unsent, self.frame_size
+        full = waiting.frame_bytes >= size.bytes or waiting.count >= size.items
+        return waiting.frame_bytes > 0 and self.pacer.may_send(full=full)
 
     def gather(self, *, opening: bool = False) -> tuple[InputRun, ...]:
         """Inputs for one frame: all that wait and fit (docs sections 5, 6 and 8).
@@ -239,10 +252,10 @@ class Attempt:
         return runs
 
     def _runs(self, limits: Limits, *, opening: bool) -> tuple[InputRun, ...]:
-        frame_room = self._frame_room
+        frame_room = self.frame_size.bytes
         if opening:
             frame_room = min(frame_room, coming.unannounced(self._offer.heartbeat_ms))
-        used, runs = 0, list[InputRun]()
+        used, items, runs = 0, self.frame_size.items, list[InputRun]()
         while self.unsent:
             head = self.unsent.head
             if opening and (
@@ -253,10 +266,11 @@ class Attempt:
                 break  # what was known of an earlier server may not hold, and an open is urgent
             if head.size > limits.item_bytes and self._fail_too_large(head, limits):
                 continue
-            count = self._fitting(limits, head, frame_room, used)
+            count = min(items, self._fitting(limits, head, frame_room, used))
             if not count:
                 break
             run = self.unsent.take(count)
+            items -= count
             used += run.frame_bytes
             runs.append(self._send(run))
         return tuple(runs)
@@ -421,7 +435,7 @@ class Attempt:
         size = self.unsent.frame_bytes
         if size <= self.announcements.covered or self.limits is None:
             return 0  # which is nearly always so
-        head, room = self.unsent.head, self._frame_room
+        head, room = self.unsent.head, self.frame_size.bytes
         size = max(min(size, room), len(head.payloads[0]) + head.resume_bytes)
         goes = self.may_send and self._fitting(self.limits, head, room, 0)
         return size if goes and self.announcements.lacks(size) else 0
@@ -478,8 +492,3 @@ class Attempt:
         """
         self.reports.tick(free=free)
         self.pulse.tick(beside + (self.awaited.bytes if self.awaited else 0))
-
-
-def _frame_room(limits: Limits | None) -> int:
-    """What a frame gathers at the most, in bytes."""
-    return min(FRAME_TARGET_BYTES, limits.frame_bytes) if limits else FRAME_TARGET_BYTES

@@ -27,7 +27,6 @@ from servestream_client.protocol.frames import (
     Replay,
     Welcome,
 )
-from servestream_client.protocol.pacing import FRAME_TARGET_BYTES
 
 __all__ = [
     "SHORTEST_HEARTBEAT_MS",
@@ -85,7 +84,7 @@ class Terms:
         limits: what the client must keep to.
         output_bytes: the largest output that the client accepts.
         checkpoint_bytes: the largest checkpoint that either end accepts; 0: the client takes none.
-        frame_bytes: up to which a frame gathers answers.
+        frame_bytes: the largest frame that the client accepts.
         heartbeat_ms: the interval that this end promises; 0: none.
         features: those that both ends know.
         input_credit: with which an input begins; None: the client knows of no such credit.
@@ -151,7 +150,7 @@ def agree(offer: ServerOffer, opened: Open) -> Terms:
         first_number=opened.first_number,
         limits=offer.limits.within(theirs),
         output_bytes=theirs.item_bytes,
-        frame_bytes=min(FRAME_TARGET_BYTES, theirs.frame_bytes),
+        frame_bytes=theirs.frame_bytes,
         heartbeat_ms=max(SHORTEST_HEARTBEAT_MS, wished) if wished else 0,
         features=tuple(name for name in known if name in opened.features),
         checkpoint_bytes=min(theirs.token_bytes, offer.limits.token_bytes) if many else 0,

@@ -282,6 +282,10 @@ class Outbox:
         """The input whose output leaves next; 0 if there is none, or errors go before it."""
         return self.ready.next_number
 
+    def gather_up_to(self, size: int) -> None:
+        """Frames gather so many bytes from now on."""
+        self.ready.frame_bytes = size
+
     @property
     def fills_frame(self) -> bool:
         """Whether what waits fills a frame."""

@@ -90,7 +90,7 @@ class PartsOutbox:
         self._ordered = terms.ordered
         self._output_bytes = terms.output_bytes
         self._checkpoint_bytes = terms.checkpoint_bytes
-        self._ready.frame_bytes = terms.frame_bytes
+        self.gather_up_to(min(self._ready.frame_bytes, terms.frame_bytes))
         if terms.input_credit is not None:
             self._initial = terms.input_credit
 
@@ -371,6 +371,10 @@ class PartsOutbox:
             return bool(self.held_bytes or self._paused)
         head = self._works.get(self._turns.next)
         return head is not None and (bool(head.outputs) or head.number in self._paused)
+
+    def gather_up_to(self, size: int) -> None:
+        """Frames gather so many bytes from now on."""
+        self._ready.frame_bytes = size
 
     @property
     def fills_frame(self) -> bool:

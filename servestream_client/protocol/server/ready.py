@@ -114,7 +114,7 @@ class ReadyQueue:
 
     def begin(self, terms: Terms) -> None:
         """The stream is served on these terms."""
-        self.frame_bytes = terms.frame_bytes
+        self.frame_bytes = min(self.frame_bytes, terms.frame_bytes)
         self._ordered = terms.ordered
 
     @property

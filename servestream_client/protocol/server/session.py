@@ -18,6 +18,7 @@ from dataclasses import replace
 from servestream_client.errors import LocalProtocolError, RemoteProtocolError
 from servestream_client.protocol import coming, load
 from servestream_client.protocol.coming import Announcements
+from servestream_client.protocol.frame_size import FrameSize
 from servestream_client.protocol.frames import (
     BlockedOn,
     ClientFrame,
@@ -86,6 +87,7 @@ class ServerSession:
         self.intake: Intake = Intake(offer, self.outbox)
         self._offer = offer
         self._pacer = Pacer(offer.limits.unacknowledged_frames)
+        self._frame_size = FrameSize(self._pacer)
         self._urgent = False  # the frame at hand is to be acknowledged at once
         self._pulse = Pulse()
         self._announcements = Announcements()
@@ -168,6 +170,7 @@ class ServerSession:
         self.intake.begin(terms)
         self.outbox.begin(terms)
         self._pacer.limit = terms.limits.unacknowledged_frames
+        self._frame_size.begin(terms.frame_bytes)
         self._reports = load.FEATURE in terms.features
         self.heartbeat_ms = terms.heartbeat_ms
         if self.heartbeat_ms:
@@ -292,6 +295,12 @@ class ServerSession:
         if not self.outbox.unanswered:
             return BlockedOn.INPUT
         return BlockedOn.NOTHING if self.outbox.waiting else BlockedOn.HANDLER
+
+    def note_time(self, now: float) -> None:
+        """A frame went out or came in, just now, in seconds by whatever clock."""
+        if self._frame_size.look(now):
+            self.outbox.gather_up_to(self._frame_size.bytes)
+            self._announcements.allow(self._frame_size.bytes)
 
     # ---------------------------------------------------------------- frames out
 

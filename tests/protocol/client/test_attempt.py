@@ -21,6 +21,7 @@ from streaming import (
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import ItemErrorKind
+from servestream_client.protocol.client import ClientSession
 from servestream_client.protocol.client.attempt import Attempt
 from servestream_client.protocol.client.counters import ClientCounters
 from servestream_client.protocol.client.delivery import DeliveryQueue
@@ -305,7 +306,7 @@ def test_a_frame_stays_within_64_kib():
 
 
 def test_many_empty_inputs_fill_a_frame_too():
-    session = streaming(window_items=40_000, welcome={"limits": Limits(window_items=40_000)})
+    session = streaming(window_items=80_000, welcome={"limits": Limits(window_items=80_000)})
     push_all(session, *[b""] * 20_000)
     first, second = frames_out(session)
     assert len(inputs_in([first])) == 64 * KIB // 4
@@ -388,3 +389,49 @@ def test_counts_of_frames_start_afresh_on_each_attempt():
     open_attempt(session)
     assert session.next_frame().frames_read == 0
     expect_breach(session, ServerFrame(frames_read=2), "acknowledged", attempt=2)
+
+
+# ------------------------------------------------------------------ how much a frame gathers
+
+ITEM = bytes(16 * KIB)
+
+
+def growing() -> ClientSession:
+    session = streaming(window_bytes=64 << 20, welcome={"features": ["coming"]})
+    session.attempt.frame_size.begin(4 << 20)
+    return session
+
+
+def exchange(session: ClientSession, after: float) -> int:
+    """A full frame that is acknowledged after so many seconds. Returns how many inputs it had."""
+    push_all(session, *[ITEM] * 64)
+    numbers = numbers_in([session.next_frame()])
+    session.attempt.note_time(0.0)
+    frame = answers(
+        numbers[0], *[b""] * len(numbers), frames_read=session.attempt.pacer.sent_frames
+    )
+    session.receive(1, frame)
+    session.attempt.note_time(after)
+    take_all(session)
+    return len(numbers)
+
+
+def test_frames_grow_where_they_are_acknowledged_soon_and_need_no_announcement_then():
+    session = growing()
+    found = [exchange(session, 0.1) for _ in range(5)]
+    assert found == [3, 7, 15, 31, 31], "the last one is of 496 KiB, which else is announced"
+    assert not session.attempt.announcements.lacks(512 * KIB)
+
+
+def test_on_a_link_that_has_become_slow_they_shrink_and_are_announced_again():
+    session = growing()
+    while exchange(session, 0.1) < 31:
+        pass
+    assert [exchange(session, 1.5) for _ in range(4)] == [31, 15, 7, 3]
+    assert session.attempt.announcements.lacks(321 * KIB)
+
+
+def test_a_frame_of_small_inputs_takes_no_more_than_a_quarter_of_the_window():
+    session = streaming(window_items=1000, welcome={"limits": Limits(window_items=1000)})
+    push_all(session, *[b""] * 2000)
+    assert [len(inputs_in([frame])) for frame in frames_out(session)] == [250] * 4

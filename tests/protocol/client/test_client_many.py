@@ -823,7 +823,7 @@ def test_the_examples_of_the_page():
     assert opened.open.limits.input_bytes == 262144
     assert opened.open.limits.token_bytes == 65536
     assert opened.inputs == (InputRun(1, [b"a story"]),)
-    assert opened.credit == Credit(4096, 4194304)
+    assert opened.credit == Credit(16384, 4194304)
     receive(session, ServerFrame(welcome=Welcome(**MANY, replica="a"), frames_read=1))
     receive(session, part(1, 0, b"Once", b" upon"))
     assert frames_out(session) == []
@@ -831,7 +831,7 @@ def test_the_examples_of_the_page():
     assert held == Credit(2, 9)
     receive(session, part(1, 2, b" a"))
     assert frames_out(session) == [
-        ClientFrame(frames_read=2, credit=Credit(4099, 4194315), input_credit=[])
+        ClientFrame(frames_read=2, credit=Credit(16387, 4194315), input_credit=[])
     ]
     assert two.digest.hex() == "115d9e8cf9e59edf"
 
@@ -844,11 +844,11 @@ def test_the_examples_of_the_page():
     session.begin(known=Limits())
     opened = session.next_frame()
     assert (opened.open.first_number, opened.inputs) == (1, ())
-    assert opened.credit == Credit(4094, 4194295)
+    assert opened.credit == Credit(16382, 4194295)
     receive(session, ServerFrame(welcome=Welcome(**MANY, replica="b")))
     (frame,) = frames_out(session)
     run = InputRun(1, [b"a story"], 2, (), Credit(256, 262135), two)
-    assert (list(frame.inputs), frame.credit) == ([run], Credit(4096, 4194304))
+    assert (list(frame.inputs), frame.credit) == ([run], Credit(16384, 4194304))
     receive(session, part(1, 2, b" a", b" time", last=True))
     assert b"".join(each.payload for each in take_all(session)) == b"Once upon a time"
 

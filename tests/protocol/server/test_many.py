@@ -76,7 +76,7 @@ def said(server: ServerSession) -> list[tuple[int, int, bytes | None]]:
     found = []
     while (frame := server.next_frame()) is not None:
         found += sorted(answers_in([frame]), key=lambda each: each[:2])
-        server.receive(ClientFrame(frames_read=server._pacer._sent))
+        server.receive(ClientFrame(frames_read=server._pacer.sent_frames))
     return found
 
 

@@ -331,7 +331,7 @@ class Twins:
             self.number += len(payloads) - 1
 
     def read(self) -> int:
-        return self.server._pacer._sent
+        return self.server._pacer.sent_frames
 
     def start(self) -> None:
         limit = self.random.randint(1, 5)

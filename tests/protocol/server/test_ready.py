@@ -110,7 +110,7 @@ def test_a_run_of_outputs_keeps_within_64_kib():
             sizes = [len(payload) for _, _, payload in answers_in([frame])]
             assert sum(sizes) <= 64 * KIB or len(sizes) == 1
             found += [number for number, _, _ in answers_in([frame])]
-        server.receive(ClientFrame(frames_read=server._pacer._sent))
+        server.receive(ClientFrame(frames_read=server._pacer.sent_frames))
     assert found == [1, 2, 3, 4, 5, 6, 7, 8]
 
 

@@ -285,7 +285,7 @@ def test_terms_are_what_both_ends_allow(seed):
     for name in names[3:]:
         assert getattr(terms.limits, name) == getattr(ours, name)
     assert terms.output_bytes == theirs.item_bytes
-    assert terms.frame_bytes == min(64 * 1024, theirs.frame_bytes)
+    assert terms.frame_bytes == theirs.frame_bytes
     assert bool(terms.heartbeat_ms) is bool(wished)
     assert not wished or terms.heartbeat_ms == max(wished, SHORTEST_HEARTBEAT_MS)
     assert tuple(terms.features) in [(), ("coming",)]
