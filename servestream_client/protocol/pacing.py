@@ -49,11 +49,6 @@ class Pacer:
         return self._urgent or (self._read - self._reported) * 2 >= self.limit
 
     @property
-    def last_size(self) -> int:
-        """Of the frame sent last, in bytes of payload; 0: it is acknowledged."""
-        return self._sizes[-1] if self._sizes else 0
-
-    @property
     def sizes(self) -> Collection[int]:
         """Of the frames that were sent and are not acknowledged, in bytes of payload."""
         return self._sizes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 from servestream_client.codecs import Codec
 from servestream_client.config import FlowControl
@@ -28,15 +28,17 @@ from servestream_client.server.metrics import Exporter, RayMetrics, Record
 from servestream_client.server.outputs import Replay, Resume
 from servestream_client.server.replica import (
     application_name,
+    in_replica,
     ray_metrics,
     replica_name,
     server_count,
 )
 from servestream_client.server.reports import LoadReports
-from servestream_client.server.runner import AttemptRunner
+from servestream_client.server.runner import AttemptRunner, ToWire
 from servestream_client.server.stream_fold import Folding, StreamFold
 from servestream_client.server.workers import Workers
 from servestream_client.wire import stream_pb2 as pb
+from servestream_client.wire.written import written_server_frame
 
 __all__ = ["Frames", "Interceptor", "Kit", "Requests", "Served"]
 
@@ -115,6 +117,7 @@ class Kit:
         count_servers: asks how many servers there are; None: Serve's controller is asked, if there
             is one.
         record: takes measurements; None: Ray does, in a replica, and elsewhere nothing is measured.
+        written: whether whoever takes the frames only serializes them; None: in a replica it does.
     """
 
     def __init__(
@@ -126,8 +129,14 @@ class Kit:
         replica: str | None = None,
         count_servers: Callable[[], Awaitable[int]] | None = None,
         record: Record | None = None,
+        written: bool | None = None,
     ) -> None:
         self._service = service
+        if written is None:
+            written = in_replica()
+        # An interceptor of frames reads them.
+        written &= type(interceptor).frames is Interceptor.frames
+        self._to_wire = cast("ToWire", written_server_frame) if written else None
         self._interceptor = interceptor
         self._active = ActiveAttempts()
         self.leaving: bool = False
@@ -187,6 +196,7 @@ class Kit:
                 admission=admission,
                 active=self._active,
                 fold=fold,
+                to_wire=self._to_wire,
             ).frames()
 
         return self._interceptor.frames(serve, requests)

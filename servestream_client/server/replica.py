@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-__all__ = ["application_name", "ray_metrics", "replica_name", "server_count"]
+__all__ = ["application_name", "in_replica", "ray_metrics", "replica_name", "server_count"]
 
 _RUNNING = "RUNNING"
 
@@ -42,6 +42,11 @@ def server_count() -> Callable[[], Awaitable[int]] | None:
     """
     context = _context()
     return None if context is None else partial(asyncio.to_thread, _running_replicas, context)
+
+
+def in_replica() -> bool:
+    """Whether this process is a replica of Ray Serve."""
+    return _context() is not None
 
 
 def ray_metrics() -> Any:  # noqa: ANN401 — Serve's own module

@@ -13,12 +13,13 @@ import contextvars
 import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
 
 from servestream_client.errors import FrameLostError, RemoteProtocolError
 from servestream_client.protocol.coming import seconds_for, too_slow
-from servestream_client.protocol.frames import Load, StreamErrorKind
+from servestream_client.protocol.frames import Load, ServerFrame, StreamErrorKind
 from servestream_client.protocol.pulse import TICKS_PER_INTERVAL
 from servestream_client.protocol.server import ServerOffer, ServerSession
 from servestream_client.protocol.states import ServerState
@@ -32,7 +33,7 @@ from servestream_client.usercode import contained, describe, report
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.convert import client_frame_from_wire, server_frame_to_wire
 
-__all__ = ["LINGER_SECONDS", "OPEN_SECONDS", "AttemptRunner"]
+__all__ = ["LINGER_SECONDS", "OPEN_SECONDS", "AttemptRunner", "ToWire"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -50,6 +51,9 @@ _LEAVING_SECONDS = 1.0
 _DRAINABLE = frozenset({ServerState.SERVING, ServerState.FINISHING, ServerState.DRAINING})
 
 
+ToWire: TypeAlias = Callable[[ServerFrame], pb.ServerFrame]
+
+
 class AttemptRunner:
     """Serves one call.
 
@@ -60,6 +64,7 @@ class AttemptRunner:
         admission: decides whether it is served.
         active: the event loop's other attempts.
         fold: the state of a stateful stream; None: it is none.
+        to_wire: makes messages of frames; None: those of protobuf.
     """
 
     def __init__(
@@ -71,8 +76,10 @@ class AttemptRunner:
         admission: AdmissionControl,
         active: ActiveAttempts,
         fold: StreamFold | None = None,
+        to_wire: ToWire | None = None,
     ) -> None:
         self.session: ServerSession = ServerSession(offer)
+        self._to_wire = to_wire or server_frame_to_wire
         self.context: contextvars.Context = contextvars.copy_context()
         self.fold: StateHolder | None = fold
         if fold is not None:
@@ -150,7 +157,7 @@ class AttemptRunner:
         """The next frame, if there is one. Should it be unfit to be sent, the attempt says so."""
         try:
             frame = self.session.next_frame()
-            return None if frame is None else server_frame_to_wire(frame)
+            return None if frame is None else self._to_wire(frame)
         except Exception as error:
             logger.exception("a frame cannot be sent")
             self.give_up(StreamErrorKind.INTERNAL, f"internal: {describe(error)}")

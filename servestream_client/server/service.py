@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterator, Sequence
+from operator import methodcaller
 from typing import Any, ClassVar, Generic, TypeVar
 
+import grpc
 import grpc.aio
 
 from servestream_client.codecs import BytesCodec, Codec
@@ -26,7 +28,6 @@ from servestream_client.server.outputs import Output, Replay, Resume
 from servestream_client.server.settings import check_class, check_service
 from servestream_client.usercode import contained, describe, is_a
 from servestream_client.wire import stream_pb2 as pb
-from servestream_client.wire import stream_pb2_grpc as pb_grpc
 
 __all__ = [
     "GRPC_SERVER_OPTIONS",
@@ -224,7 +225,8 @@ class StreamService(Generic[In, Out]):
         kits: Kits | None = self.__dict__.get("_servestream_kits")
         if kits is None:  # another thread may make them, too: the first ones stay
             kind = checked_handler(self)
-            made = Kits(lambda: Kit(self, kind, self._interceptor()))
+            written = self.__dict__.get("_servestream_written")
+            made = Kits(lambda: Kit(self, kind, self._interceptor(), written=written))
             kits = self.__dict__.setdefault("_servestream_kits", made)
         return kits
 
@@ -298,6 +300,9 @@ GRPC_SERVER_OPTIONS: list[tuple[str, int]] = server_options(FlowControl())
 """For a plain ``grpc.aio.server(options=...)`` with the default `FlowControl`."""
 
 
+_SERVICE = pb.DESCRIPTOR.services_by_name["StreamService"].full_name
+
+
 def add_to_server(service: StreamService[Any, Any], server: grpc.aio.Server) -> None:
     """Serve a service on a `grpc.aio` server, without Ray.
 
@@ -306,4 +311,12 @@ def add_to_server(service: StreamService[Any, Any], server: grpc.aio.Server) -> 
         TypeError: the service overrides no handler, or more than one, or one of the wrong kind.
     """
     checked_handler(service)
-    pb_grpc.add_StreamServiceServicer_to_server(service, server)  # type: ignore[arg-type]  # duck-typed
+    # As the generated function does; a frame may have been written already, and knows.
+    service.__dict__["_servestream_written"] = True
+    handler = grpc.stream_stream_rpc_method_handler(
+        service.Stream,
+        request_deserializer=pb.ClientFrame.FromString,
+        response_serializer=methodcaller("SerializeToString"),
+    )
+    method = grpc.method_handlers_generic_handler(_SERVICE, {"Stream": handler})
+    server.add_generic_rpc_handlers((method,))

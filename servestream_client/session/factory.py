@@ -42,7 +42,7 @@ _FEW_LANES = 4
 _SPREADING_SECONDS = 1.0
 """So long inputs of a stream wait for lanes at servers that have none."""
 
-_CURSOR_WINDOWS = 16
+_CURSOR_WINDOWS = 4
 """So many windows of inputs a stream with a cursor may be ahead of the first one that it is not
 done with: the cursor lists those in between."""
 

@@ -46,6 +46,7 @@ from servestream_client.transport.traffic import Line
 from servestream_client.transport.writing import WRITE_FAILURES, writer
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.convert import client_frame_to_wire, server_frame_from_wire
+from servestream_client.wire.written import client_frame_bytes
 
 __all__ = ["GrpcLink", "GrpcTransport", "check_process"]
 
@@ -99,7 +100,7 @@ class GrpcLink:
     async def send(self, frame: ClientFrame) -> bool:
         if self._outgoing is not None:
             return await self._outgoing.send(client_frame_to_wire(frame))
-        message = client_frame_to_wire(frame).SerializeToString()
+        message = client_frame_bytes(frame)
         try:
             if self._write is None:
                 self._write = await writer(self._call)

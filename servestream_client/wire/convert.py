@@ -141,7 +141,7 @@ def client_frame_to_wire(frame: f.ClientFrame) -> pb.ClientFrame:
     if frame.want_token:
         message.want_token = True
     for run in frame.inputs:
-        _run_to_wire(run, message.inputs.add(first_number=run.first_number))
+        input_run_to_wire(run, message.inputs.add(first_number=run.first_number))
     for numbers in frame.cancelled:
         message.cancelled.add(first=numbers.first, last=numbers.last)
     for granted in frame.input_credit:
@@ -225,7 +225,8 @@ def _open_from_wire(message: pb.Open) -> f.Open:
     )
 
 
-def _run_to_wire(run: f.InputRun, message: pb.InputRun) -> None:
+def input_run_to_wire(run: f.InputRun, message: pb.InputRun) -> None:
+    """Put what a run has into a message that has its number."""
     message.payloads.extend(run.payloads)
     if run.first_start_index:
         message.first_start_index = run.first_start_index

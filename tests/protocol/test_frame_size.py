@@ -17,11 +17,15 @@ class Link:
     def __init__(self, *, peer_bytes=PLENTY, window_bytes=0, window_items=0, k=4):
         self.pacer = Pacer(k)
         self.size = FrameSize(self.pacer)
-        self.size.begin(peer_bytes, window_bytes, window_items)
+        self.size.begin(peer_bytes, window_bytes)
+        if window_items:
+            self.size.share(window_items)
         self.now = 1000.0
 
-    def send(self, size=None):
-        self.pacer.sent(self.size.bytes if size is None else size)
+    def send(self, size=None, items=0):
+        size = self.size.bytes if size is None else size
+        self.pacer.sent(size)
+        self.size.sent(size, items)
         return self.size.look(self.now)
 
     def acknowledge(self, after, count=None):
@@ -92,6 +96,24 @@ def test_frames_that_are_not_full_say_nothing(after):
     before = link.size.bytes
     link.send(before // 2)
     assert not link.acknowledge(after)
+    assert link.size.bytes == before
+
+
+def test_one_of_many_small_items_is_full_as_well():
+    link = Link(window_items=4096)
+    link.send(100, items=1000)
+    assert link.acknowledge(0.0)
+    assert link.size.bytes == 2 * FRAME_TARGET_BYTES
+
+
+def test_what_is_sent_beside_frames_of_items_says_nothing():
+    link = Link()
+    link.send()
+    link.acknowledge(0.0)
+    before = link.size.bytes
+    link.pacer.sent(before)  # a state, say
+    link.size.look(link.now)
+    assert not link.acknowledge(0.0)
     assert link.size.bytes == before
 
 

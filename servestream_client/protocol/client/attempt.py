@@ -35,7 +35,7 @@ from servestream_client.protocol.frames import (
     Limits,
     Welcome,
 )
-from servestream_client.protocol.pacing import Pacer
+from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD_BYTES, Pacer
 from servestream_client.protocol.pulse import Pulse
 from servestream_client.protocol.runs import Run, RunQueue
 
@@ -197,12 +197,19 @@ class Attempt:
             self._begin_each()
 
     def _size_frames(self, limits: Limits) -> None:
-        self.frame_size.begin(limits.frame_bytes, limits.window_bytes, limits.window_items)
+        self.frame_size.begin(limits.frame_bytes, limits.window_bytes)
+        self.frame_size.share(min(limits.window_items, self._ledger.window_items))
 
     def note_time(self, now: float) -> None:
-        """A frame went out or came in, just now, in seconds by whatever clock."""
-        if self.frame_size.look(now):
-            self.announcements.allow(self.frame_size.bytes)
+        """A frame went out or came in, just now, in seconds by whatever clock. Afterwards the
+        window may have room.
+        """
+        size, ledger = self.frame_size, self._ledger
+        if size.look(now):
+            self.announcements.allow(size.bytes)
+            ledger.open_window(size.bytes // FRAME_TARGET_BYTES)
+            most = ledger.window_items if self.limits is None else self.limits.window_items
+            size.share(min(most, ledger.window_items))
 
     def _begin_each(self) -> None:
         """Each input has its own credit from now on, also those that went out with the open."""
@@ -245,10 +252,13 @@ class Attempt:
         """
         if self.limits is None or not self.may_send:
             return ()
-        before = self.in_flight.bytes
+        flight = self.in_flight
+        items, size = flight.sent, flight.bytes
         runs = self._runs(self.limits, opening=opening)
         if runs:
-            self.pacer.sent(self.in_flight.bytes - before)
+            items, size = flight.sent - items, flight.bytes - size
+            self.pacer.sent(size)
+            self.frame_size.sent(size + items * ITEM_OVERHEAD_BYTES, items)
         return runs
 
     def _runs(self, limits: Limits, *, opening: bool) -> tuple[InputRun, ...]:

@@ -114,7 +114,7 @@ class AttemptFold:
         """Whether a state would make room for most of a window. Where inputs wait all the time, it
         is always full, and a state that makes little room would be asked for again at once.
         """
-        items = min(limits.window_items, self._ledger.window_items) * KEPT_WINDOWS
+        items = min(limits.window_items, self._ledger.most_items) * KEPT_WINDOWS
         size = min(limits.window_bytes, self._ledger.window_bytes)
         return 4 * len(self.fold) >= 3 * items or 4 * self.fold.size >= 3 * size
 

@@ -27,6 +27,11 @@ __all__ = ["UNKNOWN_BYTES", "Ledger"]
 UNKNOWN_BYTES = 64 * 1024
 """What an input counts for that failed before it had a size."""
 
+_FIRST_WINDOW = 4096
+"""Inputs that a window has room for at first, or a `_LARGEST_STEP`-th of it, if that is more."""
+
+_LARGEST_STEP = 4
+
 
 class Ledger:
     """The inputs of one stream.
@@ -54,6 +59,7 @@ class Ledger:
         "fold",
         "known_good",
         "lent",
+        "most_items",
         "ordered",
         "partials",
         "quarantined",
@@ -66,8 +72,10 @@ class Ledger:
 
     def __init__(self, flow: FlowControl, *, ordered: bool, frees_places: bool = False) -> None:
         self._frees_places = frees_places
-        self.window_items: int = flow.window_items
-        """Inputs whose outputs are not taken."""
+        self.most_items: int = flow.window_items
+        """What the window has room for at the most."""
+        self.window_items: int = self._first_window
+        """Inputs whose outputs are not taken; see `open_window`."""
         self.window_bytes: int = flow.window_bytes
         """Payloads that are kept, in bytes."""
         self.ordered: bool = ordered
@@ -128,7 +136,17 @@ class Ledger:
 
     @property
     def _most_uncovered(self) -> int:
-        return self.window_items * KEPT_WINDOWS
+        return self.most_items * KEPT_WINDOWS
+
+    @property
+    def _first_window(self) -> int:
+        return max(min(self.most_items, _FIRST_WINDOW), self.most_items // _LARGEST_STEP)
+
+    def open_window(self, times: int) -> None:
+        """Let it have so many times the inputs that it began with, but no more than the user said.
+        More than a quick server needs would only take memory, of which many streams have little.
+        """
+        self.window_items = min(self.most_items, times * self._first_window)
 
     @property
     def crowded(self) -> bool:

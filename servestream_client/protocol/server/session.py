@@ -414,6 +414,7 @@ class ServerSession:
         if not answers.used:
             return None  # for want of credit
         self._pacer.sent(answers.size)
+        self._frame_size.sent(answers.used)
         return answers
 
     @property

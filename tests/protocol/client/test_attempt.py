@@ -306,7 +306,7 @@ def test_a_frame_stays_within_64_kib():
 
 
 def test_many_empty_inputs_fill_a_frame_too():
-    session = streaming(window_items=80_000, welcome={"limits": Limits(window_items=80_000)})
+    session = streaming(window_items=1_000_000, welcome={"limits": Limits(window_items=1_000_000)})
     push_all(session, *[b""] * 20_000)
     first, second = frames_out(session)
     assert len(inputs_in([first])) == 64 * KIB // 4
@@ -394,12 +394,11 @@ def test_counts_of_frames_start_afresh_on_each_attempt():
 # ------------------------------------------------------------------ how much a frame gathers
 
 ITEM = bytes(16 * KIB)
+LIMITS = Limits(window_bytes=64 << 20)
 
 
 def growing() -> ClientSession:
-    session = streaming(window_bytes=64 << 20, welcome={"features": ["coming"]})
-    session.attempt.frame_size.begin(4 << 20)
-    return session
+    return streaming(window_bytes=64 << 20, welcome={"features": ["coming"], "limits": LIMITS})
 
 
 def exchange(session: ClientSession, after: float) -> int:
@@ -418,17 +417,32 @@ def exchange(session: ClientSession, after: float) -> int:
 
 def test_frames_grow_where_they_are_acknowledged_soon_and_need_no_announcement_then():
     session = growing()
-    found = [exchange(session, 0.1) for _ in range(5)]
+    found = [exchange(session, 0.05) for _ in range(5)]
     assert found == [3, 7, 15, 31, 31], "the last one is of 496 KiB, which else is announced"
     assert not session.attempt.announcements.lacks(512 * KIB)
 
 
 def test_on_a_link_that_has_become_slow_they_shrink_and_are_announced_again():
     session = growing()
-    while exchange(session, 0.1) < 31:
+    while exchange(session, 0.05) < 31:
         pass
     assert [exchange(session, 1.5) for _ in range(4)] == [31, 15, 7, 3]
     assert session.attempt.announcements.lacks(321 * KIB)
+
+
+def test_the_window_grows_with_them_up_to_what_the_user_said():
+    session = streaming(window_items=10_000, welcome={"limits": Limits(window_items=10_000)})
+    windows = [session.ledger.window_items]
+    for _ in range(3):
+        session.push_all([b""] * 3000, [None] * 3000, 0)
+        numbers = numbers_in([session.next_frame()])
+        session.attempt.note_time(0.0)
+        sent = session.attempt.pacer.sent_frames
+        session.receive(1, answers(numbers[0], *[b""] * len(numbers), frames_read=sent))
+        session.attempt.note_time(0.01)
+        take_all(session)
+        windows.append(session.ledger.window_items)
+    assert windows == [4096, 8192, 10_000, 10_000]
 
 
 def test_a_frame_of_small_inputs_takes_no_more_than_a_quarter_of_the_window():
