@@ -73,6 +73,9 @@ class SyncPredictionStream(StreamBase[T_co]):
 
     def __next__(self) -> T_co:
         while True:
+            if self._as_is:
+                for payload in self._rest:
+                    return payload  # type: ignore[return-value]  # they are the outputs
             for payload in self._rest:
                 try:
                     return self._decode(payload)

@@ -7,6 +7,20 @@ from .bug import Bug
 BUGS = (
     # ------------------------------------------------------------------ the driver and its retries
     Bug(
+        "bytes beyond the limit are handed over as they are",
+        "InputFeeder._pull",
+        "if type(item) is bytes and len(item) <= as_is:",
+        "if type(item) is bytes and as_is >= 0:",
+        "test_bytes_that_are_their_own_payloads_are_handed_over_as_they_are",
+    ),
+    Bug(
+        "of bytes more is pulled than allowed",
+        "InputFeeder._pull",
+        "                    self._bytes_fed += len(item)\n",
+        "",
+        "test_of_bytes_too_no_more_is_pulled_than_allowed",
+    ),
+    Bug(
         "status OK is taken for complete",
         "Attempt._verdict",
         "        if not self.broke_protocol and parts.nothing_open():\n",

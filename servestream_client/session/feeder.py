@@ -6,9 +6,8 @@ import asyncio
 import contextvars
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Generic, TypeVar, cast
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Generic, NamedTuple, TypeVar, cast
 
 from servestream_client.cursor import SeekableInputs
 from servestream_client.errors import InputsError
@@ -18,7 +17,7 @@ from servestream_client.session.source import INPUTS, InputsFailed, begun, check
 from servestream_client.signals import Signal
 from servestream_client.usercode import contained, report, type_name
 
-__all__ = ["InputFeeder"]
+__all__ = ["Fed", "InputFeeder"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -27,6 +26,22 @@ BUSY_SECONDS = 0.2
 them, and they may take for ever."""
 
 Payload = TypeVar("Payload")
+
+
+class Fed(NamedTuple, Generic[Payload]):
+    """Inputs that were pulled.
+
+    Attributes:
+        items: as they came.
+        payloads: as many.
+        size: what the payloads count for together.
+        as_is: whether each item is bytes, and its own payload.
+    """
+
+    items: Sequence[object]
+    payloads: Sequence[Payload]
+    size: int
+    as_is: bool
 
 
 class InputFeeder(Generic[Payload]):
@@ -69,7 +84,10 @@ class InputFeeder(Generic[Payload]):
 
         # Each of these is written by one side only. The thread waits for `_turn` when it may not
         # pull, and the event loop for `_arrived` when there is nothing.
-        self._fed: deque[tuple[object, Payload, int]] = deque()
+        # What is its own payload stands there by itself. It is taken from the front, while the
+        # thread appends: each is a single step.
+        self._fed: list[bytes | tuple[object, Payload, int]] = []
+        self._as_is = -1  # up to which size bytes are their own payloads
         self._turn = threading.Condition()
         self._most_inputs = 0  # to be pulled in all
         self._most_bytes = 0  # likewise; the last input may exceed it
@@ -85,9 +103,21 @@ class InputFeeder(Generic[Payload]):
 
     # ---------------------------------------------------------------- from the event loop
 
-    def start(self, encode: Callable[[object], Payload], size: Callable[[Payload], int]) -> None:
-        """Say how items are encoded, and what a payload counts for. Nothing is pulled yet."""
-        self._encode, self._size = encode, size
+    def start(
+        self,
+        encode: Callable[[object], Payload],
+        size: Callable[[Payload], int],
+        *,
+        as_is: int = -1,
+    ) -> None:
+        """Say how items are encoded, and what a payload counts for. Nothing is pulled yet.
+
+        Args:
+            encode: makes payloads.
+            size: of one, in bytes.
+            as_is: bytes of that size at the most are their own payloads; -1: none are.
+        """
+        self._encode, self._size, self._as_is = encode, size, as_is
         self._loop = asyncio.get_running_loop()
 
     def allow(self, inputs: int, size: int) -> None:
@@ -106,7 +136,7 @@ class InputFeeder(Generic[Payload]):
             thread.start()
             self._thread = thread  # now that it runs, and will say when it ends
 
-    async def fed(self) -> list[tuple[object, Payload]]:
+    async def fed(self) -> Fed[Payload]:
         """Items and their payloads, as soon as there are any; none at the end.
 
         Raises:
@@ -114,17 +144,19 @@ class InputFeeder(Generic[Payload]):
         """
         while True:
             self._told = False
-            fed = [self._fed.popleft() for _ in range(len(self._fed))]
-            if fed:
-                self._taken += len(fed)
-                self._bytes_taken += sum(size for _, _, size in fed)
-                return [(item, payload) for item, payload, _ in fed]
+            if count := len(self._fed):
+                fed = self._fed[:count]
+                del self._fed[:count]
+                self._taken += count
+                taken = _sorted_out(fed)
+                self._bytes_taken += taken.size
+                return taken
             if self._ended:
                 if self._fed:
                     continue  # they came just before the end
                 if self._error is not None:
                     raise InputsFailed(self._error)
-                return []
+                return Fed([], [], 0, as_is=True)
             await self._arrived.wait()
 
     async def aclose(self) -> None:
@@ -161,17 +193,12 @@ class InputFeeder(Generic[Payload]):
         try:
             while self._may_pull():
                 self._busy = True
-                try:
-                    item = next(self._inputs)
-                except StopIteration:
+                if not self._pull():
                     return
-                self.pulled += 1
-                self._hand_over(item)
                 self._busy = False
         except BaseException as error:  # whatever it is, it is the caller's
             self._error = contained(error, INPUTS)
         finally:
-            item = None  # the traceback of what was raised keeps this frame
             self._busy = False
             try:
                 self._close_inputs()
@@ -180,6 +207,29 @@ class InputFeeder(Generic[Payload]):
                     self._fed.clear()  # nobody takes them
                 self._ended = True
                 self._tell()
+
+    def _pull(self) -> bool:
+        """Pull what may be pulled now; False: the inputs have ended."""
+        inputs, as_is = self._inputs, self._as_is
+        item: object = None
+        try:
+            while True:
+                try:
+                    item = next(inputs)
+                except StopIteration:
+                    return False
+                self.pulled += 1
+                if type(item) is bytes and len(item) <= as_is:
+                    self._bytes_fed += len(item)
+                    self._fed.append(item)
+                else:
+                    self._encode_one(item)
+                if not self._told:
+                    self._tell()
+                if self._closing or not self._has_room():
+                    return True
+        finally:
+            item = None  # the traceback of what was raised keeps this frame
 
     def _close_inputs(self) -> None:
         inputs, self._inputs = self._inputs, iter(())
@@ -196,13 +246,12 @@ class InputFeeder(Generic[Payload]):
     def _has_room(self) -> bool:
         return self.pulled < self._most_inputs and self._bytes_fed < self._most_bytes
 
-    def _hand_over(self, item: object) -> None:
+    def _encode_one(self, item: object) -> None:
         assert self._encode is not None  # noqa: S101 — `start` comes before `allow`
         payload = self._encode(item)
         size = self._size(payload)
         self._bytes_fed += size
         self._fed.append((item, payload, size))
-        self._tell()
 
     def _tell(self) -> None:
         if self._told or self._loop is None:
@@ -212,6 +261,15 @@ class InputFeeder(Generic[Payload]):
             self._loop.call_soon_threadsafe(self._arrived.set)
         except RuntimeError:  # the loop is gone, and with it what might listen
             self._closing = True
+
+
+def _sorted_out(fed: list[bytes | tuple[object, Payload, int]]) -> Fed[Payload]:
+    if set(map(type, fed)) == {bytes}:
+        plain = cast("list[bytes]", fed)
+        return Fed(plain, plain, sum(map(len, plain)), as_is=True)  # type: ignore[arg-type]
+    each = [(one, one, len(one)) if isinstance(one, bytes) else one for one in fed]
+    items, payloads, sizes = zip(*each, strict=True)
+    return Fed(items, payloads, sum(sizes), as_is=False)
 
 
 def _close(inputs: object) -> None:

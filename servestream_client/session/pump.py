@@ -12,7 +12,7 @@ from servestream_client.cursor import SeekableInputs
 from servestream_client.errors import ClientClosedError, CursorMismatchError, ItemErrorKind
 from servestream_client.protocol.client import UNKNOWN_BYTES
 from servestream_client.session.cursor_track import CursorTrack
-from servestream_client.session.feeder import InputFeeder
+from servestream_client.session.feeder import Fed, InputFeeder
 from servestream_client.session.lanes import Inlet
 from servestream_client.session.source import INPUTS, InputsFailed, InputSource, begun
 from servestream_client.signals import Signal, being_cancelled, start_task
@@ -247,30 +247,32 @@ class InputPump:
             await turn.passes()  # what was pushed can be sent, and others have their turn
 
     async def _pump_fed(self, feeder: InputFeeder[bytes | UnsendableInput]) -> None:
-        feeder.start(self._payload, _size)
+        as_is = self._max_item_bytes if self._as_is else -1
+        feeder.start(self._payload, _size, as_is=as_is)
         while True:
             await self._place()
             places, room = self._inlet.room
             feeder.allow(min(places, _LONGEST_RUN), room)
             fed = await feeder.fed()
-            if not fed:
+            if not fed.items:
                 return
             sending = await self._push_fed(fed)
             del fed  # it counts where it was pushed
             if sending is not None:
                 await sending
 
-    async def _push_fed(
-        self, fed: list[tuple[object, bytes | UnsendableInput]]
-    ) -> Awaitable[None] | None:
+    async def _push_fed(self, fed: Fed[bytes | UnsendableInput]) -> Awaitable[None] | None:
         """Push what has a place already, as far as it fits in runs. What it returns is to be
         awaited, if anything: see `Inlet.push_eagerly`.
         """
+        _, room = self._inlet.room
+        if fed.as_is and fed.size <= room:
+            plain = cast("list[bytes]", fed.payloads)
+            return self._inlet.push_eagerly(plain, plain, fed.size)
         items: list[object] = []
         payloads: list[bytes] = []
         size = 0
-        _, room = self._inlet.room
-        for item, payload in fed:
+        for item, payload in zip(fed.items, fed.payloads, strict=True):
             if isinstance(payload, bytes) and size + len(payload) <= room:
                 items.append(item)
                 payloads.append(payload)

@@ -19,7 +19,7 @@ from servestream_client.usercode import type_name
 
 KINDS = ("StreamStreamCall", "_AioCall", "GrpcLink", "_Exchange")
 TIMES = 12
-QUICK = RetryPolicy(initial=0.001, maximum=0.002)
+QUICK = RetryPolicy(initial=0.001, maximum=0.002, attempts=100)
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ PLENTY = 1_000_000
 
 async def drained(feeder: InputFeeder) -> list:
     items = []
-    while fed := await feeder.fed():
-        items += fed
+    while (fed := await feeder.fed()).items:
+        items += zip(fed.items, fed.payloads, strict=True)
         feeder.allow(PLENTY, PLENTY)
     return items
 
@@ -52,7 +52,7 @@ async def test_no_more_is_pulled_than_allowed():
     feeder = started(range(100), inputs_allowed=3)
     await blocked(feeder)
     assert feeder.pulled == 3
-    assert len(await feeder.fed()) == 3
+    assert len((await feeder.fed()).items) == 3
     feeder.allow(2, PLENTY)
     await blocked(feeder)
     assert feeder.pulled == 5
@@ -91,9 +91,9 @@ async def test_an_error_comes_after_what_was_pulled_before_it(error):
     seen = []
     with pytest.raises(InputsFailed) as caught:
         while True:
-            seen += await feeder.fed()
+            seen += (await feeder.fed()).items
     assert caught.value.error is error
-    assert [item for item, _ in seen] == [1, 2]
+    assert seen == [1, 2]
 
 
 async def test_closing_runs_a_generators_end_in_its_own_thread():
@@ -126,7 +126,7 @@ async def test_closing_does_not_wait_for_inputs_that_block():
         yield 2
 
     feeder = started(inputs())
-    assert await feeder.fed() == [(1, b"1")]
+    assert await feeder.fed() == ((1,), (b"1",), 1, False)
     assert await asyncio.to_thread(entered.wait, 30)
     await feeder.aclose()
     assert not feeder._ended
@@ -180,3 +180,36 @@ async def test_inputs_that_are_an_old_kind_of_sequence():
 async def test_no_inputs(inputs):
     with pytest.raises(InputsError):
         InputFeeder(inputs)
+
+
+async def test_bytes_that_are_their_own_payloads_are_handed_over_as_they_are():
+    feeder: InputFeeder[bytes] = InputFeeder([b"a", b"bb", bytearray(b"c"), b"too long", b"d"])
+    feeder.start(lambda item: b"<%s>" % bytes(item), len, as_is=2)
+    feeder.allow(2, PLENTY)
+    await blocked(feeder)
+    taken = await feeder.fed()
+    assert taken == ([b"a", b"bb"], [b"a", b"bb"], 3, True)
+    feeder.allow(PLENTY, PLENTY)
+    await blocked(feeder)
+    taken = await feeder.fed()
+    assert [*taken.items] == [b"c", b"too long", b"d"]
+    assert [*taken.payloads] == [b"<c>", b"<too long>", b"d"]
+    assert (taken.size, taken.as_is) == (3 + 10 + 1, False)
+    assert not (await feeder.fed()).items
+
+
+async def test_of_bytes_too_no_more_is_pulled_than_allowed():
+    feeder: InputFeeder[bytes] = InputFeeder(iter([bytes(4)] * 100))
+    feeder.start(bytes, len, as_is=PLENTY)
+    feeder.allow(PLENTY, 10)
+    await blocked(feeder)
+    assert feeder.pulled == 3, "4, 8, and then 12 bytes"
+    await feeder.aclose()
+
+
+async def test_nothing_is_lost_between_a_thread_that_hands_over_and_one_that_takes():
+    items = [b"%d" % number for number in range(200_000)]
+    feeder: InputFeeder[bytes] = InputFeeder(iter(items))
+    feeder.start(bytes, len, as_is=PLENTY)
+    feeder.allow(PLENTY, PLENTY)
+    assert [item for item, _ in await drained(feeder)] == items
