@@ -196,8 +196,8 @@ class FlowControl:
     peer accepts unless told otherwise.
 
     Attributes:
-        window_items: inputs whose outputs the caller has not taken yet. A stream begins with 4096,
-            or a quarter, and gets the others where its server turns out to be near and quick.
+        window_items: inputs whose outputs the caller has not taken yet. Of the default a stream
+            has 4096 at first, and the others where its server turns out to be near and quick.
         window_bytes: payload bytes of inputs that are not answered yet, of a stateful stream those
             that no state covers, and of those that failed until the caller has taken their errors,
             which hold the inputs; one that could not be

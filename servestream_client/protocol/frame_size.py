@@ -31,6 +31,8 @@ more.
 
 _FEW = 64
 
+_NOT_FULL, _MANY, _FULL = range(3)
+
 
 class FrameSize:
     """See the module.
@@ -42,18 +44,33 @@ class FrameSize:
         bytes: up to which a frame gathers payloads.
         most: what that may become.
         items: the most that it gathers, however small they are.
+        unannounced: how large a frame may be by what the link has shown (section 12); 0: nothing.
+        quick: how many full frames were acknowledged soon.
     """
 
-    __slots__ = ("_full", "_is_full", "_pacer", "_seen", "bytes", "items", "most")
+    __slots__ = (
+        "_full",
+        "_pacer",
+        "_seen",
+        "_sent",
+        "bytes",
+        "items",
+        "most",
+        "quick",
+        "unannounced",
+    )
 
     def __init__(self, pacer: Pacer) -> None:
         self.bytes: int = FRAME_TARGET_BYTES
         self.most: int = FRAME_TARGET_BYTES
         self.items: int = sys.maxsize
+        self.unannounced: int = 0
+        self.quick: int = 0
         self._pacer = pacer
         self._seen = 0  # paced frames that have been looked at
-        self._is_full = False  # the one that was sent last
-        self._full: deque[tuple[int, float]] = deque()  # under way: which one, and since when
+        self._sent = _NOT_FULL  # what the one was that was sent last
+        # Under way: which one, since when, and whether it was full by its bytes.
+        self._full: deque[tuple[int, float, bool]] = deque()
 
     def begin(self, peer_bytes: int, window_bytes: int = 0) -> None:
         """It is known what the peer takes.
@@ -67,7 +84,7 @@ class FrameSize:
         if window_bytes:
             most = max(FRAME_TARGET_BYTES, min(most, window_bytes // _PARTS))
         self.most = min(most, peer_bytes)
-        self.bytes = min(self.bytes, self.most)
+        self.bytes = min(max(self.bytes, FRAME_TARGET_BYTES), self.most)
 
     def share(self, window_items: int) -> None:
         """So many items may be under way: the same of them."""
@@ -75,7 +92,10 @@ class FrameSize:
 
     def sent(self, used: int, items: int = 0) -> None:
         """A frame is made, with so many items that take up so many bytes of it."""
-        self._is_full = used * 4 >= self.bytes * 3 or items * 4 >= self.items * 3
+        if used * 4 >= self.bytes * 3:
+            self._sent = _FULL
+        else:
+            self._sent = _MANY if items * 4 >= self.items * 3 else _NOT_FULL
 
     def look(self, now: float) -> bool:
         """A frame went out or came in. Call it then, at once; what is not looked at is not counted.
@@ -84,19 +104,24 @@ class FrameSize:
             now: in seconds, by whatever clock.
 
         Returns:
-            Whether the size has changed.
+            Whether anything has changed.
         """
-        pacer, full, before = self._pacer, self._full, self.bytes
+        pacer, full, changed = self._pacer, self._full, False
         if pacer.sent_frames != self._seen:
             self._seen = pacer.sent_frames
-            if self._is_full:
-                full.append((self._seen, now))
-            self._is_full = False
+            if self._sent:
+                full.append((self._seen, now, self._sent == _FULL))
+            self._sent = _NOT_FULL
         while full and full[0][0] <= pacer.acknowledged:
-            taken = now - full.popleft()[1]
-            if taken < QUICK_SECONDS:
-                self.bytes = min(2 * self.bytes, self.most)
-            elif taken > SLOW_SECONDS:
+            _, since, by_bytes = full.popleft()
+            if now - since < QUICK_SECONDS:
+                changed = True
+                self.quick += 1
+                if by_bytes:  # many small items say nothing of what the link carries
+                    self.bytes = self.unannounced = min(2 * self.bytes, self.most)
+            elif now - since > SLOW_SECONDS:
+                changed = True
                 self.bytes = min(max(self.bytes // 2, FRAME_TARGET_BYTES), self.most)
+                self.unannounced = 0
                 full.clear()  # the others left before this was known
-        return self.bytes != before
+        return changed

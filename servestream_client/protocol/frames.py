@@ -113,7 +113,7 @@ class CodecId:
 class Limits:
     """Docs section 5. The defaults are the protocol's: they hold where the wire says zero."""
 
-    window_items: int = 16_384
+    window_items: int = 4096
     window_bytes: int = 4 * 1024 * 1024
     unacknowledged_frames: int = 4
     frame_bytes: int = 4 * 1024 * 1024

@@ -146,7 +146,7 @@ class GenerateLane(Lane):
                 self.retire()
             else:
                 self._rests(self._owner.idle_seconds)
-        elif self.suspected:
+        elif self.suspected or self._has_opened():
             self._owner.has_room()  # perhaps others wait no longer for what it carries
 
     def _take_run(self, run: OutputRun) -> None:

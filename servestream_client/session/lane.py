@@ -41,6 +41,7 @@ class Lane(abc.ABC):
             on_arrival=self._arrived, on_break=self._attempt_failed, outage=outage
         )
         self._session = self.driver.session
+        self._window = self.driver.inlet.window  # when `_has_opened` was asked
         self._outage = self.driver.outage
 
     @property
@@ -86,6 +87,11 @@ class Lane(abc.ABC):
             return False
         self._known = session.welcome, session.load
         return True
+
+    def _has_opened(self) -> bool:
+        """Whether its window has grown since this was asked."""
+        window, self._window = self._window, self.driver.inlet.window
+        return self._window > window
 
     def _works(self) -> None:
         """It has something to carry."""

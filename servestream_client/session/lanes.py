@@ -134,6 +134,11 @@ class Inlet:
         """See `Ledger`."""
         return self._ledger.room
 
+    @property
+    def window(self) -> int:
+        """How many inputs there may be now; see `Ledger.open_window`."""
+        return self._ledger.window_items
+
     def fits(self, size: int) -> bool:
         """See `Ledger`."""
         return self._roomy(self._ledger.fits(size))

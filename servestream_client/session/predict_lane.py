@@ -138,8 +138,10 @@ class PredictLane(Lane):
         took = self.driver.outlet.deliver(self._take, self._take_run)
         if self.driver.finished:
             self._end(self.driver.error)
-        elif took:
+            return
+        if took or self._has_opened():
             self._owner.has_room()
+        if took:
             self._rests(self._owner.idle_seconds)
 
     def _take_run(self, run: OutputRun) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 from servestream_client.protocol import frames as f
 from servestream_client.wire import stream_pb2 as pb
@@ -36,12 +37,19 @@ _MOST_PREFIXES = 4096
 
 
 class Written:
-    """A message that is written already, for whoever asks nothing else of it."""
+    """A message that is written already, for whoever asks hardly anything else of it."""
 
-    __slots__ = ("_data",)
+    __slots__ = ("_data", "_message")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._message: pb.ServerFrame | None = None
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 — whatever the message has
+        """Somebody wants to know more: an interceptor of the server's, say."""
+        if self._message is None:
+            self._message = pb.ServerFrame.FromString(self._data)
+        return getattr(self._message, name)
 
     def SerializeToString(self) -> bytes:  # noqa: N802 — a message's method, and Serve calls it
         return self._data

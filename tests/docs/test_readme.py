@@ -42,7 +42,7 @@ def test_code_blocks_compile(name):
 def test_the_specifications_defaults_are_the_codes():
     limits, policy = Limits(), RetryPolicy()
     for field, text in {
-        "window_items": "16384",
+        "window_items": "4096",
         "window_bytes": "4 MiB",
         "unacknowledged_frames": "4",
         "frame_bytes": "4 MiB",

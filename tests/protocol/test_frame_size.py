@@ -46,7 +46,7 @@ def test_full_frames_that_are_acknowledged_soon_double_it_up_to_the_most():
         seen.append(link.size.bytes)
     assert seen == [128 * KIB, 256 * KIB, FRAME_MOST_BYTES]
     link.send()
-    assert not link.acknowledge(0.0)
+    link.acknowledge(0.0)
     assert link.size.bytes == FRAME_MOST_BYTES
 
 
@@ -58,7 +58,7 @@ def test_one_that_takes_long_halves_it_down_to_the_target():
         seen.append(link.size.bytes)
     assert seen == [256 * KIB, 128 * KIB, FRAME_TARGET_BYTES]
     link.send()
-    assert not link.acknowledge(SLOW_SECONDS * 9)
+    link.acknowledge(SLOW_SECONDS * 9)
     assert link.size.bytes == FRAME_TARGET_BYTES
 
 
@@ -103,7 +103,23 @@ def test_one_of_many_small_items_is_full_as_well():
     link = Link(window_items=4096)
     link.send(100, items=1000)
     assert link.acknowledge(0.0)
-    assert link.size.bytes == 2 * FRAME_TARGET_BYTES
+    assert link.size.quick == 1
+    assert link.size.bytes == FRAME_TARGET_BYTES, "of what the link carries that says nothing"
+    assert not link.size.unannounced
+
+
+def test_a_slow_one_says_that_the_link_is_not_quick_any_more():
+    link = grown()
+    assert link.size.unannounced == FRAME_MOST_BYTES
+    link.send()
+    link.acknowledge(SLOW_SECONDS + 0.1)
+    assert link.size.unannounced == 0
+
+
+def test_limits_that_rise_from_one_welcome_to_the_next_are_taken():
+    link = Link(peer_bytes=100)
+    link.size.begin(PLENTY)
+    assert link.size.bytes == FRAME_TARGET_BYTES
 
 
 def test_what_is_sent_beside_frames_of_items_says_nothing():

@@ -90,3 +90,11 @@ def test_lengths_without_a_place_of_their_own_are_written_as_well():
     many = [bytes(size) for size in range(500, 5200)]
     frame = ClientFrame(inputs=[InputRun(1, many)])
     assert list(pb.ClientFrame.FromString(client_frame_bytes(frame)).inputs[0].payloads) == many
+
+
+def test_who_asks_more_of_what_is_written_gets_the_messages_answer():
+    frame = ServerFrame(outputs=[OutputRun(7, [bytes(100 * KIB)])], frames_read=3)
+    written = written_server_frame(frame)
+    assert written.frames_read == 3
+    assert written.ByteSize() == server_frame_to_wire(frame).ByteSize()
+    assert [run.first_number for run in written.outputs] == [7]

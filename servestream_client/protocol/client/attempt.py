@@ -35,7 +35,7 @@ from servestream_client.protocol.frames import (
     Limits,
     Welcome,
 )
-from servestream_client.protocol.pacing import FRAME_TARGET_BYTES, ITEM_OVERHEAD_BYTES, Pacer
+from servestream_client.protocol.pacing import ITEM_OVERHEAD_BYTES, Pacer
 from servestream_client.protocol.pulse import Pulse
 from servestream_client.protocol.runs import Run, RunQueue
 
@@ -206,8 +206,8 @@ class Attempt:
         """
         size, ledger = self.frame_size, self._ledger
         if size.look(now):
-            self.announcements.allow(size.bytes)
-            ledger.open_window(size.bytes // FRAME_TARGET_BYTES)
+            self.announcements.allow(size.unannounced)
+            ledger.open_window(size.quick)
             most = ledger.window_items if self.limits is None else self.limits.window_items
             size.share(min(most, ledger.window_items))
 
@@ -241,8 +241,17 @@ class Attempt:
     def may_send(self) -> bool:
         """Whether inputs wait, and the pacing lets a frame of them go."""
         waiting, size = self.unsent, self.frame_size
-        full = waiting.frame_bytes >= size.bytes or waiting.count >= size.items
+        full = waiting.frame_bytes >= size.bytes or self._many_may_go
         return waiting.frame_bytes > 0 and self.pacer.may_send(full=full)
+
+    @property
+    def _many_may_go(self) -> bool:
+        """Whether as many inputs wait, and may go, as a frame takes at the most."""
+        most, share = self.frame_size.items, self._ledger.share
+        if self.unsent.count < most or self.limits is None:
+            return False
+        window = self.limits.window_items
+        return (window if share is None else min(window, share)) - self.in_flight.items >= most
 
     def gather(self, *, opening: bool = False) -> tuple[InputRun, ...]:
         """Inputs for one frame: all that wait and fit (docs sections 5, 6 and 8).

@@ -27,10 +27,9 @@ __all__ = ["UNKNOWN_BYTES", "Ledger"]
 UNKNOWN_BYTES = 64 * 1024
 """What an input counts for that failed before it had a size."""
 
+_DEFAULT_WINDOW = FlowControl().window_items
 _FIRST_WINDOW = 4096
-"""Inputs that a window has room for at first, or a `_LARGEST_STEP`-th of it, if that is more."""
-
-_LARGEST_STEP = 4
+"""Inputs that the default window has room for at first. What a user says holds at once."""
 
 
 class Ledger:
@@ -140,13 +139,15 @@ class Ledger:
 
     @property
     def _first_window(self) -> int:
-        return max(min(self.most_items, _FIRST_WINDOW), self.most_items // _LARGEST_STEP)
+        return _FIRST_WINDOW if self.most_items == _DEFAULT_WINDOW else self.most_items
 
-    def open_window(self, times: int) -> None:
-        """Let it have so many times the inputs that it began with, but no more than the user said.
-        More than a quick server needs would only take memory, of which many streams have little.
+    def open_window(self, quick: int) -> None:
+        """So many full frames were acknowledged soon on an attempt: the default window opens with
+        each. More than a quick server needs would only take memory, of which many streams have
+        little. It does not close again: somebody may be about to use the room that there was.
         """
-        self.window_items = min(self.most_items, times * self._first_window)
+        opened = min(self.most_items, self._first_window << min(quick, 8))
+        self.window_items = max(self.window_items, opened)
 
     @property
     def crowded(self) -> bool:

@@ -347,6 +347,11 @@ class FoldOutbox(Outbox):
         leaves_next = self._leaving.next
         return not leaves_next or self._pending[0].number < leaves_next
 
+    @property
+    def next_token_bytes(self) -> int:
+        """The size of the largest that `take_token` may give, in bytes."""
+        return max((len(each.token) for each in self._pending), default=0)
+
     def take_token(self) -> StateToken:
         """One that is `token_ready`, the newest; the others are dropped that it covers, where their
         answers left on this attempt.

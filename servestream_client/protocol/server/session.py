@@ -88,6 +88,7 @@ class ServerSession:
         self._offer = offer
         self._pacer = Pacer(offer.limits.unacknowledged_frames)
         self._frame_size = FrameSize(self._pacer)
+        self._most_bytes = 0  # of a frame, as the client said
         self._urgent = False  # the frame at hand is to be acknowledged at once
         self._pulse = Pulse()
         self._announcements = Announcements()
@@ -170,7 +171,11 @@ class ServerSession:
         self.intake.begin(terms)
         self.outbox.begin(terms)
         self._pacer.limit = terms.limits.unacknowledged_frames
-        self._frame_size.begin(terms.frame_bytes)
+        self._most_bytes = terms.frame_bytes
+        budget = self._offer.ahead_bytes
+        if first.credit is not None:
+            budget = min(budget, first.credit.bytes)
+        self._frame_size.begin(terms.frame_bytes, budget)
         self._reports = load.FEATURE in terms.features
         self.heartbeat_ms = terms.heartbeat_ms
         if self.heartbeat_ms:
@@ -300,7 +305,7 @@ class ServerSession:
         """A frame went out or came in, just now, in seconds by whatever clock."""
         if self._frame_size.look(now):
             self.outbox.gather_up_to(self._frame_size.bytes)
-            self._announcements.allow(self._frame_size.bytes)
+            self._announcements.allow(self._frame_size.unannounced)
 
     # ---------------------------------------------------------------- frames out
 
@@ -317,7 +322,8 @@ class ServerSession:
         outbox, pacer = self.outbox, self._pacer
         waiting = outbox.waiting
         large = self._large if waiting else 0
-        answers = self._gather() if waiting and not large else None
+        alone = self._token_goes_alone
+        answers = self._gather() if waiting and not large and not alone else None
         token = self._gather_token(sent=answers is not None)
         self._say_failure()
         if self.state is ServerState.FINISHING and not outbox.unanswered and self._may_end():
@@ -384,6 +390,19 @@ class ServerSession:
         if fold is not None and fold.failure is not None and not self.outbox.waiting:
             self.give_up(fold.failure.kind, fold.failure.text)
 
+    @property
+    def _token_is_large(self) -> bool:
+        """Whether a frame of answers and the state that is next would exceed what the client
+        takes.
+        """
+        fold, most = self.fold, self._most_bytes
+        return fold is not None and fold.next_token_bytes + self._frame_size.bytes > most
+
+    @property
+    def _token_goes_alone(self) -> bool:
+        """Whether a state has a frame of its own, which is the next one."""
+        return self.fold is not None and self.fold.token_ready and self._token_is_large
+
     def _gather_token(self, *, sent: bool) -> StateToken | None:
         """The state that goes out now, behind the answers; None if there is none.
 
@@ -393,7 +412,7 @@ class ServerSession:
         fold = self.fold
         if fold is None or not fold.token_ready or self.state is ServerState.LINGERING:
             return None
-        if not (sent or self._pacer.may_send(full=True)):
+        if self._token_is_large if sent else not self._pacer.may_send(full=True):
             return None
         token = fold.take_token()
         if not sent:

@@ -430,19 +430,39 @@ def test_on_a_link_that_has_become_slow_they_shrink_and_are_announced_again():
     assert session.attempt.announcements.lacks(321 * KIB)
 
 
-def test_the_window_grows_with_them_up_to_what_the_user_said():
-    session = streaming(window_items=10_000, welcome={"limits": Limits(window_items=10_000)})
+def answer_soon(session: ClientSession, count: int) -> None:
+    session.push_all([b""] * count, [None] * count, 0)
+    numbers = numbers_in([session.next_frame()])
+    session.attempt.note_time(0.0)
+    sent = session.attempt.pacer.sent_frames
+    session.receive(1, answers(numbers[0], *[b""] * len(numbers), frames_read=sent))
+    session.attempt.note_time(0.01)
+    take_all(session)
+
+
+def test_the_default_window_opens_with_full_frames_that_are_acknowledged_soon():
+    default = FlowControl().window_items
+    session = streaming(welcome={"limits": Limits(window_items=default)})
     windows = [session.ledger.window_items]
     for _ in range(3):
-        session.push_all([b""] * 3000, [None] * 3000, 0)
-        numbers = numbers_in([session.next_frame()])
-        session.attempt.note_time(0.0)
-        sent = session.attempt.pacer.sent_frames
-        session.receive(1, answers(numbers[0], *[b""] * len(numbers), frames_read=sent))
-        session.attempt.note_time(0.01)
-        take_all(session)
+        answer_soon(session, 3000)
         windows.append(session.ledger.window_items)
-    assert windows == [4096, 8192, 10_000, 10_000]
+    assert windows == [4096, 8192, default, default]
+
+
+def test_it_does_not_close_again():
+    session = streaming(welcome={"limits": Limits(window_items=FlowControl().window_items)})
+    answer_soon(session, 3000)
+    session.ledger.open_window(0)  # as a new attempt would have it, on which nothing was seen yet
+    assert session.ledger.window_items == 8192
+
+
+@pytest.mark.parametrize("items", [10, 5000, 100_000])
+def test_a_window_that_the_user_has_set_holds_at_once(items):
+    session = streaming(window_items=items)
+    assert session.ledger.window_items == items
+    session.ledger.open_window(3)
+    assert session.ledger.window_items == items
 
 
 def test_a_frame_of_small_inputs_takes_no_more_than_a_quarter_of_the_window():
