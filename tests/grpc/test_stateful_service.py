@@ -710,3 +710,31 @@ def test_no_stream_waits_for_an_import():
         assert not late, late
     """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=150)
+
+
+async def test_a_state_beside_answers_never_exceeds_what_the_client_takes():
+    flow = FlowControl(
+        max_item_bytes=64 << 10,
+        checkpoint_bytes=1 << 20,
+        window_bytes=20 << 20,
+        output_bytes=16 << 20,
+    )
+    large = Random(1).randbytes(900_000)
+
+    class Large(Folding):
+        tokens = Tokens(inputs=64, share=1.0)
+
+        def begin(self, parameters):
+            return large
+
+        async def step(self, state, item):
+            return state, item
+
+    Large.flow = flow
+    inputs = [bytes(8000)] * 1500  # whose frames grow
+    with StreamServer(Large()) as server:
+        async with StreamClient(server.target, flow=flow, retry=RETRY) as client:
+            stream = client.stream(inputs)
+            assert [output async for output in stream] == inputs
+            assert stream.statistics().attempts == 1
+            assert stream.statistics().tokens
