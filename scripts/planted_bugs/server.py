@@ -580,4 +580,33 @@ BUGS = (
         "        if seconds > longest and not way:\n",
         "test_in_a_thread_runs_shrink_where_inputs_are_slower_than_the_way_there",
     ),
+    # ------------------------------------------------------------------ frames that grow
+    Bug(
+        "a server does not look at when its frames are acknowledged",
+        "ServerSession.note_time",
+        "if self._frame_size.look(now):",
+        "if False:",
+        "test_the_frames_of_both_ends_grow_where_they_are_acknowledged_soon",
+    ),
+    Bug(
+        "a server's frames grow whatever may be ahead",
+        "ServerSession.welcome",
+        "self._frame_size.begin(terms.frame_bytes, budget)",
+        "self._frame_size.begin(terms.frame_bytes)",
+        "test_frames_that_are_read_soon_grow_within_a_quarter_of_what_may_be_ahead",
+    ),
+    Bug(
+        "an interceptor of frames gets those that are written already",
+        "Kit.__init__",
+        "written &= type(interceptor).frames is Interceptor.frames",
+        "pass",
+        "test_a_service_whose_own_interceptor_reads_frames_makes_messages",
+    ),
+    Bug(
+        "a service of a plain server makes messages of its large frames",
+        "add_to_server",
+        'service.__dict__["_servestream_written"] = True',
+        "pass",
+        "test_a_server_that_only_sends_frames_gets_them_written",
+    ),
 )

@@ -3,6 +3,8 @@
 Invariant: pushing wakes the writer, taking offers the room again, and answering tells the consumer,
 each in the same call; so none of these can be forgotten. What is done between two attempts wakes
 nobody. What only looks may look at the session.
+
+Longer than other files: all doors to a session are here, each of a few lines, and nowhere else.
 """
 
 from __future__ import annotations

@@ -47,6 +47,8 @@ class Written:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 — whatever the message has
         """Somebody wants to know more: an interceptor of the server's, say."""
+        if name.startswith("_"):  # no field, and a copy that is being made has none of its own yet
+            raise AttributeError(name)
         if self._message is None:
             self._message = pb.ServerFrame.FromString(self._data)
         return getattr(self._message, name)

@@ -22,6 +22,8 @@ from servestream_client.testing import Fault, FaultKind, StreamServer
 
 ITEMS = [b"%d" % number for number in range(3000)]
 KILLED_AT = 1500
+LARGE = [b"%d" % number + bytes(1000) for number in range(30_000)]
+"""Enough for frames to grow as far as they do."""
 
 
 class Upper(StreamService[bytes, bytes]):
@@ -54,6 +56,7 @@ async def call(target: str) -> dict[str, object]:
         stream = client.stream(ITEMS)
         found["ordered"] = [output async for output in stream] == ITEMS
         found["resumes"] = stream.statistics().resumes
+        found["large"] = [output async for output in client.stream(LARGE)] == LARGE
         outputs = [output async for output in client.stream(iter(ITEMS), ordered=False)]
         found["unordered"] = sorted(outputs) == sorted(ITEMS)
         predicted = await asyncio.gather(*(client.predict(b"item %d" % n) for n in range(200)))

@@ -80,6 +80,7 @@ def check(found: dict[str, object], client: Path) -> None:
     assert found == {
         "ordered": True,
         "resumes": 1,
+        "large": True,
         "unordered": True,
         "predict": True,
         "errors": ["A", "ValueError: a bad item", "C"],

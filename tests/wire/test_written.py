@@ -1,5 +1,6 @@
 """What is written at once is what protobuf would have written, as far as a reader can tell."""
 
+import copy
 import random
 
 import pytest
@@ -98,3 +99,5 @@ def test_who_asks_more_of_what_is_written_gets_the_messages_answer():
     assert written.frames_read == 3
     assert written.ByteSize() == server_frame_to_wire(frame).ByteSize()
     assert [run.first_number for run in written.outputs] == [7]
+    assert copy.copy(written).SerializeToString() == written.SerializeToString()
+    assert not hasattr(written, "no_such_field")

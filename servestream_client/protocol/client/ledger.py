@@ -6,6 +6,8 @@ before its turn), or *settled* (answered). What the window has room for is said 
 `room`), and asked before anything is accepted. What a resume needs is here and nowhere else: an
 attempt takes a copy with it (`resume`), and dies with it. Of a stateful stream the answered inputs
 that a state does not cover are its `fold`'s, and count in the window like those without an answer.
+
+Longer than other files: each place of an input counts in the window, which has its rules here.
 """
 
 from __future__ import annotations

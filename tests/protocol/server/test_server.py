@@ -3,6 +3,7 @@
 import pytest
 from serving import (
     FULL,
+    KIB,
     PLENTY,
     answers_in,
     computing,
@@ -34,6 +35,8 @@ from servestream_client.protocol.frames import (
 from servestream_client.protocol.server import ServerSession
 from servestream_client.protocol.states import ServerState
 
+MIB = 1024 * KIB
+
 # ------------------------------------------------------------------ frames and pacing
 
 
@@ -46,6 +49,34 @@ def test_at_most_k_paced_frames_are_unacknowledged():
     assert server.next_frame() is None
     server.receive(ClientFrame(frames_read=1))
     assert [n for n, _, _ in answers_in([server.next_frame()])] == [3]
+
+
+@pytest.mark.parametrize(
+    ("credit", "ahead_bytes", "most"),
+    [(64 * MIB, 64 * MIB, 512), (MIB, 64 * MIB, 256), (64 * MIB, MIB, 256)],
+    ids=["plenty", "credit for little", "little ahead"],
+)
+def test_frames_that_are_read_soon_grow_within_a_quarter_of_what_may_be_ahead(
+    credit, ahead_bytes, most
+):
+    offer = {"ahead_bytes": ahead_bytes, "limits": Limits(unacknowledged_frames=4)}
+    server = serving(credit=Credit(1_000_000, credit), offer=offer)
+    sizes, given = [], 0
+    for first in range(1, 1 + 5 * 600, 600):
+        server.receive(inputs(first, *[b"x"] * 600, frames_read=server._pacer.sent_frames))
+        server.note_time(0.0)  # soon
+        for number in started(server):
+            server.outbox.output(number, bytes(KIB), last=True)
+        while (frame := server.next_frame()) is not None:
+            server.note_time(0.0)
+            given += len(answers_in([frame]))
+            sizes.append(sum(len(payload) for run in frame.outputs for payload in run.payloads))
+            grant = Credit(1_000_000, credit + given * KIB)
+            server.receive(ClientFrame(credit=grant, frames_read=server._pacer.sent_frames))
+            server.note_time(0.0)
+    assert given == 5 * 600
+    assert (most - 4) * KIB <= max(sizes) <= most * KIB
+    assert sizes[0] <= 65 * KIB
 
 
 def test_answers_that_fill_no_frame_wait_while_half_of_k_is_unacknowledged():
