@@ -59,7 +59,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # What `asyncio.BaseEventLoop` keeps, and its type stubs do not show.
     _ready: Any
-    _scheduled: list[Any]
+    _scheduled: list[tuple[float, Any]]
     _stopping: bool
     _timer_cancelled_count: int
 
@@ -97,28 +97,46 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # ---------------------------------------------------------------- turns
 
+    def call_soon(
+        self, callback: Callable[..., object], *args: object, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As asyncio's, which looks into more of what cannot be here."""
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: object,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """As asyncio's, whose heap compares handles, which takes long."""
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._scheduled, (when, handle))
+        handle._scheduled = True  # type: ignore[attr-defined]
+        return handle
+
     def _run_once(self) -> None:
-        ready = self._ready
-        self._drop_cancelled()
+        ready, scheduled = self._ready, self._scheduled
+        while scheduled and scheduled[0][1]._cancelled:
+            self._timer_cancelled_count -= 1
+            self._next_timer()
         if not ready and not self._stopping:
             self._jump()
-        if self._now > self._limit:
+        now = self._now
+        if now > self._limit:
             raise Overdue(f"not done after {self._limit:g} virtual seconds: {waiting(self)}")
-        scheduled, now = self._scheduled, self._now
-        while scheduled and scheduled[0]._when <= now:
-            handle = heapq.heappop(scheduled)
-            handle._scheduled = False
-            ready.append(handle)
-        batch = list(ready)
+        while scheduled and scheduled[0][0] <= now:
+            ready.append(self._next_timer())
+        batch = [*ready]
         ready.clear()
-        if len(batch) > 1 and self._disorder:
-            self._shuffle(batch)
-        self._run_batch(batch)
-
-    def _run_batch(self, batch: list[Any]) -> None:
         self.callbacks += len(batch)
         if self.callbacks > self._most_callbacks:
             raise Overdue(f"not done after {self._most_callbacks} callbacks: {waiting(self)}")
+        if len(batch) > 1 and self._disorder:
+            self._shuffle(batch)
         cost, draw = self._cost, self._rng.random
         for handle in batch:
             if not handle._cancelled:
@@ -126,16 +144,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
                     self._now += draw() * cost
                 handle._run()
 
-    def _drop_cancelled(self) -> None:
-        scheduled = self._scheduled
-        while scheduled and scheduled[0]._cancelled:
-            self._timer_cancelled_count -= 1
-            heapq.heappop(scheduled)._scheduled = False
+    def _next_timer(self) -> Any:  # noqa: ANN401 — asyncio's own handle
+        _, handle = heapq.heappop(self._scheduled)
+        handle._scheduled = False
+        return handle
 
     def _jump(self) -> None:
         if not self._scheduled:
             raise Deadlock(f"nothing will ever happen again: {waiting(self)}")
-        self._now = max(self._now, self._scheduled[0]._when)
+        self._now = max(self._now, self._scheduled[0][0])
 
     def _shuffle(self, batch: list[Any]) -> None:
         """Bring the steps of tasks into another order, in the places that they have."""
