@@ -844,4 +844,18 @@ BUGS = (
         "pass",
         "test_calls_that_wait_for_room_are_sent_once_the_window_has_opened",
     ),
+    Bug(
+        "a client that was closed is kept by what it would be told of",
+        "Connection._close",
+        "finalizer.detach()",
+        "pass",
+        "test_once_all_is_closed_nobody_is_kept_nor_told_of",
+    ),
+    Bug(
+        "who is dropped is told of in whatever thread",
+        "session.connection:_tell",
+        "loop.call_soon_threadsafe(tell)",
+        "tell()",
+        "test_who_is_dropped_is_told_of_in_the_event_loop",
+    ),
 )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import os
-import weakref
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Generic, Self, TypeAlias, TypedDict, TypeVar
 
@@ -190,9 +187,7 @@ class ClientBase(Generic[In, Out]):
         """What carries the calls of `predict`."""
         if self._predictor is None:
             self._predictor = self._streams.predictor(self._predict_streams)
-            # One that `with_options` made for a single call leaves no stream behind.
-            loop = asyncio.get_running_loop()
-            weakref.finalize(self, _orphan, loop, self._predictor).atexit = False
+            self._connection.when_dropped(self, self._predictor.orphaned)
         return self._predictor
 
     def _generate_lanes(self) -> Generator:
@@ -200,8 +195,7 @@ class ClientBase(Generic[In, Out]):
         self._connection.check()
         if self._generator is None:
             self._generator = self._streams.generator(self._predict_streams)
-            loop = asyncio.get_running_loop()
-            weakref.finalize(self, _orphan, loop, self._generator).atexit = False
+            self._connection.when_dropped(self, self._generator.orphaned)
         return self._generator
 
     def __repr__(self) -> str:
@@ -212,9 +206,3 @@ class ClientBase(Generic[In, Out]):
             f"{type(self).__name__}({self._connection.endpoints.name!r}{application},"
             f" codec={streams.codec!r}{state})"
         )
-
-
-def _orphan(loop: asyncio.AbstractEventLoop, lanes: Predictor | Generator) -> None:
-    """A client was dropped, in whatever thread."""
-    with suppress(RuntimeError):  # the loop is closed
-        loop.call_soon_threadsafe(lanes.orphaned)

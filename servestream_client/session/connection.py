@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
 
 from servestream_client.errors import ClientClosedError, WrongEventLoopError
 from servestream_client.greenlets import check_threads
@@ -30,6 +33,7 @@ class Connection:
         self.drivers: dict[StreamDriver, None] = {}  # whose order is that of the streams
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._dropped: list[weakref.finalize[..., object]] = []
 
     def check_open(self) -> None:
         """
@@ -73,6 +77,16 @@ class Connection:
         self.drivers[driver] = None
         task.add_done_callback(lambda _: self.drivers.pop(driver, None), context=driver.context)
 
+    def when_dropped(self, client: object, tell: Callable[[], object]) -> None:
+        """Have this called in the event loop once a client is dropped, in whatever thread: one that
+        `with_options` made for a single call leaves no stream behind. Unless all is closed by then.
+        """
+        loop = asyncio.get_running_loop()
+        self._dropped = [other for other in self._dropped if other.alive]
+        finalizer = weakref.finalize(client, _tell, loop, tell)
+        finalizer.atexit = False
+        self._dropped.append(finalizer)
+
     async def aclose(self) -> None:
         if self._loop is not None and self._loop is not asyncio.get_running_loop():
             raise WrongEventLoopError("close the client in the event loop that used it")
@@ -89,3 +103,12 @@ class Connection:
             if problem is not None:
                 logger.error("closing a stream failed", exc_info=problem)
         await self.endpoints.aclose()
+        for finalizer in self._dropped:
+            # What it would tell may refer to the client, by a hook, and keep it for ever.
+            finalizer.detach()
+        self._dropped.clear()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, tell: Callable[[], object]) -> None:
+    with suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(tell)

@@ -5,6 +5,7 @@ logging, for example, where gRPC's own lock may be held.
 import asyncio
 import gc
 import logging
+import weakref
 from collections import Counter
 
 import grpc.aio
@@ -13,7 +14,8 @@ from faulty import streams_running
 from helpers import numbered, until
 from surroundings import intercepting
 
-from servestream_client import RetryPolicy, StreamClient, SyncStreamClient
+from servestream_client import Hooks, RetryPolicy, StreamClient, SyncStreamClient
+from servestream_client.server import StreamService
 from servestream_client.testing import Echo, Fault, FaultKind, StreamServer
 from servestream_client.usercode import type_name
 
@@ -131,3 +133,29 @@ def test_nor_does_the_blocking_client(server):
             if seen % 1000 == 500:
                 server.proxy.cut()
     assert not alive() - before
+
+
+class Knowing(Hooks):
+    """Knows the client that it is told of."""
+
+    client: object = None
+
+
+@pytest.mark.parametrize("call", ["predict", "generate"])
+async def test_a_client_that_is_closed_is_kept_by_nobody(call):
+    class Both(StreamService):
+        async def generate(self, item, resume):
+            yield item
+
+    hooks = Knowing()
+    with StreamServer(Echo() if call == "predict" else Both()) as server:
+        async with StreamClient(server.target, hooks=[hooks]) as client:
+            hooks.client = client
+            if call == "predict":
+                assert await client.predict(b"x") == b"x"
+            else:
+                assert [output async for output in client.generate(b"x")] == [b"x"]
+    known = weakref.ref(client)
+    del client, hooks
+    gc.collect()
+    assert known() is None

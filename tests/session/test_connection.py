@@ -1,6 +1,7 @@
 """What the clients of one target share: one event loop, its streams, and one end."""
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -114,3 +115,39 @@ def test_it_belongs_to_the_event_loop_that_used_it_first():
         with pytest.raises(WrongEventLoopError):
             asyncio.run(later())
     assert not shared.connection.closed
+
+
+class Client:
+    """Who may be dropped."""
+
+
+async def test_who_is_dropped_is_told_of_in_the_event_loop():
+    shared, told = Shared(), asyncio.Event()
+    client = Client()
+    shared.connection.when_dropped(client, told.set)
+    await asyncio.sleep(0)
+    assert not told.is_set()
+    del client
+    assert not told.is_set()  # whatever thread that was in
+    await told.wait()
+    await shared.connection.aclose()
+
+
+async def test_once_all_is_closed_nobody_is_kept_nor_told_of():
+    shared, told = Shared(), []
+
+    class Telling(Client):
+        def tell(self):
+            told.append(self)
+
+    client = Telling()
+    shared.connection.when_dropped(client, client.tell)
+    shared.connection.when_dropped(Client(), client.tell)  # which has gone
+    await asyncio.sleep(0)
+    assert told.pop() is client
+    await shared.connection.aclose()
+    known = weakref.ref(client)
+    del client
+    assert known() is None
+    await asyncio.sleep(0)
+    assert not told

@@ -1,6 +1,7 @@
 """Runs of the simulation: they keep the promises, they replay, and the checker can fail."""
 
 import dataclasses
+import gc
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from broken_code import broken, first_violation
 from effort import effort
 
+from servestream_client import StreamClient
 from servestream_client.protocol.client import ClientSession, answers
 from servestream_client.protocol.client.ledger import Ledger
 from servestream_client.protocol.credit import CreditGrant
@@ -54,6 +56,20 @@ def digests(hash_seed: str) -> list[str]:
 
 def test_a_seed_replays_in_another_process():
     assert digests("1") == digests("4711")
+
+
+def clients() -> dict[int, StreamClient]:
+    for _ in range(2):  # generators that were never closed live through the first one
+        gc.collect()
+    return {id(each): each for each in gc.get_objects() if isinstance(each, StreamClient)}
+
+
+def test_a_run_leaves_nothing_behind():
+    """Ten thousand of them would be slower with each."""
+    others = clients()
+    for seed in range(100, 105):
+        simulate(seed)
+        assert clients().keys() == others.keys()
 
 
 def test_a_seed_replays_in_this_process():
