@@ -88,7 +88,7 @@ def expected(text: str = QUESTION, max_tokens: int = TOKENS) -> str:
 
 
 def next_end(ends: queue.Queue[int]) -> int:
-    return ends.get(timeout=30)
+    return ends.get(timeout=60)
 
 
 async def test_an_answer_comes_token_by_token(browser: Browser) -> None:
@@ -157,9 +157,10 @@ async def test_who_vanishes_is_waited_for_but_not_without_end(
     serve: Serve, ends: queue.Queue[int]
 ) -> None:
     async with serve(patience=0.1) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
-        browser = Browser(client)
-        key = await browser.ask(max_tokens=ENDLESS)
-        await browser.read(key, count=3)
+        browser, came = Browser(client), []
+        while len(came) < 3:  # a busy machine may be too late, and the answer gone
+            key = await browser.ask(max_tokens=ENDLESS)
+            came = await browser.read(key, count=3)
         assert await asyncio.to_thread(next_end, ends) < len(offline(QUESTION, ENDLESS))
         (gone,) = await browser.read(key, last=2)
     assert gone.kind == "gone"
