@@ -23,6 +23,9 @@ __all__ = [
 KIB = 1024
 MIB = 1024 * KIB
 
+_MOST_WHOLE_BYTES = 64 * MIB
+"""Of one payload in a frame. Larger ones need a peer that takes chunks."""
+
 
 def _require(holds: bool, message: str) -> None:
     if not holds:
@@ -211,7 +214,8 @@ class FlowControl:
             that another replica can go on with it: its outputs since the last checkpoint, and that.
             An input that exceeds it cannot be continued until its next checkpoint.
         checkpoint_bytes: the largest checkpoint, or sealed state.
-        max_item_bytes: the largest payload, either way.
+        max_item_bytes: the largest payload, either way. What is too large for a frame travels in
+            chunks; above 64 MiB, the peer must know these.
         max_unacknowledged_frames: frames with items outstanding in each direction (K).
     """
 
@@ -252,6 +256,11 @@ class FlowControl:
         )
 
     @property
+    def max_whole_bytes(self) -> int:
+        """The largest payload that comes in one frame, from a peer that knows no chunks."""
+        return min(self.max_item_bytes, _MOST_WHOLE_BYTES)
+
+    @property
     def max_frame_bytes(self) -> int:
-        """The largest frame: one item of the largest size, or many small ones, and the rest."""
-        return self.max_item_bytes + max(512 * KIB, self.checkpoint_bytes + 64 * KIB)
+        """The largest frame: one item of that size, or many small ones, and the rest."""
+        return self.max_whole_bytes + max(512 * KIB, self.checkpoint_bytes + 64 * KIB)

@@ -356,6 +356,5 @@ def final_leftovers(loop: VirtualLoop) -> list[str]:
 def _timers(loop: VirtualLoop) -> Sequence[str]:
     return [
         f"{getattr(handle._callback, '__module__', '')}.{handle._callback.__qualname__}"
-        for _, handle in loop._scheduled
-        if not handle._cancelled
+        for handle in loop.timers
     ]

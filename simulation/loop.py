@@ -84,6 +84,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._tasks_made = 0
         self.set_exception_handler(self._note_problem)
 
+    @property
+    def timers(self) -> list[Any]:
+        """The handles of those that are set."""
+        return [handle for _, handle in self._scheduled if not handle._cancelled]
+
     # ---------------------------------------------------------------- the clock
 
     def time(self) -> float:

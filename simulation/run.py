@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from servestream_client.client import StreamClient
 from servestream_client.codecs import BytesCodec
 from servestream_client.outputs import SeamKind
+from servestream_client.protocol import frame_size
 from servestream_client.server.runner import OPEN_SECONDS
 from servestream_client.session.request import Request
 from simulation.check import (
@@ -261,7 +262,7 @@ def simulate(seed: int, *, many: bool | None = None, folding: bool | None = None
 def play(run: Run) -> Outcome:
     """Let it happen, and look at what has."""
     try:
-        with isolated(run.loop, _rng(run.scenario.seed, "process")):
+        with isolated(run.loop, _rng(run.scenario.seed, "process")), _frames(run.scenario.seed):
             run.loop.run_until_complete(run.main())
             run.check()
     except (Deadlock, Overdue) as stuck:
@@ -272,6 +273,30 @@ def play(run: Run) -> Outcome:
     finally:
         run.loop.close()
     return run.outcome()
+
+
+@contextmanager
+def _frames(seed: int) -> Iterator[None]:
+    """In half of the runs frames are small, so that what is simulated is large beside them."""
+    rng = _rng(seed, "frames")
+    if rng.random() < 0.5:
+        yield
+        return
+    least, most = rng.choice((50, 200)), rng.choice((300, 1000, 5000))
+    small = {
+        "FRAME_TARGET_BYTES": rng.choice((100, 500)),
+        "CHUNK_LEAST_BYTES": least,
+        "CHUNK_BYTES": rng.choice((least, most)),
+        "CHUNK_MOST_BYTES": most,
+    }
+    before = {name: getattr(frame_size, name) for name in small}
+    try:
+        for name, size in small.items():
+            setattr(frame_size, name, size)
+        yield
+    finally:
+        for name, size in before.items():
+            setattr(frame_size, name, size)
 
 
 @contextmanager

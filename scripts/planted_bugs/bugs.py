@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    chunks,
     codecs,
     deployment,
     endpoints,
@@ -20,6 +21,7 @@ from . import (
 
 BUGS = (
     *protocol.BUGS,
+    *chunks.BUGS,
     *session.BUGS,
     *server.BUGS,
     *many.BUGS,

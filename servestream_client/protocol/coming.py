@@ -117,6 +117,16 @@ class Announcements:
         if self.covered == before:  # or else that is what was announced
             self.covered = self._limit
 
+    @property
+    def begun(self) -> bool:
+        """Whether the peer understands announcements."""
+        return self._least < math.inf
+
+    @property
+    def free(self) -> float:
+        """The largest frame that needs no announcement, in bytes."""
+        return self._limit
+
     def large(self, size: int) -> bool:
         """Whether a frame of so many bytes is to be announced."""
         return size > self._limit

@@ -121,6 +121,12 @@ class Limits:
     input_outputs: int = 256
     input_bytes: int = 256 * 1024
     token_bytes: int = 64 * 1024
+    chunked_bytes: int = 0
+
+    @property
+    def largest(self) -> int:
+        """The largest payload that is accepted, in whatever way."""
+        return max(self.item_bytes, self.chunked_bytes)
 
     def within(self, offer: Limits) -> Limits:
         """The limits that hold for the inputs of a client that offered `offer` to these.
@@ -137,6 +143,7 @@ class Limits:
             input_outputs=offer.input_outputs,
             input_bytes=offer.input_bytes,
             token_bytes=self.token_bytes,
+            chunked_bytes=self.chunked_bytes,
         )
 
 
@@ -168,6 +175,24 @@ class Heartbeat:
 
     inputs_through: int = 0
     outputs: int = 0
+    chunk_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Some bytes of a payload, the others of which follow. Docs section 22.
+
+    Attributes:
+        number: of the input, or of the one that the output answers.
+        index: of the output.
+        offset: how many bytes of the payload came before.
+        data: at least one.
+    """
+
+    number: int
+    index: int
+    offset: int
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +290,7 @@ class InputRun:
     metadata: Sequence[ItemMetadata] = ()
     first_credit: Credit | None = None
     first_resume: Resume | None = None
+    first_offset: int = 0
 
 
 @dataclass(slots=True)
@@ -312,11 +338,12 @@ class ClientFrame:
     heartbeat: Heartbeat | None = None
     coming: Coming | None = None
     input_credit: Sequence[InputCredit] = ()
+    chunk: Chunk | None = None
 
     @property
     def paced(self) -> bool:
         """Whether the frame counts for pacing. Docs section 8."""
-        return bool(self.inputs)
+        return bool(self.inputs or self.chunk)
 
 
 # ------------------------------------------------------------------ server to client
@@ -355,6 +382,12 @@ class OutputRun:
 
     first_number: int
     payloads: Sequence[bytes]
+    first_offset: int = 0
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The number and the index of the first output."""
+        return self.first_number, 0
 
 
 @dataclass(slots=True)  # not frozen, which takes four times as long: one for each token, maybe
@@ -366,6 +399,12 @@ class OutputPart:
     payloads: Sequence[bytes]
     last: bool
     checkpoint: bytes | None = None
+    first_offset: int = 0
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The number and the index of the first output."""
+        return self.number, self.first_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,8 +491,9 @@ class ServerFrame:
     coming: Coming | None = None
     load: Load | None = None
     no_token: str = ""
+    chunk: Chunk | None = None
 
     @property
     def paced(self) -> bool:
         """Whether the frame counts for pacing. Docs section 8."""
-        return bool(self.outputs or self.parts or self.errors or self.tokens)
+        return bool(self.outputs or self.parts or self.errors or self.tokens or self.chunk)

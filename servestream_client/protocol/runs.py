@@ -7,7 +7,7 @@ frame in runs, and look at single items only where a rule asks for it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import attrgetter
 from typing import cast
@@ -142,7 +142,7 @@ class RunQueue:
 
     __slots__ = ("_begin", "_holes", "_runs", "count", "frame_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, runs: Iterable[Run] = ()) -> None:
         self._runs: list[Run] = []
         self._begin = 0  # what stands before it was taken
         self._holes = 0
@@ -150,6 +150,8 @@ class RunQueue:
         """How many payloads wait."""
         self.frame_bytes: int = 0
         """What all of it takes up in frames."""
+        for run in runs:
+            self.append(run)
 
     def __bool__(self) -> bool:
         return self.count > 0

@@ -265,11 +265,11 @@ class AttemptRunner:
         self._settle()
         if session.silent and session.state is not ServerState.LINGERING:
             # A client that is there but was not heard learns why; others cannot.
-            awaited = session.awaited
-            text = "" if awaited is None else f": {too_slow(awaited, 'input')}"
-            self.give_up(
-                StreamErrorKind.SILENCE, f"nothing was heard of the client for too long{text}"
-            )
+            why, awaited = session.intake.late_chunks, session.awaited
+            if awaited is not None:
+                why = too_slow(awaited, "input")
+            text = f"nothing was heard of the client for too long{why and f': {why}'}"
+            self.give_up(StreamErrorKind.SILENCE, text)
         self._outbound.set()
         self._tick_later()
 

@@ -79,6 +79,7 @@ class Exchange:
         self._close_timeout = close_timeout
         self._heartbeat_interval = session.watchdog.heartbeat_interval
         self._moving: asyncio.TimerHandle | None = None
+        self._moves_soon = False  # once the last chunk of an input has left
         self._ticking: asyncio.TimerHandle | None = None
         self._absences = Absences(self._heartbeat_interval)
         self._limit = asyncio.timeout(None)  # on the reader
@@ -167,13 +168,14 @@ class Exchange:
 
     def _move(self) -> None:
         """The attempt is old: go elsewhere, or try again later."""
-        if not self.move():
+        if not self.move() and not self._moves_soon:
             self._move_later()
 
     def move(self) -> bool:
         """Take leave of the server in good order; False where that cannot be done now."""
         if not self.ending.moved:
             self.ending.moved = self._session.move()
+            self._moves_soon = not self.ending.moved and self._attempt.cuts.begun
             self._limit_the_rest()
             self._outbound.set()
         return self.ending.moved
@@ -260,6 +262,8 @@ class Exchange:
             self._sending = False
         line.said(told)
         self._limit_the_rest()
+        if self._moves_soon and not self._attempt.cuts.begun:
+            self.move()
         return True
 
     def _limit_the_rest(self) -> None:
@@ -275,10 +279,12 @@ class Exchange:
 
     def _note_traffic(self) -> None:
         """What the last frame says of the bytes that are under way."""
-        awaited = self._attempt.awaited
+        awaited, expected = self._attempt.awaited, self._attempt.assembly.expected
         if self._laden:
             self._note_under_way()
-        self.line.heard(awaited.bytes if awaited is not None else 0)
+        if expected:
+            self.line.heard(0)  # a chunk is there, and the next ones are on their way
+        self.line.heard(expected if awaited is None else awaited.bytes)
         if not self._attempt.announces:
             self.line.quit()
 

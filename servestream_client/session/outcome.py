@@ -170,6 +170,8 @@ def _left_behind(
     """Why this end has left a call that still stood; None: it has not."""
     if ending.silent and session.awaited is not None:
         return Verdict(Decision.RESUME, too_slow(session.awaited, "the answer to input"))
+    if ending.silent and session.late_chunks:
+        return Verdict(Decision.RESUME, session.late_chunks)
     if ending.silent:
         return Verdict(
             Decision.RESUME,
@@ -228,7 +230,8 @@ def attempt_failed(
     # A server that breaks the protocol does so by itself, whatever its inputs are.
     counted = welcomed and session.blamed and ending.violation is None
     # Nor does a link that is too slow for an item speak against that item's server.
-    counted &= not (ending.silent and session.awaited is not None)
+    slow = session.awaited is not None or session.late_chunks
+    counted &= not (ending.silent and slow)
     return AttemptFailed(
         verdict,
         progressed=progressed,

@@ -88,6 +88,7 @@ def _limits_to_wire(limits: f.Limits) -> pb.Limits:
         input_outputs=limits.input_outputs,
         input_bytes=limits.input_bytes,
         token_bytes=limits.token_bytes,
+        chunked_bytes=limits.chunked_bytes,
     )
 
 
@@ -101,15 +102,20 @@ def _limits_from_wire(limits: pb.Limits) -> f.Limits:
         input_outputs=limits.input_outputs or _DEFAULTS.input_outputs,
         input_bytes=limits.input_bytes or _DEFAULTS.input_bytes,
         token_bytes=limits.token_bytes or _DEFAULTS.token_bytes,
+        chunked_bytes=limits.chunked_bytes,
     )
 
 
 def _heartbeat_to_wire(heartbeat: f.Heartbeat) -> pb.Heartbeat:
-    return pb.Heartbeat(inputs_through=heartbeat.inputs_through, outputs=heartbeat.outputs)
+    return pb.Heartbeat(
+        inputs_through=heartbeat.inputs_through,
+        outputs=heartbeat.outputs,
+        chunk_bytes=heartbeat.chunk_bytes,
+    )
 
 
 def _heartbeat_from_wire(heartbeat: pb.Heartbeat) -> f.Heartbeat:
-    return f.Heartbeat(heartbeat.inputs_through, heartbeat.outputs)
+    return f.Heartbeat(heartbeat.inputs_through, heartbeat.outputs, heartbeat.chunk_bytes)
 
 
 def _coming_to_wire(coming: f.Coming) -> pb.Coming:
@@ -125,12 +131,34 @@ def _coming_from_wire(coming: pb.Coming) -> f.Coming:
     return f.Coming(coming.bytes, coming.frame_bytes, coming.number, coming.acknowledge)
 
 
+def _chunk_to_wire(chunk: f.Chunk) -> pb.Chunk:
+    return pb.Chunk(number=chunk.number, index=chunk.index, offset=chunk.offset, data=chunk.data)
+
+
+def _chunk_from_wire(chunk: pb.Chunk) -> f.Chunk:
+    if not chunk.data:
+        raise RemoteProtocolError("a chunk without bytes")
+    return f.Chunk(_number(chunk.number), _index(chunk.index), chunk.offset, chunk.data)
+
+
 def _token_to_wire(token: f.StateToken) -> pb.StateToken:
     return pb.StateToken(number=token.number, token=token.token, digest=token.digest)
 
 
 def _token_from_wire(token: pb.StateToken) -> f.StateToken:
     return f.StateToken(_index(token.number), token.token, token.digest)
+
+
+def _conditions_to_wire(
+    frame: f.ClientFrame | f.ServerFrame, message: pb.ClientFrame | pb.ServerFrame
+) -> None:
+    """What either end may say of itself."""
+    if frame.heartbeat is not None:
+        message.heartbeat.CopyFrom(_heartbeat_to_wire(frame.heartbeat))
+    if frame.coming is not None:
+        message.coming.CopyFrom(_coming_to_wire(frame.coming))
+    if frame.chunk is not None:
+        message.chunk.CopyFrom(_chunk_to_wire(frame.chunk))
 
 
 # ------------------------------------------------------------------ client frames
@@ -155,10 +183,7 @@ def client_frame_to_wire(frame: f.ClientFrame) -> pb.ClientFrame:
         message.credit.bytes = frame.credit.bytes
     if frame.end is not None:
         message.end.CopyFrom(pb.ClientEnd(last_number=frame.end.last_number))
-    if frame.heartbeat is not None:
-        message.heartbeat.CopyFrom(_heartbeat_to_wire(frame.heartbeat))
-    if frame.coming is not None:
-        message.coming.CopyFrom(_coming_to_wire(frame.coming))
+    _conditions_to_wire(frame, message)
     return message
 
 
@@ -235,6 +260,8 @@ def input_run_to_wire(run: f.InputRun, message: pb.InputRun) -> None:
         message.first_credit.bytes = run.first_credit.bytes
     if run.first_resume is not None:
         message.first_resume.CopyFrom(_resume_to_wire(run.first_resume))
+    if run.first_offset:
+        message.first_offset = run.first_offset
     for m in run.metadata:
         message.metadata.add(
             deadline_ms=m.deadline_ms,
@@ -255,6 +282,8 @@ def _run_from_wire(run: pb.InputRun) -> f.InputRun:
         made.first_credit = f.Credit(run.first_credit.outputs, run.first_credit.bytes)
     if run.HasField("first_resume"):
         made.first_resume = _resume_from_wire(run.first_resume)
+    if run.first_offset:
+        made.first_offset = run.first_offset
     return made
 
 
@@ -338,25 +367,25 @@ def server_frame_to_wire(frame: f.ServerFrame) -> pb.ServerFrame:
             )
         )
     _conditions_to_wire(frame, message)
+    if frame.load is not None:
+        load = frame.load
+        message.load.servers, message.load.places = load.servers, load.places
+        message.load.items, message.load.item_us = load.items, load.item_us
     if frame.no_token:
         message.no_token = frame.no_token
     return message
 
 
-def _conditions_to_wire(frame: f.ServerFrame, message: pb.ServerFrame) -> None:
-    if frame.heartbeat is not None:
-        message.heartbeat.CopyFrom(_heartbeat_to_wire(frame.heartbeat))
-    if frame.coming is not None:
-        message.coming.CopyFrom(_coming_to_wire(frame.coming))
-    if frame.load is not None:
-        load = frame.load
-        message.load.servers, message.load.places = load.servers, load.places
-        message.load.items, message.load.item_us = load.items, load.item_us
+def output_run_to_wire(run: f.OutputRun, message: pb.OutputRun) -> None:
+    """Put what a run has into a message that has its number."""
+    message.payloads.extend(run.payloads)
+    if run.first_offset:
+        message.first_offset = run.first_offset
 
 
 def _answers_to_wire(frame: f.ServerFrame, message: pb.ServerFrame) -> None:
     for run in frame.outputs:
-        message.outputs.add(first_number=run.first_number).payloads.extend(run.payloads)
+        output_run_to_wire(run, message.outputs.add(first_number=run.first_number))
     for part in frame.parts:
         message.parts.add(
             number=part.number,
@@ -364,6 +393,7 @@ def _answers_to_wire(frame: f.ServerFrame, message: pb.ServerFrame) -> None:
             payloads=part.payloads,
             last=part.last,
             checkpoint=part.checkpoint,
+            first_offset=part.first_offset,
         )
     for failure in frame.errors:
         message.errors.add(
@@ -424,7 +454,7 @@ def _retry_after(message: pb.Refused | pb.StreamError) -> int | None:
 
 def _output_run(run: pb.OutputRun) -> f.OutputRun:
     payloads = _payloads(run)
-    return f.OutputRun(_number(run.first_number, len(payloads)), payloads)
+    return f.OutputRun(_number(run.first_number, len(payloads)), payloads, run.first_offset)
 
 
 def _output_part(part: pb.OutputPart) -> f.OutputPart:
@@ -432,7 +462,10 @@ def _output_part(part: pb.OutputPart) -> f.OutputPart:
     payloads = part.payloads[:]  # quicker than list()
     first_index = _index(part.first_index, len(payloads) or 1)
     checkpoint = part.checkpoint if part.HasField("checkpoint") else None
-    return f.OutputPart(_number(part.number), first_index, payloads, part.last, checkpoint)
+    made = f.OutputPart(_number(part.number), first_index, payloads, part.last, checkpoint)
+    if part.first_offset:
+        made.first_offset = part.first_offset
+    return made
 
 
 def _welcome_to_wire(welcome: f.Welcome) -> pb.Welcome:
@@ -514,6 +547,7 @@ _CLIENT_FRAME: dict[str, Callable[[Any], object]] = {
     "heartbeat": _heartbeat_from_wire,
     "coming": _coming_from_wire,
     "input_credit": _input_credit_from_wire,
+    "chunk": _chunk_from_wire,
 }
 """How each field is read that a client's message may have; one that it has not is the default."""
 
@@ -533,5 +567,6 @@ _SERVER_FRAME: dict[str, Callable[[Any], object]] = {
     "coming": _coming_from_wire,
     "load": _load_from_wire,
     "no_token": printable,
+    "chunk": _chunk_from_wire,
 }
 """The same for a server's."""

@@ -299,6 +299,7 @@ class ClientFrame(google.protobuf.message.Message):
     HEARTBEAT_FIELD_NUMBER: builtins.int
     COMING_FIELD_NUMBER: builtins.int
     INPUT_CREDIT_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
     frames_read: builtins.int
     """How many paced frames of the server this client has read on this attempt. [8]"""
     want_token: builtins.bool
@@ -339,6 +340,10 @@ class ClientFrame(google.protobuf.message.Message):
     def input_credit(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___InputCredit]:
         """What the server may send of single inputs; totals, never lowered. Feature "many". [18]"""
 
+    @property
+    def chunk(self) -> global___Chunk:
+        """Some bytes of an input that comes next. A frame with it is paced. Feature "chunks". [22]"""
+
     def __init__(
         self,
         *,
@@ -353,9 +358,10 @@ class ClientFrame(google.protobuf.message.Message):
         heartbeat: global___Heartbeat | None = ...,
         coming: global___Coming | None = ...,
         input_credit: collections.abc.Iterable[global___InputCredit] | None = ...,
+        chunk: global___Chunk | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["coming", b"coming", "credit", b"credit", "end", b"end", "heartbeat", b"heartbeat", "open", b"open"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cancelled", b"cancelled", "coming", b"coming", "credit", b"credit", "end", b"end", "frames_read", b"frames_read", "heartbeat", b"heartbeat", "input_credit", b"input_credit", "inputs", b"inputs", "open", b"open", "taken_through", b"taken_through", "want_token", b"want_token"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["chunk", b"chunk", "coming", b"coming", "credit", b"credit", "end", b"end", "heartbeat", b"heartbeat", "open", b"open"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cancelled", b"cancelled", "chunk", b"chunk", "coming", b"coming", "credit", b"credit", "end", b"end", "frames_read", b"frames_read", "heartbeat", b"heartbeat", "input_credit", b"input_credit", "inputs", b"inputs", "open", b"open", "taken_through", b"taken_through", "want_token", b"want_token"]) -> None: ...
 
 global___ClientFrame = ClientFrame
 
@@ -380,6 +386,7 @@ class ServerFrame(google.protobuf.message.Message):
     COMING_FIELD_NUMBER: builtins.int
     LOAD_FIELD_NUMBER: builtins.int
     NO_TOKEN_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
     frames_read: builtins.int
     """How many paced frames of the client this server has read on this attempt. [8]"""
     no_token: builtins.str
@@ -436,6 +443,10 @@ class ServerFrame(google.protobuf.message.Message):
     def load(self) -> global___Load:
         """What a client may balance by. Feature "load". [19]"""
 
+    @property
+    def chunk(self) -> global___Chunk:
+        """Some bytes of an output that comes next. A frame with it is paced. Feature "chunks". [22]"""
+
     def __init__(
         self,
         *,
@@ -454,9 +465,10 @@ class ServerFrame(google.protobuf.message.Message):
         coming: global___Coming | None = ...,
         load: global___Load | None = ...,
         no_token: builtins.str = ...,
+        chunk: global___Chunk | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["coming", b"coming", "drain", b"drain", "end", b"end", "error", b"error", "heartbeat", b"heartbeat", "load", b"load", "refused", b"refused", "running", b"running", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["coming", b"coming", "drain", b"drain", "end", b"end", "error", b"error", "errors", b"errors", "frames_read", b"frames_read", "heartbeat", b"heartbeat", "load", b"load", "no_token", b"no_token", "outputs", b"outputs", "parts", b"parts", "refused", b"refused", "running", b"running", "tokens", b"tokens", "welcome", b"welcome"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["chunk", b"chunk", "coming", b"coming", "drain", b"drain", "end", b"end", "error", b"error", "heartbeat", b"heartbeat", "load", b"load", "refused", b"refused", "running", b"running", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "coming", b"coming", "drain", b"drain", "end", b"end", "error", b"error", "errors", b"errors", "frames_read", b"frames_read", "heartbeat", b"heartbeat", "load", b"load", "no_token", b"no_token", "outputs", b"outputs", "parts", b"parts", "refused", b"refused", "running", b"running", "tokens", b"tokens", "welcome", b"welcome"]) -> None: ...
 
 global___ServerFrame = ServerFrame
 
@@ -604,6 +616,7 @@ class Limits(google.protobuf.message.Message):
     INPUT_OUTPUTS_FIELD_NUMBER: builtins.int
     INPUT_BYTES_FIELD_NUMBER: builtins.int
     TOKEN_BYTES_FIELD_NUMBER: builtins.int
+    CHUNKED_BYTES_FIELD_NUMBER: builtins.int
     window_items: builtins.int
     """Inputs sent and not yet answered: how many, and their payloads' bytes."""
     window_bytes: builtins.int
@@ -617,6 +630,8 @@ class Limits(google.protobuf.message.Message):
     input_bytes: builtins.int
     token_bytes: builtins.int
     """The largest checkpoint, or state token, that the sender of this message accepts. [11, 18]"""
+    chunked_bytes: builtins.int
+    """The largest payload that may come in chunks; 0: as item_bytes. Feature "chunks". [22]"""
     def __init__(
         self,
         *,
@@ -628,8 +643,9 @@ class Limits(google.protobuf.message.Message):
         input_outputs: builtins.int = ...,
         input_bytes: builtins.int = ...,
         token_bytes: builtins.int = ...,
+        chunked_bytes: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["frame_bytes", b"frame_bytes", "input_bytes", b"input_bytes", "input_outputs", b"input_outputs", "item_bytes", b"item_bytes", "token_bytes", b"token_bytes", "unacknowledged_frames", b"unacknowledged_frames", "window_bytes", b"window_bytes", "window_items", b"window_items"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["chunked_bytes", b"chunked_bytes", "frame_bytes", b"frame_bytes", "input_bytes", b"input_bytes", "input_outputs", b"input_outputs", "item_bytes", b"item_bytes", "token_bytes", b"token_bytes", "unacknowledged_frames", b"unacknowledged_frames", "window_bytes", b"window_bytes", "window_items", b"window_items"]) -> None: ...
 
 global___Limits = Limits
 
@@ -741,10 +757,13 @@ class InputRun(google.protobuf.message.Message):
     METADATA_FIELD_NUMBER: builtins.int
     FIRST_CREDIT_FIELD_NUMBER: builtins.int
     FIRST_RESUME_FIELD_NUMBER: builtins.int
+    FIRST_OFFSET_FIELD_NUMBER: builtins.int
     first_number: builtins.int
     first_start_index: builtins.int
     """Outputs of the first input below this index are already received."""
     encoding: global___Encoding.ValueType
+    first_offset: builtins.int
+    """Of the first payload: how many bytes came before, in chunks. Feature "chunks". [22]"""
     @property
     def payloads(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]: ...
     @property
@@ -769,9 +788,10 @@ class InputRun(google.protobuf.message.Message):
         metadata: collections.abc.Iterable[global___ItemMetadata] | None = ...,
         first_credit: global___Credit | None = ...,
         first_resume: global___Resume | None = ...,
+        first_offset: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["first_credit", b"first_credit", "first_resume", b"first_resume"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["encoding", b"encoding", "first_credit", b"first_credit", "first_number", b"first_number", "first_resume", b"first_resume", "first_start_index", b"first_start_index", "metadata", b"metadata", "payloads", b"payloads"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["encoding", b"encoding", "first_credit", b"first_credit", "first_number", b"first_number", "first_offset", b"first_offset", "first_resume", b"first_resume", "first_start_index", b"first_start_index", "metadata", b"metadata", "payloads", b"payloads"]) -> None: ...
 
 global___InputRun = InputRun
 
@@ -933,8 +953,11 @@ class OutputRun(google.protobuf.message.Message):
     FIRST_NUMBER_FIELD_NUMBER: builtins.int
     PAYLOADS_FIELD_NUMBER: builtins.int
     ENCODING_FIELD_NUMBER: builtins.int
+    FIRST_OFFSET_FIELD_NUMBER: builtins.int
     first_number: builtins.int
     encoding: global___Encoding.ValueType
+    first_offset: builtins.int
+    """Of the first payload: how many bytes came before, in chunks. Feature "chunks". [22]"""
     @property
     def payloads(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]: ...
     def __init__(
@@ -943,8 +966,9 @@ class OutputRun(google.protobuf.message.Message):
         first_number: builtins.int = ...,
         payloads: collections.abc.Iterable[builtins.bytes] | None = ...,
         encoding: global___Encoding.ValueType = ...,
+        first_offset: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["encoding", b"encoding", "first_number", b"first_number", "payloads", b"payloads"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["encoding", b"encoding", "first_number", b"first_number", "first_offset", b"first_offset", "payloads", b"payloads"]) -> None: ...
 
 global___OutputRun = OutputRun
 
@@ -960,6 +984,7 @@ class OutputPart(google.protobuf.message.Message):
     LAST_FIELD_NUMBER: builtins.int
     ENCODING_FIELD_NUMBER: builtins.int
     CHECKPOINT_FIELD_NUMBER: builtins.int
+    FIRST_OFFSET_FIELD_NUMBER: builtins.int
     number: builtins.int
     first_index: builtins.int
     last: builtins.bool
@@ -969,6 +994,8 @@ class OutputPart(google.protobuf.message.Message):
     """From where the handler can go on after the last payload of this part; opaque to the client.
     Feature "many". [18]
     """
+    first_offset: builtins.int
+    """Of the first payload: how many bytes came before, in chunks. Feature "chunks". [22]"""
     @property
     def payloads(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]: ...
     def __init__(
@@ -980,9 +1007,10 @@ class OutputPart(google.protobuf.message.Message):
         last: builtins.bool = ...,
         encoding: global___Encoding.ValueType = ...,
         checkpoint: builtins.bytes | None = ...,
+        first_offset: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_checkpoint", b"_checkpoint", "checkpoint", b"checkpoint"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_checkpoint", b"_checkpoint", "checkpoint", b"checkpoint", "encoding", b"encoding", "first_index", b"first_index", "last", b"last", "number", b"number", "payloads", b"payloads"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_checkpoint", b"_checkpoint", "checkpoint", b"checkpoint", "encoding", b"encoding", "first_index", b"first_index", "first_offset", b"first_offset", "last", b"last", "number", b"number", "payloads", b"payloads"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_checkpoint", b"_checkpoint"]) -> typing.Literal["checkpoint"] | None: ...
 
 global___OutputPart = OutputPart
@@ -1062,6 +1090,37 @@ class StateToken(google.protobuf.message.Message):
 global___StateToken = StateToken
 
 @typing.final
+class Chunk(google.protobuf.message.Message):
+    """---------------------------------------------------------------- large payloads
+
+    Some bytes of a payload. The others follow, the last ones where the payload itself would stand.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    INDEX_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    """The input, or the one that the output answers; and the output's index."""
+    index: builtins.int
+    offset: builtins.int
+    """How many bytes of the payload came before."""
+    data: builtins.bytes
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        index: builtins.int = ...,
+        offset: builtins.int = ...,
+        data: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "index", b"index", "number", b"number", "offset", b"offset"]) -> None: ...
+
+global___Chunk = Chunk
+
+@typing.final
 class Heartbeat(google.protobuf.message.Message):
     """---------------------------------------------------------------- conditions"""
 
@@ -1069,17 +1128,21 @@ class Heartbeat(google.protobuf.message.Message):
 
     INPUTS_THROUGH_FIELD_NUMBER: builtins.int
     OUTPUTS_FIELD_NUMBER: builtins.int
+    CHUNK_BYTES_FIELD_NUMBER: builtins.int
     inputs_through: builtins.int
     """Client: the last input sent. Server: the last input read."""
     outputs: builtins.int
     """Client: outputs received on this attempt. Server: outputs sent on it."""
+    chunk_bytes: builtins.int
+    """Bytes sent in chunks on this attempt. [22]"""
     def __init__(
         self,
         *,
         inputs_through: builtins.int = ...,
         outputs: builtins.int = ...,
+        chunk_bytes: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["inputs_through", b"inputs_through", "outputs", b"outputs"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["chunk_bytes", b"chunk_bytes", "inputs_through", b"inputs_through", "outputs", b"outputs"]) -> None: ...
 
 global___Heartbeat = Heartbeat
 

@@ -20,6 +20,7 @@ from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.convert import (
     client_frame_to_wire,
     input_run_to_wire,
+    output_run_to_wire,
     server_frame_to_wire,
 )
 
@@ -32,6 +33,7 @@ _SMALL_BYTES = 500
 _LENGTH_DELIMITED = 2
 _PAYLOADS_TAG = bytes([pb.InputRun.PAYLOADS_FIELD_NUMBER << 3 | _LENGTH_DELIMITED])
 """In an `InputRun` and in an `OutputRun`, which have the same number for it."""
+_CHUNK_TAG = bytes([pb.Chunk.DATA_FIELD_NUMBER << 3 | _LENGTH_DELIMITED])
 
 _MOST_PREFIXES = 4096
 
@@ -59,6 +61,9 @@ class Written:
 
 def client_frame_bytes(frame: f.ClientFrame) -> bytes:
     """A client's frame as it is sent."""
+    if frame.chunk is not None and len(frame.chunk.data) >= _FEW_BYTES:
+        rest = client_frame_to_wire(replace(frame, chunk=None)).SerializeToString()
+        return _with_chunk(rest, pb.ClientFrame.CHUNK_FIELD_NUMBER, frame.chunk)
     if not _pays(frame.inputs):
         return client_frame_to_wire(frame).SerializeToString()
     rest = client_frame_to_wire(replace(frame, inputs=())).SerializeToString()
@@ -67,6 +72,9 @@ def client_frame_bytes(frame: f.ClientFrame) -> bytes:
 
 def written_server_frame(frame: f.ServerFrame) -> pb.ServerFrame | Written:
     """A server's frame, for whoever only has it serialized."""
+    if frame.chunk is not None and len(frame.chunk.data) >= _FEW_BYTES:
+        rest = server_frame_to_wire(replace(frame, chunk=None)).SerializeToString()
+        return Written(_with_chunk(rest, pb.ServerFrame.CHUNK_FIELD_NUMBER, frame.chunk))
     if not _pays(frame.outputs):
         return server_frame_to_wire(frame)
     rest = server_frame_to_wire(replace(frame, outputs=())).SerializeToString()
@@ -85,13 +93,25 @@ def _input_run(run: f.InputRun) -> _Run:
 
 
 def _output_run(run: f.OutputRun) -> _Run:
-    return pb.OutputRun(first_number=run.first_number).SerializeToString(), run.payloads
+    message = pb.OutputRun(first_number=run.first_number)
+    output_run_to_wire(replace(run, payloads=()), message)
+    return message.SerializeToString(), run.payloads
 
 
 def _pays(runs: Sequence[f.InputRun] | Sequence[f.OutputRun]) -> bool:
     if not runs or len(runs[0].payloads[0]) < _SMALL_BYTES:
         return False
     return sum(sum(map(len, run.payloads)) for run in runs) >= _FEW_BYTES
+
+
+def _with_chunk(message: bytes, field: int, chunk: f.Chunk) -> bytes:
+    """A message, and in one of its fields a chunk."""
+    rest = pb.Chunk(number=chunk.number, index=chunk.index, offset=chunk.offset).SerializeToString()
+    data = _CHUNK_TAG + _varint(len(chunk.data))
+    size = _varint(len(rest) + len(data) + len(chunk.data))
+    return b"".join(
+        (message, _varint(field << 3 | _LENGTH_DELIMITED), size, rest, data, chunk.data)
+    )
 
 
 def _joined(message: bytes, field: int, runs: Iterable[_Run]) -> bytes:

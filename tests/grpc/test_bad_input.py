@@ -299,7 +299,7 @@ async def test_a_server_that_accepts_only_small_messages(connect):
 
     from servestream_client.server import add_to_server
 
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", 100_000)])
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", 20_000)])
     add_to_server(Echo(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -3,16 +3,13 @@
 Both ends talk over a link of a finite rate, in a time of its own; nothing here waits.
 """
 
-import heapq
 import itertools
-import random
-from collections.abc import Callable
 
 import pytest
 from effort import effort
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from single_inputs import next_input
+from rated_link import CODEC, World, exchange
 
 from servestream_client.config import FlowControl, Watchdog
 from servestream_client.protocol.client import ClientSession
@@ -26,7 +23,6 @@ from servestream_client.protocol.coming import (
 )
 from servestream_client.protocol.frames import (
     ClientFrame,
-    CodecId,
     Coming,
     Credit,
     InputRun,
@@ -39,114 +35,9 @@ from servestream_client.protocol.frames import (
 )
 from servestream_client.protocol.pulse import Pulse
 from servestream_client.protocol.server import ServerOffer, ServerSession
-from servestream_client.protocol.states import ServerState
-from servestream_client.wire.convert import client_frame_to_wire, server_frame_to_wire
 
 REPEATABLE = settings(max_examples=effort(30, 1000))
 KIB = 1024
-CODEC = CodecId("bytes")
-
-
-class World:
-    """A client and a server whose link carries so many bytes a second in each direction.
-
-    Args:
-        rate: of the link, both ways.
-        interval: of the heartbeats, in seconds.
-        answer: the size of an input's output.
-        seed: for the phases of the timers.
-    """
-
-    def __init__(self, rate: float, interval: float, answer: Callable[[int], int], seed: int = 0):
-        rng = random.Random(seed)
-        self.now = 0.0
-        self.client = ClientSession(
-            stream_id=bytes(16),
-            codec=CODEC,
-            flow=FlowControl(),
-            watchdog=Watchdog(heartbeat_interval=interval),
-        )
-        self.server = ServerSession(ServerOffer(codec=CODEC))
-        self.said: list[tuple[str, ClientFrame | ServerFrame]] = []
-        self.dead = False
-        """Whether the link carries nothing any more."""
-        self.silent = ""
-        self._rate = rate
-        self._answer = answer
-        self._events: list = []
-        self._order = itertools.count()
-        self._free = {"up": 0.0, "down": 0.0}
-        self.client.begin()
-        for end in ("client", "server"):
-            self._at(rng.random() * interval / 2, self._tick, end, interval / 2)
-        self.speak()
-
-    def _at(self, when: float, what: Callable, *arguments) -> None:
-        heapq.heappush(self._events, (when, next(self._order), what, arguments))
-
-    def _send(self, way: str, frame, size: int) -> None:
-        self.said.append((way, frame))
-        self._free[way] = max(self.now, self._free[way]) + size / self._rate
-        if not self.dead:
-            self._at(self._free[way], self._arrive, way, frame)
-
-    def _arrive(self, way: str, frame) -> None:
-        if self.dead:
-            return
-        if way == "down":
-            self.client.receive(1, frame)
-            while self.client.delivery.take():
-                pass
-        elif not self.server.over:
-            self.server.receive(frame)
-            if self.server.state is ServerState.DECIDING:
-                self.server.welcome()
-            while given := next_input(self.server):
-                self.server.outbox.output(
-                    given.number, bytes(self._answer(given.number)), last=True
-                )
-        self.speak()
-
-    def speak(self) -> None:
-        while frame := self.client.next_frame():
-            self._send("up", frame, client_frame_to_wire(frame).ByteSize())
-        while frame := self.server.next_frame():
-            self._send("down", frame, server_frame_to_wire(frame).ByteSize())
-
-    def _tick(self, end: str, seconds: float) -> None:
-        if end == "client":
-            self.client.attempt.tick()
-            if self.client.attempt.silent and not self.client.over:
-                self.silent = self.silent or "server"
-        else:
-            if self.server.heartbeat_ms:
-                self.server.tick(Running())
-            if self.server.silent and self.server.state is not ServerState.LINGERING:
-                self.silent = self.silent or "client"
-        self.speak()
-        self._at(self.now + seconds, self._tick, end, seconds)
-
-    def run(self, until: Callable[[], bool]) -> None:
-        """Let time pass until something holds, or somebody is taken for dead."""
-        for _ in range(200_000):
-            if until() or self.silent:
-                return
-            self.now, _, what, arguments = heapq.heappop(self._events)
-            what(*arguments)
-        raise AssertionError("nothing comes of it")
-
-
-def exchange(world: World, sizes: list[int]) -> None:
-    for size in sizes:
-        while not world.client.ledger.fits(size):
-            before = world.client.ledger.unanswered
-            world.run(lambda before=before: world.client.ledger.unanswered < before)
-            assert not world.silent
-        world.client.push(bytes(size))
-        world.speak()
-    world.client.ledger.finish()
-    world.speak()
-    world.run(lambda: world.client.over)
 
 
 @REPEATABLE
@@ -156,11 +47,12 @@ def exchange(world: World, sizes: list[int]) -> None:
     inputs=st.lists(st.sampled_from([1, 2000, 60 * KIB, 200 * KIB, 3000 * KIB]), max_size=6),
     output=st.sampled_from([1, 2000, 60 * KIB, 400 * KIB, 3000 * KIB]),
     seed=st.integers(0, 1000),
+    in_chunks=st.booleans(),
 )
 def test_no_link_above_the_lowest_rate_is_given_up_for_what_it_carries(
-    rate, interval, inputs, output, seed
+    rate, interval, inputs, output, seed, *, in_chunks
 ):
-    world = World(rate, interval, lambda _: output, seed)
+    world = World(rate, interval, lambda _: output, seed, in_chunks=in_chunks)
     exchange(world, inputs)
     assert not world.silent
     assert world.client.ledger.complete
@@ -173,7 +65,7 @@ def test_no_link_above_the_lowest_rate_is_given_up_for_what_it_carries(
     output=st.sampled_from([1, 60 * KIB, 400 * KIB, 3000 * KIB]),
 )
 def test_whatever_takes_longer_than_an_interval_is_announced_right_before(interval, inputs, output):
-    world = World(1e9, interval, lambda _: output)
+    world = World(1e9, interval, lambda _: output, in_chunks=False)
     exchange(world, inputs)
     for way in ("up", "down"):
         frames = [frame for direction, frame in world.said if direction == way]
@@ -190,7 +82,8 @@ def test_whatever_takes_longer_than_an_interval_is_announced_right_before(interv
 
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_a_link_that_is_too_slow_is_left_and_the_item_named(way):
-    world = World(LOWEST_RATE / 3, 1.0, lambda _: 1000 * KIB if way == "down" else 1)
+    answer = 1000 * KIB if way == "down" else 1
+    world = World(LOWEST_RATE / 3, 1.0, lambda _: answer, in_chunks=False)
     world.client.push(bytes(1000 * KIB if way == "up" else 1))
     world.run(lambda: False)
     assert world.silent == ("client" if way == "up" else "server")
@@ -221,7 +114,7 @@ def test_a_link_that_dies_is_noticed_as_before_where_no_large_frame_is_under_way
 
 
 def test_a_link_that_dies_under_a_large_frame_is_noticed_once_that_could_have_come():
-    world = World(LOWEST_RATE * 2, 1.0, lambda _: 640 * KIB)
+    world = World(LOWEST_RATE * 2, 1.0, lambda _: 640 * KIB, in_chunks=False)
     world.client.push(b"x")
     world.speak()
     world.run(lambda: world.client.awaited is not None)
@@ -285,7 +178,7 @@ def test_no_large_input_rides_with_the_open():
 
 
 def test_a_large_frame_that_may_not_go_yet_holds_back_nothing_else():
-    world = World(1e9, 1.0, lambda _: 1)
+    world = World(1e9, 1.0, lambda _: 1, in_chunks=False)
     world.run(lambda: world.client.welcome is not None)
     client = world.client
     client.push(bytes(1000 * KIB))

@@ -24,6 +24,8 @@ ITEMS = [b"%d" % number for number in range(3000)]
 KILLED_AT = 1500
 LARGE = [b"%d" % number + bytes(1000) for number in range(30_000)]
 """Enough for frames to grow as far as they do."""
+HUGE = [b"%d" % number + bytes(2_000_000) for number in range(3)]
+"""Each is more than a frame gathers."""
 
 
 class Upper(StreamService[bytes, bytes]):
@@ -57,6 +59,7 @@ async def call(target: str) -> dict[str, object]:
         found["ordered"] = [output async for output in stream] == ITEMS
         found["resumes"] = stream.statistics().resumes
         found["large"] = [output async for output in client.stream(LARGE)] == LARGE
+        found["huge"] = [output async for output in client.stream(HUGE)] == HUGE
         outputs = [output async for output in client.stream(iter(ITEMS), ordered=False)]
         found["unordered"] = sorted(outputs) == sorted(ITEMS)
         predicted = await asyncio.gather(*(client.predict(b"item %d" % n) for n in range(200)))

@@ -81,6 +81,7 @@ def check(found: dict[str, object], client: Path) -> None:
         "ordered": True,
         "resumes": 1,
         "large": True,
+        "huge": True,
         "unordered": True,
         "predict": True,
         "errors": ["A", "ValueError: a bad item", "C"],

@@ -44,8 +44,7 @@ class Limits:
 
 
 def timers() -> int:
-    loop = asyncio.get_running_loop()
-    return sum(not timer.cancelled() for timer in loop._scheduled)
+    return len(asyncio.get_running_loop().timers)
 
 
 def in_virtual_time(main: Callable) -> None:

@@ -131,9 +131,8 @@ class Attempt:
                 self.failure = frame.error.kind
 
     def assert_over(self) -> None:
-        loop = asyncio.get_running_loop()
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
+        assert asyncio.get_running_loop().timers == []
         assert self.runner.session.over
         assert self.workers.ended[-1] is self.runner
         assert vars(self.active) == vars(ActiveAttempts())

@@ -74,10 +74,14 @@ LIMITS = st.builds(
     input_outputs=st.integers(1, 2**32 - 1),
     input_bytes=NUMBERS,
     token_bytes=NUMBERS,
+    chunked_bytes=U64,
 )
 CREDITS = st.builds(f.Credit, outputs=U64, bytes=U64)
 TOKENS = st.builds(f.StateToken, number=NUMBERS, token=BYTES, digest=BYTES)
-HEARTBEATS = st.builds(f.Heartbeat, inputs_through=U64, outputs=U64)
+HEARTBEATS = st.builds(f.Heartbeat, inputs_through=U64, outputs=U64, chunk_bytes=U64)
+CHUNKS = st.builds(
+    f.Chunk, number=NUMBERS, index=INDEXES, offset=U64, data=st.binary(min_size=1, max_size=20)
+)
 COMINGS = st.builds(f.Coming, bytes=U64, frame_bytes=U64, number=U64, acknowledge=st.booleans())
 OPENS = st.builds(
     f.Open,
@@ -122,6 +126,7 @@ INPUT_RUNS = st.builds(
     metadata=some(METADATA),
     first_credit=st.none() | CREDITS,
     first_resume=st.none() | RESUMES,
+    first_offset=U64,
 ).map(
     # Metadata for each payload, or for none.
     lambda run: replace(run, metadata=(list(run.metadata) * len(run.payloads))[: len(run.payloads)])
@@ -139,6 +144,7 @@ CLIENT_FRAMES = st.builds(
     heartbeat=st.none() | HEARTBEATS,
     coming=st.none() | COMINGS,
     input_credit=some(st.builds(f.InputCredit, number=U64, outputs=U64, bytes=U64)),
+    chunk=st.none() | CHUNKS,
 )
 WELCOMES = st.builds(
     f.Welcome,
@@ -162,6 +168,7 @@ PARTS = st.builds(
     payloads=st.lists(BYTES, max_size=3),
     last=st.booleans(),
     checkpoint=st.none() | BYTES,
+    first_offset=U64,
 )
 FAILURES = st.builds(
     f.ItemFailure,
@@ -186,7 +193,7 @@ SERVER_FRAMES = st.builds(
     | st.builds(
         f.Refused, kind=st.sampled_from(f.RefusalKind), text=TEXT, retry_after_ms=MAYBE_U64
     ),
-    outputs=some(st.builds(f.OutputRun, first_number=NUMBERS, payloads=PAYLOADS)),
+    outputs=some(st.builds(f.OutputRun, first_number=NUMBERS, payloads=PAYLOADS, first_offset=U64)),
     parts=some(PARTS),
     errors=some(FAILURES),
     tokens=some(TOKENS),
@@ -206,6 +213,7 @@ SERVER_FRAMES = st.builds(
     coming=st.none() | COMINGS,
     no_token=TEXT,
     load=st.none() | st.builds(f.Load, servers=U32, items=U64, item_us=U64, places=U64),
+    chunk=st.none() | CHUNKS,
 )
 
 
@@ -218,6 +226,7 @@ LIMITS_WITHOUT_DEFAULTS = f.Limits(
     input_outputs=7,
     input_bytes=8,
     token_bytes=9,
+    chunked_bytes=10,
 )
 
 
@@ -252,6 +261,7 @@ def full(kind: type) -> f.ClientFrame | f.ServerFrame:
                     [f.ItemMetadata(1, -2, "p", "s", b"k")],
                     first_credit=f.Credit(1, 2),
                     first_resume=f.Resume(b"d", b"c", 3, [b"o"]),
+                    first_offset=5,
                 )
             ],
             frames_read=1,
@@ -260,8 +270,9 @@ def full(kind: type) -> f.ClientFrame | f.ServerFrame:
             want_token=True,
             taken_through=3,
             end=f.ClientEnd(4),
-            heartbeat=f.Heartbeat(1, 2),
+            heartbeat=f.Heartbeat(1, 2, 3),
             coming=f.Coming(4, 3, 2, acknowledge=True),
+            chunk=f.Chunk(1, 2, 3, b"d"),
             input_credit=[f.InputCredit(1, 2, 3)],
         ),
         f.ServerFrame: f.ServerFrame(
@@ -280,8 +291,8 @@ def full(kind: type) -> f.ClientFrame | f.ServerFrame:
                 fingerprint="f\n",
             ),
             refused=f.Refused(f.RefusalKind.TOKEN, "t", 0),
-            outputs=[f.OutputRun(1, [b"p"])],
-            parts=[f.OutputPart(1, 2, [b"p"], last=True, checkpoint=b"c")],
+            outputs=[f.OutputRun(1, [b"p"], 4)],
+            parts=[f.OutputPart(1, 2, [b"p"], last=True, checkpoint=b"c", first_offset=5)],
             errors=[f.ItemFailure(1, ItemErrorKind.POISON, "t", 2, retryable=True)],
             tokens=[f.StateToken(1, b"t", b"d")],
             no_token="none",
@@ -296,8 +307,9 @@ def full(kind: type) -> f.ClientFrame | f.ServerFrame:
             drain=f.Drain(1, ["e"]),
             error=f.StreamFailure(f.StreamErrorKind.STATE, "t", 0),
             end=f.ServerEnd(1, 2, 3),
-            heartbeat=f.Heartbeat(1, 2),
+            heartbeat=f.Heartbeat(1, 2, 3),
             coming=f.Coming(4, 3, 2, acknowledge=True),
+            chunk=f.Chunk(1, 2, 3, b"d"),
             load=f.Load(servers=1, items=2, item_us=3, places=4),
         ),
     }

@@ -7,6 +7,7 @@ import pytest
 
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol.frames import (
+    Chunk,
     ClientFrame,
     Credit,
     InputRun,
@@ -40,14 +41,27 @@ def client_frame(pick: random.Random) -> ClientFrame:
             run.first_credit = Credit(3, 5)
             run.first_resume = Resume(b"digest", b"checkpoint", 6, (b"output",))
         if pick.random() < 0.3:
+            run.first_offset = 70_000
+        if pick.random() < 0.3:
             run.metadata = [ItemMetadata(1, 2, "a", "b", b"c") for _ in run.payloads]
         runs.append(run)
-    return ClientFrame(inputs=runs, frames_read=pick.choice([0, 300]), credit=Credit(1, 2))
+    return ClientFrame(
+        inputs=runs,
+        frames_read=pick.choice([0, 300]),
+        credit=Credit(1, 2),
+        chunk=chunk(pick),
+    )
+
+
+def chunk(pick: random.Random) -> Chunk | None:
+    if pick.random() < 0.5:
+        return None
+    return Chunk(pick.choice([1, 300]), pick.choice([0, 5]), 70_000, bytes(pick.choice(SIZES[1:])))
 
 
 def server_frame(pick: random.Random) -> ServerFrame:
     runs = [
-        OutputRun(1000 * number + 1, payloads(pick, pick.choice(SIZES)))
+        OutputRun(1000 * number + 1, payloads(pick, pick.choice(SIZES)), pick.choice([0, 70_000]))
         for number in range(pick.randint(0, 3))
     ]
     return ServerFrame(
@@ -55,6 +69,7 @@ def server_frame(pick: random.Random) -> ServerFrame:
         parts=[OutputPart(5000, 1, (b"part",), last=True)] if pick.random() < 0.5 else (),
         errors=[ItemFailure(6000, ItemErrorKind.HANDLER, "no")] if pick.random() < 0.5 else (),
         frames_read=pick.choice([0, 300]),
+        chunk=chunk(pick),
     )
 
 

@@ -8,6 +8,8 @@ goes item by item through the same rules.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import FrameLostError, RemoteProtocolError
@@ -94,12 +96,14 @@ class AnswerReceiver:
             attempt.fold.check(frame)
         elif frame.tokens:
             raise RemoteProtocolError("a state token from a handler that is not stateful")
-        answers: list[OutputRun | OutputPart | ItemFailure] = [
-            *frame.outputs,
-            *frame.parts,
-            *frame.errors,
-        ]
-        attempt.allowance.receive_all(_sizes(frame))
+        if frame.chunk is not None:
+            attempt.assembly.receive(frame.chunk, self._item_bytes)
+        outputs, parts = frame.outputs, frame.parts
+        if any(run.first_offset for run in outputs) or any(part.first_offset for part in parts):
+            outputs = [_joined(attempt, run) for run in outputs]
+            parts = [_joined(attempt, part) for part in parts]
+        answers: list[OutputRun | OutputPart | ItemFailure] = [*outputs, *parts, *frame.errors]
+        attempt.allowance.receive_all(_sizes(outputs, parts))
         if self._ledger.ordered and len(answers) > 1:
             answers.sort(key=_place)
         for answer in answers:
@@ -314,20 +318,32 @@ class AnswerReceiver:
             self._delivery.flush_early()
 
 
-def _sizes(frame: ServerFrame) -> list[int]:
+_Answer = TypeVar("_Answer", OutputRun, OutputPart)
+
+
+def _joined(attempt: Attempt, answer: _Answer) -> _Answer:
+    """An answer with all of its first output, of which the rest came, if it has come in chunks."""
+    if not answer.first_offset:
+        return answer
+    if not answer.payloads:
+        raise RemoteProtocolError("an empty part, as the rest of what came in chunks")
+    first, *others = answer.payloads
+    joined = attempt.assembly.join(*answer.place, answer.first_offset, first)
+    return replace(answer, payloads=[joined, *others], first_offset=0)
+
+
+def _sizes(outputs: Sequence[OutputRun], parts: Sequence[OutputPart]) -> list[int]:
     """The sizes of a frame's outputs, in bytes."""
     sizes: list[int] = []
-    for run in frame.outputs:
+    for run in outputs:
         sizes += map(len, run.payloads)
-    for part in frame.parts:
+    for part in parts:
         sizes += map(len, part.payloads)
     return sizes
 
 
 def _place(answer: OutputRun | OutputPart | ItemFailure) -> tuple[int, int]:
     """Where an answer stands among those of its frame."""
-    if isinstance(answer, OutputRun):
-        return answer.first_number, 0
-    if isinstance(answer, OutputPart):
-        return answer.number, answer.first_index
-    return answer.number, answer.index
+    if isinstance(answer, ItemFailure):
+        return answer.number, answer.index
+    return answer.place

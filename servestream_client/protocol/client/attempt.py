@@ -2,7 +2,8 @@
 
 Invariant: nothing is sent beyond the window, the pacing and the frame size that hold on this call;
 one input goes out alone whatever its size. The ledger's carried inputs are in exactly one of two
-places here: they wait (`unsent`), or are `in_flight`.
+places here: they wait (`unsent`), or are `in_flight`. The one that goes next waits until the rest
+of it has left, whatever has left in chunks.
 
 Longer than other files: window, pacing, frame size and state decide together about what goes out.
 """
@@ -12,11 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from servestream_client.errors import ItemErrorKind
-from servestream_client.protocol import coming, continuation, state
+from servestream_client.protocol import chunks, coming, continuation, state
+from servestream_client.protocol.chunks import Assembly
 from servestream_client.protocol.client.allowance import Allowance
 from servestream_client.protocol.client.attempt_fold import AttemptFold
 from servestream_client.protocol.client.cancels import CancelNotices
 from servestream_client.protocol.client.counters import ClientCounters
+from servestream_client.protocol.client.cuts import InputCuts
 from servestream_client.protocol.client.delivery import DeliveryQueue
 from servestream_client.protocol.client.in_flight import InFlight
 from servestream_client.protocol.client.opening import Offer, open_of
@@ -26,6 +29,7 @@ from servestream_client.protocol.coming import Announcements
 from servestream_client.protocol.continuation import NEVER, ResumeTerms, terms_of
 from servestream_client.protocol.frame_size import FrameSize
 from servestream_client.protocol.frames import (
+    Chunk,
     ClientEnd,
     ClientFrame,
     Coming,
@@ -65,9 +69,10 @@ class Attempt:
         "_welcomed",
         "allowance",
         "announcements",
-        "announces",
+        "assembly",
         "awaited",
         "cancelled",
+        "cuts",
         "end_sent",
         "fold",
         "frame_size",
@@ -113,8 +118,6 @@ class Attempt:
         self.allowance: Allowance = Allowance(delivery)
         """What its server may send."""
         self.announcements: Announcements = Announcements()
-        self.announces: bool = False
-        """Whether the server understands announcements."""
         self._crowded = False  # see `crowd`
         self.awaited: Coming | None = None
         """What the server said of its next frame, until it comes (docs section 12)."""
@@ -127,19 +130,25 @@ class Attempt:
         self.identity: object = (offer.stream_id, number)
         """Which one it is among those of all streams."""
 
-        self.unsent: RunQueue = RunQueue()
+        self.unsent: RunQueue = RunQueue(self._ledger.resume())
         """What waits for a frame."""
-        for run in self._ledger.resume():
-            self.unsent.append(run)
         self.cancelled: CancelNotices = CancelNotices()
         """Of what the server is to hear so."""
         self.in_flight: InFlight = InFlight(self._ledger)
         """What was sent, and of that what lacks an answer."""
+        self.cuts: InputCuts = InputCuts(
+            self.unsent, self.pacer, self.frame_size, self.announcements
+        )
+        """The large input that goes next."""
+        self.assembly: Assembly = Assembly()
+        """What came of a large output."""
         self.fold: AttemptFold | None = None
         """Of a stateful stream, once that is known."""
         if self._ledger.fold is not None:
             self.fold = AttemptFold(self._ledger, self.in_flight)
-        self.reports: Reports = Reports(offer, self._ledger, self.in_flight, self.allowance)
+        self.reports: Reports = Reports(
+            offer, self._ledger, self.in_flight, self.allowance, self.assembly
+        )
         """What its server says of itself."""
         self._cursor = 0  # if ordered: no answer below this number is missing here
         self.opening: bool = True
@@ -148,6 +157,11 @@ class Attempt:
         self.end_sent: bool = False
         self.progressed: bool = False
         """Whether it brought anything new."""
+
+    @property
+    def announces(self) -> bool:
+        """Whether its server understands announcements."""
+        return self.announcements.begun
 
     # ---------------------------------------------------------------- opening
 
@@ -178,13 +192,15 @@ class Attempt:
         """The server takes the stream: its limits hold, and both keep their promises."""
         self._welcomed = True
         self.terms, self.replica = terms_of(welcome), welcome.replica
-        self.limits = welcome.limits.within(self._offer.limits)
-        self._size_frames(self.limits)
-        self.pacer.limit = self.limits.unacknowledged_frames
+        self.limits = limits = welcome.limits.within(self._offer.limits)
+        self._size_frames(limits)
+        self.pacer.limit = limits.unacknowledged_frames
         heartbeat_ms = self._offer.heartbeat_ms
-        self.announces = coming.FEATURE in welcome.features
-        if self.announces:
+        if coming.FEATURE in welcome.features:
             self.announcements.begin(heartbeat_ms)
+        if chunks.FEATURE in welcome.features:
+            free = self.announcements.free
+            self.frame_size.begin_chunks(limits.frame_bytes, free, heartbeat_ms)
         if heartbeat_ms:
             self.pulse.begin(own_ms=heartbeat_ms, peer_ms=welcome.heartbeat_interval_ms)
         if self._ledger.fold is not None:
@@ -265,7 +281,7 @@ class Attempt:
         items, size = flight.sent, flight.bytes
         runs = self._runs(self.limits, opening=opening)
         if runs:
-            items, size = flight.sent - items, flight.bytes - size
+            items, size = flight.sent - items, flight.bytes - size - runs[0].first_offset
             self.pacer.sent(size)
             self.frame_size.sent(size + items * ITEM_OVERHEAD_BYTES, items)
         return runs
@@ -276,14 +292,14 @@ class Attempt:
             frame_room = min(frame_room, coming.unannounced(self._offer.heartbeat_ms))
         used, items, runs = 0, self.frame_size.items, list[InputRun]()
         while self.unsent:
+            if not runs and self.cuts.due(limits):
+                break
             head = self.unsent.head
             if opening and (
-                head.start_index
-                or head.size > limits.item_bytes
-                or len(head.payloads[0]) > frame_room
+                head.start_index or head.size > limits.largest or len(head.payloads[0]) > frame_room
             ):
                 break  # what was known of an earlier server may not hold, and an open is urgent
-            if head.size > limits.item_bytes and self._fail_too_large(head, limits):
+            if head.size > limits.largest and self._fail_too_large(head, limits):
                 continue
             count = min(items, self._fitting(limits, head, frame_room, used))
             if not count:
@@ -298,13 +314,22 @@ class Attempt:
         replayed = self.in_flight.add(run, 0 if self.fold is None else self.fold.sent(run))
         self._counters.replayed += replayed
         self._counters.sent += len(run.payloads) - replayed
-        return InputRun(
+        made = InputRun(
             run.first,
             run.payloads,
             run.start_index,
             first_credit=self.allowance.begin(run),
             first_resume=run.resume if self.allowance.of_each else None,
         )
+        self.cuts.leave_the_rest(made)
+        return made
+
+    def cut(self) -> Chunk | None:
+        """The next chunk of a large input, if there is one and it may go (docs section 22)."""
+        limits, cuts = self.limits, self.cuts
+        if limits is None or not (cuts.due(limits) and cuts.may_go):
+            return None
+        return cuts.next() if self._fitting(limits, self.unsent.head, cuts.room, 0) else None
 
     def _fail_too_large(self, run: Run, limits: Limits) -> bool:
         """Fail those inputs of a run that the server does not accept; False if there are none."""
@@ -313,14 +338,14 @@ class Attempt:
         large = [
             (number, size)
             for number, p in payloads
-            if (size := len(p)) > limits.item_bytes and number > through
+            if (size := len(p)) > limits.largest and number > through
         ]
         self.unsent.remove_each([number for number, _ in large])
         for number, size in large:
             self._delivery.fail_here(
                 number,
                 ItemErrorKind.INPUT_TOO_LARGE,
-                f"{size} bytes encoded, and the server accepts {limits.item_bytes}",
+                f"{size} bytes encoded, and the server accepts {limits.largest}",
             )
         return bool(large)
 
@@ -455,6 +480,8 @@ class Attempt:
         if size <= self.announcements.covered or self.limits is None:
             return 0  # which is nearly always so
         head, room = self.unsent.head, self.frame_size.bytes
+        if self.cuts.begun or self.cuts.due(self.limits):
+            return 0
         size = max(min(size, room), len(head.payloads[0]) + head.resume_bytes)
         goes = self.may_send and self._fitting(self.limits, head, room, 0)
         return size if goes and self.announcements.lacks(size) else 0
@@ -489,7 +516,9 @@ class Attempt:
             return None
         if self.fold is not None:
             self.fold.ask_again()
-        return Heartbeat(self.in_flight.sent_through, self.allowance.received_outputs)
+        return Heartbeat(
+            self.in_flight.sent_through, self.allowance.received_outputs, self.cuts.sent_bytes
+        )
 
     # ---------------------------------------------------------------- the server's word
 

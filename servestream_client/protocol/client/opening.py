@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import FrameLostError, RemoteProtocolError, printable
-from servestream_client.protocol import coming, continuation, hedge, load, state
+from servestream_client.protocol import chunks, coming, continuation, hedge, load, state
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
     CodecId,
@@ -65,10 +65,11 @@ def limits_of(flow: FlowControl) -> Limits:
         window_bytes=flow.window_bytes,
         unacknowledged_frames=flow.max_unacknowledged_frames,
         frame_bytes=flow.max_frame_bytes,
-        item_bytes=flow.max_item_bytes,
+        item_bytes=flow.max_whole_bytes,
         input_outputs=flow.outputs_per_input,
         input_bytes=flow.bytes_per_input,
         token_bytes=flow.checkpoint_bytes,
+        chunked_bytes=flow.max_item_bytes,
     )
 
 
@@ -105,6 +106,7 @@ def open_of(
             load.FEATURE,
             hedge.FEATURE,
             state.FEATURE,
+            chunks.FEATURE,
         ),
         codec=offer.codec,
         application=offer.application,

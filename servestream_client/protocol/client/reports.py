@@ -6,6 +6,7 @@ Invariant: looking changes nothing but the count of a standstill.
 from __future__ import annotations
 
 from servestream_client.errors import FrameLostError, RemoteProtocolError
+from servestream_client.protocol.chunks import Assembly
 from servestream_client.protocol.client.allowance import Allowance
 from servestream_client.protocol.client.in_flight import InFlight
 from servestream_client.protocol.client.ledger import Ledger
@@ -27,17 +28,32 @@ class Reports:
         ledger: its inputs.
         in_flight: those of this attempt.
         allowance: the outputs that came on it.
+        assembly: what came of a large one.
     """
 
-    __slots__ = ("_allowance", "_in_flight", "_ledger", "_offer", "_running", "_standstill")
+    __slots__ = (
+        "_allowance",
+        "_assembly",
+        "_in_flight",
+        "_ledger",
+        "_offer",
+        "_running",
+        "_standstill",
+    )
 
     def __init__(
-        self, offer: Offer, ledger: Ledger, in_flight: InFlight, allowance: Allowance
+        self,
+        offer: Offer,
+        ledger: Ledger,
+        in_flight: InFlight,
+        allowance: Allowance,
+        assembly: Assembly,
     ) -> None:
         self._offer = offer
         self._ledger = ledger
         self._in_flight = in_flight
         self._allowance = allowance
+        self._assembly = assembly
         self._running: Running | None = None  # on what it works, by its last word
         self._standstill = Standstill()
 
@@ -71,6 +87,7 @@ class Reports:
         return number if sent and self._ledger.carries(number) else 0
 
     def _check_positions(self, beat: Heartbeat, running: Running | None) -> None:
+        self._assembly.check_sent(beat.chunk_bytes)
         received, in_flight = self._allowance.received_outputs, self._in_flight
         if beat.outputs > received:
             raise FrameLostError(

@@ -282,12 +282,12 @@ class ClientSession:
 
     def move(self) -> bool:
         """Take leave of the present attempt's server in good order, as after a drain; False where
-        the attempt is at its end, or has not begun, or is `pinned`.
+        the attempt is at its end, or has not begun, or is `pinned`, or in the midst of an input.
         """
         attempt = self.attempt
         if attempt is None or self.state is not ClientState.STREAMING:
             return False
-        if attempt.end_sent or attempt.pinned:
+        if attempt.end_sent or attempt.pinned or attempt.cuts.begun:
             return False
         self.state = local_step(CLIENT, self.state, ClientEvent.MOVE)
         self.grace_ms = MOVE_GRACE_MS
@@ -340,9 +340,10 @@ class ClientSession:
             return None if attempt.open_sent else attempt.open_frame(beside)
         streaming = self.state is ClientState.STREAMING
         large = self.large
-        inputs = attempt.gather() if streaming and not large else ()
+        chunk = attempt.cut() if streaming else None
+        inputs = attempt.gather() if streaming and not large and chunk is None else ()
         ends = streaming and attempt.may_end
-        if not (inputs or ends or attempt.notices_due or (large and not hold)):
+        if not (inputs or chunk or ends or attempt.notices_due or (large and not hold)):
             return None
         end = attempt.end() if ends else None
         own = streaming and not hold and (large > 0 or alone)
@@ -358,6 +359,7 @@ class ClientSession:
             coming=announced,
             input_credit=attempt.allowance.grant_each(),
             want_token=attempt.take_want(),
+            chunk=chunk,
         )
 
     # ---------------------------------------------------------------- frames in
@@ -476,6 +478,13 @@ class ClientSession:
     def awaited(self) -> Coming | None:
         """What the present attempt's server has announced, until it comes (docs section 12)."""
         return self.attempt.awaited if self.attempt is not None else None
+
+    @property
+    def late_chunks(self) -> str:
+        """What is to be said of a link on which the rest of an answer did not come in time; empty:
+        none was to come.
+        """
+        return "" if self.attempt is None else self.attempt.assembly.said("the answer to input")
 
     @property
     def suspects(self) -> Sequence[int]:

@@ -293,8 +293,8 @@ class FoldOutbox(Outbox):
         if self.failure is None:
             self.failure = StreamFailure(kind, text)
 
-    def gather(self) -> FrameAnswers:
-        answers = super().gather()
+    def gather(self, room: int | None = None) -> FrameAnswers:
+        answers = super().gather(room)
         if answers.answered:
             self._leaving.advance(answers.answered)
         for failure in answers.errors:

@@ -12,10 +12,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 
 from servestream_client.errors import FrameLostError, RemoteProtocolError
-from servestream_client.protocol import continuation
-from servestream_client.protocol.frames import SINGLE_OUTPUT, InputRun, NumberRange
+from servestream_client.protocol import chunks, continuation
+from servestream_client.protocol.chunks import Assembly
+from servestream_client.protocol.frames import (
+    SINGLE_OUTPUT,
+    Chunk,
+    ClientFrame,
+    Heartbeat,
+    InputRun,
+    NumberRange,
+)
 from servestream_client.protocol.runs import Run, RunQueue
 from servestream_client.protocol.server.opening import ServerOffer, Terms
 from servestream_client.protocol.server.outbox import Outbox
@@ -37,6 +46,8 @@ class Intake:
 
     __slots__ = (
         "_ahead_bytes",
+        "_assembly",
+        "_chunks",
         "_closed",
         "_last_seen",
         "_limits",
@@ -60,6 +71,8 @@ class Intake:
         self._replay = offer.replay
         self._limits = offer.limits
         self._many = False  # inputs that were cut come with what it takes to go on
+        self._chunks = False  # large ones come in chunks
+        self._assembly = Assembly()
         self._last_seen = 0
         self._closed = False
         self._newly_cancelled: list[int] = []
@@ -68,6 +81,7 @@ class Intake:
         """The stream is served on these terms."""
         self._limits = terms.limits
         self._many = continuation.FEATURE in terms.features
+        self._chunks = chunks.FEATURE in terms.features
         self._last_seen = terms.first_number - 1
 
     @property
@@ -76,6 +90,43 @@ class Intake:
         return self._last_seen if self.received else 0
 
     # ---------------------------------------------------------------- what comes
+
+    def receive(self, frame: ClientFrame) -> None:
+        """Inputs came.
+
+        Raises:
+            RemoteProtocolError: they cannot be so; what came before them is taken in.
+        """
+        if frame.chunk is not None:
+            self.receive_chunk(frame.chunk)
+        for run in frame.inputs:
+            self.receive_run(run)
+
+    def receive_chunk(self, chunk: Chunk) -> None:
+        """Some bytes of an input came, which is not there yet.
+
+        Raises:
+            RemoteProtocolError: it cannot come, or is too large.
+            FrameLostError: a chunk before it is missing.
+        """
+        if not self._chunks:
+            raise RemoteProtocolError("a chunk came, and the client did not offer to send them")
+        if chunk.number <= self._last_seen or chunk.index:
+            raise RemoteProtocolError(f"a chunk of input {chunk.number} came, {self._bound()}")
+        self._assembly.receive(chunk, self._limits.largest)
+
+    @property
+    def late_chunks(self) -> str:
+        """What is to be said of a link on which the rest of an input did not come in time; empty:
+        none was to come.
+        """
+        return self._assembly.said("input")
+
+    def _joined(self, run: InputRun) -> InputRun:
+        """The rest of an input came that has come in chunks."""
+        first, *others = run.payloads
+        joined = self._assembly.join(run.first_number, 0, run.first_offset, first)
+        return replace(run, payloads=[joined, *others], first_offset=0)
 
     def receive_run(self, run: InputRun) -> None:
         """Consecutive inputs came.
@@ -89,6 +140,8 @@ class Intake:
             raise RemoteProtocolError(
                 f"metadata for {len(run.metadata)} of {len(run.payloads)} inputs"
             )
+        if run.first_offset:
+            run = self._joined(run)
         outbox, limits = self._outbox, self._limits
         sizes = list(map(len, run.payloads))
         count, size = len(sizes), sum(sizes)
@@ -97,7 +150,7 @@ class Intake:
             outbox.window_items + count > limits.window_items
             or outbox.kept_items + count > limits.window_items * KEPT_WINDOWS
             or outbox.window_bytes + size + extra > limits.window_bytes
-            or max(sizes) > limits.item_bytes
+            or max(sizes) > limits.largest
         ):
             self._check_each(run.first_number, sizes, extra)
         resume = credit = None
@@ -145,10 +198,9 @@ class Intake:
         items, kept, size = outbox.window_items, outbox.kept_items, outbox.window_bytes
         most = limits.window_items * KEPT_WINDOWS
         for number, length in enumerate(sizes, first):
-            if length > limits.item_bytes:
+            if length > limits.largest:
                 raise RemoteProtocolError(
-                    f"input {number} has {length} bytes, and at most {limits.item_bytes} were"
-                    " allowed"
+                    f"input {number} has {length} bytes, and at most {limits.largest} were allowed"
                 )
             length += extra  # noqa: PLW2901 — what counts from here on
             extra = 0
@@ -188,13 +240,14 @@ class Intake:
         self.waiting.remove_each(numbers)
         self._outbox.drop(numbers)
 
-    def check_sent(self, through: int) -> None:
-        """The client says which input it has sent last (docs section 12).
+    def check_sent(self, beat: Heartbeat) -> None:
+        """The client says what it has sent last (docs section 12).
 
         Raises:
             FrameLostError: it has not come.
         """
-        if through > self.through:
+        self._assembly.check_sent(beat.chunk_bytes)
+        if (through := beat.inputs_through) > self.through:
             raise FrameLostError(
                 f"a gap: the client has sent input {through}, and {self.through} was the last that"
                 " came"

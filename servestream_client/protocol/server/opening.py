@@ -7,10 +7,10 @@ for the first thing in the order of that section that is wrong with it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from servestream_client.errors import printable
-from servestream_client.protocol import coming, continuation, hedge, load, state
+from servestream_client.protocol import chunks, coming, continuation, hedge, load, state
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
     SINGLE_OUTPUT,
@@ -138,9 +138,12 @@ def agree(offer: ServerOffer, opened: Open) -> Terms:
     wished, theirs = opened.heartbeat_interval_ms, opened.limits
     many = offer.handler_kind is HandlerKind.ONE_TO_MANY and continuation.FEATURE in opened.features
     hedging = offer.hedging and offer.handler_kind in SINGLE_OUTPUT
+    in_chunks = chunks.FEATURE in opened.features
+    limits = offer.limits.within(theirs)
     known = [
         coming.FEATURE,
         load.FEATURE,
+        chunks.FEATURE,
         *([continuation.FEATURE] if many else []),
         *([hedge.FEATURE] if hedging else []),
         *([state.FEATURE] if offer.handler_kind is HandlerKind.STATEFUL else []),
@@ -148,8 +151,8 @@ def agree(offer: ServerOffer, opened: Open) -> Terms:
     return Terms(
         ordered=opened.order is not Order.ANY,
         first_number=opened.first_number,
-        limits=offer.limits.within(theirs),
-        output_bytes=theirs.item_bytes,
+        limits=limits if in_chunks else replace(limits, chunked_bytes=0),
+        output_bytes=theirs.largest if in_chunks else theirs.item_bytes,
         frame_bytes=theirs.frame_bytes,
         heartbeat_ms=max(SHORTEST_HEARTBEAT_MS, wished) if wished else 0,
         features=tuple(name for name in known if name in opened.features),
@@ -164,7 +167,7 @@ def exceeds(inputs: Sequence[InputRun], limits: Limits) -> bool:
     """
     sizes = [len(payload) for run in inputs for payload in run.payloads]
     return (
-        max(sizes, default=0) > limits.item_bytes
+        max(sizes, default=0) > limits.largest
         or len(sizes) > limits.window_items
         or (len(sizes) > 1 and sum(sizes) > limits.window_bytes)
     )

@@ -282,6 +282,11 @@ class Outbox:
         """The input whose output leaves next; 0 if there is none, or errors go before it."""
         return self.ready.next_number
 
+    @property
+    def next_output(self) -> tuple[int, int, bytes] | None:
+        """See `ReadyQueue`."""
+        return self.ready.next_output
+
     def gather_up_to(self, size: int) -> None:
         """Frames gather so many bytes from now on."""
         self.ready.frame_bytes = size
@@ -299,9 +304,24 @@ class Outbox:
             return 0  # a large output does not ride with what goes before it
         return max(min(self.held_bytes, self.ready.frame_bytes), first)
 
-    def gather(self) -> FrameAnswers:
-        """Answers for the frame that is made now."""
-        answers = self.ready.gather()
+    def set_aside(self) -> None:
+        """What leaves next, which is one output, lets others go before it."""
+        self.ready.set_aside()
+
+    @property
+    def wants_aside(self) -> bool:
+        """Whether what was set aside is still to leave."""
+        return True
+
+    def put_back(self) -> None:
+        """What was set aside leaves next."""
+        self.ready.put_back()
+
+    def gather(self, room: int | None = None) -> FrameAnswers:
+        """Answers for the frame that is made now, which has so many bytes of room for them; None:
+        as much as frames have.
+        """
+        answers = self.ready.gather(room)
         self.held_bytes -= answers.size
         self.unanswered -= answers.answered
         self.answered += answers.answered

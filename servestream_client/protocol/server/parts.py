@@ -388,15 +388,34 @@ class PartsOutbox:
         return work.number if work is not None else 0
 
     @property
+    def next_output(self) -> tuple[int, int, bytes] | None:
+        """See `ReadyQueue`."""
+        return self._ready.next_output
+
+    @property
     def next_frame_bytes(self) -> int:
         """How large the next frame may become, in bytes of outputs; 0 if it begins with none."""
         return self._ready.next_frame_bytes
 
-    def gather(self) -> FrameAnswers:
+    def set_aside(self) -> None:
+        """See `Outbox`."""
+        self._ready.set_aside()
+
+    @property
+    def wants_aside(self) -> bool:
+        """See `Outbox`."""
+        return self._ready.wants_aside
+
+    def put_back(self) -> None:
+        """See `Outbox`."""
+        self._ready.put_back()
+
+    def gather(self, room: int | None = None) -> FrameAnswers:
         """Answers for the frame that is made now. Each input has its turn, and one that had more to
         send than fits stands behind the others the next time.
         """
-        answers = FrameAnswers(self._ready.frame_bytes)
+        size = self._ready.frame_bytes
+        answers = FrameAnswers(size if room is None else min(size, room))
         while (work := self._ready.gather(answers)) is not None:
             if not work.outputs:
                 self._sent_all(work)

@@ -104,13 +104,14 @@ class ReadyQueue:
         frame_bytes: up to which a frame gathers answers.
     """
 
-    __slots__ = ("_ordered", "credit", "frame_bytes", "waiting")
+    __slots__ = ("_aside", "_ordered", "credit", "frame_bytes", "waiting")
 
     def __init__(self) -> None:
         self.credit: CreditBalance = CreditBalance()
         self.waiting: deque[Run | Work | Dropped] = deque()
         self.frame_bytes: int = FRAME_TARGET_BYTES
         self._ordered = True
+        self._aside: Run | Work | None = None
 
     def begin(self, terms: Terms) -> None:
         """The stream is served on these terms."""
@@ -133,6 +134,18 @@ class ReadyQueue:
         if isinstance(head, Run):
             return head.first
         return head.number if isinstance(head, Work) else 0
+
+    @property
+    def next_output(self) -> tuple[int, int, bytes] | None:
+        """The output that leaves next, with its input's number and its index; None if there is
+        none, or errors go before it.
+        """
+        head = self.waiting[0] if self.waiting else None
+        if isinstance(head, Run):
+            return head.first, 0, head.payloads[0]
+        if isinstance(head, Work) and head.outputs:
+            return head.number, head.next_index, head.outputs[0]
+        return None
 
     # ---------------------------------------------------------------- what becomes ready
 
@@ -162,9 +175,25 @@ class ReadyQueue:
 
     # ---------------------------------------------------------------- what leaves
 
-    def gather(self) -> FrameAnswers:
+    def set_aside(self) -> None:
+        """See `Outbox`."""
+        head = self.waiting[0]
+        if isinstance(head, Run) and len(head.payloads) > 1:
+            self._aside = head.cut(1)
+        elif not isinstance(head, Dropped):
+            self._aside = head
+            self.waiting.popleft()
+
+    def put_back(self) -> None:
+        """See `Outbox`."""
+        if self._aside is not None:
+            self.waiting.appendleft(self._aside)
+            self._aside = None
+
+    def gather(self, room: int | None = None) -> FrameAnswers:
         """Answers for one frame: all that may go out and fit (docs sections 6 to 8)."""
-        answers, waiting = FrameAnswers(self.frame_bytes), self.waiting
+        size, waiting = self.frame_bytes, self.waiting
+        answers = FrameAnswers(size if room is None else min(size, room))
         while waiting:
             head = waiting[0]
             if isinstance(head, Run):

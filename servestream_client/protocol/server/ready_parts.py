@@ -118,7 +118,7 @@ class ReadyParts:
         ends: those that have nothing but their end left.
     """
 
-    __slots__ = ("_works", "credit", "ends", "frame_bytes", "size")
+    __slots__ = ("_aside", "_works", "credit", "ends", "frame_bytes", "size")
 
     def __init__(self) -> None:
         self.credit: CreditBalance = CreditBalance()
@@ -126,6 +126,7 @@ class ReadyParts:
         self.size: int = 0
         self.ends: deque[PartsWork] = deque()
         self._works: deque[PartsWork] = deque()  # with an output that their own credit allows
+        self._aside: PartsWork | None = None  # which counts as if it stood there
 
     def __bool__(self) -> bool:
         return bool(self._works or self.ends)
@@ -134,6 +135,12 @@ class ReadyParts:
     def next(self) -> PartsWork | None:
         """Whose output leaves next; None if there is none, or ends go before it."""
         return self._works[0] if self._works and not self.ends else None
+
+    @property
+    def next_output(self) -> tuple[int, int, bytes] | None:
+        """See `ReadyQueue`."""
+        work = self.next
+        return None if work is None else (work.number, work.next_index, work.outputs[0])
 
     @property
     def next_frame_bytes(self) -> int:
@@ -165,6 +172,23 @@ class ReadyParts:
                 self.size -= work.size + work.checkpoint_bytes
         if found:
             self._works = deque(work for work in self._works if work.placed)
+            if self._aside is not None and not self._aside.placed:
+                self._aside = None
+
+    def set_aside(self) -> None:
+        """See `Outbox`."""
+        self._aside = self._works.popleft()
+
+    @property
+    def wants_aside(self) -> bool:
+        """See `Outbox`."""
+        return self._aside is not None
+
+    def put_back(self) -> None:
+        """See `Outbox`."""
+        if self._aside is not None:
+            self._works.appendleft(self._aside)
+            self._aside = None
 
     def clear(self) -> None:
         self._works.clear()

@@ -16,8 +16,8 @@ import math
 from dataclasses import replace
 
 from servestream_client.errors import LocalProtocolError, RemoteProtocolError
-from servestream_client.protocol import coming, load
-from servestream_client.protocol.coming import Announcements
+from servestream_client.protocol import chunks, coming, load
+from servestream_client.protocol.coming import BESIDE_BYTES, Announcements
 from servestream_client.protocol.frame_size import FrameSize
 from servestream_client.protocol.frames import (
     BlockedOn,
@@ -42,12 +42,12 @@ from servestream_client.protocol.frames import (
 from servestream_client.protocol.pacing import Pacer
 from servestream_client.protocol.pulse import Pulse
 from servestream_client.protocol.server import opening
+from servestream_client.protocol.server.cuts import OutputCuts
 from servestream_client.protocol.server.fold import FoldOutbox
 from servestream_client.protocol.server.intake import Intake
 from servestream_client.protocol.server.opening import ServerOffer
 from servestream_client.protocol.server.outbox import Outbox
 from servestream_client.protocol.server.parts import PartsOutbox
-from servestream_client.protocol.server.ready import FrameAnswers
 from servestream_client.protocol.states import (
     SERVER,
     ServerEvent,
@@ -92,6 +92,7 @@ class ServerSession:
         self._urgent = False  # the frame at hand is to be acknowledged at once
         self._pulse = Pulse()
         self._announcements = Announcements()
+        self._cuts = OutputCuts(self.outbox, self._pacer, self._frame_size, self._announcements)
         self.awaited: Coming | None = None
         """What the client has announced, until it comes (docs section 12)."""
 
@@ -188,6 +189,10 @@ class ServerSession:
         if coming.FEATURE in terms.features:
             self._announcements.begin(self.heartbeat_ms)
             self.awaited = Coming(before + coming.UNHEARD_BYTES)
+        self._cuts.begin(ordered=terms.ordered)
+        if chunks.FEATURE in terms.features:
+            free = self._announcements.free
+            self._frame_size.begin_chunks(terms.frame_bytes, free, self.heartbeat_ms)
         self._receive_rest(first)
 
     def refuse(self, kind: RefusalKind, text: str, retry_after_ms: int | None = None) -> None:
@@ -215,10 +220,9 @@ class ServerSession:
             self._step(ServerEvent.INPUT)
             self._pacer.read(urgent=self._urgent)
             self._pacer.check()
-            for run in frame.inputs:
-                self.intake.receive_run(run)
+            self.intake.receive(frame)
         if frame.heartbeat is not None:
-            self.intake.check_sent(frame.heartbeat.inputs_through)
+            self.intake.check_sent(frame.heartbeat)
         if frame.want_token and self.fold is not None:
             self.fold.want(self.intake.through)
         if frame.cancelled:
@@ -260,8 +264,10 @@ class ServerSession:
 
     @property
     def under_way(self) -> int:
-        """Payload bytes that were sent and that the client has not acknowledged."""
-        return sum(self._pacer.sizes)
+        """Payload bytes that were sent and that the client has not acknowledged, or are about to
+        be, of an output that has begun to leave.
+        """
+        return sum(self._pacer.sizes) + min(self._cuts.left, BESIDE_BYTES)
 
     @property
     def item_timeout(self) -> float:
@@ -321,10 +327,11 @@ class ServerSession:
             return ServerFrame(refused=greeting)
         outbox, pacer = self.outbox, self._pacer
         waiting = outbox.waiting
+        self._cuts.look()
         large = self._large if waiting else 0
         alone = self._token_goes_alone
-        answers = self._gather() if waiting and not large and not alone else None
-        token = self._gather_token(sent=answers is not None)
+        chunk, answers = (None, None) if large or alone else self._cuts.gather()
+        token = self._gather_token(sent=answers is not None or chunk is not None)
         self._say_failure()
         if self.state is ServerState.FINISHING and not outbox.unanswered and self._may_end():
             self.state = local_step(SERVER, self.state, ServerEvent.END)
@@ -335,11 +342,13 @@ class ServerSession:
         due = not lingering and (
             pacer.acknowledgement_due or self._pulse.due or large > 0 or self._load is not None
         )
-        if not (greeting or answers is not None or token or drain or farewell or due):
+        paced = answers is not None or chunk is not None or token is not None
+        if not (greeting or paced or drain or farewell or due):
             return None
         beat = running = announced = None
         if self._pulse.due and not farewell:
-            beat = Heartbeat(self.intake.through, outbox.credit.outputs_sent)
+            sent = outbox.credit.outputs_sent
+            beat = Heartbeat(self.intake.through, sent, self._cuts.sent_bytes)
             running = replace(
                 self._running,
                 started_through=self.intake.started_through,
@@ -359,11 +368,13 @@ class ServerSession:
             heartbeat=beat,
             coming=announced,
             load=self._take_load(),
+            chunk=chunk,
         )
         if answers is not None:
             frame.outputs = [OutputRun(run.first, run.payloads) for run in answers.runs]
             frame.parts = answers.parts
             frame.errors = answers.errors
+            self._cuts.leave_the_rest(frame)
         if token is not None:
             frame.tokens = (token,)
         return frame
@@ -425,22 +436,13 @@ class ServerSession:
             self._load_said = now
         return now
 
-    def _gather(self) -> FrameAnswers | None:
-        """The answers that may go out now; None if there is none."""
-        if not self._pacer.may_send(full=self.outbox.fills_frame):
-            return None
-        answers = self.outbox.gather()
-        if not answers.used:
-            return None  # for want of credit
-        self._pacer.sent(answers.size)
-        self._frame_size.sent(answers.used)
-        return answers
-
     @property
     def _large(self) -> int:
         """The bytes of the frame that goes next, if it must be announced and is not yet; else 0."""
         outbox, announcements = self.outbox, self._announcements
         if outbox.held_bytes <= announcements.covered or not outbox.waiting:
+            return 0
+        if self._cuts.next_is_large:
             return 0
         size = outbox.next_frame_bytes
         goes = outbox.credit.allows_output and self._pacer.may_send(full=outbox.fills_frame)

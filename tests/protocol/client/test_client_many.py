@@ -818,7 +818,7 @@ def test_the_examples_of_the_page():
     session.push(b"a story")
     session.begin(known=Limits())
     opened = session.next_frame()
-    assert opened.open.features == ("coming", "many", "load", "hedge", "state")
+    assert opened.open.features == ("coming", "many", "load", "hedge", "state", "chunks")
     assert opened.open.limits.input_outputs == 256
     assert opened.open.limits.input_bytes == 262144
     assert opened.open.limits.token_bytes == 65536

@@ -180,6 +180,7 @@ def test_the_open_says_who_asks_for_what():
         unacknowledged_frames=3,
         frame_bytes=9 + 512 * KIB,
         item_bytes=9,
+        chunked_bytes=9,
     )
     assert frame.credit == Credit(5, 50)
 

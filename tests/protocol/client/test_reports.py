@@ -4,6 +4,7 @@ import pytest
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import FrameLostError, RemoteProtocolError
+from servestream_client.protocol.chunks import Assembly
 from servestream_client.protocol.client.allowance import Allowance
 from servestream_client.protocol.client.delivery import DeliveryQueue
 from servestream_client.protocol.client.in_flight import InFlight
@@ -39,7 +40,8 @@ class Scene:
         allowance = Allowance(DeliveryQueue(self.ledger, Credit(10, 100)))
         allowance.grant()
         allowance.receive_all([5])
-        self.reports = Reports(offer, self.ledger, self.in_flight, allowance)
+        self.assembly = Assembly()
+        self.reports = Reports(offer, self.ledger, self.in_flight, allowance, self.assembly)
 
     def answer(self, number: int) -> None:
         self.in_flight.answered(number, 1, self.ledger.settle(number))

@@ -25,6 +25,7 @@ from servestream_client.errors import FrameLostError, ItemErrorKind, RemoteProto
 from servestream_client.protocol.frames import (
     ClientFrame,
     Credit,
+    Heartbeat,
     InputRun,
     ItemMetadata,
     Limits,
@@ -465,8 +466,8 @@ class Taking:
         with pytest.raises(RemoteProtocolError):
             self.intake.receive_run(InputRun(self.random.randint(0, self.number), [b""]))
         with pytest.raises(FrameLostError):
-            self.intake.check_sent(self.intake.through + 1)
-        self.intake.check_sent(self.intake.through)
+            self.intake.check_sent(Heartbeat(self.intake.through + 1))
+        self.intake.check_sent(Heartbeat(self.intake.through))
 
     def start(self) -> None:
         run = self.intake.next_run(self.random.randint(1, 5))
