@@ -91,9 +91,9 @@ def struck_by_faults(
         for fault in network.plan.fired
         if fault.kind in _RAISES and fault.stream == str(items.key)
     }
-    if (
-        record.on_lanes or record.deaths
-    ):  # whose numbers are their own, and so those of what a fault strikes
+    # Lanes have numbers of their own, which are those of what a fault strikes; of a stream whose
+    # user was to die, and that failed before, it is not known whether there were any.
+    if record.on_lanes or record.dies_at:
         return {(number, kind) for _, kind in struck for number in range(1, items.count + 1)}
     return struck
 

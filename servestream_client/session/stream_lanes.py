@@ -312,8 +312,11 @@ class StreamLanes:
                 self._wanted = self._spread.limit
         lanes = [lane for lane in self._lanes if not lane.spare]
         ways: list[OwnWay | StreamLane] = [self._own, *lanes]
-        for misplaced in self._spread.misplaced(ways, _now()):
-            misplaced.retire()
+        misplaced = self._spread.misplaced(ways, _now())
+        if self._returned and self._spread.limit < 2:
+            misplaced = misplaced[:-1]  # what another had can go on a lane only
+        for each in misplaced:
+            each.retire()
         self.look()
 
     def answered(self, first: int, payloads: Sequence[bytes]) -> None:

@@ -254,6 +254,25 @@ def test_what_a_lane_that_gives_up_had_goes_to_others():
     in_virtual_time(main())
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_what_the_last_lane_had_gets_another_though_there_is_one_server_left(ordered):
+    """The stream's own attempts cannot carry it, and where they are every lane is one too many."""
+
+    async def main():
+        deployment = Deployment(2)
+
+        def is_scaled_down(*_):
+            del deployment.replicas[1:]
+            raise CallFailed("PERMISSION_DENIED", "not any more")
+
+        deployment.replicas[1].fails = is_scaled_down
+        outputs = await rest(stream_at(deployment, ordered=ordered))
+        assert (outputs if ordered else sorted(outputs, key=int)) == ITEMS
+        assert deployment.turn < 20
+
+    in_virtual_time(main())
+
+
 def test_lanes_that_all_give_up_fail_the_stream_with_their_reason():
     async def main():
         deployment = Deployment(2)
