@@ -17,6 +17,9 @@ from servestream_client.signals import Signal
 
 __all__ = ["BatchWorkers"]
 
+_BRIEF_SECONDS = 0.0005
+"""Batches that take less together are answered together: each would have a frame of its own."""
+
 
 class BatchWorkers(Workers):
     """Each gathers a batch from all streams.
@@ -38,6 +41,7 @@ class BatchWorkers(Workers):
         # With a batch_wait: what those that wait have, as of their last word, and all together.
         self._counts: dict[Attempt, int] = {}
         self._gathered = 0
+        self._brief = 0.0  # seconds that batches took since others had their turn
 
     def offer(self, attempt: Attempt) -> None:
         # Called several times a batch, mostly for one that waits already.
@@ -94,6 +98,13 @@ class BatchWorkers(Workers):
             self._gatherer = call
             return True
         return bool(self._waiting)
+
+    def _is_brief(self, seconds: float) -> bool:
+        self._brief += seconds
+        if self._brief < _BRIEF_SECONDS:
+            return True
+        self._brief = 0.0
+        return False
 
     @property
     def capacity(self) -> int:

@@ -263,6 +263,7 @@ LOOKED_AT = {
         "progressed",
         "superseded",
         "blamed",
+        "late_chunks",
         "suspects",
         "ordered",
     ),

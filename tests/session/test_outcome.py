@@ -57,6 +57,7 @@ def session(state: ClientState = S.STREAMING, **known: object) -> SimpleNamespac
         "refusal": None,
         "failure": None,
         "awaited": None,
+        "late_chunks": "",
         "idle": False,
         "progressed": False,
         "superseded": False,
@@ -87,6 +88,7 @@ EXPLAINED = [
     (session(S.LEFT), Ending(moved=True), True, RESUME, "older than RetryPolicy.max_attempt_age"),
     (session(), SILENT, True, RESUME, "three heartbeat intervals of 5 s"),
     (session(awaited=COMING), SILENT, True, RESUME, "the answer to input 9"),
+    (session(late_chunks="32 bytes came"), SILENT, True, RESUME, "32 bytes came"),
     (session(), Ending(answered=True, overdue=7), True, RESUME, "input 7 for longer than"),
     (session(S.DRAINING), Ending(timed_out=True), True, RESUME, "its grace has passed"),
     (session(S.OPENING), Ending(timed_out=True), True, RESUME, "no answer to the open within 30"),
@@ -107,6 +109,7 @@ ORDER = [
     ({}, {"state": S.FAILED}, "gave the stream up"),
     ({}, {"state": S.LEFT}, "is leaving"),
     ({"silent": True}, {"awaited": COMING}, "the answer to input 9"),
+    ({"silent": True}, {"late_chunks": "32 bytes came"}, "32 bytes came"),
     ({"silent": True}, {}, "nothing was heard"),
     ({"overdue": 7}, {}, "does not let go"),
     ({"timed_out": True}, {"state": S.DRAINING}, "its grace has passed"),
@@ -158,6 +161,7 @@ FAILED = [
     (session(), SILENT, True, 1, math.inf, False, True),
     (session(awaited=COMING), SILENT, True, 1, math.inf, False, False),
     (session(awaited=COMING), Ending(), True, 1, math.inf, False, True),
+    (session(late_chunks="32 bytes came"), SILENT, True, 1, math.inf, False, False),
 ]
 
 
