@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from servestream_client.client import StreamClient
 from servestream_client.codecs import BytesCodec
 from servestream_client.outputs import SeamKind
-from servestream_client.protocol import frame_size
+from servestream_client.protocol import chunk_size, frame_size
 from servestream_client.server.runner import OPEN_SECONDS
 from servestream_client.session.request import Request
 from simulation.check import (
@@ -283,20 +283,20 @@ def _frames(seed: int) -> Iterator[None]:
         yield
         return
     least, most = rng.choice((50, 200)), rng.choice((300, 1000, 5000))
-    small = {
-        "FRAME_TARGET_BYTES": rng.choice((100, 500)),
-        "CHUNK_LEAST_BYTES": least,
-        "CHUNK_BYTES": rng.choice((least, most)),
-        "CHUNK_MOST_BYTES": most,
-    }
-    before = {name: getattr(frame_size, name) for name in small}
+    small = [
+        (frame_size, "FRAME_TARGET_BYTES", rng.choice((100, 500))),
+        (chunk_size, "CHUNK_LEAST_BYTES", least),
+        (chunk_size, "CHUNK_BYTES", rng.choice((least, most))),
+        (chunk_size, "CHUNK_MOST_BYTES", most),
+    ]
+    before = [getattr(module, name) for module, name, _ in small]
     try:
-        for name, size in small.items():
-            setattr(frame_size, name, size)
+        for module, name, size in small:
+            setattr(module, name, size)
         yield
     finally:
-        for name, size in before.items():
-            setattr(frame_size, name, size)
+        for (module, name, _), size in zip(small, before, strict=True):
+            setattr(module, name, size)
 
 
 @contextmanager

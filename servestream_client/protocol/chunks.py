@@ -124,6 +124,20 @@ class Assembly:
         buffer.write(rest)
         return buffer.getvalue()
 
+    def drop(self, number: int) -> None:
+        """No more comes of what may have come for this input."""
+        self.drop_within(number, number)
+
+    def drop_within(self, first: int, last: int) -> None:
+        """Nor for any of these."""
+        if first <= self._number <= last:
+            self._begin(0, 0)
+
+    def drop_before(self, number: int) -> None:
+        """No more comes of an input up to this one, which came whole."""
+        if self._number <= number:
+            self._begin(0, 0)
+
     def said(self, what: str) -> str:
         """What to say of a link on which the next chunk did not come in time; empty: none was to
         come.

@@ -218,7 +218,7 @@ class Exchange:
                 try:
                     session.receive(attempt.number, frame)
                     attempt.note_time(loop.time())
-                    self._note_traffic()
+                    self._note_traffic(0 if frame.chunk is None else len(frame.chunk.data))
                 finally:
                     del frame  # its payloads are not to be held while waiting for the next
                     self._limit_the_rest()
@@ -277,13 +277,13 @@ class Exchange:
             self._leaving = True
             self._patience.limit(session.grace_ms / 1000 + self._close_timeout)
 
-    def _note_traffic(self) -> None:
-        """What the last frame says of the bytes that are under way."""
+    def _note_traffic(self, chunk: int) -> None:
+        """What the last frame, with so many bytes in a chunk, says of those that are under way."""
         awaited, expected = self._attempt.awaited, self._attempt.assembly.expected
         if self._laden:
             self._note_under_way()
-        if expected:
-            self.line.heard(0)  # a chunk is there, and the next ones are on their way
+        if chunk:
+            self.line.passed(chunk)
         self.line.heard(expected if awaited is None else awaited.bytes)
         if not self._attempt.announces:
             self.line.quit()

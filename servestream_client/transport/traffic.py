@@ -110,6 +110,11 @@ class Traffic:
         if up < 0:
             self.wake()
 
+    def pass_by(self, size: int) -> None:
+        """Bytes came, behind which there are others."""
+        self.passed += size
+        self._progress_at = _now()
+
     def may_go(self, line: Line, size: int) -> bool:
         """Whether a large frame of so many bytes may go on a line, since all others have told their
         servers so much; those that have not are asked.
@@ -290,6 +295,11 @@ class Line:
                 self.told = self._said
                 self._traffic.tells(self.told)
             self._traffic.change(up=change)
+
+    def passed(self, size: int) -> None:
+        """So many bytes came of a payload in chunks, of which more are announced by that."""
+        if not self._left:
+            self._traffic.pass_by(size)
 
     def heard(self, size: int) -> None:
         """A frame came, behind which so many bytes are announced, or 0."""

@@ -20,6 +20,7 @@ from servestream_client.protocol.client.delivery import DeliveryQueue
 from servestream_client.protocol.client.ledger import Ledger
 from servestream_client.protocol.continuation import NO_OUTPUTS
 from servestream_client.protocol.frames import (
+    Chunk,
     ItemFailure,
     OutputPart,
     OutputRun,
@@ -97,7 +98,7 @@ class AnswerReceiver:
         elif frame.tokens:
             raise RemoteProtocolError("a state token from a handler that is not stateful")
         if frame.chunk is not None:
-            attempt.assembly.receive(frame.chunk, self._item_bytes)
+            self._receive_chunk(attempt, frame.chunk)
         outputs, parts = frame.outputs, frame.parts
         if any(run.first_offset for run in outputs) or any(part.first_offset for part in parts):
             outputs = [_joined(attempt, run) for run in outputs]
@@ -113,6 +114,15 @@ class AnswerReceiver:
                 self._receive_part(attempt, answer)
             else:
                 self._receive_failure(attempt, answer)
+
+    def _receive_chunk(self, attempt: Attempt, chunk: Chunk) -> None:
+        if not attempt.cuts.size.bytes:
+            raise RemoteProtocolError("a chunk came, and the client did not offer to take them")
+        if not 1 <= chunk.number <= attempt.in_flight.sent_through:
+            raise RemoteProtocolError(
+                f"a chunk for input {chunk.number}, which was not sent on this attempt"
+            )
+        attempt.assembly.receive(chunk, self._item_bytes)
 
     def _receive_run(self, attempt: Attempt, run: OutputRun) -> None:
         first, payloads = run.first_number, run.payloads
@@ -244,6 +254,7 @@ class AnswerReceiver:
 
     def _receive_failure(self, attempt: Attempt, failure: ItemFailure) -> None:
         number = failure.number
+        attempt.assembly.drop(number)
         if not self._ends(attempt, number, failure.index):
             return
         if not self._ledger.replay.may_answer(number):

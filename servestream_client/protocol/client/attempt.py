@@ -11,6 +11,7 @@ Longer than other files: window, pacing, frame size and state decide together ab
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from servestream_client.errors import ItemErrorKind
 from servestream_client.protocol import chunks, coming, continuation, state
@@ -192,7 +193,10 @@ class Attempt:
         """The server takes the stream: its limits hold, and both keep their promises."""
         self._welcomed = True
         self.terms, self.replica = terms_of(welcome), welcome.replica
-        self.limits = limits = welcome.limits.within(self._offer.limits)
+        limits = welcome.limits.within(self._offer.limits)
+        if chunks.FEATURE not in welcome.features:
+            limits = replace(limits, chunked_bytes=0)
+        self.limits = limits
         self._size_frames(limits)
         self.pacer.limit = limits.unacknowledged_frames
         heartbeat_ms = self._offer.heartbeat_ms
@@ -200,7 +204,7 @@ class Attempt:
             self.announcements.begin(heartbeat_ms)
         if chunks.FEATURE in welcome.features:
             free = self.announcements.free
-            self.frame_size.begin_chunks(limits.frame_bytes, free, heartbeat_ms)
+            self.cuts.size.begin(limits.frame_bytes, limits.item_bytes, free)
         if heartbeat_ms:
             self.pulse.begin(own_ms=heartbeat_ms, peer_ms=welcome.heartbeat_interval_ms)
         if self._ledger.fold is not None:
@@ -220,9 +224,13 @@ class Attempt:
         """A frame went out or came in, just now, in seconds by whatever clock. Afterwards the
         window may have room.
         """
-        size, ledger = self.frame_size, self._ledger
-        if size.look(now):
-            self.announcements.allow(size.unannounced)
+        size, chunk, ledger = self.frame_size, self.cuts.size, self._ledger
+        changed = size.look(now)
+        if changed:
+            chunk.at_least(size.unannounced)
+        if chunk.look(now) or changed:
+            self.announcements.allow(max(size.unannounced, chunk.unannounced))
+        if changed:
             ledger.open_window(size.quick)
             most = ledger.window_items if self.limits is None else self.limits.window_items
             size.share(min(most, ledger.window_items))
@@ -381,16 +389,19 @@ class Attempt:
             self.allowance.forget(number)
             return True
         self.unsent.remove(number)
+        if self.cuts.forget(number):
+            self.cancelled.add(number)  # for what its server keeps of it
         return False
 
     @property
     def suspects(self) -> Sequence[int]:
-        """What its server has got, as far as it was sent, and not answered; or of that the one
-        that does not end.
+        """What its server has got, as far as it was sent, and not answered, be it in part; or of
+        that the one that does not end.
         """
         if overdue := self.reports.overdue:
             return (overdue,)
-        return list(self.in_flight)
+        begun = (self.unsent.head.first,) if self.cuts.begun else ()
+        return [*self.in_flight, *begun]
 
     def turn(self) -> int:
         """Of an ordered stream: the input that is to be answered next here."""
@@ -480,9 +491,11 @@ class Attempt:
         if size <= self.announcements.covered or self.limits is None:
             return 0  # which is nearly always so
         head, room = self.unsent.head, self.frame_size.bytes
-        if self.cuts.begun or self.cuts.due(self.limits):
+        if self.cuts.due(self.limits):
             return 0
         size = max(min(size, room), len(head.payloads[0]) + head.resume_bytes)
+        if left := self.cuts.left:
+            size = left + head.resume_bytes
         goes = self.may_send and self._fitting(self.limits, head, room, 0)
         return size if goes and self.announcements.lacks(size) else 0
 

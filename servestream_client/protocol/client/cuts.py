@@ -5,6 +5,7 @@ Invariant: what is cut is what goes next. It waits until the rest of it has left
 
 from __future__ import annotations
 
+from servestream_client.protocol.chunk_size import ChunkSize
 from servestream_client.protocol.chunks import FULL_BYTES, Cutting
 from servestream_client.protocol.coming import Announcements
 from servestream_client.protocol.frame_size import FrameSize
@@ -21,29 +22,39 @@ class InputCuts:
     Args:
         unsent: what waits for a frame.
         pacer: counts the frames.
-        size: how large they are.
+        frame_size: how large they are.
         announcements: of those that are too large for that.
 
     Attributes:
+        size: how large chunks are.
         sent_bytes: that have left in chunks.
     """
 
-    __slots__ = ("_announcements", "_cutting", "_pacer", "_size", "_unsent", "sent_bytes")
+    __slots__ = (
+        "_announcements",
+        "_cutting",
+        "_frame_size",
+        "_pacer",
+        "_unsent",
+        "sent_bytes",
+        "size",
+    )
 
     def __init__(
-        self, unsent: RunQueue, pacer: Pacer, size: FrameSize, announcements: Announcements
+        self, unsent: RunQueue, pacer: Pacer, frame_size: FrameSize, announcements: Announcements
     ) -> None:
+        self.size: ChunkSize = ChunkSize(pacer)
         self.sent_bytes: int = 0
         self._unsent = unsent
         self._pacer = pacer
-        self._size = size
+        self._frame_size = frame_size
         self._announcements = announcements
         self._cutting: Cutting | None = None
 
     @property
     def room(self) -> int:
         """The largest chunk."""
-        return int(min(self._size.chunk, self._announcements.free))
+        return int(min(self.size.bytes, self._announcements.free))
 
     @property
     def begun(self) -> bool:
@@ -55,14 +66,35 @@ class InputCuts:
     def _next(self) -> int:
         return self._unsent.head.first
 
+    @property
+    def left(self) -> int:
+        """The bytes of the input that has begun to leave that have not; 0: there is none."""
+        return self._cutting.left if self._cutting is not None and self.begun else 0
+
+    @property
+    def _rest(self) -> int:
+        """How many bytes the rest may have, which leaves with what it takes to go on."""
+        return max(1, self.room - self._unsent.head.resume_bytes)
+
     def due(self, limits: Limits) -> bool:
         """Whether what goes next has a chunk to leave before the rest of it can."""
-        size, unsent = self._size, self._unsent
-        if not size.chunk or (self._cutting is None and unsent.frame_bytes <= size.whole):
+        unsent, whole = self._unsent, self._frame_size.bytes
+        if not self.size.bytes or (self._cutting is None and unsent.frame_bytes <= whole):
             return False  # which is nearly always so
-        if self._cutting is not None and self.begun:
-            return self._cutting.left > self.room
-        return bool(unsent) and size.whole < len(unsent.head.payloads[0]) <= limits.largest
+        if left := self.left:
+            return left > self._rest
+        self._cutting = None  # what it was goes elsewhere, or nowhere
+        if not unsent:
+            return False
+        whole = max(whole, self.room, self.size.whole)
+        return whole < len(unsent.head.payloads[0]) <= limits.largest
+
+    def forget(self, number: int) -> bool:
+        """An input will not be sent; whether it had begun to leave."""
+        if self._cutting is None or not self._cutting.is_of(number, 0):
+            return False
+        self._cutting = None
+        return True
 
     @property
     def may_go(self) -> bool:
@@ -74,11 +106,11 @@ class InputCuts:
         if self._cutting is None or not self.begun:
             self._cutting = Cutting(self._next, 0, self._unsent.head.payloads[0])
         room = self.room
-        chunk = self._cutting.next(room)
+        chunk = self._cutting.next(min(room, self._cutting.left - 1))
         size = len(chunk.data)
         self.sent_bytes += size
         self._pacer.sent(size)
-        self._size.sent_chunk(size, room)
+        self.size.sent(size, room)
         return chunk
 
     def leave_the_rest(self, run: InputRun) -> None:

@@ -7,7 +7,8 @@ two who may answer it: the first does, and what the other says is a duplicate.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from servestream_client.protocol.client.deliveries import Part
 from servestream_client.protocol.client.session import ClientSession
@@ -83,7 +84,8 @@ class LaneShare:
     def next(self) -> int:
         """The input that waits longest; 0: none does."""
         queue = self._unsent(1)
-        return queue.head.first if queue else 0
+        with self._begun_stays(queue):
+            return queue.head.first if queue else 0
 
     @property
     def waiting(self) -> int:
@@ -98,7 +100,7 @@ class LaneShare:
         own = 0
         if self._session.state is ClientState.STREAMING:
             own = max(0, ledger.share - attempt.in_flight.items)
-        return max(0, attempt.unsent.count - own)
+        return max(0, attempt.unsent.count - max(own, self._begun))
 
     # ---------------------------------------------------------------- out, and back
 
@@ -114,9 +116,10 @@ class LaneShare:
             there is none.
         """
         queue = self._unsent(count)
-        if not queue or queue.head.start_index:
-            return None
-        run = queue.take(min(count, max(1, queue.head.within(size))))
+        with self._begun_stays(queue):
+            if not queue or queue.head.start_index:
+                return None
+            run = queue.take(min(count, max(1, queue.head.within(size))))
         self._leaves(run)
         return run.first, run.payloads
 
@@ -127,11 +130,30 @@ class LaneShare:
             Its number; 0: there is none.
         """
         queue = self._unsent(1)
-        if not queue:
-            return 0
-        run = queue.take(1)
+        with self._begun_stays(queue):
+            if not queue:
+                return 0
+            run = queue.take(1)
         self._leaves(run)
         return run.first
+
+    @property
+    def _begun(self) -> bool:
+        """Whether the input that waits longest has left in part, and the rest of it may."""
+        attempt = self._session.attempt
+        return attempt is not None and attempt.cuts.begun and self._ledger.share != 0
+
+    @contextmanager
+    def _begun_stays(self, queue: RunQueue) -> Iterator[None]:
+        """What has begun to leave, in chunks, is no lane's: it would begin anew there."""
+        if not self._begun:
+            yield
+            return
+        begun = queue.take(1)
+        try:
+            yield
+        finally:
+            queue.put_back(begun)
 
     def _leaves(self, run: Run) -> None:
         ledger, counters = self._ledger, self._session.counters

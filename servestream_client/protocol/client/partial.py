@@ -142,7 +142,9 @@ class Partial:
             return (
                 f"and what it takes to go on exceeds FlowControl.continuation_bytes, {self._limit}"
             )
-        checkpoint, size = len(self.checkpoint or b""), self.resume_bytes + payload_bytes
+        checkpoint, size = len(self.checkpoint or b""), self.resume_bytes
+        if not limits.chunked_bytes:  # or else the payload goes before it
+            size += payload_bytes
         if checkpoint > limits.token_bytes:
             return (
                 f"and its checkpoint has {checkpoint} bytes, where the server accepts"

@@ -7,11 +7,12 @@ other large one.
 
 from __future__ import annotations
 
+from servestream_client.protocol.chunk_size import ChunkSize
 from servestream_client.protocol.chunks import FULL_BYTES, Cutting
 from servestream_client.protocol.coming import Announcements
 from servestream_client.protocol.frame_size import FrameSize
 from servestream_client.protocol.frames import Chunk, OutputPart, OutputRun, ServerFrame
-from servestream_client.protocol.pacing import Pacer
+from servestream_client.protocol.pacing import ITEM_OVERHEAD_BYTES, Pacer
 from servestream_client.protocol.server.outbox import Outbox
 from servestream_client.protocol.server.parts import PartsOutbox
 from servestream_client.protocol.server.ready import FrameAnswers
@@ -25,10 +26,11 @@ class OutputCuts:
     Args:
         outbox: the answers.
         pacer: counts the frames.
-        size: how large they are.
+        frame_size: how large they are.
         announcements: of those that are too large for that.
 
     Attributes:
+        size: how large chunks are.
         sent_bytes: that have left in chunks.
     """
 
@@ -36,31 +38,39 @@ class OutputCuts:
         self,
         outbox: Outbox | PartsOutbox,
         pacer: Pacer,
-        size: FrameSize,
+        frame_size: FrameSize,
         announcements: Announcements,
     ) -> None:
+        self.size: ChunkSize = ChunkSize(pacer)
         self.sent_bytes: int = 0
         self._outbox = outbox
         self._pacer = pacer
-        self._size = size
+        self._frame_size = frame_size
         self._announcements = announcements
         self._ordered = True
         self._cutting: Cutting | None = None
         self._aside = False  # what is cut does not wait among the others
+        self._owed = False  # others went since the last chunk, and it is that one's turn
 
     def begin(self, *, ordered: bool) -> None:
         """Whether answers leave in the order of their inputs."""
         self._ordered = ordered
 
+    def clear(self) -> None:
+        """Nobody reads the answers any more."""
+        self._cutting, self._aside = None, False
+
     @property
     def _room(self) -> int:
-        return int(min(self._size.chunk, self._announcements.free))
+        return int(min(self.size.bytes, self._announcements.free))
 
     @property
     def left(self) -> int:
         """How many bytes of an output that has begun to leave are still to leave."""
         cutting = self._cutting
-        return cutting.left if cutting is not None and cutting.offset else 0
+        if cutting is None or not cutting.offset or not (self._aside or self._is_next):
+            return 0
+        return cutting.left
 
     @property
     def _is_next(self) -> bool:
@@ -71,11 +81,11 @@ class OutputCuts:
     @property
     def _large(self) -> tuple[int, int, bytes] | None:
         """The output that leaves next, if it is too large for a frame."""
-        size, outbox = self._size, self._outbox
-        if not size.chunk or outbox.held_bytes <= size.whole:
+        whole, outbox = self._frame_size.bytes, self._outbox
+        if not self.size.bytes or outbox.held_bytes <= whole:
             return None  # which is nearly always so
-        output = outbox.next_output
-        return output if output is not None and len(output[2]) > size.whole else None
+        output, whole = outbox.next_output, max(whole, self._room, self.size.whole)
+        return output if output is not None and len(output[2]) > whole else None
 
     @property
     def _more(self) -> bool:
@@ -96,8 +106,8 @@ class OutputCuts:
 
     @property
     def next_is_large(self) -> bool:
-        """Whether what leaves next goes in chunks, or is the rest of that: no large frame."""
-        return self._large is not None or (self._cutting is not None and self._is_next)
+        """Whether what leaves next goes in chunks: it is no large frame."""
+        return self.active or (self._large is not None and not self._is_next)
 
     @property
     def offset(self) -> int:
@@ -111,15 +121,17 @@ class OutputCuts:
         """
         if self._aside:
             if not self._outbox.wants_aside:
-                self._cutting, self._aside = None, False
+                self.clear()
             elif not self._more:
                 self._outbox.put_back()
                 self._aside = False
             return
-        large = self._large
-        if large is None or self._is_next or not self._outbox.credit.allows_output:
+        if self._is_next:
             return
-        self._cutting = Cutting(*large)
+        self._cutting, large = None, self._large
+        if large is None or not self._outbox.credit.allows_output:
+            return
+        self._cutting, self._owed = Cutting(*large), False
         if not self._ordered:
             self._outbox.set_aside()
             self._aside = True
@@ -131,24 +143,37 @@ class OutputCuts:
         or it may not.
         """
         cutting = self._cutting if self.active else None
-        if cutting is None or not self._pacer.may_send(full=self._room >= FULL_BYTES):
+        if cutting is None or not self._outbox.credit.allows_output:
             return None, self._gather_answers()
+        room = self._room
+        if not self._pacer.may_send(full=self._owed or room >= FULL_BYTES):
+            if self._owed:  # others would keep all that may be under way
+                return None, None
+            answers = self._gather_answers()
+            self._owed = answers is not None
+            return None, answers
         answers = self._gather_beside()
         used, size = (0, 0) if answers is None else (answers.used, answers.size)
-        chunk = None
-        if used < self._room:
-            chunk = cutting.next(self._room - used)
-            self.sent_bytes += len(chunk.data)
-            self._size.sent_chunk(used + len(chunk.data), self._room)
-            size += len(chunk.data)
-        self._pacer.sent(size)
+        if used >= room:  # an end with much to say
+            self._pacer.sent(size)
+            self._owed = True
+            return None, answers
+        chunk = cutting.next(min(room - used, cutting.left - 1))
+        self.sent_bytes += len(chunk.data)
+        self._owed = False
+        self.size.sent(used + len(chunk.data), room)
+        self._pacer.sent(size + len(chunk.data))
         return chunk, answers
 
     def _gather_beside(self) -> FrameAnswers | None:
-        """Others that ride with a chunk."""
-        if not self._aside or self.blocks or not self._outbox.waiting:
+        """Others that ride with a chunk, and take half of the frame at the most."""
+        outbox, room = self._outbox, self._room // 2
+        if not self._aside or self.blocks or not outbox.waiting:
             return None
-        answers = self._outbox.gather(self._room // 2)
+        output = outbox.next_output
+        if output is not None and len(output[2]) + ITEM_OVERHEAD_BYTES > room:
+            return None
+        answers = outbox.gather(room)
         return answers if answers.used else None
 
     def _gather_answers(self) -> FrameAnswers | None:
@@ -160,7 +185,7 @@ class OutputCuts:
         if not answers.used:
             return None  # for want of credit
         self._pacer.sent(answers.size - cut)
-        self._size.sent(answers.used - cut)
+        self._frame_size.sent(answers.used - cut)
         return answers
 
     def leave_the_rest(self, frame: ServerFrame) -> None:

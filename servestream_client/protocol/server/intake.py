@@ -123,7 +123,12 @@ class Intake:
         return self._assembly.said("input")
 
     def _joined(self, run: InputRun) -> InputRun:
-        """The rest of an input came that has come in chunks."""
+        """A run with all of its first input, of which the rest came, if it has come in chunks."""
+        if not run.first_offset:
+            self._assembly.drop_before(run.first_number + len(run.payloads) - 1)
+            return run
+        if not self._chunks:
+            raise RemoteProtocolError("the rest of what came in chunks, which were not agreed on")
         first, *others = run.payloads
         joined = self._assembly.join(run.first_number, 0, run.first_offset, first)
         return replace(run, payloads=[joined, *others], first_offset=0)
@@ -140,8 +145,7 @@ class Intake:
             raise RemoteProtocolError(
                 f"metadata for {len(run.metadata)} of {len(run.payloads)} inputs"
             )
-        if run.first_offset:
-            run = self._joined(run)
+        run = self._joined(run)
         outbox, limits = self._outbox, self._limits
         sizes = list(map(len, run.payloads))
         count, size = len(sizes), sum(sizes)
@@ -226,6 +230,8 @@ class Intake:
                 f"{len(ranges)} ranges cancelled, in a window of {self._limits.window_items} inputs"
             )
         outbox, disjoint = self._outbox, _disjoint(ranges)
+        for first, last in disjoint:
+            self._assembly.drop_within(first, last)
         numbers = outbox.open.within(disjoint)
         started = bisect_right(numbers, self.started_through)
         fresh = outbox.open.cancel(numbers[:started])
@@ -272,14 +278,14 @@ class Intake:
         waiting, outbox = self.waiting, self._outbox
         return (
             waiting.count > 0
-            and (outbox.held_bytes < self._ahead_bytes or outbox.may_start(waiting.head.first))
+            and (not self._full or outbox.may_start(waiting.head.first))
             and not self._closed
         )
 
     @property
     def _full(self) -> bool:
         """Whether too much output waits for its turn or for credit to start any input."""
-        return self._outbox.held_bytes >= self._ahead_bytes
+        return self._outbox.ahead_bytes >= self._ahead_bytes
 
     @property
     def startable_inputs(self) -> int:

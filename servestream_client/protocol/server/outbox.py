@@ -294,7 +294,7 @@ class Outbox:
     @property
     def fills_frame(self) -> bool:
         """Whether what waits fills a frame."""
-        return self.held_bytes >= self.ready.frame_bytes
+        return self.ahead_bytes >= self.ready.frame_bytes
 
     @property
     def next_frame_bytes(self) -> int:
@@ -302,7 +302,14 @@ class Outbox:
         first = self.ready.next_size
         if first is None:
             return 0  # a large output does not ride with what goes before it
-        return max(min(self.held_bytes, self.ready.frame_bytes), first)
+        return max(min(self.ahead_bytes, self.ready.frame_bytes), first)
+
+    @property
+    def ahead_bytes(self) -> int:
+        """Of the outputs that have not left, those that may keep others from being made: one that
+        is on its way, while others pass it, does not.
+        """
+        return self.held_bytes - self.ready.aside_bytes
 
     def set_aside(self) -> None:
         """What leaves next, which is one output, lets others go before it."""

@@ -204,7 +204,7 @@ class PartsOutbox:
             self._ready.size += size + added
         else:
             self._place(work)
-        return not last and work.allows_another and self.held_bytes < self._ahead_bytes
+        return not last and work.allows_another and self.ahead_bytes < self._ahead_bytes
 
     def outputs(self, first: int, payloads: Sequence[bytes]) -> None:
         """Single outputs of the inputs `first`, `first` + 1 and so on, which answer them."""
@@ -311,7 +311,7 @@ class PartsOutbox:
         if not work.allows_another:
             self._paused.add(number)
             return False
-        if work.outputs and self.held_bytes >= self._ahead_bytes:
+        if work.outputs and self.ahead_bytes >= self._ahead_bytes:
             self._paused_ahead.add(number)
             return False
         return True
@@ -324,7 +324,7 @@ class PartsOutbox:
         if not self.may_make(number) or work is None or work.closed:
             return 0
         own = work.credit.bytes - work.bytes_sent - work.size
-        ahead = max(1, self._ahead_bytes - self.held_bytes)
+        ahead = max(1, self._ahead_bytes - self.ahead_bytes)
         return min(
             work.credit.outputs - work.end_index,
             -(-own // max(1, size)),
@@ -339,7 +339,7 @@ class PartsOutbox:
 
     def take_resumable(self) -> Sequence[int]:
         """Inputs whose handlers may go on, since the last call."""
-        if self._paused_ahead and self.held_bytes < self._ahead_bytes:
+        if self._paused_ahead and self.ahead_bytes < self._ahead_bytes:
             self._resumable += sorted(self._paused_ahead)
             self._paused_ahead.clear()
         if not self._resumable:
@@ -379,7 +379,7 @@ class PartsOutbox:
     @property
     def fills_frame(self) -> bool:
         """Whether what may leave fills a frame."""
-        return self._ready.size >= self._ready.frame_bytes
+        return self._ready.size - self._ready.aside_bytes >= self._ready.frame_bytes
 
     @property
     def next_number(self) -> int:
@@ -396,6 +396,11 @@ class PartsOutbox:
     def next_frame_bytes(self) -> int:
         """How large the next frame may become, in bytes of outputs; 0 if it begins with none."""
         return self._ready.next_frame_bytes
+
+    @property
+    def ahead_bytes(self) -> int:
+        """See `Outbox`."""
+        return self.held_bytes - self._ready.aside_bytes
 
     def set_aside(self) -> None:
         """See `Outbox`."""

@@ -172,6 +172,7 @@ class ReadyQueue:
     def clear(self) -> None:
         """Nobody reads the answers any more."""
         self.waiting.clear()
+        self._aside = None
 
     # ---------------------------------------------------------------- what leaves
 
@@ -183,6 +184,14 @@ class ReadyQueue:
         elif not isinstance(head, Dropped):
             self._aside = head
             self.waiting.popleft()
+
+    @property
+    def aside_bytes(self) -> int:
+        """Of the output that was set aside."""
+        aside = self._aside
+        if aside is None:
+            return 0
+        return len(aside.payloads[0] if isinstance(aside, Run) else aside.outputs[0])
 
     def put_back(self) -> None:
         """See `Outbox`."""

@@ -148,7 +148,8 @@ class ReadyParts:
         if self.ends or not self._works:
             return 0  # a large output does not ride with what goes before it
         first = self._works[0]
-        return max(min(self.size, self.frame_bytes), len(first.outputs[0]) + first.checkpoint_bytes)
+        size = self.size - self.aside_bytes
+        return max(min(size, self.frame_bytes), len(first.outputs[0]) + first.checkpoint_bytes)
 
     def place(self, work: PartsWork) -> None:
         """An input's turn has come; it stands here if it has something to send."""
@@ -180,6 +181,11 @@ class ReadyParts:
         self._aside = self._works.popleft()
 
     @property
+    def aside_bytes(self) -> int:
+        """Of the output that was set aside."""
+        return 0 if self._aside is None else len(self._aside.outputs[0])
+
+    @property
     def wants_aside(self) -> bool:
         """See `Outbox`."""
         return self._aside is not None
@@ -191,6 +197,7 @@ class ReadyParts:
             self._aside = None
 
     def clear(self) -> None:
+        self._aside = None
         self._works.clear()
         self.ends.clear()
         self.size = 0

@@ -192,7 +192,7 @@ class ServerSession:
         self._cuts.begin(ordered=terms.ordered)
         if chunks.FEATURE in terms.features:
             free = self._announcements.free
-            self._frame_size.begin_chunks(terms.frame_bytes, free, self.heartbeat_ms)
+            self._cuts.size.begin(terms.frame_bytes, opened.limits.item_bytes, free)
         self._receive_rest(first)
 
     def refuse(self, kind: RefusalKind, text: str, retry_after_ms: int | None = None) -> None:
@@ -253,6 +253,7 @@ class ServerSession:
 
     def _drop_everything(self) -> None:
         self.outbox.clear()
+        self._cuts.clear()
         self.intake.close()
 
     # ---------------------------------------------------------------- time
@@ -309,9 +310,13 @@ class ServerSession:
 
     def note_time(self, now: float) -> None:
         """A frame went out or came in, just now, in seconds by whatever clock."""
-        if self._frame_size.look(now):
-            self.outbox.gather_up_to(self._frame_size.bytes)
-            self._announcements.allow(self._frame_size.unannounced)
+        size, chunk = self._frame_size, self._cuts.size
+        changed = size.look(now)
+        if changed:
+            self.outbox.gather_up_to(size.bytes)
+            chunk.at_least(size.unannounced)
+        if chunk.look(now) or changed:
+            self._announcements.allow(max(size.unannounced, chunk.unannounced))
 
     # ---------------------------------------------------------------- frames out
 
@@ -444,6 +449,6 @@ class ServerSession:
             return 0
         if self._cuts.next_is_large:
             return 0
-        size = outbox.next_frame_bytes
+        size = outbox.next_frame_bytes - self._cuts.offset
         goes = outbox.credit.allows_output and self._pacer.may_send(full=outbox.fills_frame)
         return size if goes and announcements.lacks(size) else 0
