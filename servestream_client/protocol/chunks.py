@@ -39,13 +39,14 @@ class Cutting:
         offset: how many of its bytes have left.
     """
 
-    __slots__ = ("_payload", "index", "number", "offset")
+    __slots__ = ("_payload", "_view", "index", "number", "offset")
 
     def __init__(self, number: int, index: int, payload: bytes) -> None:
         self.number: int = number
         self.index: int = index
         self.offset: int = 0
         self._payload = payload
+        self._view = memoryview(payload)
 
     @property
     def left(self) -> int:
@@ -58,11 +59,9 @@ class Cutting:
 
     def next(self, size: int) -> Chunk:
         """The next chunk, of at most so many bytes."""
-        chunk = Chunk(
-            self.number, self.index, self.offset, self._payload[self.offset : self.offset + size]
-        )
-        self.offset += len(chunk.data)
-        return chunk
+        begin, self.offset = self.offset, min(self.offset + size, len(self._payload))
+        data = self._view[begin : self.offset]  # which copies nothing
+        return Chunk(self.number, self.index, begin, data)
 
     @property
     def rest(self) -> bytes:

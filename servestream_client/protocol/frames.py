@@ -186,13 +186,13 @@ class Chunk:
         number: of the input, or of the one that the output answers.
         index: of the output.
         offset: how many bytes of the payload came before.
-        data: at least one.
+        data: at least one; a part of the payload itself, where that is at hand.
     """
 
     number: int
     index: int
     offset: int
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,8 @@ def _coming_from_wire(coming: pb.Coming) -> f.Coming:
 
 
 def _chunk_to_wire(chunk: f.Chunk) -> pb.Chunk:
-    return pb.Chunk(number=chunk.number, index=chunk.index, offset=chunk.offset, data=chunk.data)
+    data = bytes(chunk.data)
+    return pb.Chunk(number=chunk.number, index=chunk.index, offset=chunk.offset, data=data)
 
 
 def _chunk_from_wire(chunk: pb.Chunk) -> f.Chunk:

@@ -217,11 +217,22 @@ async def test_a_state_that_no_server_can_use_ends_the_stream(caplog):
         made.state_keys = lives.pop(0) if len(lives) > 1 else lives[0]
         return made
 
+    taken = asyncio.Event()
+
+    async def given():
+        """A server that is quick would be at the hundredth before any state has left."""
+        for number, item in enumerate(inputs(200)):
+            if number == 50:
+                await taken.wait()
+            yield item
+
     with StreamServer(service) as server:
         server.add_faults(Fault(FaultKind.KILL, at=100))
         async with StreamClient(server.target, retry=RETRY) as client:
             with pytest.raises(RejectedError, match="the state cannot be used here") as caught:
-                await outputs_of(client, 200)
+                async for _ in (stream := client.stream(given(), return_exceptions=True)):
+                    if stream.statistics().tokens:
+                        taken.set()
     assert caplog.text.count("a key that is not in the ring") == 3
     assert "key" not in str(caught.value).replace("token", "")
     assert 0 < caught.value.delivered.answered <= 99
