@@ -18,7 +18,14 @@ from typing import NamedTuple
 
 from servestream_client.protocol.pacing import FRAME_MOST_BYTES, Pacer
 
-__all__ = ["CHUNK_BYTES", "CHUNK_LEAST_BYTES", "CHUNK_MOST_BYTES", "SOON_SECONDS", "ChunkSize"]
+__all__ = [
+    "CHUNK_BYTES",
+    "CHUNK_LEAST_BYTES",
+    "CHUNK_MOST_BYTES",
+    "SOON_SECONDS",
+    "WHOLE_BYTES",
+    "ChunkSize",
+]
 
 CHUNK_BYTES = 32 * 1024
 """At first."""
@@ -28,6 +35,12 @@ CHUNK_LEAST_BYTES = 16 * 1024
 CHUNK_MOST_BYTES = FRAME_MOST_BYTES
 """As for frames, and for the same reason: what needs no announcement is to pass a link that has
 become slow before its receiver gives up."""
+
+WHOLE_BYTES = 2 * 1024 * 1024
+"""Payloads up to this size go whole, and are announced, where chunks of the largest size are
+acknowledged within `_QUICK_SECONDS`."""
+
+_QUICK_SECONDS = 0.1
 
 SOON_SECONDS = 0.5
 """A chunk that is acknowledged within so long lets the next ones be twice as large."""
@@ -77,15 +90,18 @@ class ChunkSize:
 
     Attributes:
         bytes: of the next chunk; 0: the peer takes none.
-        whole: payloads up to this size go whole, whatever else is said of them.
+        whole: payloads up to this size go whole, as large frames (section 12): on a quick link they
+            are cut for nothing.
         unannounced: how large a frame may be by what the link has shown (section 12); 0: nothing.
     """
 
     __slots__ = (
+        "_always_whole",
         "_chunks",
         "_here",
         "_least",
         "_most",
+        "_most_whole",
         "_other",
         "_pacer",
         "_sent",
@@ -99,6 +115,7 @@ class ChunkSize:
         self.whole: int = 0
         self.unannounced: int = 0
         self._least = self._most = 0
+        self._always_whole = self._most_whole = 0
         self._pacer = pacer
         self._sent = 0  # the bytes of a chunk that was sent, and is not looked at yet
         self._chunks: deque[_Chunk] = deque()
@@ -119,11 +136,15 @@ class ChunkSize:
         self._most = min(CHUNK_MOST_BYTES, peer_bytes - 1024)
         first = max(1, int(min(self._most, unannounced / _PARTS)))
         self.bytes, self._least = min(CHUNK_BYTES, first), min(CHUNK_LEAST_BYTES, first)
-        self.whole = item_bytes if self._least < CHUNK_LEAST_BYTES <= self._most else 0
+        if self._least < CHUNK_LEAST_BYTES <= self._most:
+            self.whole = self._always_whole = item_bytes
+        self._most_whole = min(WHOLE_BYTES, item_bytes)
 
-    def at_least(self, size: int) -> None:
-        """Frames of so many bytes are acknowledged soon."""
-        if self.bytes:
+    def follow(self, size: int) -> None:
+        """Frames of so many bytes are acknowledged soon; 0: they have taken long."""
+        if not size:
+            self.slowed()
+        elif self.bytes:
             self.bytes = max(self.bytes, min(size, self._most))
 
     def sent(self, size: int, room: int) -> None:
@@ -156,6 +177,8 @@ class ChunkSize:
         if self._here is not None and not self._here.is_like(sample):
             self._other = self._here
         self._here = sample
+        if took < _QUICK_SECONDS and chunk.bytes >= self._most:
+            self.whole = max(self.whole, self._most_whole)
         if took < SOON_SECONDS:
             self._grow(chunk.bytes * (4 if took < SOON_SECONDS * _AT_ONCE else 2))
             return True
@@ -171,6 +194,10 @@ class ChunkSize:
             self._grow(chunk.bytes * (4 if follows > _CLOSELY else 2))
         return True
 
+    def slowed(self) -> None:
+        """A frame or a chunk has taken long."""
+        self.whole, self.unannounced = self._always_whole, 0
+
     def _grow(self, size: int) -> None:
         size = min(size, self._most)
         self.bytes = max(self.bytes, size)
@@ -179,7 +206,8 @@ class ChunkSize:
     def _shrink(self, rate: float) -> None:
         """So that two take no longer than is soon, at this rate, or by half."""
         size = min(self.bytes // 2, int(rate * SOON_SECONDS / 2))
-        self.bytes, self.unannounced = max(size, self._least), 0
+        self.bytes = max(size, self._least)
+        self.slowed()
         self._chunks.clear()  # the others left before this was known
 
 

@@ -7,6 +7,7 @@ from servestream_client.protocol.chunk_size import (
     CHUNK_LEAST_BYTES,
     CHUNK_MOST_BYTES,
     SOON_SECONDS,
+    WHOLE_BYTES,
     ChunkSize,
 )
 from servestream_client.protocol.pacing import Pacer
@@ -112,10 +113,26 @@ def test_chunks_that_were_not_as_large_as_could_be_tell_nothing():
 
 def test_frames_that_are_acknowledged_soon_are_proof_as_well():
     link = Link()
-    link.size.at_least(256 * KIB)
+    link.size.follow(256 * KIB)
     assert link.size.bytes == 256 * KIB
-    link.size.at_least(64 * KIB)
+    link.size.follow(64 * KIB)
     assert link.size.bytes == 256 * KIB
+
+
+@pytest.mark.parametrize("how", ["chunk", "frame"])
+def test_where_the_link_is_quick_payloads_of_some_size_go_whole_until_it_is_not(how):
+    link = Link()
+    link.pairs(2)
+    assert link.size.whole == 0
+    link.pair()
+    assert link.size.whole == WHOLE_BYTES
+    if how == "chunk":
+        link.rate = 50_000
+        link.pair()
+    else:
+        link.size.follow(0)
+    assert link.size.whole == 0
+    assert link.size.unannounced == 0
 
 
 def test_a_peer_with_small_frames_gets_smaller_chunks_or_none():

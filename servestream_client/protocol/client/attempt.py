@@ -227,7 +227,7 @@ class Attempt:
         size, chunk, ledger = self.frame_size, self.cuts.size, self._ledger
         changed = size.look(now)
         if changed:
-            chunk.at_least(size.unannounced)
+            chunk.follow(size.unannounced)
         if chunk.look(now) or changed:
             self.announcements.allow(max(size.unannounced, chunk.unannounced))
         if changed:

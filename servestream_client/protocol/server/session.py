@@ -314,7 +314,7 @@ class ServerSession:
         changed = size.look(now)
         if changed:
             self.outbox.gather_up_to(size.bytes)
-            chunk.at_least(size.unannounced)
+            chunk.follow(size.unannounced)
         if chunk.look(now) or changed:
             self._announcements.allow(max(size.unannounced, chunk.unannounced))
 
