@@ -112,9 +112,9 @@ BUGS = (
     ),
     Bug(
         "an output leaves in chunks without credit",
-        "OutputCuts.look",
-        "if large is None or not self._outbox.credit.allows_output:",
-        "if large is None:",
+        "OutputCuts.gather",
+        "if cutting is None or not self._outbox.credit.allows_output:",
+        "if cutting is None:",
         "test_no_chunk_leaves_without_credit",
     ),
     Bug(
@@ -129,7 +129,7 @@ BUGS = (
         "OutputCuts.blocks",
         "return self._large is not None if self._aside else self.active",
         "return False if self._aside else self.active",
-        "test_in_any_order_others_go_between_the_chunks_of_one",
+        "test_a_second_large_output_waits_for_the_first",
     ),
     Bug(
         "an output that is dropped in chunks stays aside",

@@ -114,11 +114,12 @@ async def test_the_last_answer_may_take_longer_than_a_server_lingers(server, mon
         assert stream.statistics().attempts == 1
 
 
-async def test_a_drain_waits_for_the_answers_on_their_way(serve):
+@pytest.mark.parametrize("watchdog", [QUICK, Watchdog()], ids=["whole", "in chunks"])
+async def test_a_drain_waits_for_the_answers_on_their_way(serve, watchdog):
     service = Sizes()
     with FaultProxy(await serve(service)) as proxy:
         proxy.add(Throttle(RATE, Direction.DOWN))
-        async with StreamClient(proxy.target, watchdog=QUICK, close_timeout=0.05) as client:
+        async with StreamClient(proxy.target, watchdog=watchdog, close_timeout=0.05) as client:
             stream = client.stream([large(Direction.DOWN)])
             arriving = asyncio.ensure_future(anext(stream))
             await until(lambda: proxy.fired)  # the answer is on its way

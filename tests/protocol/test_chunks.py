@@ -526,6 +526,16 @@ def test_in_any_order_others_go_between_the_chunks_of_one():
     assert server.outbox.answered == 4
 
 
+def test_a_second_large_output_waits_for_the_first():
+    server = serving(FEATURE, ordered=False)
+    server.receive(ClientFrame(inputs=[InputRun(1, [b"a"] * 3)]))
+    server.intake.next_run(3)
+    server.outbox.output(1, bytes(300 * KIB), last=True)
+    assert [server.next_frame().chunk.offset for _ in range(2)] == [0, 32 * KIB]
+    server.outbox.output(2, bytes(300 * KIB), last=True)
+    assert server.next_frame() is None
+
+
 def test_a_large_output_has_its_turns_beside_others():
     """However many there are, and whether they fit into a frame beside it."""
     for size in (10, 10 * KIB, 40 * KIB):

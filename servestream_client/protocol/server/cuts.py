@@ -129,7 +129,7 @@ class OutputCuts:
         if self._is_next:
             return
         self._cutting, large = None, self._large
-        if large is None or not self._outbox.credit.allows_output:
+        if large is None:
             return
         self._cutting, self._owed = Cutting(*large), False
         if not self._ordered:
