@@ -104,7 +104,7 @@ class Reports:
                 f"a gap: the server has answered all inputs, but no answer came to"
                 f" {in_flight.items} of them"
             )
-        if self._standstill.lasts(beat, running, in_flight.sent_through):
+        if self._standstill.lasts(beat, running):
             raise FrameLostError(
                 f"the server has {in_flight.items} inputs, works on none of them, and"
                 " sends nothing: it waits for what was lost"

@@ -30,17 +30,13 @@ class Standstill:
         """Half of an interval has passed, in which something could reach the server, or not."""
         self._free_ticks += free
 
-    def lasts(self, beat: Heartbeat, running: Running, sent_through: int) -> bool:
-        """Whether the server says once more that it stands here, with all inputs up to
-        `sent_through` begun and none under way, and has said so for long enough. What it says
-        between two ticks is said once: heartbeats that waited behind other bytes come together,
-        before it could have heard of these.
+    def lasts(self, beat: Heartbeat, running: Running) -> bool:
+        """Whether the server says once more that it stands here, with nothing under way and
+        answers that wait to be read, and has said so for long enough. What it says between two
+        ticks is said once: heartbeats that waited behind other bytes come together, before it could
+        have heard of these.
         """
-        idle = (
-            running.blocked_on is BlockedOn.NOTHING
-            and not running.count
-            and running.started_through >= sent_through
-        )
+        idle = running.blocked_on is BlockedOn.NOTHING and not running.count
         if not idle or beat != self._beat:
             self._count = int(idle)
             self._counted_at = self._free_ticks

@@ -302,7 +302,7 @@ class ServerSession:
     def _blocked_on(self) -> BlockedOn:
         if self.outbox.lacks_credit:
             return BlockedOn.CREDIT
-        if self._running.count or self.intake.waiting:
+        if self._running.count or self.intake.startable:
             return BlockedOn.HANDLER
         if not self.outbox.unanswered:
             return BlockedOn.INPUT

@@ -9,14 +9,13 @@ from servestream_client.protocol.frames import BlockedOn, Heartbeat, Running
 
 IDLE = Running(count=0, started_through=9, blocked_on=BlockedOn.NOTHING)
 BUSY = Running(count=1, started_through=9, blocked_on=BlockedOn.NOTHING)
-BEHIND = Running(count=0, started_through=8, blocked_on=BlockedOn.NOTHING)
 BLOCKED = Running(count=0, started_through=9, blocked_on=BlockedOn.CREDIT)
 
 
 def beats(standstill: Standstill, count: int, *, beat: int = 1, free: bool = True) -> list[bool]:
     found = []
     for _ in range(count):
-        found.append(standstill.lasts(Heartbeat(9, beat), IDLE, 9))
+        found.append(standstill.lasts(Heartbeat(9, beat), IDLE))
         standstill.tick(free=free)
     return found
 
@@ -27,15 +26,15 @@ def test_the_same_standstill_several_times_is_one():
 
 def test_beats_that_come_together_are_one():
     standstill = Standstill()
-    assert not any(standstill.lasts(Heartbeat(9, 1), IDLE, 9) for _ in range(10))
+    assert not any(standstill.lasts(Heartbeat(9, 1), IDLE) for _ in range(10))
     assert not any(beats(standstill, 10, free=False))
 
 
-@pytest.mark.parametrize("other", [BUSY, BEHIND, BLOCKED])
+@pytest.mark.parametrize("other", [BUSY, BLOCKED])
 def test_work_between_begins_the_count_anew(other):
     standstill = Standstill()
     beats(standstill, STALLED_BEATS - 1)
-    assert not standstill.lasts(Heartbeat(9, 1), other, 9)
+    assert not standstill.lasts(Heartbeat(9, 1), other)
     assert not any(beats(standstill, STALLED_BEATS - 1))
 
 
@@ -58,5 +57,5 @@ def test_no_fewer_free_ticks_than_beats_that_count(seed):
         if random.random() < 0.1:
             position += 1
             since = 0
-        if standstill.lasts(Heartbeat(9, position), IDLE, 9):
+        if standstill.lasts(Heartbeat(9, position), IDLE):
             assert since >= STALLED_BEATS - 1

@@ -20,6 +20,7 @@ from single_inputs import next_input
 
 from servestream_client.errors import ItemErrorKind, RemoteProtocolError
 from servestream_client.protocol.frames import (
+    BlockedOn,
     ClientEnd,
     ClientFrame,
     Credit,
@@ -28,6 +29,7 @@ from servestream_client.protocol.frames import (
     InputRun,
     Limits,
     NumberRange,
+    Running,
     ServerEnd,
     StreamErrorKind,
     StreamFailure,
@@ -77,6 +79,21 @@ def test_frames_that_are_read_soon_grow_within_a_quarter_of_what_may_be_ahead(
     assert given == 5 * 600
     assert (most - 4) * KIB <= max(sizes) <= most * KIB
     assert sizes[0] <= 65 * KIB
+
+
+def test_a_server_whose_answers_wait_to_be_read_says_so():
+    """Also where so much waits that no further input is started."""
+    offer = {"ahead_bytes": 100, "limits": Limits(unacknowledged_frames=2)}
+    server = serving(b"1", b"2", b"3", offer=offer, heartbeat_interval_ms=1000)
+    assert server.intake.next_run(2) is not None
+    server.outbox.fail(1, ItemErrorKind.HANDLER, "no")
+    assert server.next_frame().errors
+    server.outbox.output(2, bytes(200), last=True)
+    assert server.next_frame() is None
+    for waits_for in (BlockedOn.HANDLER, BlockedOn.NOTHING):
+        server.tick(Running(count=int(waits_for is BlockedOn.HANDLER)))
+        server.tick(Running(count=int(waits_for is BlockedOn.HANDLER)))
+        assert server.next_frame().running.blocked_on is waits_for
 
 
 def test_answers_that_fill_no_frame_wait_while_half_of_k_is_unacknowledged():
