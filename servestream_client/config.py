@@ -169,8 +169,9 @@ class Watchdog:
 
     Attributes:
         heartbeat_interval: seconds in which each end sends at least one frame; after three of them
-            without any, the link is given up and the stream resumes elsewhere. The time that
-            large items take at 32 KiB/s is added; a link that is slower is given up. None: no
+            without any, the link is given up and the stream resumes elsewhere. A chunk of a large
+            item is a frame as well. Where items go whole (below 2 s, and from peers of 0.1.0), the
+            time that they take at 32 KiB/s is added; a link that is slower is given up. None: no
             heartbeats, and a half-open link lasts until TCP notices.
         item_timeout: seconds that the server's handler may take for one input, or, where it gives
             many outputs, for each of them; waiting for its turn, or for its reader, is not
