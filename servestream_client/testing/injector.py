@@ -158,12 +158,13 @@ def _spoil(frame: pb.ServerFrame, fault: Fault) -> pb.ServerFrame:
             spoiled.outputs.append(run)
             continue
         spoiled.outputs.pop()
-        for first, payloads in (
-            (run.first_number, run.payloads[:offset]),
-            (fault.at + 1, run.payloads[offset + 1 :]),
+        for first, payloads, before in (
+            (run.first_number, run.payloads[:offset], run.first_offset),
+            (fault.at + 1, run.payloads[offset + 1 :], 0),
         ):
             if payloads:
-                spoiled.outputs.append(pb.OutputRun(first_number=first, payloads=payloads))
+                rest = pb.OutputRun(first_number=first, payloads=payloads, first_offset=before)
+                spoiled.outputs.append(rest)
     for part in frame.parts:
         spoiled.parts.append(part)
         if not _has(part, fault):
@@ -178,11 +179,13 @@ def _spoil(frame: pb.ServerFrame, fault: Fault) -> pb.ServerFrame:
 
 def _without(part: pb.OutputPart, offset: int) -> list[pb.OutputPart]:
     """A part without one of its outputs: what is before it, and what is behind it."""
-    before = pb.OutputPart(number=part.number, first_index=part.first_index)
+    before = pb.OutputPart(
+        number=part.number, first_index=part.first_index, first_offset=part.first_offset
+    )
     before.payloads.extend(part.payloads[:offset])
     behind = pb.OutputPart()
     behind.CopyFrom(part)
-    behind.first_index = part.first_index + offset + 1
+    behind.first_index, behind.first_offset = part.first_index + offset + 1, 0
     del behind.payloads[: offset + 1]
     return [each for each in (before, behind) if each.payloads or each.last]
 

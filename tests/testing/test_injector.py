@@ -78,3 +78,17 @@ def test_of_an_input_with_many_outputs_the_first_is_meant_unless_one_is_named():
     part = pb.OutputPart(number=2, first_index=0, payloads=[b"2.0", b"2.1"])
     spoiled = _spoil(pb.ServerFrame(parts=[part]), Fault(FaultKind.SKIP, 2))
     assert outputs(spoiled) == [b"2.1"]
+
+
+@pytest.mark.parametrize(("at", "left"), [(7, [(8, 0)]), (8, [(7, 5)])])
+def test_what_is_left_of_a_run_says_what_came_of_its_first_output_in_chunks(at, left):
+    run = pb.OutputRun(first_number=7, payloads=[b"a", b"b"], first_offset=5)
+    spoiled = _spoil(pb.ServerFrame(outputs=[run]), Fault(FaultKind.SKIP, at))
+    assert [(each.first_number, each.first_offset) for each in spoiled.outputs] == left
+
+
+@pytest.mark.parametrize(("output", "left"), [(3, [(4, 0)]), (4, [(3, 5)])])
+def test_so_does_what_is_left_of_a_part(output, left):
+    part = pb.OutputPart(number=7, first_index=3, payloads=[b"a", b"b"], first_offset=5)
+    spoiled = _spoil(pb.ServerFrame(parts=[part]), Fault(FaultKind.SKIP, 7, output=output))
+    assert [(each.first_index, each.first_offset) for each in spoiled.parts] == left
