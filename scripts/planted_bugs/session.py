@@ -865,4 +865,11 @@ BUGS = (
         "if False:",
         "test_what_the_last_lane_had_gets_another_though_there_is_one_server_left",
     ),
+    Bug(
+        "the state of a server that cannot give it is waited for",
+        "Exchange._limit_the_rest",
+        "if session.waits_for_state:",
+        "if False:",
+        "test_one_that_leaves_waits_for_the_state_alone_for_a_limited_time",
+    ),
 )

@@ -27,6 +27,10 @@ from servestream_client.transport.traffic import Line
 
 __all__ = ["Exchange"]
 
+_STATE_SECONDS = 10.0
+"""For the state of a stateful stream, once all that was sent is answered and it leaves its server.
+What that does not cover is computed again elsewhere."""
+
 _TIME_TO_ANSWER = 1.0
 """Seconds that an attempt has for its answer in any case."""
 
@@ -90,7 +94,7 @@ class Exchange:
         self._sending = False
         self._pledged = 0  # bytes of the large frame that goes next
         self._laden = False  # large frames are under way
-        self._leaving = False  # the server, or this end, and a limit to it is set
+        self._grace = math.inf  # the limit that is set, once the server leaves, or this end
         self._mute = False  # the call takes no more writes
 
     async def run(self) -> None:
@@ -273,9 +277,15 @@ class Exchange:
             return  # nobody reads any more, or there is a limit to that already
         if session.over or session.ledger.complete:
             self._patience.limit(self._close_timeout)
-        elif session.grace_ms is not None and not self._leaving:
-            self._leaving = True
-            self._patience.limit(session.grace_ms / 1000 + self._close_timeout)
+            return
+        if session.grace_ms is None:
+            return
+        seconds = session.grace_ms / 1000
+        if session.waits_for_state:  # which a server cannot give whose handler hangs
+            seconds = min(seconds, _STATE_SECONDS)
+        if seconds < self._grace:
+            self._grace = seconds
+            self._patience.limit(seconds + self._close_timeout)
 
     def _note_traffic(self, chunk: int) -> None:
         """What the last frame, with so many bytes in a chunk, says of those that are under way."""

@@ -230,6 +230,18 @@ def test_an_old_attempt_moves():
     in_virtual_time(main)
 
 
+def test_one_that_leaves_waits_for_the_state_alone_for_a_limited_time(monkeypatch):
+    monkeypatch.setattr(ClientSession, "waits_for_state", property(lambda session: True))
+
+    async def main():
+        call = Call(after_welcome(), max_age=100, more=True)
+        assert 105 < await call.run() < 120
+        assert call.ending.moved
+        assert call.ending.timed_out
+
+    in_virtual_time(main)
+
+
 def test_an_attempt_that_cannot_move_tries_again(monkeypatch):
     refusals, honest = [1, 2], ClientSession.move
 

@@ -265,6 +265,7 @@ LOOKED_AT = {
         "blamed",
         "late_chunks",
         "suspects",
+        "waits_for_state",
         "ordered",
     ),
     *("application", "flow", "finished", "load", "done"),

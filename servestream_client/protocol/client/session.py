@@ -458,6 +458,14 @@ class ClientSession:
         )
 
     @property
+    def waits_for_state(self) -> bool:
+        """Whether it leaves its server, and lacks nothing but the state."""
+        attempt = self.attempt
+        if attempt is None or self.state is not ClientState.DRAINING or attempt.fold is None:
+            return False
+        return not attempt.in_flight.items and not attempt.may_leave
+
+    @property
     def blamed(self) -> bool:
         """Whether an end of the present attempt, as it stands, speaks against what it carries."""
         failure = self.failure
