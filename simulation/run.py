@@ -57,7 +57,7 @@ MOST_CALLBACKS = 2_000_000
 
 _MISSED_HEARTBEATS = 4
 
-_ENDING_SECONDS = 30.0
+_ENDING_SECONDS = 100.0
 """For servers to find out that everybody has gone."""
 
 
@@ -211,9 +211,12 @@ class Run:
         )
         self.violations += check_parked(self.parked)
         self.violations += check_predicts(self.predicts, scenario, network)
-        # A stateful stream goes on under its name when its user has died and come back.
-        lives = Counter({record.stream_id: record.deaths for record in self.streams})
-        self.violations += check_calls(network, scenario, lives if scenario.folding else Counter())
+        # A stream goes on under its name when its user has died and come back, if it is stateful,
+        # or it was not known yet whether it is.
+        again = Counter[bytes]()
+        for record in self.streams:
+            again.update({name: times - 1 for name, times in record.names.items()})
+        self.violations += check_calls(network, scenario, again)
         self.violations += check_services(network, scenario.service.concurrency)
         self.violations += self.loop.problems
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,8 @@ class StreamRecord:
         error: what it raised instead.
         open_inputs: whether the inputs' generator is open.
         stream_id: of the stream.
+        names: the ids of its streams, of which there may be several if its user dies, each as often
+            as it was used.
         on_lanes: whether some of its inputs were answered under other numbers.
         apart: of its inputs with many outputs, how many were answered on another stream.
         dies_at: after so many answers the user's process dies, and comes back with its cursor.
@@ -62,6 +65,7 @@ class StreamRecord:
     error: BaseException | None = None
     open_inputs: bool = False
     stream_id: bytes = b""
+    names: Counter[bytes] = field(default_factory=Counter)
     on_lanes: bool = False
     apart: int = 0
     states: int = 0
@@ -167,6 +171,7 @@ def _open(
         cursor=cursor,
     )
     record.stream_id = stream._driver.session.stream_id
+    record.names[record.stream_id] += 1
     return stream
 
 
