@@ -582,17 +582,24 @@ BUGS = (
     ),
     # ------------------------------------------------------------------ frames that grow
     Bug(
+        "quick batches leave others no turn",
+        "BatchWorkers._is_brief",
+        "if self._brief < _BRIEF_SECONDS:",
+        "if True:",
+        "test_quick_batches_are_answered_together_and_then_others_have_their_turn",
+    ),
+    Bug(
         "a server does not look at when its frames are acknowledged",
         "ServerSession.note_time",
-        "changed = size.look(now)",
-        "changed = False",
+        "if self._sizes.note_time(now):",
+        "if False:",
         "test_the_frames_of_both_ends_grow_where_they_are_acknowledged_soon",
     ),
     Bug(
         "a server's frames grow whatever may be ahead",
         "ServerSession.welcome",
-        "self._frame_size.begin(terms.frame_bytes, budget)",
-        "self._frame_size.begin(terms.frame_bytes)",
+        "self._sizes.frame.begin(terms.frame_bytes, budget)",
+        "self._sizes.frame.begin(terms.frame_bytes)",
         "test_frames_that_are_read_soon_grow_within_a_quarter_of_what_may_be_ahead",
     ),
     Bug(

@@ -89,6 +89,7 @@ class ChunkSize:
         pacer: of the same end, which counts the frames.
 
     Attributes:
+        begun: whether the peer understands chunks.
         bytes: of the next chunk; 0: the peer takes none.
         whole: payloads up to this size go whole, as large frames (section 12): on a quick link they
             are cut for nothing.
@@ -105,12 +106,14 @@ class ChunkSize:
         "_other",
         "_pacer",
         "_sent",
+        "begun",
         "bytes",
         "unannounced",
         "whole",
     )
 
     def __init__(self, pacer: Pacer) -> None:
+        self.begun: bool = False
         self.bytes: int = 0
         self.whole: int = 0
         self.unannounced: int = 0
@@ -123,7 +126,7 @@ class ChunkSize:
         self._other: _Sample | None = None  # the last one with much more under way, or much less
 
     def begin(self, peer_bytes: int, item_bytes: int, unannounced: float) -> None:
-        """The peer takes chunks.
+        """The peer understands chunks.
 
         Args:
             peer_bytes: the largest frame that it accepts.
@@ -131,6 +134,7 @@ class ChunkSize:
             unannounced: the largest frame that needs no announcement. Where heartbeats are so short
                 that this is hardly anything, payloads go whole as long as they may.
         """
+        self.begun = True
         if peer_bytes < _SMALLEST_FRAME:
             return
         self._most = min(CHUNK_MOST_BYTES, peer_bytes - 1024)
@@ -141,10 +145,8 @@ class ChunkSize:
         self._most_whole = min(WHOLE_BYTES, item_bytes)
 
     def follow(self, size: int) -> None:
-        """Frames of so many bytes are acknowledged soon; 0: they have taken long."""
-        if not size:
-            self.slowed()
-        elif self.bytes:
+        """Frames of so many bytes are acknowledged soon."""
+        if self.bytes:
             self.bytes = max(self.bytes, min(size, self._most))
 
     def sent(self, size: int, room: int) -> None:

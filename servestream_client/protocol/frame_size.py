@@ -46,6 +46,7 @@ class FrameSize:
         items: the most that it gathers, however small they are.
         unannounced: how large a frame may be by what the link has shown (section 12); 0: nothing.
         quick: how many full frames were acknowledged soon.
+        slow: whether the last one that told anything took long.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class FrameSize:
         "items",
         "most",
         "quick",
+        "slow",
         "unannounced",
     )
 
@@ -66,6 +68,7 @@ class FrameSize:
         self.items: int = sys.maxsize
         self.unannounced: int = 0
         self.quick: int = 0
+        self.slow: bool = False
         self._pacer = pacer
         self._seen = 0  # paced frames that have been looked at
         self._sent = _NOT_FULL  # what the one was that was sent last
@@ -115,12 +118,12 @@ class FrameSize:
         while full and full[0][0] <= pacer.acknowledged:
             _, since, by_bytes = full.popleft()
             if now - since < QUICK_SECONDS:
-                changed = True
+                changed, self.slow = True, False
                 self.quick += 1
                 if by_bytes:  # many small items say nothing of what the link carries
                     self.bytes = self.unannounced = min(2 * self.bytes, self.most)
             elif now - since > SLOW_SECONDS:
-                changed = True
+                changed = self.slow = True
                 self.bytes = min(max(self.bytes // 2, FRAME_TARGET_BYTES), self.most)
                 self.unannounced = 0
                 full.clear()  # the others left before this was known

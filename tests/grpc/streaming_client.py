@@ -1,10 +1,14 @@
 """A client process: streams numbers to a target, and says what happens in lines on stdout.
 
-``streaming_client.py TARGET COUNT``: the first line comes with the first output, then one for each
-attempt that failed, and the last one is ``complete`` or an error. Outputs begin with their input.
+``streaming_client.py TARGET COUNT``: the first line comes with the first output, at which the
+process stops itself (SIGSTOP), so that it has not ended before, however busy the machine is. Then
+comes one for each attempt that failed, and the last one is ``complete`` or an error. Outputs begin
+with their input.
 """
 
 import asyncio
+import os
+import signal
 import sys
 
 from servestream_client import StreamClient, Watchdog
@@ -24,6 +28,7 @@ async def main(target: str, count: int) -> None:
         async for output in client.stream(b"%d," % number for number in range(count)):
             if expected == 0:
                 print("begun", flush=True)
+                os.kill(os.getpid(), signal.SIGSTOP)
             assert output.startswith(b"%d," % expected)
             expected += 1
     print("complete" if expected == count else f"truncated: {expected}", flush=True)

@@ -30,7 +30,6 @@ async def test_a_client_process_that_was_stopped_says_so_and_resumes(count):
         )
         try:
             assert await process.stdout.readline() == b"begun\n"
-            process.send_signal(signal.SIGSTOP)
             # The server has given it up, by its own watchdog.
             await until(lambda: "broken off" in str(server.history))
             process.send_signal(signal.SIGCONT)

@@ -130,7 +130,7 @@ def test_where_the_link_is_quick_payloads_of_some_size_go_whole_until_it_is_not(
         link.rate = 50_000
         link.pair()
     else:
-        link.size.follow(0)
+        link.size.slowed()
     assert link.size.whole == 0
     assert link.size.unannounced == 0
 

@@ -372,8 +372,10 @@ def test_what_has_begun_to_leave_in_chunks_is_no_lanes(ordered):
     assert session.next_frame() is None
 
 
-def test_a_server_without_chunks_gets_none_and_what_it_takes():
-    session = begun(bytes(5 * MIB), bytes(MIB), welcome=Welcome(limits=Limits(chunked_bytes=9)))
+@pytest.mark.parametrize("said", [0, 9, 100 * MIB])
+def test_a_server_without_chunks_gets_none_and_what_it_takes(said):
+    welcome = Welcome(limits=Limits(chunked_bytes=said))
+    session = begun(bytes(5 * MIB), bytes(MIB), welcome=welcome)
     (frame,) = sent(session)
     assert frame.chunk is None
     assert [len(run.payloads[0]) for run in frame.inputs] == [MIB]
@@ -465,7 +467,7 @@ def test_a_server_notices_that_the_last_chunk_is_missing():
 @pytest.mark.parametrize(
     ("features", "chunk", "match"),
     [
-        ((), Chunk(1, 0, 0, b"x"), "did not offer"),
+        ((), Chunk(1, 0, 0, b"x"), "not agreed on chunks"),
         ((FEATURE,), Chunk(1, 1, 0, b"x"), "a chunk of input 1"),
         ((FEATURE,), Chunk(0, 0, 0, b"x"), "a chunk of input 0"),
         ((FEATURE,), Chunk(1, 0, 0, bytes(10 * MIB + 1)), "at most 10485760"),
@@ -619,6 +621,22 @@ def test_the_rest_of_what_was_not_agreed_on_is_a_breach():
         server.receive(ClientFrame(inputs=[InputRun(1, [b"x"], first_offset=3)]))
 
 
+@pytest.mark.parametrize("features", [(), (FEATURE,)], ids=["not agreed", "agreed"])
+def test_a_client_without_chunks_gets_no_larger_output_than_it_takes_whole(features):
+    server = serving(*features)
+    server.receive(ClientFrame(inputs=[InputRun(1, [b"a"])]))
+    server.intake.next_run(1)
+    server.outbox.output(1, bytes(5 * MIB), last=True)
+    frames = outputs_of(server)
+    errors = [error for frame in frames for error in frame.errors]
+    if features:
+        assert not errors
+        assert frames[-1].outputs
+    else:
+        assert [(error.number, error.kind) for error in errors] == [(1, ItemErrorKind.TOO_LARGE)]
+        assert not any(frame.chunk for frame in frames)
+
+
 def test_an_output_that_is_dropped_in_chunks_lets_others_go():
     server = ServerSession(
         ServerOffer(codec=CODEC, handler_kind=HandlerKind.ONE_TO_MANY, replay=Replay.SEEK)
@@ -746,6 +764,22 @@ def test_a_client_forgets_what_will_not_come():
     session.receive(1, ServerFrame(errors=[ItemFailure(1, ItemErrorKind.HANDLER, "no")]))
     assert not session.late_chunks
     assert session.attempt.assembly.expected == 0
+
+
+def test_a_server_that_takes_no_chunks_for_its_small_frames_may_send_them():
+    limits = Limits(frame_bytes=1024, item_bytes=512, chunked_bytes=100 * MIB)
+    session = begun(b"a", welcome=replace(WELCOME, limits=limits))
+    sent(session)
+    session.receive(1, ServerFrame(chunk=Chunk(1, 0, 0, b"ab")))
+    session.receive(1, ServerFrame(outputs=[OutputRun(1, [b"c"], first_offset=2)]))
+    assert session.delivery.take().payload == b"abc"
+
+
+def test_chunks_that_were_not_agreed_on_are_a_breach_of_a_servers_as_well():
+    session = begun(b"a", welcome=replace(WELCOME, features=("coming",)))
+    sent(session)
+    with pytest.raises(RemoteProtocolError, match="not agreed on chunks"):
+        session.receive(1, ServerFrame(chunk=Chunk(1, 0, 0, b"abc")))
 
 
 @pytest.mark.parametrize("number", [0, 2, 9])

@@ -53,6 +53,24 @@ async def test_a_batch_has_at_most_max_batch_inputs():
     assert [len(call) for call in handler.calls] == [4, 4, 2]
 
 
+@pytest.mark.parametrize(("seconds", "together"), [(0.00012, 5), (0.0002, 3), (0.001, 1)])
+async def test_quick_batches_are_answered_together_and_then_others_have_their_turn(
+    clock, seconds, together
+):
+    clock.step = seconds / 2  # it is asked before, between and after
+    handler, seen = Echo(), []
+    (stream,) = attempts(batches(handler, max_batch=1), "a", window=30)
+
+    def speak(answered=stream._speak):
+        seen.append(len(handler.calls))
+        answered()
+
+    stream._speak = speak
+    stream.send_many(30)
+    await until(lambda: stream.done)
+    assert sorted(set(seen)) == list(range(together, 31, together))
+
+
 async def test_who_gave_last_is_asked_last_for_the_next_batch():
     handler = Echo(waits=True)
     streams = attempts(batches(handler, max_batch=2), "abc")

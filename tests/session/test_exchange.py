@@ -10,6 +10,7 @@ import pytest
 from servestream_client import ClientClosedError, FlowControl, StreamError, Watchdog
 from servestream_client.protocol.client import Attempt, ClientSession
 from servestream_client.protocol.frames import (
+    Chunk,
     CodecId,
     Drain,
     OutputRun,
@@ -25,6 +26,7 @@ from servestream_client.protocol.states import ClientState
 from servestream_client.session.exchange import Exchange
 from servestream_client.signals import Signal
 from servestream_client.transport.memory import CallFailed, MemoryLink
+from servestream_client.transport.traffic import Line
 from simulation.loop import VirtualLoop, isolated
 
 CLOSE = 5.0
@@ -279,7 +281,41 @@ def test_an_attempt_that_is_old_leaves_behind_the_input_that_is_on_its_way():
         assert await call.run() > 150
         assert call.ending.moved
         assert call.session.attempt.in_flight.sent_through == 1
-        assert 0 < call.session.attempt.cuts.sent_bytes < size
+        assert 0 < call.session.attempt.sizes.chunked_bytes < size
+
+    in_virtual_time(main)
+
+
+async def talkative(requests):
+    """Sends an answer in chunks, one after the other."""
+    yield ServerFrame(welcome=Welcome(features=("coming", "chunks")))
+    async for frame in requests:
+        if frame.inputs:
+            break
+    for offset in range(0, 4000, 1000):
+        yield ServerFrame(chunk=Chunk(1, 0, offset, bytes(1000)))
+    yield ServerFrame(outputs=[OutputRun(1, [bytes(10)], first_offset=4000)])
+    async for _ in requests:
+        pass
+
+
+def test_calls_beside_hear_of_what_comes_in_chunks():
+    """It keeps what comes for them waiting, and they must not take that for silence."""
+
+    async def main():
+        call, seen = Call(talkative, more=True, max_age=100), []
+        traffic = call.exchange.line._traffic
+        monitor = Line(traffic)
+        note = call.exchange.line.heard
+
+        def heard(size):
+            note(size)
+            seen.append((traffic.passed, monitor.coming_beside > 0))
+
+        call.exchange.line.heard = heard
+        await call.run()
+        assert seen[:5] == [(0, False), *((passed, True) for passed in (1000, 2000, 3000, 4000))]
+        assert not seen[5][1]
 
     in_virtual_time(main)
 

@@ -116,8 +116,8 @@ class AnswerReceiver:
                 self._receive_failure(attempt, answer)
 
     def _receive_chunk(self, attempt: Attempt, chunk: Chunk) -> None:
-        if not attempt.cuts.size.bytes:
-            raise RemoteProtocolError("a chunk came, and the client did not offer to take them")
+        if not attempt.sizes.chunk.begun:
+            raise RemoteProtocolError("a chunk came, and the two ends have not agreed on chunks")
         if not 1 <= chunk.number <= attempt.in_flight.sent_through:
             raise RemoteProtocolError(
                 f"a chunk for input {chunk.number}, which was not sent on this attempt"

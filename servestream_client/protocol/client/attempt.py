@@ -28,7 +28,6 @@ from servestream_client.protocol.client.partial import Partial
 from servestream_client.protocol.client.reports import Reports
 from servestream_client.protocol.coming import Announcements
 from servestream_client.protocol.continuation import NEVER, ResumeTerms, terms_of
-from servestream_client.protocol.frame_size import FrameSize
 from servestream_client.protocol.frames import (
     Chunk,
     ClientEnd,
@@ -43,6 +42,7 @@ from servestream_client.protocol.frames import (
 from servestream_client.protocol.pacing import ITEM_OVERHEAD_BYTES, Pacer
 from servestream_client.protocol.pulse import Pulse
 from servestream_client.protocol.runs import Run, RunQueue
+from servestream_client.protocol.sizes import Sizes
 
 __all__ = ["Attempt"]
 
@@ -76,7 +76,6 @@ class Attempt:
         "cuts",
         "end_sent",
         "fold",
-        "frame_size",
         "identity",
         "in_flight",
         "limits",
@@ -88,6 +87,7 @@ class Attempt:
         "pulse",
         "replica",
         "reports",
+        "sizes",
         "terms",
         "unsent",
     )
@@ -111,14 +111,14 @@ class Attempt:
         self.limits: Limits | None = known
         """What this server allows, as far as it is known."""
         self.pacer: Pacer = Pacer((known or offer.limits).unacknowledged_frames)
-        self.frame_size: FrameSize = FrameSize(self.pacer)
-        """How much a frame gathers."""
+        self.sizes: Sizes = Sizes(self.pacer)
+        """How much goes at a time."""
         if known is not None:
             self._size_frames(known)
         self.pulse: Pulse = Pulse()
         self.allowance: Allowance = Allowance(delivery)
         """What its server may send."""
-        self.announcements: Announcements = Announcements()
+        self.announcements: Announcements = self.sizes.announcements
         self._crowded = False  # see `crowd`
         self.awaited: Coming | None = None
         """What the server said of its next frame, until it comes (docs section 12)."""
@@ -137,9 +137,7 @@ class Attempt:
         """Of what the server is to hear so."""
         self.in_flight: InFlight = InFlight(self._ledger)
         """What was sent, and of that what lacks an answer."""
-        self.cuts: InputCuts = InputCuts(
-            self.unsent, self.pacer, self.frame_size, self.announcements
-        )
+        self.cuts: InputCuts = InputCuts(self.unsent, self.sizes)
         """The large input that goes next."""
         self.assembly: Assembly = Assembly()
         """What came of a large output."""
@@ -204,7 +202,7 @@ class Attempt:
             self.announcements.begin(heartbeat_ms)
         if chunks.FEATURE in welcome.features:
             free = self.announcements.free
-            self.cuts.size.begin(limits.frame_bytes, limits.item_bytes, free)
+            self.sizes.chunk.begin(limits.frame_bytes, limits.item_bytes, free)
         if heartbeat_ms:
             self.pulse.begin(own_ms=heartbeat_ms, peer_ms=welcome.heartbeat_interval_ms)
         if self._ledger.fold is not None:
@@ -217,23 +215,19 @@ class Attempt:
             self._begin_each()
 
     def _size_frames(self, limits: Limits) -> None:
-        self.frame_size.begin(limits.frame_bytes, limits.window_bytes)
-        self.frame_size.share(min(limits.window_items, self._ledger.window_items))
+        self.sizes.frame.begin(limits.frame_bytes, limits.window_bytes)
+        self.sizes.frame.share(min(limits.window_items, self._ledger.window_items))
 
     def note_time(self, now: float) -> None:
         """A frame went out or came in, just now, in seconds by whatever clock. Afterwards the
         window may have room.
         """
-        size, chunk, ledger = self.frame_size, self.cuts.size, self._ledger
-        changed = size.look(now)
-        if changed:
-            chunk.follow(size.unannounced)
-        if chunk.look(now) or changed:
-            self.announcements.allow(max(size.unannounced, chunk.unannounced))
-        if changed:
-            ledger.open_window(size.quick)
-            most = ledger.window_items if self.limits is None else self.limits.window_items
-            size.share(min(most, ledger.window_items))
+        if not self.sizes.note_time(now):
+            return
+        frame, ledger = self.sizes.frame, self._ledger
+        ledger.open_window(frame.quick)
+        most = ledger.window_items if self.limits is None else self.limits.window_items
+        frame.share(min(most, ledger.window_items))
 
     def _begin_each(self) -> None:
         """Each input has its own credit from now on, also those that went out with the open."""
@@ -264,14 +258,14 @@ class Attempt:
     @property
     def may_send(self) -> bool:
         """Whether inputs wait, and the pacing lets a frame of them go."""
-        waiting, size = self.unsent, self.frame_size
+        waiting, size = self.unsent, self.sizes.frame
         full = waiting.frame_bytes >= size.bytes or self._many_may_go
         return waiting.frame_bytes > 0 and self.pacer.may_send(full=full)
 
     @property
     def _many_may_go(self) -> bool:
         """Whether as many inputs wait, and may go, as a frame takes at the most."""
-        most, share = self.frame_size.items, self._ledger.share
+        most, share = self.sizes.frame.items, self._ledger.share
         if self.unsent.count < most or self.limits is None:
             return False
         window = self.limits.window_items
@@ -291,14 +285,14 @@ class Attempt:
         if runs:
             items, size = flight.sent - items, flight.bytes - size - runs[0].first_offset
             self.pacer.sent(size)
-            self.frame_size.sent(size + items * ITEM_OVERHEAD_BYTES, items)
+            self.sizes.frame.sent(size + items * ITEM_OVERHEAD_BYTES, items)
         return runs
 
     def _runs(self, limits: Limits, *, opening: bool) -> tuple[InputRun, ...]:
-        frame_room = self.frame_size.bytes
+        frame_room = self.sizes.frame.bytes
         if opening:
             frame_room = min(frame_room, coming.unannounced(self._offer.heartbeat_ms))
-        used, items, runs = 0, self.frame_size.items, list[InputRun]()
+        used, items, runs = 0, self.sizes.frame.items, list[InputRun]()
         while self.unsent:
             if not runs and self.cuts.due(limits):
                 break
@@ -335,9 +329,9 @@ class Attempt:
     def cut(self) -> Chunk | None:
         """The next chunk of a large input, if there is one and it may go (docs section 22)."""
         limits, cuts = self.limits, self.cuts
-        if limits is None or not (cuts.due(limits) and cuts.may_go):
+        if limits is None or not (cuts.due(limits) and self.sizes.chunk_may_go):
             return None
-        return cuts.next() if self._fitting(limits, self.unsent.head, cuts.room, 0) else None
+        return cuts.next() if self._fitting(limits, self.unsent.head, self.sizes.room, 0) else None
 
     def _fail_too_large(self, run: Run, limits: Limits) -> bool:
         """Fail those inputs of a run that the server does not accept; False if there are none."""
@@ -490,7 +484,7 @@ class Attempt:
         size = self.unsent.frame_bytes
         if size <= self.announcements.covered or self.limits is None:
             return 0  # which is nearly always so
-        head, room = self.unsent.head, self.frame_size.bytes
+        head, room = self.unsent.head, self.sizes.frame.bytes
         if self.cuts.due(self.limits):
             return 0
         size = max(min(size, room), len(head.payloads[0]) + head.resume_bytes)
@@ -530,7 +524,7 @@ class Attempt:
         if self.fold is not None:
             self.fold.ask_again()
         return Heartbeat(
-            self.in_flight.sent_through, self.allowance.received_outputs, self.cuts.sent_bytes
+            self.in_flight.sent_through, self.allowance.received_outputs, self.sizes.chunked_bytes
         )
 
     # ---------------------------------------------------------------- the server's word

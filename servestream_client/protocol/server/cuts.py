@@ -7,15 +7,13 @@ other large one.
 
 from __future__ import annotations
 
-from servestream_client.protocol.chunk_size import ChunkSize
-from servestream_client.protocol.chunks import FULL_BYTES, Cutting
-from servestream_client.protocol.coming import Announcements
-from servestream_client.protocol.frame_size import FrameSize
+from servestream_client.protocol.chunks import Cutting
 from servestream_client.protocol.frames import Chunk, OutputPart, OutputRun, ServerFrame
 from servestream_client.protocol.pacing import ITEM_OVERHEAD_BYTES, Pacer
 from servestream_client.protocol.server.outbox import Outbox
 from servestream_client.protocol.server.parts import PartsOutbox
 from servestream_client.protocol.server.ready import FrameAnswers
+from servestream_client.protocol.sizes import Sizes
 
 __all__ = ["OutputCuts"]
 
@@ -26,27 +24,13 @@ class OutputCuts:
     Args:
         outbox: the answers.
         pacer: counts the frames.
-        frame_size: how large they are.
-        announcements: of those that are too large for that.
-
-    Attributes:
-        size: how large chunks are.
-        sent_bytes: that have left in chunks.
+        sizes: how much goes at a time.
     """
 
-    def __init__(
-        self,
-        outbox: Outbox | PartsOutbox,
-        pacer: Pacer,
-        frame_size: FrameSize,
-        announcements: Announcements,
-    ) -> None:
-        self.size: ChunkSize = ChunkSize(pacer)
-        self.sent_bytes: int = 0
+    def __init__(self, outbox: Outbox | PartsOutbox, pacer: Pacer, sizes: Sizes) -> None:
         self._outbox = outbox
         self._pacer = pacer
-        self._frame_size = frame_size
-        self._announcements = announcements
+        self._sizes = sizes
         self._ordered = True
         self._cutting: Cutting | None = None
         self._aside = False  # what is cut does not wait among the others
@@ -59,10 +43,6 @@ class OutputCuts:
     def clear(self) -> None:
         """Nobody reads the answers any more."""
         self._cutting, self._aside = None, False
-
-    @property
-    def _room(self) -> int:
-        return int(min(self.size.bytes, self._announcements.free))
 
     @property
     def left(self) -> int:
@@ -81,16 +61,16 @@ class OutputCuts:
     @property
     def _large(self) -> tuple[int, int, bytes] | None:
         """The output that leaves next, if it is too large for a frame."""
-        whole, outbox = self._frame_size.bytes, self._outbox
-        if not self.size.bytes or outbox.held_bytes <= whole:
+        sizes, outbox = self._sizes, self._outbox
+        if not sizes.chunk.bytes or outbox.held_bytes <= sizes.frame.bytes:
             return None  # which is nearly always so
-        output, whole = outbox.next_output, max(whole, self._room, self.size.whole)
-        return output if output is not None and len(output[2]) > whole else None
+        output = outbox.next_output
+        return output if output is not None and len(output[2]) > sizes.whole else None
 
     @property
     def _more(self) -> bool:
         """Whether a chunk of it is to leave before the rest."""
-        return self._cutting is not None and self._cutting.left > self._room
+        return self._cutting is not None and self._cutting.left > self._sizes.room
 
     # ---------------------------------------------------------------- what leaves next
 
@@ -145,8 +125,9 @@ class OutputCuts:
         cutting = self._cutting if self.active else None
         if cutting is None or not self._outbox.credit.allows_output:
             return None, self._gather_answers()
-        room = self._room
-        if not self._pacer.may_send(full=self._owed or room >= FULL_BYTES):
+        sizes = self._sizes
+        may_go = self._pacer.may_send(full=True) if self._owed else sizes.chunk_may_go
+        if not may_go:
             if self._owed:  # others would keep all that may be under way
                 return None, None
             answers = self._gather_answers()
@@ -154,20 +135,18 @@ class OutputCuts:
             return None, answers
         answers = self._gather_beside()
         used, size = (0, 0) if answers is None else (answers.used, answers.size)
-        if used >= room:  # an end with much to say
+        if used >= sizes.room:  # an end with much to say
             self._pacer.sent(size)
             self._owed = True
             return None, answers
-        chunk = cutting.next(min(room - used, cutting.left - 1))
-        self.sent_bytes += len(chunk.data)
+        chunk = cutting.next(min(sizes.room - used, cutting.left - 1))
+        sizes.sent_chunk(len(chunk.data), used, size)
         self._owed = False
-        self.size.sent(used + len(chunk.data), room)
-        self._pacer.sent(size + len(chunk.data))
         return chunk, answers
 
     def _gather_beside(self) -> FrameAnswers | None:
         """Others that ride with a chunk, and take half of the frame at the most."""
-        outbox, room = self._outbox, self._room // 2
+        outbox, room = self._outbox, self._sizes.room // 2
         if not self._aside or self.blocks or not outbox.waiting:
             return None
         output = outbox.next_output
@@ -185,7 +164,7 @@ class OutputCuts:
         if not answers.used:
             return None  # for want of credit
         self._pacer.sent(answers.size - cut)
-        self._frame_size.sent(answers.used - cut)
+        self._sizes.frame.sent(answers.used - cut)
         return answers
 
     def leave_the_rest(self, frame: ServerFrame) -> None:

@@ -110,7 +110,7 @@ class Intake:
             FrameLostError: a chunk before it is missing.
         """
         if not self._chunks:
-            raise RemoteProtocolError("a chunk came, and the client did not offer to send them")
+            raise RemoteProtocolError("a chunk came, and the two ends have not agreed on chunks")
         if chunk.number <= self._last_seen or chunk.index:
             raise RemoteProtocolError(f"a chunk of input {chunk.number} came, {self._bound()}")
         self._assembly.receive(chunk, self._limits.largest)

@@ -24,9 +24,7 @@ from servestream_client.protocol.server.turns import Turns
 __all__ = ["PartsOutbox"]
 
 HELD_OUTPUT_BYTES = 64
-"""What an output counts for while it is held, besides its payload: that may be empty, and a client
-may grant any number.
-"""
+"""What an output that is held counts for besides its payload, which may be empty."""
 
 _ENDLESS = 1 << 62
 """The credit of an input whose client knows of none."""
@@ -169,8 +167,7 @@ class PartsOutbox:
         """An output of an input; `last` answers it.
 
         An output that is larger than the client accepts fails its input instead, and so does a
-        checkpoint. What belongs to an attempt that is over, or to an input that was answered, is
-        dropped.
+        checkpoint. One for an input that was answered, or an attempt that is over, is dropped.
 
         Args:
             number: the input's.

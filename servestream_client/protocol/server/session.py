@@ -17,8 +17,7 @@ from dataclasses import replace
 
 from servestream_client.errors import LocalProtocolError, RemoteProtocolError
 from servestream_client.protocol import chunks, coming, load
-from servestream_client.protocol.coming import BESIDE_BYTES, Announcements
-from servestream_client.protocol.frame_size import FrameSize
+from servestream_client.protocol.coming import BESIDE_BYTES
 from servestream_client.protocol.frames import (
     BlockedOn,
     ClientFrame,
@@ -48,6 +47,7 @@ from servestream_client.protocol.server.intake import Intake
 from servestream_client.protocol.server.opening import ServerOffer
 from servestream_client.protocol.server.outbox import Outbox
 from servestream_client.protocol.server.parts import PartsOutbox
+from servestream_client.protocol.sizes import Sizes
 from servestream_client.protocol.states import (
     SERVER,
     ServerEvent,
@@ -87,12 +87,12 @@ class ServerSession:
         self.intake: Intake = Intake(offer, self.outbox)
         self._offer = offer
         self._pacer = Pacer(offer.limits.unacknowledged_frames)
-        self._frame_size = FrameSize(self._pacer)
+        self._sizes = Sizes(self._pacer)
         self._most_bytes = 0  # of a frame, as the client said
         self._urgent = False  # the frame at hand is to be acknowledged at once
         self._pulse = Pulse()
-        self._announcements = Announcements()
-        self._cuts = OutputCuts(self.outbox, self._pacer, self._frame_size, self._announcements)
+        self._announcements = self._sizes.announcements
+        self._cuts = OutputCuts(self.outbox, self._pacer, self._sizes)
         self.awaited: Coming | None = None
         """What the client has announced, until it comes (docs section 12)."""
 
@@ -176,7 +176,7 @@ class ServerSession:
         budget = self._offer.ahead_bytes
         if first.credit is not None:
             budget = min(budget, first.credit.bytes)
-        self._frame_size.begin(terms.frame_bytes, budget)
+        self._sizes.frame.begin(terms.frame_bytes, budget)
         self._reports = load.FEATURE in terms.features
         self.heartbeat_ms = terms.heartbeat_ms
         if self.heartbeat_ms:
@@ -192,7 +192,7 @@ class ServerSession:
         self._cuts.begin(ordered=terms.ordered)
         if chunks.FEATURE in terms.features:
             free = self._announcements.free
-            self._cuts.size.begin(terms.frame_bytes, opened.limits.item_bytes, free)
+            self._sizes.chunk.begin(terms.frame_bytes, opened.limits.item_bytes, free)
         self._receive_rest(first)
 
     def refuse(self, kind: RefusalKind, text: str, retry_after_ms: int | None = None) -> None:
@@ -310,13 +310,8 @@ class ServerSession:
 
     def note_time(self, now: float) -> None:
         """A frame went out or came in, just now, in seconds by whatever clock."""
-        size, chunk = self._frame_size, self._cuts.size
-        changed = size.look(now)
-        if changed:
-            self.outbox.gather_up_to(size.bytes)
-            chunk.follow(size.unannounced)
-        if chunk.look(now) or changed:
-            self._announcements.allow(max(size.unannounced, chunk.unannounced))
+        if self._sizes.note_time(now):
+            self.outbox.gather_up_to(self._sizes.frame.bytes)
 
     # ---------------------------------------------------------------- frames out
 
@@ -353,7 +348,7 @@ class ServerSession:
         beat = running = announced = None
         if self._pulse.due and not farewell:
             sent = outbox.credit.outputs_sent
-            beat = Heartbeat(self.intake.through, sent, self._cuts.sent_bytes)
+            beat = Heartbeat(self.intake.through, sent, self._sizes.chunked_bytes)
             running = replace(
                 self._running,
                 started_through=self.intake.started_through,
@@ -412,7 +407,7 @@ class ServerSession:
         takes.
         """
         fold, most = self.fold, self._most_bytes
-        return fold is not None and fold.next_token_bytes + self._frame_size.bytes > most
+        return fold is not None and fold.next_token_bytes + self._sizes.frame.bytes > most
 
     @property
     def _token_goes_alone(self) -> bool:
