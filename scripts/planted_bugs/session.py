@@ -282,6 +282,13 @@ BUGS = (
         "test_one_is_found_wherever_it_stands",
     ),
     Bug(
+        "an input that is tried alone has a number below the first that was named",
+        "protocol.client.attempt:Attempt.may_push_at",
+        "return number > behind and number >= self._opened_at",
+        "return number > behind",
+        "test_no_input_has_a_number_below_the_first_that_the_open_frame_has_named",
+    ),
+    Bug(
         "a stream that is left goes on trying its suspects",
         "StreamDriver._settle",
         "self.observer.end()",

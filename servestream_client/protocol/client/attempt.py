@@ -67,6 +67,7 @@ class Attempt:
         "_delivery",
         "_ledger",
         "_offer",
+        "_opened_at",
         "_welcomed",
         "allowance",
         "announcements",
@@ -80,7 +81,6 @@ class Attempt:
         "in_flight",
         "limits",
         "number",
-        "open_sent",
         "opening",
         "pacer",
         "progressed",
@@ -152,7 +152,7 @@ class Attempt:
         self._cursor = 0  # if ordered: no answer below this number is missing here
         self.opening: bool = True
         """Its server has said nothing yet."""
-        self.open_sent: bool = False
+        self._opened_at = 0  # the first number that its open frame has named, once it is sent
         self.end_sent: bool = False
         self.progressed: bool = False
         """Whether it brought anything new."""
@@ -164,20 +164,28 @@ class Attempt:
 
     # ---------------------------------------------------------------- opening
 
+    @property
+    def open_sent(self) -> bool:
+        """Whether the first frame is out."""
+        return self._opened_at > 0
+
     def open_frame(self, beside: int) -> ClientFrame:
         """The first frame: nothing follows it before the welcome.
 
         Args:
             beside: bytes on the connection that may go ahead of what follows it.
         """
-        self.open_sent = True
-        first = self.unsent.head.first if self.unsent else self._ledger.accepted + 1
         fold = self.fold
+        if fold is not None:
+            first = fold.fold.first_number
+        else:
+            first = self.unsent.head.first if self.unsent else self._ledger.accepted + 1
+        self._opened_at = first
         return ClientFrame(
             open=open_of(
                 self._offer,
                 attempt=self.number,
-                first_number=first if fold is None else fold.fold.first_number,
+                first_number=first,
                 deadline_ms=self._deadline_ms,
                 **({} if fold is None else {"going_on": fold.opening()}),
             ),
@@ -371,8 +379,11 @@ class Attempt:
         self.unsent.append(Run(number, (payload,), len(payload), partial.index, partial.resume()))
 
     def may_push_at(self, number: int) -> bool:
-        """Whether an input with this number would come after all that was sent or waits."""
-        return number > max(self.in_flight.sent_through, self.unsent.last)
+        """Whether an input with this number would come after all that was sent or waits, and not
+        before the first one that the open frame has named.
+        """
+        behind = max(self.in_flight.sent_through, self.unsent.last)
+        return number > behind and number >= self._opened_at
 
     def cancel(self, number: int) -> bool:
         """Nobody wants the outputs of an input that it carries; False if it was not sent, and will

@@ -513,6 +513,21 @@ def test_an_input_may_have_a_higher_number_than_its_turn_would_give_it():
         make_client().push_at(1, b"a")
 
 
+def test_no_input_has_a_number_below_the_first_that_the_open_frame_has_named():
+    session = make_client(ordered=False)
+    session.push_at(7, b"g")
+    open_attempt(session)
+    frames_out(session)
+    session.receive(1, answers(7, b"G"))
+    session.lost(1)
+    assert session.may_push_at(3)  # as long as no attempt is under way
+    session.begin()
+    assert session.may_push_at(3)  # or has not begun
+    assert session.next_frame().open.first_number == 8
+    assert not session.may_push_at(7)
+    assert session.may_push_at(8)
+
+
 def test_inputs_that_failed_at_the_client_are_no_suspects():
     session = streaming(b"1")
     session.push_failure(ItemErrorKind.INPUT_ENCODE, "no")
