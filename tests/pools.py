@@ -11,6 +11,7 @@ from servestream_client.transport.names import Place, Seed
 __all__ = ["pool_of"]
 
 
-def pool_of(make_transport: Callable[[], Transport], name: str = "memory") -> EndpointPool:
-    """A pool with one endpoint."""
-    return EndpointPool([Seed(name, (Place(name, name),))], lambda _: make_transport())
+def pool_of(make_transport: Callable[[], Transport], *names: str) -> EndpointPool:
+    """A pool with an endpoint of each name, or with one."""
+    seeds = [Seed(name, (Place(name, name),)) for name in names or ("memory",)]
+    return EndpointPool(seeds, lambda _: make_transport())

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from enum import Enum
 from pathlib import Path
@@ -32,7 +32,7 @@ TEST_SECONDS = 10
 """A test that hangs has noticed the bug as well; its process is ended then."""
 
 RUN_SECONDS = 120
-"""The same for whatever hangs outside of tests."""
+"""The same for whatever hangs outside of tests, beside what the tests themselves may take."""
 
 
 class Outcome(Enum):
@@ -43,7 +43,7 @@ class Outcome(Enum):
     HUNG = "caught, by a test that hangs"
 
 
-def run_tests(nodes: Iterable[str], bug: Bug | None = None) -> Outcome:
+def run_tests(nodes: Sequence[str], bug: Bug | None = None) -> Outcome:
     """Run tests in a copy of the code, with a bug planted or without."""
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory)
@@ -67,7 +67,7 @@ def run_tests(nodes: Iterable[str], bug: Bug | None = None) -> Outcome:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                timeout=RUN_SECONDS,
+                timeout=RUN_SECONDS + TEST_SECONDS * len(nodes),
                 check=False,
             )
         except subprocess.TimeoutExpired:
@@ -118,7 +118,8 @@ def main() -> int:
     with console.status("the tests, with nothing planted"):
         unbroken = run_tests(sorted({bug.node for bug in bugs}))
     if unbroken is not Outcome.PASSED:
-        console.print("these tests fail although nothing is planted", style="red")
+        why = "these tests hang" if unbroken is Outcome.HUNG else "these tests fail"
+        console.print(f"{why} although nothing is planted", style="red")
         return 1
     missed: list[Bug] = []
     pool = ThreadPoolExecutor(options.jobs)

@@ -347,11 +347,11 @@ BUGS: tuple[Bug, ...] = (
         "test_the_controller_is_not_asked_at_once",
     ),
     Bug(
-        "a poison keeps others from the only server",
+        "who broke its server alone does not stand back",
         "Attempts.stand_back",
         "self._held_until = _now() + delays",
         "self._held_until = 0.0 * delays",
-        "test_a_poison_does_not_keep_others_from_the_only_server",
+        "test_who_stands_back_comes_later_than_any_retry",
     ),
     Bug(
         "answers of lanes have no place of their own",

@@ -182,7 +182,7 @@ BUGS: tuple[Bug, ...] = (
         "Attempts._admitted",
         "if parts.pool.single or parts.pool.good:",
         "if True:",
-        "test_where_all_are_out_whoever_comes_back_first_is_taken",
+        "test_whoever_waits_at_an_endpoint_hears_of_one_that_is_back",
     ),
     Bug(
         "while all are out, they are looked at every 15 s",

@@ -199,7 +199,7 @@ BUGS = (
         "Fold.digest",
         "        digests += [each for _, each in self._missing]\n",
         "",
-        "test_over_many_lives_of_the_client_it_is_one_undisturbed_fold",
+        "test_with_a_cursor_it_opens_as_if_it_had_been_there_all_the_time",
     ),
     Bug(
         "a process that goes on numbers its attempts like the one before",

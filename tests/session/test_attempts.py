@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from pools import pool_of
@@ -25,6 +26,7 @@ from servestream_client.session.announcer import Announcer
 from servestream_client.session.attempt import StreamParts
 from servestream_client.session.attempts import Attempts
 from servestream_client.session.breaker import CircuitBreaker
+from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.lanes import Inlet
 from servestream_client.session.outage import Outage
 from servestream_client.session.outcome import AttemptFailed
@@ -40,7 +42,9 @@ class Row:
 
     Attributes:
         opens: whether each open carried inputs.
+        at: when they came.
         no_progress: for each attempt, whether it took a token of the bucket.
+        stands_back: by how many delays, after each.
     """
 
     def __init__(
@@ -49,9 +53,12 @@ class Row:
         inputs: int = 20,
         nobody_waits: bool = False,
         nothing_open: Callable[[], bool] | None = None,
+        places: tuple[str, ...] = ("memory",),
     ) -> None:
         self.ends = list(ends)
         self.opens: list[bool] = []
+        self.at: list[float] = []
+        self.stands_back = 0
         self.no_progress: list[bool] = []
         self.failed: list[AttemptFailed] = []
         self.session = ClientSession(
@@ -61,10 +68,10 @@ class Row:
         for _ in range(inputs):
             inlet.push(b"x")
         inlet.finish()
-        self.endpoints = pool_of(lambda: Transport(self._serve, self))
-        (self.endpoint,) = self.endpoints.endpoints
-        self._admit = self.endpoint.breaker.admit
-        self.endpoint.breaker.admit = self._noting_admit
+        self.endpoints = pool_of(lambda: Transport(self._serve, self), *places)
+        self._admit = self.endpoints.endpoints[0].breaker.admit
+        if len(places) == 1:
+            self.endpoints.endpoints[0].breaker.admit = self._noting_admit
         outbound = Signal()
         settings = StreamParts(
             session=self.session,
@@ -93,6 +100,8 @@ class Row:
         assert self.attempts.exchange is None  # it is called between two attempts
         assert self.session.state is ClientState.IDLE
         self.failed.append(failed)
+        if self.stands_back:
+            self.attempts.stand_back(self.stands_back)
 
     async def _serve(self, requests):
         """The ends in turn; beyond them all inputs are answered."""
@@ -100,6 +109,7 @@ class Row:
         end = self.ends[number] if number < len(self.ends) else "answers all"
         frame = await anext(requests)
         self.opens.append(bool(frame.inputs))
+        self.at.append(asyncio.get_running_loop().time())
         if end == "wrong":
             yield ServerFrame(refused=Refused(RefusalKind.CODEC, "no"))
         if end == "refuses":
@@ -145,9 +155,13 @@ class Transport(MemoryTransport):
 
     def open(self, metadata=(), *, apart=False) -> Link:
         assert all(link.cancelled for link in self.links)  # there is one at a time
-        assert len(self.row.no_progress) == len(self.links) + 1  # each was admitted
+        if self.row.endpoints.single:
+            assert len(self.row.no_progress) == len(self.links) + 1  # each was admitted
         self.links.append(Link(self._server))
         return self.links[-1]
+
+    async def probe(self) -> str | None:
+        return "nobody answers"
 
 
 WELCOMED = {"welcomes", "answers one"}
@@ -202,6 +216,52 @@ def test_the_end_says_whether_it_is_the_policys(ends, error, gave_up):
         assert raised.__cause__ is row.failed[-1]
         assert row.attempts.gave_up == gave_up
         assert len(row.failed) == len(row.opens) == (6 if gave_up else 2)
+
+    in_virtual_time(main)
+
+
+def test_who_stands_back_comes_later_than_any_retry():
+    async def main():
+        row = Row("answers one", "welcomes")
+        assert await row.attempts.run() is None
+        longest = RetryPolicy().maximum
+        assert max(later - at for at, later in pairwise(row.at)) <= longest
+        row = Row("answers one", "welcomes")
+        row.stands_back = 8
+        assert await row.attempts.run() is None
+        assert min(later - at for at, later in pairwise(row.at)) >= 4 * longest
+
+    in_virtual_time(main)
+
+
+def test_whoever_waits_at_an_endpoint_hears_of_one_that_is_back():
+    async def main():
+        row = Row(places=("a", "b"))
+        endpoints = row.endpoints.endpoints
+        for endpoint in endpoints:
+            endpoint.unproven = False
+            endpoint.breaker.trip(Verdict(Decision.RESUME, "down", unreachable=True))
+        waits_at: list[Endpoint] = []
+
+        def held(endpoint, admit):
+            async def admits(*args, **kwargs):
+                waits_at.append(endpoint)
+                if len(waits_at) == 1:
+                    await asyncio.sleep(3600)
+                return await admit(*args, **kwargs)
+
+            return admits
+
+        for endpoint in endpoints:
+            endpoint.breaker.admit = held(endpoint, endpoint.breaker.admit)
+        running = asyncio.ensure_future(row.attempts.run())
+        await asyncio.sleep(60)
+        assert len(waits_at) == 1
+        (other,) = set(endpoints) - set(waits_at)
+        other.breaker.half_open()
+        assert await running is None
+        assert waits_at[1:] == [other]
+        assert asyncio.get_running_loop().time() < 120
 
     in_virtual_time(main)
 
