@@ -1,5 +1,6 @@
 """What a contributor is given says the same in every place."""
 
+import inspect
 import re
 import tomllib
 from collections import Counter
@@ -59,7 +60,7 @@ def test_each_public_exception_can_be_looked_up():
     page = (ROOT / "docs" / "troubleshooting.md").read_text()
     public = [
         name
-        for name, value in vars(servestream_client).items()
+        for name, value in inspect.getmembers(servestream_client)
         if isinstance(value, type) and issubclass(value, ServeStreamError)
     ]
     assert len(public) > 15
