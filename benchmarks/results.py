@@ -25,6 +25,7 @@ class Unit(StrEnum):
 
     TIMES = "x"
     MILLISECONDS = "ms"
+    KIBIBYTES = "KiB"
     MEBIBYTES = "MiB"
     PERCENT = "%"
     CPU = "s/million"

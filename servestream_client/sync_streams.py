@@ -85,7 +85,7 @@ class SyncPredictionStream(StreamBase[T_co]):
                     finally:
                         del self  # or else keeping the error would keep the stream open
             if self._single:
-                return self._single.popleft()
+                return self._single.pop(0)
             if self._exhausted and self._failed is None:
                 raise StopIteration
             if not self._portal.call(self._advance):

@@ -13,7 +13,6 @@ what the peer takes, and it changes only by chunks that were as large as could b
 from __future__ import annotations
 
 import math
-from collections import deque
 from typing import NamedTuple
 
 from servestream_client.protocol.pacing import FRAME_MOST_BYTES, Pacer
@@ -121,7 +120,7 @@ class ChunkSize:
         self._always_whole = self._most_whole = 0
         self._pacer = pacer
         self._sent = 0  # the bytes of a chunk that was sent, and is not looked at yet
-        self._chunks: deque[_Chunk] = deque()
+        self._chunks: list[_Chunk] = []
         self._here: _Sample | None = None  # the last one
         self._other: _Sample | None = None  # the last one with much more under way, or much less
 
@@ -170,7 +169,7 @@ class ChunkSize:
         # leaving until all that was under way with the last was there.
         since, last = now, None
         while chunks and chunks[0].frame <= pacer.acknowledged:
-            last = chunks.popleft()
+            last = chunks.pop(0)
             since = min(since, last.since)
         return last is not None and self._learn(last, max(now - since, 1e-6))
 

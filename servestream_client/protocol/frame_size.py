@@ -11,7 +11,6 @@ takes, and it changes only by frames that were full.
 from __future__ import annotations
 
 import sys
-from collections import deque
 
 from servestream_client.protocol.pacing import FRAME_MOST_BYTES, FRAME_TARGET_BYTES, Pacer
 
@@ -73,7 +72,7 @@ class FrameSize:
         self._seen = 0  # paced frames that have been looked at
         self._sent = _NOT_FULL  # what the one was that was sent last
         # Under way: which one, since when, and whether it was full by its bytes.
-        self._full: deque[tuple[int, float, bool]] = deque()
+        self._full: list[tuple[int, float, bool]] = []
 
     def begin(self, peer_bytes: int, window_bytes: int = 0) -> None:
         """It is known what the peer takes.
@@ -116,7 +115,7 @@ class FrameSize:
                 full.append((self._seen, now, self._sent == _FULL))
             self._sent = _NOT_FULL
         while full and full[0][0] <= pacer.acknowledged:
-            _, since, by_bytes = full.popleft()
+            _, since, by_bytes = full.pop(0)
             if now - since < QUICK_SECONDS:
                 changed, self.slow = True, False
                 self.quick += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection
 
 from servestream_client.errors import RemoteProtocolError
@@ -30,7 +29,7 @@ class Pacer:
         self._read = 0
         self._reported = 0
         self._urgent = False
-        self._sizes: deque[int] = deque()  # of the frames under way
+        self._sizes: list[int] = []  # of the frames under way
 
     def may_send(self, *, full: bool) -> bool:
         """Whether a paced frame may go out now, which is `full` or not.
@@ -90,6 +89,6 @@ class Pacer:
             raise RemoteProtocolError(
                 f"{count} paced frames acknowledged, but only {self.sent_frames} were sent"
             )
-        while self.acknowledged < count:
-            self.acknowledged += 1
-            self._sizes.popleft()
+        if self.acknowledged < count:
+            del self._sizes[: count - self.acknowledged]
+            self.acknowledged = count

@@ -8,7 +8,6 @@ stream. Rule and figures: docs/protocol.md, section 14.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from functools import partial
 
 from servestream_client.errors import ItemErrorKind
@@ -72,7 +71,7 @@ class Isolation:
         self._open_lane = open_lane
         self._in_part = in_part
         self._suspected: frozenset[int] = frozenset()  # by the last break
-        self._waiting: deque[_Suspect] = deque()
+        self._waiting: list[_Suspect] = []
         self._trying: dict[int, _Suspect] = {}  # by number, on the lane as in the stream
         self._known_good: tuple[int, bytes] | None = None  # one that was answered
         self._width = 1  # how many are tried at once
@@ -258,7 +257,7 @@ class Isolation:
             return
         if len(tried) > 1:
             self._take_back(lane)
-            self._waiting.extendleft(reversed(tried.values()))
+            self._waiting[:0] = tried.values()
             self._narrow()
         elif not self._judge(lane, next(iter(tried.values())), failed):
             return
@@ -279,7 +278,7 @@ class Isolation:
         if suspect.lone_breaks >= LONE_BREAKS and answered > suspect.answered_before:
             self._take_back(lane)
             self._width = MANY  # what the others were suspected of is explained
-            self._waiting = deque(sorted(self._waiting, key=_number))
+            self._waiting.sort(key=_number)
             self._fail(
                 suspect,
                 ItemErrorKind.POISON,
@@ -290,7 +289,7 @@ class Isolation:
         known_good = self._stream.quarantine.known_good or self._known_good
         lonely = answered == suspect.answered_before and self._needs_control(suspect)
         if known_good is not None and lonely:
-            self._waiting.appendleft(_Suspect(*known_good))
+            self._waiting.insert(0, _Suspect(*known_good))
         if not self._waiting:
             if answered == suspect.answered_before:
                 lane.stand_back(pause_after(suspect.lone_breaks))

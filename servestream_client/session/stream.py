@@ -6,7 +6,6 @@ import asyncio
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
@@ -94,7 +93,7 @@ class StreamBase(Generic[T_co]):
         # Outputs leave the session several at once.
         self._taken = Taken()
         self._rest: Iterator[bytes] = self._taken.rest
-        self._single: deque[T_co] = deque()
+        self._single: list[T_co] = []
 
     async def _advance(self) -> bool:
         """Wait until there is a result to take, and put it there.
@@ -374,7 +373,7 @@ class PredictionStream(StreamBase[T_co]):
                         finally:
                             del self  # or else keeping the error would keep the stream open
             if self._single:
-                return self._single.popleft()
+                return self._single.pop(0)
             if self._until:
                 self._until = 0.0
                 turn_of_loop().leave()

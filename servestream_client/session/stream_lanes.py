@@ -12,7 +12,6 @@ until it is answered or the stream is over. No two have it, unless it is hedged.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from servestream_client.events import LaneStatistics
@@ -72,14 +71,14 @@ class StreamLanes:
         self._for_many = for_many
         self._spread = Spread(lanes or 1, lanes or MOST_LANES)
         self._lanes: list[StreamLane] = []
-        self._returned: deque[tuple[int, int]] = deque()  # by lanes that gave up: first and count
+        self._returned: list[tuple[int, int]] = []  # by lanes that gave up: first and count
         self._own = OwnWay(stream)
         self._load: Load | None = None
         self._wanted = 1  # ways, the stream's own included
         self._places = 0
         self._failures = 0
         self._attempts = 0  # of lanes that have ended
-        self._past: deque[LaneStatistics] = deque(maxlen=MOST_LANES)  # theirs
+        self._past: list[LaneStatistics] = []  # theirs
         self._ended = False
         self._looking = False
         self._hedging = Hedging(self._sharing, hedged, self._answered)
@@ -105,7 +104,7 @@ class StreamLanes:
     def statistics(self) -> Sequence[LaneStatistics]:
         """Of each way; may be asked for in any thread."""
         beside = [lane.statistics() for lane in list(self._lanes)]
-        return self._own.statistics(ended=self._ended), *beside, *list(self._past)
+        return self._own.statistics(ended=self._ended), *beside, *self._past
 
     # ---------------------------------------------------------------- from the stream
 
@@ -278,9 +277,9 @@ class StreamLanes:
     def _next(self, count: int, size: int) -> tuple[int, Sequence[bytes]] | None:
         if not self._returned:
             return self._sharing.take(count, size)
-        first, left = self._returned.popleft()
+        first, left = self._returned.pop(0)
         if count < left:
-            self._returned.appendleft((first + count, left - count))
+            self._returned.insert(0, (first + count, left - count))
         numbers = range(first, first + min(count, left))
         return first, [self._sharing.payload(number) for number in numbers]
 
@@ -356,7 +355,7 @@ class StreamLanes:
         self._returned.extend(self._hedging.left(inputs))
         self._reserve()
         self._attempts += lane.driver.attempts
-        self._past.append(lane.statistics())
+        self._past = [*self._past, lane.statistics()][-MOST_LANES:]
         if self._ended:
             return
         if not lane.replica:

@@ -5,7 +5,6 @@ Invariant: each input is named once on its attempt, and no frame names more than
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from operator import attrgetter
 
@@ -28,7 +27,7 @@ class CancelNotices:
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: deque[NumberRange] = deque()
+        self._waiting: list[NumberRange] = []
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -47,8 +46,8 @@ class CancelNotices:
         if limits is not None:
             room = limits.frame_bytes // _RANGE_BYTES
             most = max(1, min(most, room, limits.window_items))
-        waiting = self._waiting
-        return _joined([waiting.popleft() for _ in range(min(most, len(waiting)))])
+        taken, self._waiting = self._waiting[:most], self._waiting[most:]
+        return _joined(taken)
 
 
 def _joined(ranges: Iterable[NumberRange]) -> list[NumberRange]:
