@@ -23,6 +23,8 @@ __all__ = [
 KIB = 1024
 MIB = 1024 * KIB
 
+_HIGHEST_LEVEL = 19
+
 _MOST_WHOLE_BYTES = 64 * MIB
 """Of one payload in a frame. Larger ones need a peer that takes chunks."""
 
@@ -218,6 +220,10 @@ class FlowControl:
         max_item_bytes: the largest payload, either way. What is too large for a frame travels in
             chunks; above 64 MiB, the peer must know these.
         max_unacknowledged_frames: frames with items outstanding in each direction (K).
+        compression_level: at which payloads are compressed, both ways, where that makes them
+            smaller: 1 to 19, of Zstandard; 0: not at all. A client's is what it asks for, and needs
+            ``servestream-client[zstd]`` at both ends: a server without it sends and gets them as
+            they are. A service's is the level of what it sends then, 1 by default.
     """
 
     window_items: int = 16_384
@@ -230,9 +236,14 @@ class FlowControl:
     checkpoint_bytes: int = 64 * KIB
     max_item_bytes: int = 3 * MIB
     max_unacknowledged_frames: int = 4
+    compression_level: int = 0
 
     def __post_init__(self) -> None:
         _check_numbers(self)
+        _require(
+            0 <= self.compression_level <= _HIGHEST_LEVEL,
+            f"FlowControl.compression_level must lie between 0 and {_HIGHEST_LEVEL}",
+        )
         for name in (
             "window_items",
             "window_bytes",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     chunks,
     codecs,
+    compression,
     deployment,
     endpoints,
     generations,
@@ -22,6 +23,7 @@ from . import (
 BUGS = (
     *protocol.BUGS,
     *chunks.BUGS,
+    *compression.BUGS,
     *session.BUGS,
     *server.BUGS,
     *many.BUGS,

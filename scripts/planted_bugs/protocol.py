@@ -308,7 +308,7 @@ BUGS = (
     Bug(
         "a parked input goes on whatever answers",
         "Attempt.add_partial",
-        "if self._welcomed and self.limits and self._interrupts(number, partial, self.limits):",
+        "if welcomed and self.limits and self._interrupts(number, partial, self.limits):",
         "if False:",
         "test_what_comes_from_another_lane_is_never_spliced_here",
     ),

@@ -26,6 +26,7 @@ from servestream_client.cli.items import (
 from servestream_client.cli.parquet import ParquetSource
 from servestream_client.cli.problems import Problem
 from servestream_client.cli.sources import Source
+from servestream_client.wire.compressed import MODULE
 
 __all__ = ["open_source"]
 
@@ -95,7 +96,7 @@ def _zstd() -> Any:  # noqa: ANN401 — mypy knows neither of the two
     """
     brought = sys.version_info >= (3, 14)
     try:
-        return importlib.import_module("compression.zstd" if brought else "backports.zstd")
+        return importlib.import_module(MODULE)
     except ImportError:
         raise Problem(
             "this Python was built without zstd, which reads .zst files; decompress it first"

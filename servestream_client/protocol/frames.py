@@ -187,12 +187,14 @@ class Chunk:
         index: of the output.
         offset: how many bytes of the payload came before.
         data: at least one; a part of the payload itself, where that is at hand.
+        size: how many bytes `data` stands for, once it is compressed; else 0.
     """
 
     number: int
     index: int
     offset: int
     data: bytes | memoryview
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +284,11 @@ class Resume:
 
 @dataclass(slots=True)
 class InputRun:
-    """Inputs first_number, first_number + 1 and so on. Docs section 6."""
+    """Inputs first_number, first_number + 1 and so on. Docs section 6.
+
+    Once they are compressed, `payloads` is all of them as one, and `sizes` are theirs. Docs section
+    23.
+    """
 
     first_number: int
     payloads: Sequence[bytes]
@@ -291,6 +297,7 @@ class InputRun:
     first_credit: Credit | None = None
     first_resume: Resume | None = None
     first_offset: int = 0
+    sizes: Sequence[int] = ()
 
 
 @dataclass(slots=True)
@@ -339,6 +346,8 @@ class ClientFrame:
     coming: Coming | None = None
     input_credit: Sequence[InputCredit] = ()
     chunk: Chunk | None = None
+    compression: int = 0
+    """The level at which its payloads are to be compressed; 0: they are not, or are already."""
 
     @property
     def paced(self) -> bool:
@@ -378,11 +387,12 @@ class Refused:
 
 @dataclass(slots=True)
 class OutputRun:
-    """The single outputs of inputs first_number, first_number + 1 and so on."""
+    """The single outputs of inputs first_number, first_number + 1 and so on; see `InputRun`."""
 
     first_number: int
     payloads: Sequence[bytes]
     first_offset: int = 0
+    sizes: Sequence[int] = ()
 
     @property
     def place(self) -> tuple[int, int]:
@@ -392,7 +402,7 @@ class OutputRun:
 
 @dataclass(slots=True)  # not frozen, which takes four times as long: one for each token, maybe
 class OutputPart:
-    """Outputs first_index, first_index + 1 and so on of one input."""
+    """Outputs first_index, first_index + 1 and so on of one input; see `InputRun`."""
 
     number: int
     first_index: int
@@ -400,6 +410,7 @@ class OutputPart:
     last: bool
     checkpoint: bytes | None = None
     first_offset: int = 0
+    sizes: Sequence[int] = ()
 
     @property
     def place(self) -> tuple[int, int]:
@@ -492,6 +503,8 @@ class ServerFrame:
     load: Load | None = None
     no_token: str = ""
     chunk: Chunk | None = None
+    compression: int = 0
+    """As a client's."""
 
     @property
     def paced(self) -> bool:

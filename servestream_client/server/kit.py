@@ -38,6 +38,7 @@ from servestream_client.server.runner import AttemptRunner, ToWire
 from servestream_client.server.stream_fold import Folding, StreamFold
 from servestream_client.server.workers import Workers
 from servestream_client.wire import stream_pb2 as pb
+from servestream_client.wire.compressed import available
 from servestream_client.wire.written import written_server_frame
 
 __all__ = ["Frames", "Interceptor", "Kit", "Requests", "Served"]
@@ -161,6 +162,7 @@ class Kit:
                 token_bytes=service.flow.checkpoint_bytes,
             ),
             ahead_bytes=service.flow.output_bytes,
+            compression=max(1, service.flow.compression_level) if available() else 0,
         )
         self._folding = Folding(service) if kind is HandlerKind.STATEFUL else None
         self.workers: Workers = _workers(service, kind, interceptor)

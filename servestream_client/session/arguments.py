@@ -16,10 +16,12 @@ from servestream_client.errors import ConfigurationError
 from servestream_client.events import Hooks
 from servestream_client.metadata import is_printable_ascii
 from servestream_client.transport.targets import parse_target
+from servestream_client.wire.compressed import MODULE, available
 
 __all__ = [
     "check_application",
     "check_close_timeout",
+    "check_compression",
     "check_credentials",
     "check_parameters",
     "check_policies",
@@ -79,6 +81,15 @@ def check_policies(*, retry: object, flow: object, watchdog: object) -> None:
     ):
         if value is not None and not isinstance(value, kind):
             raise ConfigurationError(f"{name} must be a {kind.__name__}(...), not {value!r}")
+
+
+def check_compression(flow: FlowControl) -> None:
+    """Whether this process can compress, if it is to."""
+    if flow.compression_level and not available():
+        raise ConfigurationError(
+            f"FlowControl.compression_level={flow.compression_level} needs {MODULE}, which is not"
+            " installed: pip install 'servestream-client[zstd]'"
+        )
 
 
 def check_parameters(parameters: object) -> None:

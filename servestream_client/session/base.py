@@ -20,6 +20,7 @@ from servestream_client.metadata import Metadata, check_metadata, check_metadata
 from servestream_client.session.arguments import (
     check_application,
     check_close_timeout,
+    check_compression,
     check_credentials,
     check_policies,
     checked_endpoints,
@@ -105,6 +106,7 @@ class ClientBase(Generic[In, Out]):
         check_metadata_size((*own, *metadata), stacklevel=3)  # where the client is made
         self._predict_streams = predict_streams
         flow = flow or environment.policy(FlowControl)
+        check_compression(flow)
         self._max_frame_bytes = flow.max_frame_bytes  # for all that share the connection
         common = (*own, *metadata)
 
@@ -163,6 +165,8 @@ class ClientBase(Generic[In, Out]):
         check_policies(retry=retry, flow=flow, watchdog=watchdog)
         if close_timeout is not None:
             check_close_timeout(close_timeout)
+        if flow is not None:
+            check_compression(flow)
         if flow is not None and flow.max_frame_bytes > self._max_frame_bytes:
             raise ConfigurationError(
                 "with_options cannot raise FlowControl.max_item_bytes, since the connection was"

@@ -16,8 +16,14 @@ from typing import Any, TypeVar
 from servestream_client.errors import ItemErrorKind, RemoteProtocolError, printable
 from servestream_client.protocol import frames as f
 from servestream_client.wire import stream_pb2 as pb
+from servestream_client.wire.compressed import (
+    compressed_client_frame,
+    compressed_server_frame,
+    unpacked,
+)
 
 __all__ = [
+    "chunk_to_wire",
     "client_frame_from_wire",
     "client_frame_to_wire",
     "server_frame_from_wire",
@@ -44,14 +50,23 @@ def _item_error_kind(value: int) -> ItemErrorKind:
     return _known(ItemErrorKind, value) if value < _FIRST_LOCAL_KIND else ItemErrorKind.UNKNOWN
 
 
-def _plain(encoding: int) -> None:
-    if encoding != pb.ENCODING_UNSPECIFIED:
+def _payloads(run: pb.InputRun | pb.OutputRun | pb.OutputPart) -> list[bytes]:
+    payloads: list[bytes] = run.payloads[:]  # quicker than list()
+    if not run.encoding:
+        return payloads
+    _check_encoding(run.encoding)
+    if len(payloads) != 1:
+        raise RemoteProtocolError(f"{len(payloads)} compressed payloads, where one holds them all")
+    return unpacked(payloads[0], run.sizes[:])
+
+
+def _check_encoding(encoding: int) -> None:
+    if encoding != pb.ENCODING_ZSTD:
         raise RemoteProtocolError(f"payloads in encoding {encoding}, which was not agreed on")
 
 
-def _payloads(run: pb.InputRun | pb.OutputRun) -> list[bytes]:
-    _plain(run.encoding)
-    payloads: list[bytes] = run.payloads[:]  # quicker than list()
+def _run_of(run: pb.InputRun | pb.OutputRun) -> list[bytes]:
+    payloads = _payloads(run)
     if not payloads:
         raise RemoteProtocolError("a run without payloads")
     return payloads
@@ -131,15 +146,22 @@ def _coming_from_wire(coming: pb.Coming) -> f.Coming:
     return f.Coming(coming.bytes, coming.frame_bytes, coming.number, coming.acknowledge)
 
 
-def _chunk_to_wire(chunk: f.Chunk) -> pb.Chunk:
+def chunk_to_wire(chunk: f.Chunk) -> pb.Chunk:
     data = bytes(chunk.data)
-    return pb.Chunk(number=chunk.number, index=chunk.index, offset=chunk.offset, data=data)
+    made = pb.Chunk(number=chunk.number, index=chunk.index, offset=chunk.offset, data=data)
+    if chunk.size:
+        made.encoding, made.size = pb.ENCODING_ZSTD, chunk.size
+    return made
 
 
 def _chunk_from_wire(chunk: pb.Chunk) -> f.Chunk:
     if not chunk.data:
         raise RemoteProtocolError("a chunk without bytes")
-    return f.Chunk(_number(chunk.number), _index(chunk.index), chunk.offset, chunk.data)
+    data = chunk.data
+    if chunk.encoding:
+        _check_encoding(chunk.encoding)
+        (data,) = unpacked(data, (chunk.size,))
+    return f.Chunk(_number(chunk.number), _index(chunk.index), chunk.offset, data)
 
 
 def _token_to_wire(token: f.StateToken) -> pb.StateToken:
@@ -159,13 +181,15 @@ def _conditions_to_wire(
     if frame.coming is not None:
         message.coming.CopyFrom(_coming_to_wire(frame.coming))
     if frame.chunk is not None:
-        message.chunk.CopyFrom(_chunk_to_wire(frame.chunk))
+        message.chunk.CopyFrom(chunk_to_wire(frame.chunk))
 
 
 # ------------------------------------------------------------------ client frames
 
 
 def client_frame_to_wire(frame: f.ClientFrame) -> pb.ClientFrame:
+    if frame.compression:
+        frame = compressed_client_frame(frame)
     message = pb.ClientFrame(frames_read=frame.frames_read, taken_through=frame.taken_through)
     if frame.want_token:
         message.want_token = True
@@ -263,6 +287,9 @@ def input_run_to_wire(run: f.InputRun, message: pb.InputRun) -> None:
         message.first_resume.CopyFrom(_resume_to_wire(run.first_resume))
     if run.first_offset:
         message.first_offset = run.first_offset
+    if run.sizes:
+        message.encoding = pb.ENCODING_ZSTD
+        message.sizes.extend(run.sizes)
     for m in run.metadata:
         message.metadata.add(
             deadline_ms=m.deadline_ms,
@@ -274,7 +301,7 @@ def input_run_to_wire(run: f.InputRun, message: pb.InputRun) -> None:
 
 
 def _run_from_wire(run: pb.InputRun) -> f.InputRun:
-    payloads = _payloads(run)
+    payloads = _run_of(run)
     first = _number(run.first_number, len(payloads))
     made = f.InputRun(first, payloads, _index(run.first_start_index))
     if run.metadata:
@@ -332,41 +359,19 @@ def _cancelled_from_wire(ranges: Sequence[pb.NumberRange]) -> list[f.NumberRange
 
 
 def server_frame_to_wire(frame: f.ServerFrame) -> pb.ServerFrame:
+    if frame.compression:
+        frame = compressed_server_frame(frame)
     message = pb.ServerFrame(frames_read=frame.frames_read)
     if frame.paced:
         _answers_to_wire(frame, message)
     if frame.welcome is not None:
         message.welcome.CopyFrom(_welcome_to_wire(frame.welcome))
     if frame.refused is not None:
-        message.refused.CopyFrom(
-            pb.Refused(
-                kind=pb.RefusalKind.ValueType(frame.refused.kind),
-                text=frame.refused.text,
-                retry_after_ms=frame.refused.retry_after_ms,
-            )
-        )
+        message.refused.CopyFrom(_refused_to_wire(frame.refused))
     if frame.running is not None:
         message.running.CopyFrom(_running_to_wire(frame.running))
-    if frame.drain is not None:
-        message.drain.CopyFrom(
-            pb.Drain(grace_ms=frame.drain.grace_ms, endpoints=frame.drain.endpoints)
-        )
-    if frame.error is not None:
-        message.error.CopyFrom(
-            pb.StreamError(
-                kind=pb.StreamErrorKind.ValueType(frame.error.kind),
-                text=frame.error.text,
-                retry_after_ms=frame.error.retry_after_ms,
-            )
-        )
-    if frame.end is not None:
-        message.end.CopyFrom(
-            pb.ServerEnd(
-                last_number=frame.end.last_number,
-                inputs_received=frame.end.inputs_received,
-                inputs_answered=frame.end.inputs_answered,
-            )
-        )
+    if frame.drain or frame.error or frame.end:
+        _parting_to_wire(frame, message)
     _conditions_to_wire(frame, message)
     if frame.load is not None:
         load = frame.load
@@ -377,11 +382,25 @@ def server_frame_to_wire(frame: f.ServerFrame) -> pb.ServerFrame:
     return message
 
 
+def _parting_to_wire(frame: f.ServerFrame, message: pb.ServerFrame) -> None:
+    if frame.drain is not None:
+        message.drain.CopyFrom(
+            pb.Drain(grace_ms=frame.drain.grace_ms, endpoints=frame.drain.endpoints)
+        )
+    if frame.error is not None:
+        message.error.CopyFrom(_stream_error_to_wire(frame.error))
+    if frame.end is not None:
+        message.end.CopyFrom(_server_end_to_wire(frame.end))
+
+
 def output_run_to_wire(run: f.OutputRun, message: pb.OutputRun) -> None:
     """Put what a run has into a message that has its number."""
     message.payloads.extend(run.payloads)
     if run.first_offset:
         message.first_offset = run.first_offset
+    if run.sizes:
+        message.encoding = pb.ENCODING_ZSTD
+        message.sizes.extend(run.sizes)
 
 
 def _answers_to_wire(frame: f.ServerFrame, message: pb.ServerFrame) -> None:
@@ -395,6 +414,8 @@ def _answers_to_wire(frame: f.ServerFrame, message: pb.ServerFrame) -> None:
             last=part.last,
             checkpoint=part.checkpoint,
             first_offset=part.first_offset,
+            encoding=pb.ENCODING_ZSTD if part.sizes else pb.ENCODING_UNSPECIFIED,
+            sizes=part.sizes,
         )
     for failure in frame.errors:
         message.errors.add(
@@ -419,6 +440,14 @@ def server_frame_from_wire(message: pb.ServerFrame) -> f.ServerFrame:
     return frame
 
 
+def _refused_to_wire(refused: f.Refused) -> pb.Refused:
+    return pb.Refused(
+        kind=pb.RefusalKind.ValueType(refused.kind),
+        text=refused.text,
+        retry_after_ms=refused.retry_after_ms,
+    )
+
+
 def _refused_from_wire(message: pb.Refused) -> f.Refused:
     return f.Refused(
         _known(f.RefusalKind, message.kind), printable(message.text), _retry_after(message)
@@ -439,9 +468,25 @@ def _drain_from_wire(message: pb.Drain) -> f.Drain:
     return f.Drain(message.grace_ms, [printable(endpoint, 500) for endpoint in message.endpoints])
 
 
+def _stream_error_to_wire(error: f.StreamFailure) -> pb.StreamError:
+    return pb.StreamError(
+        kind=pb.StreamErrorKind.ValueType(error.kind),
+        text=error.text,
+        retry_after_ms=error.retry_after_ms,
+    )
+
+
 def _stream_error_from_wire(message: pb.StreamError) -> f.StreamFailure:
     return f.StreamFailure(
         _known(f.StreamErrorKind, message.kind), printable(message.text), _retry_after(message)
+    )
+
+
+def _server_end_to_wire(end: f.ServerEnd) -> pb.ServerEnd:
+    return pb.ServerEnd(
+        last_number=end.last_number,
+        inputs_received=end.inputs_received,
+        inputs_answered=end.inputs_answered,
     )
 
 
@@ -454,13 +499,12 @@ def _retry_after(message: pb.Refused | pb.StreamError) -> int | None:
 
 
 def _output_run(run: pb.OutputRun) -> f.OutputRun:
-    payloads = _payloads(run)
+    payloads = _run_of(run)
     return f.OutputRun(_number(run.first_number, len(payloads)), payloads, run.first_offset)
 
 
 def _output_part(part: pb.OutputPart) -> f.OutputPart:
-    _plain(part.encoding)
-    payloads = part.payloads[:]  # quicker than list()
+    payloads = _payloads(part)
     first_index = _index(part.first_index, len(payloads) or 1)
     checkpoint = part.checkpoint if part.HasField("checkpoint") else None
     made = f.OutputPart(_number(part.number), first_index, payloads, part.last, checkpoint)

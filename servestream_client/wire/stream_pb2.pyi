@@ -151,12 +151,16 @@ class _EncodingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     ENCODING_UNSPECIFIED: _Encoding.ValueType  # 0
     """As the codec made them."""
+    ENCODING_ZSTD: _Encoding.ValueType  # 1
+    """Compressed together, as one frame of Zstandard (RFC 8878). Feature "zstd". [23]"""
 
 class Encoding(_Encoding, metaclass=_EncodingEnumTypeWrapper):
     """How payloads are packed beyond what the codec does."""
 
 ENCODING_UNSPECIFIED: Encoding.ValueType  # 0
 """As the codec made them."""
+ENCODING_ZSTD: Encoding.ValueType  # 1
+"""Compressed together, as one frame of Zstandard (RFC 8878). Feature "zstd". [23]"""
 global___Encoding = Encoding
 
 class _ItemErrorKind:
@@ -758,6 +762,7 @@ class InputRun(google.protobuf.message.Message):
     FIRST_CREDIT_FIELD_NUMBER: builtins.int
     FIRST_RESUME_FIELD_NUMBER: builtins.int
     FIRST_OFFSET_FIELD_NUMBER: builtins.int
+    SIZES_FIELD_NUMBER: builtins.int
     first_number: builtins.int
     first_start_index: builtins.int
     """Outputs of the first input below this index are already received."""
@@ -778,6 +783,10 @@ class InputRun(google.protobuf.message.Message):
     def first_resume(self) -> global___Resume:
         """Of the first input: what the server needs to go on with it. Feature "many". [18]"""
 
+    @property
+    def sizes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """With an encoding: the sizes of the payloads, all of which stand in `payloads` as one. [23]"""
+
     def __init__(
         self,
         *,
@@ -789,9 +798,10 @@ class InputRun(google.protobuf.message.Message):
         first_credit: global___Credit | None = ...,
         first_resume: global___Resume | None = ...,
         first_offset: builtins.int = ...,
+        sizes: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["first_credit", b"first_credit", "first_resume", b"first_resume"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["encoding", b"encoding", "first_credit", b"first_credit", "first_number", b"first_number", "first_offset", b"first_offset", "first_resume", b"first_resume", "first_start_index", b"first_start_index", "metadata", b"metadata", "payloads", b"payloads"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["encoding", b"encoding", "first_credit", b"first_credit", "first_number", b"first_number", "first_offset", b"first_offset", "first_resume", b"first_resume", "first_start_index", b"first_start_index", "metadata", b"metadata", "payloads", b"payloads", "sizes", b"sizes"]) -> None: ...
 
 global___InputRun = InputRun
 
@@ -954,12 +964,17 @@ class OutputRun(google.protobuf.message.Message):
     PAYLOADS_FIELD_NUMBER: builtins.int
     ENCODING_FIELD_NUMBER: builtins.int
     FIRST_OFFSET_FIELD_NUMBER: builtins.int
+    SIZES_FIELD_NUMBER: builtins.int
     first_number: builtins.int
     encoding: global___Encoding.ValueType
     first_offset: builtins.int
     """Of the first payload: how many bytes came before, in chunks. Feature "chunks". [22]"""
     @property
     def payloads(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]: ...
+    @property
+    def sizes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """As those of an InputRun. [23]"""
+
     def __init__(
         self,
         *,
@@ -967,8 +982,9 @@ class OutputRun(google.protobuf.message.Message):
         payloads: collections.abc.Iterable[builtins.bytes] | None = ...,
         encoding: global___Encoding.ValueType = ...,
         first_offset: builtins.int = ...,
+        sizes: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["encoding", b"encoding", "first_number", b"first_number", "first_offset", b"first_offset", "payloads", b"payloads"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["encoding", b"encoding", "first_number", b"first_number", "first_offset", b"first_offset", "payloads", b"payloads", "sizes", b"sizes"]) -> None: ...
 
 global___OutputRun = OutputRun
 
@@ -985,6 +1001,7 @@ class OutputPart(google.protobuf.message.Message):
     ENCODING_FIELD_NUMBER: builtins.int
     CHECKPOINT_FIELD_NUMBER: builtins.int
     FIRST_OFFSET_FIELD_NUMBER: builtins.int
+    SIZES_FIELD_NUMBER: builtins.int
     number: builtins.int
     first_index: builtins.int
     last: builtins.bool
@@ -998,6 +1015,10 @@ class OutputPart(google.protobuf.message.Message):
     """Of the first payload: how many bytes came before, in chunks. Feature "chunks". [22]"""
     @property
     def payloads(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]: ...
+    @property
+    def sizes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """As those of an InputRun. [23]"""
+
     def __init__(
         self,
         *,
@@ -1008,9 +1029,10 @@ class OutputPart(google.protobuf.message.Message):
         encoding: global___Encoding.ValueType = ...,
         checkpoint: builtins.bytes | None = ...,
         first_offset: builtins.int = ...,
+        sizes: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_checkpoint", b"_checkpoint", "checkpoint", b"checkpoint"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_checkpoint", b"_checkpoint", "checkpoint", b"checkpoint", "encoding", b"encoding", "first_index", b"first_index", "first_offset", b"first_offset", "last", b"last", "number", b"number", "payloads", b"payloads"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_checkpoint", b"_checkpoint", "checkpoint", b"checkpoint", "encoding", b"encoding", "first_index", b"first_index", "first_offset", b"first_offset", "last", b"last", "number", b"number", "payloads", b"payloads", "sizes", b"sizes"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_checkpoint", b"_checkpoint"]) -> typing.Literal["checkpoint"] | None: ...
 
 global___OutputPart = OutputPart
@@ -1102,12 +1124,17 @@ class Chunk(google.protobuf.message.Message):
     INDEX_FIELD_NUMBER: builtins.int
     OFFSET_FIELD_NUMBER: builtins.int
     DATA_FIELD_NUMBER: builtins.int
+    ENCODING_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
     number: builtins.int
     """The input, or the one that the output answers; and the output's index."""
     index: builtins.int
     offset: builtins.int
     """How many bytes of the payload came before."""
     data: builtins.bytes
+    encoding: global___Encoding.ValueType
+    """With an encoding: how many bytes `data` stands for. [23]"""
+    size: builtins.int
     def __init__(
         self,
         *,
@@ -1115,8 +1142,10 @@ class Chunk(google.protobuf.message.Message):
         index: builtins.int = ...,
         offset: builtins.int = ...,
         data: builtins.bytes = ...,
+        encoding: global___Encoding.ValueType = ...,
+        size: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["data", b"data", "index", b"index", "number", b"number", "offset", b"offset"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "encoding", b"encoding", "index", b"index", "number", b"number", "offset", b"offset", "size", b"size"]) -> None: ...
 
 global___Chunk = Chunk
 

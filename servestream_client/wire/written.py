@@ -17,7 +17,9 @@ from typing import Any
 
 from servestream_client.protocol import frames as f
 from servestream_client.wire import stream_pb2 as pb
+from servestream_client.wire.compressed import compressed_client_frame, compressed_server_frame
 from servestream_client.wire.convert import (
+    chunk_to_wire,
     client_frame_to_wire,
     input_run_to_wire,
     output_run_to_wire,
@@ -61,6 +63,8 @@ class Written:
 
 def client_frame_bytes(frame: f.ClientFrame) -> bytes:
     """A client's frame as it is sent."""
+    if frame.compression:
+        frame = compressed_client_frame(frame)
     if frame.chunk is not None and len(frame.chunk.data) >= _FEW_BYTES:
         rest = client_frame_to_wire(replace(frame, chunk=None)).SerializeToString()
         return _with_chunk(rest, pb.ClientFrame.CHUNK_FIELD_NUMBER, frame.chunk)
@@ -72,6 +76,8 @@ def client_frame_bytes(frame: f.ClientFrame) -> bytes:
 
 def written_server_frame(frame: f.ServerFrame) -> pb.ServerFrame | Written:
     """A server's frame, for whoever only has it serialized."""
+    if frame.compression:
+        frame = compressed_server_frame(frame)
     if frame.chunk is not None and len(frame.chunk.data) >= _FEW_BYTES:
         rest = server_frame_to_wire(replace(frame, chunk=None)).SerializeToString()
         return Written(_with_chunk(rest, pb.ServerFrame.CHUNK_FIELD_NUMBER, frame.chunk))
@@ -106,7 +112,7 @@ def _pays(runs: Sequence[f.InputRun] | Sequence[f.OutputRun]) -> bool:
 
 def _with_chunk(message: bytes, field: int, chunk: f.Chunk) -> bytes:
     """A message, and in one of its fields a chunk."""
-    rest = pb.Chunk(number=chunk.number, index=chunk.index, offset=chunk.offset).SerializeToString()
+    rest = chunk_to_wire(replace(chunk, data=b"")).SerializeToString()
     data = _CHUNK_TAG + _varint(len(chunk.data))
     size = _varint(len(rest) + len(data) + len(chunk.data))
     return b"".join(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from servestream_client.errors import ItemErrorKind
-from servestream_client.protocol import chunks, coming, continuation, state
+from servestream_client.protocol import chunks, coming, compression, continuation, state
 from servestream_client.protocol.chunks import Assembly
 from servestream_client.protocol.client.allowance import Allowance
 from servestream_client.protocol.client.attempt_fold import AttemptFold
@@ -65,10 +65,10 @@ class Attempt:
         "_cursor",
         "_deadline_ms",
         "_delivery",
+        "_features",
         "_ledger",
         "_offer",
         "_opened_at",
-        "_welcomed",
         "allowance",
         "announcements",
         "assembly",
@@ -123,7 +123,7 @@ class Attempt:
         self.awaited: Coming | None = None
         """What the server said of its next frame, until it comes (docs section 12)."""
 
-        self._welcomed = False
+        self._features: Sequence[str] | None = None  # those of the welcome, once it is there
         self.terms: ResumeTerms = NEVER
         """On which its server goes on with inputs that were cut."""
         self.replica: str = ""
@@ -197,7 +197,7 @@ class Attempt:
 
     def welcomed(self, welcome: Welcome) -> None:
         """The server takes the stream: its limits hold, and both keep their promises."""
-        self._welcomed = True
+        self._features = welcome.features
         self.terms, self.replica = terms_of(welcome), welcome.replica
         limits = welcome.limits.within(self._offer.limits)
         if chunks.FEATURE not in welcome.features:
@@ -221,6 +221,12 @@ class Attempt:
         self._interrupt_all(self.limits)
         if continuation.holds(welcome):
             self._begin_each()
+
+    @property
+    def compression(self) -> int:
+        """The level at which its inputs are compressed; 0: they are not."""
+        level, features = self._offer.compression, self._features
+        return level if level and features and compression.FEATURE in features else 0
 
     def _size_frames(self, limits: Limits) -> None:
         self.sizes.frame.begin(limits.frame_bytes, limits.window_bytes)
@@ -374,7 +380,8 @@ class Attempt:
 
     def add_partial(self, number: int, payload: bytes, partial: Partial) -> None:
         """An input of which outputs came elsewhere is to go on here, if its server can."""
-        if self._welcomed and self.limits and self._interrupts(number, partial, self.limits):
+        welcomed = self._features is not None
+        if welcomed and self.limits and self._interrupts(number, partial, self.limits):
             return
         self.unsent.append(Run(number, (payload,), len(payload), partial.index, partial.resume()))
 

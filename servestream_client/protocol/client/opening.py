@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 
 from servestream_client.config import FlowControl
 from servestream_client.errors import FrameLostError, RemoteProtocolError, printable
-from servestream_client.protocol import chunks, coming, continuation, hedge, load, state
+from servestream_client.protocol import (
+    chunks,
+    coming,
+    compression,
+    continuation,
+    hedge,
+    load,
+    state,
+)
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
     CodecId,
@@ -45,6 +53,7 @@ class Offer:
         limits: what it would have under way at the most.
         heartbeat_ms: the interval that it promises; 0: none.
         item_timeout_ms: what a server has for one input; 0: no limit.
+        compression: the level at which payloads are compressed; 0: they are not.
     """
 
     stream_id: bytes
@@ -56,6 +65,7 @@ class Offer:
     limits: Limits = field(default_factory=Limits)
     heartbeat_ms: int = 0
     item_timeout_ms: int = 0
+    compression: int = 0
 
 
 def limits_of(flow: FlowControl) -> Limits:
@@ -107,6 +117,7 @@ def open_of(
             hedge.FEATURE,
             state.FEATURE,
             chunks.FEATURE,
+            *([compression.FEATURE] if offer.compression else []),
         ),
         codec=offer.codec,
         application=offer.application,

@@ -123,6 +123,7 @@ class ClientSession:
             limits=limits_of(flow),
             heartbeat_ms=milliseconds(self.watchdog.heartbeat_interval),
             item_timeout_ms=milliseconds(self.watchdog.item_timeout),
+            compression=flow.compression_level,
         )
         self.carried: StreamState = StreamState(
             self.ledger, tracked=tracked, position=position, begun=begun
@@ -360,6 +361,7 @@ class ClientSession:
             input_credit=attempt.allowance.grant_each(),
             want_token=attempt.take_want(),
             chunk=chunk,
+            compression=attempt.compression,
         )
 
     # ---------------------------------------------------------------- frames in

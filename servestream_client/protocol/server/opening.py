@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from servestream_client.errors import printable
-from servestream_client.protocol import chunks, coming, continuation, hedge, load, state
+from servestream_client.protocol import (
+    chunks,
+    coming,
+    compression,
+    continuation,
+    hedge,
+    load,
+    state,
+)
 from servestream_client.protocol.frames import (
     PROTOCOL_VERSION,
     SINGLE_OUTPUT,
@@ -59,6 +67,8 @@ class ServerOffer:
         limits: what it accepts at the most.
         ahead_bytes: how much finished output may wait for its turn or for credit before no
             further input is started.
+        compression: the level at which payloads are compressed for clients that ask for it; 0: this
+            end cannot.
     """
 
     codec: CodecId
@@ -72,6 +82,7 @@ class ServerOffer:
     hedging: bool = True
     limits: Limits = field(default_factory=Limits)
     ahead_bytes: int = 4 * 1024 * 1024
+    compression: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +99,7 @@ class Terms:
         heartbeat_ms: the interval that this end promises; 0: none.
         features: those that both ends know.
         input_credit: with which an input begins; None: the client knows of no such credit.
+        compression: the level at which outputs are compressed; 0: they are not.
     """
 
     ordered: bool
@@ -99,6 +111,7 @@ class Terms:
     features: Sequence[str]
     checkpoint_bytes: int = 0
     input_credit: Credit | None = None
+    compression: int = 0
 
 
 def incompatibility(offer: ServerOffer, opened: Open) -> Refused | None:
@@ -144,6 +157,7 @@ def agree(offer: ServerOffer, opened: Open) -> Terms:
         coming.FEATURE,
         load.FEATURE,
         chunks.FEATURE,
+        *([compression.FEATURE] if offer.compression else []),
         *([continuation.FEATURE] if many else []),
         *([hedge.FEATURE] if hedging else []),
         *([state.FEATURE] if offer.handler_kind is HandlerKind.STATEFUL else []),
@@ -158,6 +172,7 @@ def agree(offer: ServerOffer, opened: Open) -> Terms:
         features=tuple(name for name in known if name in opened.features),
         checkpoint_bytes=min(theirs.token_bytes, offer.limits.token_bytes) if many else 0,
         input_credit=Credit(theirs.input_outputs, theirs.input_bytes) if many else None,
+        compression=offer.compression if compression.FEATURE in opened.features else 0,
     )
 
 

@@ -100,6 +100,7 @@ class ServerSession:
         self.heartbeat_ms: int = 0
         """The interval that this end promised; 0: none."""
 
+        self._compression = 0  # at which level outputs are compressed
         self._reports = False  # the client balances by what is said of the load
         self._load: Load | None = None  # that is to be said
         self._load_said: Load | None = None
@@ -178,6 +179,7 @@ class ServerSession:
             budget = min(budget, first.credit.bytes)
         self._sizes.frame.begin(terms.frame_bytes, budget)
         self._reports = load.FEATURE in terms.features
+        self._compression = terms.compression
         self.heartbeat_ms = terms.heartbeat_ms
         if self.heartbeat_ms:
             # A client that asks for more than it is granted need not be the quicker one itself.
@@ -336,8 +338,7 @@ class ServerSession:
         if self.state is ServerState.FINISHING and not outbox.unanswered and self._may_end():
             self.state = local_step(SERVER, self.state, ServerEvent.END)
             self._farewell = ServerEnd(self._last_number, self.intake.received, outbox.answered)
-        drain, self._drain = self._drain, None
-        farewell, self._farewell = self._farewell, None
+        drain, farewell, self._drain, self._farewell = self._drain, self._farewell, None, None
         lingering = self.state is ServerState.LINGERING
         due = not lingering and (
             pacer.acknowledgement_due or self._pulse.due or large > 0 or self._load is not None
@@ -369,6 +370,7 @@ class ServerSession:
             coming=announced,
             load=self._take_load(),
             chunk=chunk,
+            compression=self._compression,
         )
         if answers is not None:
             frame.outputs = [OutputRun(run.first, run.payloads) for run in answers.runs]
@@ -432,8 +434,7 @@ class ServerSession:
 
     def _take_load(self) -> Load | None:
         now, self._load = self._load, None
-        if now is not None:
-            self._load_said = now
+        self._load_said = now or self._load_said
         return now
 
     @property
