@@ -348,7 +348,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "who broke its server alone does not stand back",
-        "Attempts.stand_back",
+        "Admissions.stand_back",
         "self._held_until = _now() + delays",
         "self._held_until = 0.0 * delays",
         "test_who_stands_back_comes_later_than_any_retry",

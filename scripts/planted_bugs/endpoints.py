@@ -179,8 +179,8 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "while all are out, nobody hears of one that is back",
-        "Attempts._admitted",
-        "if parts.pool.single or parts.pool.good:",
+        "Admissions._admitted",
+        "if pool.single or pool.good:",
         "if True:",
         "test_whoever_waits_at_an_endpoint_hears_of_one_that_is_back",
     ),

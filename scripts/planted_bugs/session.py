@@ -719,9 +719,9 @@ BUGS = (
     ),
     Bug(
         "an attempt after one without progress takes no token",
-        "Attempts._admitted",
-        "no_progress=last is not None and not last.progressed,",
-        "no_progress=False,",
+        "Attempts._admission",
+        "no_progress=last is not None and not last.progressed\n",
+        "no_progress=False\n",
         "test_each_one_depends_on_the_one_before_it",
     ),
     Bug(

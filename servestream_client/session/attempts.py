@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 from collections.abc import Callable
 
 from servestream_client.errors import StreamError
+from servestream_client.session.admissions import Admissions
 from servestream_client.session.attempt import Attempt, StreamParts
 from servestream_client.session.breaker import Admission
 from servestream_client.session.endpoints import Endpoint
 from servestream_client.session.exchange import Exchange
-from servestream_client.session.outcome import AttemptFailed, FailureRow, out_of_patience
-from servestream_client.session.retry import last_look, retrying
-from servestream_client.signals import start_task
+from servestream_client.session.outcome import AttemptFailed, FailureRow
+from servestream_client.session.retry import retrying
 from servestream_client.transport.classify import Decision, Verdict
 
 __all__ = ["Attempts"]
@@ -49,13 +48,11 @@ class Attempts:
         """Whether they ended since the retry policy allows no more."""
         self.deadline: float = math.inf
         """The stream's, by the event loop's clock."""
-        self.endpoint: Endpoint | None = None
-        """Where the last attempt went; None: there was none yet."""
         self._parts = parts
+        self._admissions = Admissions(parts.pool, parts.retry, parts.outage)
         self._on_failed = on_failed
         self._nobody_waits = nobody_waits
         self._row = FailureRow()
-        self._held_until = -math.inf
         self._outside = 0  # answers by lanes, up to the last failure
 
     @property
@@ -68,12 +65,14 @@ class Attempts:
         """The traffic of the present attempt, while there is any."""
         return self.last.exchange if self.last is not None else None
 
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where the last attempt went; None: there was none yet."""
+        return self._admissions.endpoint
+
     def stand_back(self, delays: int) -> None:
-        """Begin the next one later, by about so many of the policy's longest delays: who broke
-        together is not to come back together.
-        """
-        spread = random.uniform(0.5, 1.5)  # noqa: S311 — hides nothing
-        self._held_until = _now() + delays * self._parts.retry.maximum * spread
+        """See `Admissions`."""
+        self._admissions.stand_back(delays)
 
     async def run(self) -> StreamError | None:
         """All of them. Returns what to raise, or None when the stream is complete."""
@@ -158,71 +157,15 @@ class Attempts:
         Raises:
             AttemptFailed: another stream made it for this one, in vain; or it is too late for it.
         """
-        outage = self._parts.outage
-        if (pause := min(self._held_until, outage.deadline) - _now()) > 0:
-            await asyncio.sleep(pause)
-        admission: Admission | Verdict | None = None
-        broke_at = self.endpoint  # or it left: then any is as good
-        while admission is None:
-            endpoint = self.endpoint = await self._parts.pool.choose(broke_at)
-            open_because = endpoint.breaker.open_because
-            if outage.passed(_now()):
-                raise out_of_patience(outage)
-            if open_because is not None and outage.began == math.inf:
-                # To wait for others who try is to be without a server.
-                outage.failed(_now(), open_because)
-            try:
-                admission = await self._admitted(endpoint)
-            except TimeoutError:
-                raise out_of_patience(outage) from None
+        last = self.last
+        endpoint, admission = await self._admissions.wait(
+            no_progress=last is not None and not last.progressed
+        )
         if isinstance(admission, Admission):
             return endpoint, admission
-        outage.failed(_now(), admission)
+        self._parts.outage.failed(_now(), admission)
         self._row.share()
         raise AttemptFailed(admission, progressed=False)
-
-    async def _admitted(self, endpoint: Endpoint) -> Admission | Verdict | None:
-        """As `CircuitBreaker.admit`; None: there is an endpoint by now that needs no waiting."""
-        parts, last = self._parts, self.last
-        admitting = endpoint.breaker.admit(
-            parts.retry,
-            no_progress=last is not None and not last.progressed,
-            deadline=parts.outage.deadline,
-            last_look=self._last_look(),
-        )
-        if parts.pool.single or parts.pool.good:
-            return await admitting
-        task = start_task(admitting, "servestream admission")
-        good = start_task(parts.pool.until_good(), "servestream endpoints")
-        try:
-            await asyncio.wait({task, good}, return_when=asyncio.FIRST_COMPLETED)
-            good.cancel()
-            task.cancel()
-            await asyncio.wait({task, good})
-        except BaseException:
-            good.cancel()
-            task.cancel()
-            task.add_done_callback(_give_back)
-            raise
-        return None if task.cancelled() else task.result()
-
-    def _last_look(self) -> float:
-        """When somebody is to see whether the target is there, since this stream's patience is
-        shorter than the pauses between probes may be.
-        """
-        outage = self._parts.outage
-        if not self._parts.pool.known:
-            return last_look(self._parts.retry, outage)
-        half = outage.began + outage.patience / 2
-        return half if half > _now() else math.inf
-
-
-def _give_back(task: asyncio.Task[Admission | Verdict]) -> None:
-    """Nobody is there any more to make the attempt."""
-    if not task.cancelled() and task.exception() is None:
-        admission = task.result()
-        if isinstance(admission, Admission):
-            admission.left()
 
 
 def _now() -> float:

@@ -21,7 +21,7 @@ from servestream_client.protocol.frames import (
     Welcome,
 )
 from servestream_client.protocol.states import ClientState
-from servestream_client.session import attempts
+from servestream_client.session import admissions
 from servestream_client.session.announcer import Announcer
 from servestream_client.session.attempt import StreamParts
 from servestream_client.session.attempts import Attempts
@@ -272,8 +272,8 @@ async def test_an_admission_that_comes_too_late_for_its_stream_is_given_back():
     breaker.trip(Verdict(Decision.RESUME, "nobody answers", unreachable=True))
     task = asyncio.ensure_future(breaker.admit(RetryPolicy(), no_progress=False))
     admission = await task
-    attempts._give_back(task)
+    admissions._give_back(task)
     assert not admission.pending
     failed = asyncio.get_running_loop().create_future()
     failed.set_exception(TimeoutError())
-    attempts._give_back(failed)
+    admissions._give_back(failed)
