@@ -100,6 +100,12 @@ ADVICE: dict[str, tuple[str, str]] = {
         AS_EVER,
         "see who stands between: something alters or drops messages, or the server is not ours",
     ),
+    "NotResumableError": (
+        "the call ends; every reply that was handed out came once",
+        "the server ignores where it is asked to begin, or gives other replies when it is asked"
+        " again: `assert_resumable` shows it; resume the call in another way"
+        " ([how](how-to/own-stubs.md))",
+    ),
     "RetriesExhaustedError": (
         AS_EVER,
         "the last reason is in the text, the failure itself in `__cause__`. For longer outages"
@@ -175,6 +181,12 @@ CLIENT_LINES = (
     Line(
         "INFO",
         "stream …: attempt … failed, the next in … s: …",
+        "a call broke; the stream resumes after that backoff. The reason is in the tables above, or below",
+        "nothing, unless it goes on: then as for the exception that it would become",
+    ),
+    Line(
+        "INFO",
+        "call …: attempt … failed, the next in … s: …",
         "a call broke; the stream resumes after that backoff. The reason is in the tables above, or below",
         "nothing, unless it goes on: then as for the exception that it would become",
     ),

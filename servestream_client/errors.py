@@ -247,6 +247,10 @@ class PeerProtocolError(StreamError):
     """The server broke the protocol again and again."""
 
 
+class NotResumableError(StreamError):
+    """A call of a stub of one's own was cut, and its server does not go on where it was."""
+
+
 class RetriesExhaustedError(StreamError):
     """The retry policy has no attempts left; the last failure is the `__cause__`."""
 

@@ -115,6 +115,8 @@ class StreamKind(enum.Enum):
     """Carries many calls of `generate`, and outlives each."""
     LANE = "lane"
     """Carries inputs of a call of `stream` that others of its inputs do not wait for."""
+    STUB = "stub"
+    """A call of a stub of one's own (`servestream_client.resume`)."""
     ISOLATED = "isolated"
     """Tries inputs apart from the others, because servers broke while they had them."""
 

@@ -58,7 +58,7 @@ BUGS = (
     ),
     Bug(
         "a call that has ended keeps its place on the connection",
-        "GrpcTransport._ended",
+        "GrpcTransport._over",
         "connection.calls -= 1",
         "pass",
         "test_an_ended_call_gives_its_place_to_the_next",

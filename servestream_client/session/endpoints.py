@@ -91,14 +91,14 @@ class Endpoint:
 
     def open(self, metadata: Metadata = (), *, apart: bool = False) -> Link:
         """Begin a call; see `Transport.open`."""
-        return self._opened().open(metadata, apart=apart)
+        return self.reach().open(metadata, apart=apart)
 
     async def probe(self) -> Verdict | None:
         """Whether a connection can be made, which ends the doubt about one that only fell silent.
         Returns why not.
         """
         try:
-            why = await self._opened().probe()
+            why = await self.reach().probe()
         finally:
             self._probes += 1
             self._probed, self._questioned = _now(), False
@@ -114,7 +114,8 @@ class Endpoint:
         if transport is not None:
             await transport.aclose()
 
-    def _opened(self) -> Transport:
+    def reach(self) -> Transport:
+        """What opens calls there."""
         if self.transport is None:
             self.transport = self.make_transport()
             self.proxy = None if self._direct else proxy_of(self.name)

@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 import anyio.lowlevel
 import grpc
@@ -52,6 +53,8 @@ __all__ = ["GrpcLink", "GrpcTransport", "check_process"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+
+C = TypeVar("C", bound=grpc.aio.Call)
 
 _MAX_DETAILS = 4096  # which is where Ray Serve cuts them
 
@@ -306,6 +309,24 @@ class GrpcTransport:
             outgoing=outgoing,
         )
 
+    def begin(
+        self, start: Callable[[grpc.aio.Channel, Metadata], C], metadata: Metadata = ()
+    ) -> tuple[C, Callable[[], None]]:
+        """Begin a call of another RPC than this package's.
+
+        Args:
+            start: begins it on a channel, with all its metadata.
+            metadata: besides those that go with every call.
+
+        Returns:
+            The call, and what keeps further ones from its connection.
+        """
+        connection = self._connection_for(apart=False)
+        call = start(connection.channel, (*self._metadata, *metadata))
+        connection.calls += 1
+        call.add_done_callback(lambda _: self._over(connection))
+        return call, partial(self._avoid, connection)
+
     async def probe(self) -> str | None:
         idle = next((each for each in self._connections if not (each.calls or each.avoided)), None)
         connection = self._connect() if idle is None else idle
@@ -375,6 +396,9 @@ class GrpcTransport:
         line.leave()
         if outgoing is not None:
             outgoing.close()
+        self._over(connection)
+
+    def _over(self, connection: Connection) -> None:
         connection.calls -= 1
         self._close_unneeded(connection)
 
