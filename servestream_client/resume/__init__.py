@@ -14,6 +14,7 @@ from servestream_client.errors import NotResumableError
 from servestream_client.resume.call import DeliveredReplies, ResumedCall
 from servestream_client.resume.check import assert_resumable
 from servestream_client.resume.client import ResumableClient
+from servestream_client.resume.exchange import Answers, ResumedExchange, by_key, in_order
 from servestream_client.resume.strategies import (
     Resumption,
     by_field,
@@ -24,15 +25,19 @@ from servestream_client.resume.strategies import (
 from servestream_client.transport.statuses import Decision
 
 __all__ = [
+    "Answers",
     "Decision",
     "DeliveredReplies",
     "NotResumableError",
     "ResumableClient",
     "ResumedCall",
+    "ResumedExchange",
     "Resumption",
     "assert_resumable",
     "by_field",
+    "by_key",
     "by_skip",
     "by_state",
     "by_token",
+    "in_order",
 ]

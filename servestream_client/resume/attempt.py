@@ -33,7 +33,8 @@ __all__ = ["Attempt", "CallParts", "Decide", "End", "Start"]
 _MOST_DETAILS = 4096
 
 Start: TypeAlias = Callable[
-    [grpc.aio.Channel, Any, Metadata, float | None], "grpc.aio.UnaryStreamCall[Any, Any]"
+    [grpc.aio.Channel, Any, Metadata, float | None],
+    "grpc.aio.UnaryStreamCall[Any, Any] | grpc.aio.StreamStreamCall[Any, Any]",
 ]
 """Begins an RPC: a channel, its request, its metadata, the seconds until its deadline."""
 
@@ -141,6 +142,14 @@ class Attempt:
             self.endpoint.welcomed(Limits())
         self.replies += 1
         return reply
+
+    async def write(self, request: object) -> None:
+        """Send a request, of a call that is written to. As gRPC's."""
+        await cast("grpc.aio.StreamStreamCall[Any, Any]", self._call).write(request)
+
+    async def done_writing(self) -> None:
+        """Send no further one."""
+        await cast("grpc.aio.StreamStreamCall[Any, Any]", self._call).done_writing()
 
     def over(self, end: End) -> None:
         """What its end, as the call takes it, says of the endpoint."""

@@ -7,14 +7,15 @@ attempt is over by then.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import logging
 import math
 import os
 import weakref
 from collections import deque
-from collections.abc import Callable
-from typing import Generic, NoReturn, Self, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Generic, NoReturn, Self, TypedDict, TypeVar, Unpack, cast
 
 from google.protobuf.message import Message
 
@@ -36,12 +37,22 @@ from servestream_client.session.outcome import AttemptFailed, FailureRow
 from servestream_client.session.retry import retrying
 from servestream_client.transport.classify import Decision, Verdict
 
-__all__ = ["DeliveredReplies", "ResumedCall"]
+__all__ = ["DeliveredReplies", "Others", "Resumed", "ResumedCall"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 Req = TypeVar("Req", bound=Message)
 Rep = TypeVar("Rep", bound=Message)
+
+
+class Others(TypedDict):
+    """The arguments of `Resumed`."""
+
+    parts: CallParts
+    start: Start
+    timeout: float | None
+    idle_timeout: float | None
+    check: Callable[[], object]
 
 
 class DeliveredReplies(Delivered):
@@ -61,19 +72,24 @@ class DeliveredReplies(Delivered):
         return f"delivered: {self.replies or 'no'} {'reply' if self.replies == 1 else 'replies'}"
 
 
-class ResumedCall(Generic[Req, Rep]):
+class Resumed(abc.ABC, Generic[Rep]):
     """The replies of one call, as they come: an async iterator, and an async context manager.
 
-    Made by `ResumableClient.call`. Replies are read as they are asked for: a caller who stops is
-    felt by the server, through gRPC's own flow control.
+    Replies are read as they are asked for: a caller who stops is felt by the server, through gRPC's
+    own flow control.
+
+    Args:
+        parts: of its client.
+        start: begins an RPC.
+        timeout: seconds for all of it; None: no limit.
+        idle_timeout: seconds that a server may say nothing; None: any time.
+        check: called before anything else.
     """
 
     def __init__(
         self,
         parts: CallParts,
         start: Start,
-        request: Req,
-        resumption: Resumption[Req, Rep],
         *,
         timeout: float | None,
         idle_timeout: float | None,
@@ -81,9 +97,6 @@ class ResumedCall(Generic[Req, Rep]):
     ) -> None:
         self._parts = parts
         self._start = start
-        self._first = request.SerializeToString()  # a caller may use the message again
-        self._request = type(request)
-        self._resumption = resumption
         self._timeout = timeout
         self._idle_timeout = idle_timeout
         self._check = check
@@ -166,6 +179,33 @@ class ResumedCall(Generic[Req, Rep]):
         """
         if self._attempt is not None:
             self._attempt.interrupt()
+
+    # ---------------------------------------------------------------- for each kind
+
+    @abc.abstractmethod
+    def _next_request(self) -> object | None:
+        """What the next attempt begins with; None: nothing is left to ask for."""
+
+    @abc.abstractmethod
+    def _observe(self, reply: Rep) -> Sequence[Rep]:
+        """A reply came. Returns what is to be handed out now.
+
+        Raises:
+            NotResumableError: it cannot come here.
+        """
+
+    @abc.abstractmethod
+    def _complete(self) -> bool:
+        """Whether an OK, which just came, is the end."""
+
+    def _opened(self, attempt: Attempt) -> None:
+        """An attempt has begun."""
+
+    def _parted(self) -> None:
+        """It is over."""
+
+    def _closed(self) -> None:
+        """All is over."""
 
     # ---------------------------------------------------------------- one step
 
@@ -256,9 +296,7 @@ class ResumedCall(Generic[Req, Rep]):
             self._row.share()
             raise AttemptFailed(admission, progressed=False)
         with admission:
-            first = self._request()
-            first.ParseFromString(self._first)
-            request = self._resumption.request(first)
+            request = self._next_request()
             if request is None:
                 self._conclude(None, AttemptOutcome.COMPLETE)
                 return
@@ -276,6 +314,7 @@ class ResumedCall(Generic[Req, Rep]):
             self._attempt, self._progressed = attempt, False
             self._dropped = weakref.finalize(self, _drop, asyncio.get_running_loop(), attempt)
             self._dropped.atexit = False
+            self._opened(attempt)
             while not (self._over or self._ready):
                 await self._read(attempt)
 
@@ -295,7 +334,7 @@ class ResumedCall(Generic[Req, Rep]):
             self._outage.welcomed(_now())
             self._resumes += self._attempts > 1
             self._announcer.attempt_welcomed(Welcome())
-        handed = self._resumption.observe(cast("Rep", found))
+        handed = self._observe(cast("Rep", found))
         if handed:
             self._progressed = True
             self._row.progress()
@@ -305,7 +344,7 @@ class ResumedCall(Generic[Req, Rep]):
 
     def _ended(self, attempt: Attempt, end: End) -> None:
         verdict = end.verdict
-        if verdict is None and not self._resumption.complete():
+        if verdict is None and not self._complete():
             early = "the server's OK came before the last reply"
             verdict = Verdict(Decision.RESUME, early, status=end.status)
         attempt.over(End(end.status, verdict, end.silent))
@@ -331,6 +370,7 @@ class ResumedCall(Generic[Req, Rep]):
             if self._dropped is not None:
                 self._dropped.detach()
             attempt.end()
+            self._parted()
             self._announcer.attempt_ended(outcome, reason, status)
 
     def _conclude(self, error: StreamError | None, outcome: AttemptOutcome) -> None:
@@ -339,6 +379,7 @@ class ResumedCall(Generic[Req, Rep]):
         status = {AttemptOutcome.COMPLETE: "OK", AttemptOutcome.CLOSED: "CANCELLED"}
         self._leave(outcome, "" if error is None else error.reason, status.get(outcome, ""))
         self._over = True
+        self._closed()
         if self._begun:
             self._announcer.stream_ended(error, self.statistics)
 
@@ -361,6 +402,38 @@ class ResumedCall(Generic[Req, Rep]):
 
     def _time_left(self) -> float | None:
         return None if self._deadline == math.inf else max(0.001, self._deadline - _now())
+
+
+class ResumedCall(Resumed[Rep], Generic[Req, Rep]):
+    """The replies of a server-streaming call; see `Resumed`. Made by `ResumableClient.call`.
+
+    Args:
+        request: what is asked.
+        resumption: how it goes on.
+        others: of every call.
+    """
+
+    def __init__(
+        self,
+        request: Req,
+        resumption: Resumption[Req, Rep],
+        **others: Unpack[Others],
+    ) -> None:
+        super().__init__(**others)
+        self._first = request.SerializeToString()  # a caller may use the message again
+        self._request = type(request)
+        self._resumption = resumption
+
+    def _next_request(self) -> Req | None:
+        first = self._request()
+        first.ParseFromString(self._first)
+        return self._resumption.request(first)
+
+    def _observe(self, reply: Rep) -> Sequence[Rep]:
+        return self._resumption.observe(reply)
+
+    def _complete(self) -> bool:
+        return self._resumption.complete()
 
 
 def _drop(loop: asyncio.AbstractEventLoop, attempt: Attempt) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from typing import Any, Generic, Self, TypeVar
 
 import grpc
@@ -18,7 +18,8 @@ from servestream_client.errors import ClientClosedError, ConfigurationError, Wro
 from servestream_client.events import Hooks
 from servestream_client.metadata import Metadata, check_metadata, check_metadata_size, exact
 from servestream_client.resume.attempt import CallParts
-from servestream_client.resume.call import ResumedCall
+from servestream_client.resume.call import Resumed, ResumedCall
+from servestream_client.resume.exchange import Answers, ResumedExchange, check_window
 from servestream_client.resume.strategies import Resumption
 from servestream_client.session.arguments import (
     check_application,
@@ -124,7 +125,7 @@ class ResumableClient(Generic[Stub]):
         )
         self._make_stub = stub
         self._stubs: weakref.WeakKeyDictionary[grpc.aio.Channel, Stub] = weakref.WeakKeyDictionary()
-        self._calls: weakref.WeakSet[ResumedCall[Any, Any]] = weakref.WeakSet()
+        self._calls: weakref.WeakSet[Resumed[Any]] = weakref.WeakSet()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -152,11 +153,7 @@ class ResumableClient(Generic[Stub]):
             ConfigurationError: an argument cannot work.
             ClientClosedError: the client is closed.
         """
-        if self._closed:
-            raise self._is_closed()
-        check_timeout(timeout)
-        if idle_timeout is not None and not idle_timeout > 0:
-            raise ConfigurationError("idle_timeout must be positive, or None")
+        self._check_call(timeout, idle_timeout)
         if not isinstance(request, Message):
             raise ConfigurationError(f"request must be a protobuf message, not {request!r}")
         resumption = resume()
@@ -173,16 +170,77 @@ class ResumableClient(Generic[Stub]):
             return method(self._stub(channel))(asked, metadata=metadata, timeout=timeout)
 
         call = ResumedCall(
-            self._parts,
-            start,
             request,
             resumption,
+            parts=self._parts,
+            start=start,
             timeout=timeout,
             idle_timeout=idle_timeout,
             check=self._check,
         )
         self._calls.add(call)
         return call
+
+    def exchange(
+        self,
+        method: Callable[[Stub], grpc.aio.StreamStreamMultiCallable[Req, Rep]],
+        requests: Iterable[Req] | AsyncIterable[Req],
+        answers: Answers[Rep, Req],
+        *,
+        window: int = 64,
+        timeout: float | None = None,
+        idle_timeout: float | None = None,
+    ) -> ResumedExchange[Req, Rep]:
+        """A call of a bidirectional method that gives each request one reply. It begins when it is
+        first iterated; use it as ``async with``, or iterate it to its end. Requests may be served
+        more than once.
+
+        Args:
+            method: which, of the stub: ``lambda stub: stub.Chat``.
+            requests: an iterable or an async iterable. They are pulled ahead, up to the window.
+            answers: which request a reply answers: `in_order()`, or `by_key("id", "id")`.
+            window: how many may lack their reply.
+            timeout: as for `call`.
+            idle_timeout: likewise.
+
+        Raises:
+            InputsError: the requests are no iterable.
+            ConfigurationError: another argument cannot work.
+            ClientClosedError: the client is closed.
+        """
+        self._check_call(timeout, idle_timeout)
+        check_window(window)
+        if not callable(answers):
+            raise ConfigurationError(
+                "answers must say which request a reply answers, as in_order() does, and not be"
+                f" {answers!r}"
+            )
+
+        def start(
+            channel: grpc.aio.Channel, asked: object, metadata: Metadata, timeout: float | None
+        ) -> grpc.aio.StreamStreamCall[Req, Rep]:
+            del asked  # requests are written
+            return method(self._stub(channel))(metadata=metadata, timeout=timeout)
+
+        exchange = ResumedExchange(
+            requests,
+            answers,
+            window=window,
+            parts=self._parts,
+            start=start,
+            timeout=timeout,
+            idle_timeout=idle_timeout,
+            check=self._check,
+        )
+        self._calls.add(exchange)
+        return exchange
+
+    def _check_call(self, timeout: float | None, idle_timeout: float | None) -> None:
+        if self._closed:
+            raise self._is_closed()
+        check_timeout(timeout)
+        if idle_timeout is not None and not idle_timeout > 0:
+            raise ConfigurationError("idle_timeout must be positive, or None")
 
     def _stub(self, channel: grpc.aio.Channel) -> Stub:
         stub = self._stubs.get(channel)

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from servestream_client.errors import ConfigurationError, NotResumableError
 
-__all__ = ["Resumption", "by_field", "by_skip", "by_state", "by_token"]
+__all__ = ["Resumption", "by_field", "by_skip", "by_state", "by_token", "value_of"]
 
 Req = TypeVar("Req", bound=Message)
 Rep = TypeVar("Rep", bound=Message)
@@ -79,7 +79,7 @@ class _ByField(Generic[Req, Rep]):
         self._ended = last is None
 
     def observe(self, reply: Rep) -> Sequence[Rep]:
-        position = _value(reply, self._field)
+        position = value_of(reply, self._field)
         if self._position is not None and not position > self._position:
             raise NotResumableError(
                 f"a reply with {self._field} {position!r} came after one with {self._position!r}:"
@@ -125,7 +125,7 @@ class _ByToken(Generic[Req, Rep]):
 
     def observe(self, reply: Rep) -> Sequence[Rep]:
         self._held.append(reply)
-        token = _value(reply, self._field)
+        token = value_of(reply, self._field)
         if not token:
             if len(self._held) > self._most:
                 raise NotResumableError(
@@ -245,7 +245,12 @@ def _weighed(reply: Message) -> bytes:
     return len(data).to_bytes(8, "big") + data
 
 
-def _value(message: Message, path: str) -> Any:  # noqa: ANN401 — whatever the field holds
+def value_of(message: Message, path: str) -> Any:  # noqa: ANN401 — whatever the field holds
+    """Of a field; dots lead into messages.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
     value: Any = message
     for name in path.split("."):
         try:

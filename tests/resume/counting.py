@@ -29,6 +29,11 @@ class CountingStub:
         self.Count = method("Count", Int64Value, Int64Value)
         self.Tokens = method("Tokens", StringValue, Any)
         self.Watch = method("Watch", StringValue, StringValue)
+        self.Double = channel.stream_stream(
+            "/tests.Counting/Double",
+            request_serializer=Int64Value.SerializeToString,
+            response_deserializer=Any.FromString,
+        )
 
 
 class Counting:
@@ -39,6 +44,7 @@ class Counting:
         early: its OK comes after so many replies; 0: with the last.
         fails: raised before a reply of this number, once each.
         drifts: what it adds to its replies on later calls.
+        swaps: so many replies come in the wrong order together.
     """
 
     def __init__(self) -> None:
@@ -51,6 +57,8 @@ class Counting:
         self.pause = 0.0
         self.silent_at = 0
         self.cancelled = 0
+        self.asked: list[int] = []
+        self.swaps = 1
 
     async def count(self, request: Int64Value, context: grpc.aio.ServicerContext):
         begin = 1 if self.ignores else max(1, request.value)
@@ -89,6 +97,25 @@ class Counting:
         yield StringValue(value="NOT_SERVING")
         await asyncio.sleep(3600)
 
+    async def double(self, requests, context: grpc.aio.ServicerContext):
+        """A reply to each: as type the request's value, as value twice that."""
+        self.calls.append(0)
+        waiting = []
+        async for request in requests:
+            self.asked.append(request.value)
+            if request.value in self.fails:
+                await context.abort(self.fails.pop(request.value), "as planned")
+            if request.value == self.silent_at:
+                await asyncio.sleep(3600)
+            waiting.append(request.value)
+            if len(waiting) < self.swaps:
+                continue
+            for value in reversed(waiting):
+                yield Any(type_url=str(value), value=str(2 * value).encode())
+            waiting = []
+        for value in waiting:
+            yield Any(type_url=str(value), value=str(2 * value).encode())
+
 
 def handlers(service: Counting) -> grpc.GenericRpcHandler:
     def method(behaviour, request: type, reply: type) -> grpc.RpcMethodHandler:
@@ -104,6 +131,11 @@ def handlers(service: Counting) -> grpc.GenericRpcHandler:
             "Count": method(service.count, Int64Value, Int64Value),
             "Tokens": method(service.tokens, StringValue, Any),
             "Watch": method(service.watch, StringValue, StringValue),
+            "Double": grpc.stream_stream_rpc_method_handler(
+                service.double,
+                request_deserializer=Int64Value.FromString,
+                response_serializer=Any.SerializeToString,
+            ),
         },
     )
 
