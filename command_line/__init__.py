@@ -56,6 +56,10 @@ def interrupt_on_sigterm() -> None:
     """SIGTERM ends the process in order, as Ctrl-C does."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        # Not an exception of its own: where an event loop runs, Ctrl-C cancels its main task, while
+        # one that is raised in the midst of a callback, of a weak reference say, is lost.
+        signal.raise_signal(signal.SIGINT)
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a shell runs beside itself
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, interrupt)

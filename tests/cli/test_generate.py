@@ -208,6 +208,9 @@ def test_a_seam_is_counted_and_stands_in_its_line(make_stream_server, servestrea
             for index in range(resume.index, 1000):
                 if index == 500 and not resume:
                     Dies.server._die(Dies.server.lives)
+                    await (
+                        asyncio.Event().wait()
+                    )  # or its connection may carry more before it is cut
                 yield b"%d " % index
 
     server = Dies.server = make_stream_server(Dies)

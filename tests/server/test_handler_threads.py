@@ -48,11 +48,13 @@ async def test_a_run_is_handled_in_one_thread_and_in_order():
 @pytest.mark.parametrize("awaits", [False, True], ids=["plain", "awaitable"])
 async def test_the_way_to_a_thread_is_told_apart_from_the_handler(monkeypatch, awaits, coarse):
     release = asyncio.Event()
+    waits: list[float] = []  # since when
     if coarse:  # as uvloop's clock, which counts milliseconds, and more so
         loop = asyncio.get_running_loop()
         monkeypatch.setattr(loop, "time", lambda: float(int(time.monotonic())))
 
     async def later(item):
+        waits.append(time.perf_counter())
         await release.wait()
         return item
 
@@ -74,9 +76,9 @@ async def test_the_way_to_a_thread_is_told_apart_from_the_handler(monkeypatch, a
     stream = FakeAttempt(workers)
     stream.send(b"a")
     if awaits:
-        began = time.perf_counter()
+        await until(lambda: bool(waits))
         await asyncio.sleep(0.2)  # which is the handler's, and no way
-        waited = 0.9 * (time.perf_counter() - began)
+        waited = 0.9 * (time.perf_counter() - waits[0])
         release.set()
     await until(lambda: bool(told))
     ((way, altogether),) = told
