@@ -100,9 +100,12 @@ class Counting:
     async def double(self, requests, context: grpc.aio.ServicerContext):
         """A reply to each: as type the request's value, as value twice that."""
         self.calls.append(0)
-        waiting = []
+        waiting, came = [], 0
         async for request in requests:
             self.asked.append(request.value)
+            if self.early and came == self.early:
+                return
+            came += 1
             if request.value in self.fails:
                 await context.abort(self.fails.pop(request.value), "as planned")
             if request.value == self.silent_at:

@@ -126,6 +126,13 @@ async def test_without_requests_there_are_no_replies(service):
         assert await doubled(doubling(client, [])) == []
 
 
+async def test_an_ok_that_comes_early_is_not_the_end(service):
+    service.early = 40
+    async with client_of(service) as client:
+        assert await doubled(doubling(client)) == EXPECTED
+    assert len(service.calls) == 3
+
+
 async def test_a_timeout_ends_it(service):
     service.silent_at = 5
     async with client_of(service) as client:
