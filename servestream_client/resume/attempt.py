@@ -7,6 +7,7 @@ keeps nothing of it.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from servestream_client.protocol.frames import Limits
 from servestream_client.session.breaker import Admission
 from servestream_client.session.endpoint_pool import EndpointPool
 from servestream_client.session.endpoints import Endpoint
-from servestream_client.signals import being_cancelled
+from servestream_client.signals import Signal, start_task
 from servestream_client.transport.base import LinkStatus
 from servestream_client.transport.classify import Decision, Verdict, classify_status
 from servestream_client.transport.grpc_link import GrpcTransport
@@ -31,6 +32,10 @@ from servestream_client.transport.grpc_link import GrpcTransport
 __all__ = ["Attempt", "CallParts", "Decide", "End", "Start"]
 
 _MOST_DETAILS = 4096
+
+_AHEAD = 16
+"""Replies that are read before they are asked for; of the others gRPC's flow control lets come what
+it lets."""
 
 Start: TypeAlias = Callable[
     [grpc.aio.Channel, Any, Metadata, float | None],
@@ -108,6 +113,9 @@ class Attempt:
         self._parts = parts
         self._admission = admission
         self._away: Verdict | None = None
+        self._came: deque[object] = deque()
+        self._news, self._space = Signal(), Signal()
+        self._ended = False  # nothing more comes
         transport = cast("GrpcTransport", endpoint.reach())
         self._call, self._avoid_connection = transport.begin(
             lambda channel, all_metadata: start(channel, request, all_metadata, seconds), metadata
@@ -115,33 +123,44 @@ class Attempt:
         self._scope = ExitStack()
         self._scope.enter_context(admission)
         self._scope.enter_context(parts.pool.under_way(endpoint, self._give_up))
+        self._reading = start_task(self._read_ahead(), "servestream reader")
 
     async def read(self, patience: float | None) -> object | End:
-        """Its next reply, or how it ended.
+        """Its next reply, or how it ended. Whoever is cancelled here has taken nothing.
 
         Args:
             patience: seconds that the server may say nothing; None: any time.
         """
-        try:
-            async with asyncio.timeout(patience) as limit:
-                reply: object = await self._call.read()
-        except TimeoutError:
-            if not limit.expired():
-                raise  # a limit of the caller's
-            return self._silence(patience)
-        except grpc.aio.AioRpcError:
-            return await self._end()
-        except asyncio.CancelledError:
-            if being_cancelled():
-                raise
-            return await self._end()  # gRPC's word for a call that was cancelled
-        if reply is grpc.aio.EOF:
-            return await self._end()
+        while not self._came:
+            if self._ended:
+                return await self._end()
+            try:
+                async with asyncio.timeout(patience) as limit:
+                    await self._news.wait()
+            except TimeoutError:
+                if not limit.expired():
+                    raise  # a limit of the caller's
+                return self._silence(patience)
         if not self.replies:
             self._admission.answered()
             self.endpoint.welcomed(Limits())
         self.replies += 1
-        return reply
+        self._space.set()
+        return self._came.popleft()
+
+    async def _read_ahead(self) -> None:
+        """A few replies: to cancel a read would cancel its call, so that no caller may read."""
+        try:
+            while (reply := await self._call.read()) is not grpc.aio.EOF and self._away is None:
+                self._came.append(reply)
+                self._news.set()
+                while len(self._came) >= _AHEAD:
+                    await self._space.wait()
+        except (grpc.aio.AioRpcError, asyncio.CancelledError):
+            pass  # its status says it
+        finally:
+            self._ended = True
+            self._news.set()
 
     async def write(self, request: object) -> None:
         """Send a request, of a call that is written to. As gRPC's."""
@@ -162,11 +181,14 @@ class Attempt:
 
     def interrupt(self) -> None:
         """Break its RPC. What is read next is its end."""
+        self._came.clear()
+        self._away = Verdict(Decision.RESUME, "the attempt was interrupted")
         self._call.cancel()
 
     def end(self) -> None:
         """Let go of it. Harmless twice."""
         self._call.cancel()
+        self._reading.cancel()
         self._scope.close()
 
     def _give_up(self, away: Verdict) -> None:
