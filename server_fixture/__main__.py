@@ -28,6 +28,8 @@ applications:
   echo          gives back the bytes it gets (the default codec)
   fragile       an echo whose replica dies of the input "crash", and hangs on "hang"
   not_a_stream  a deployment that does not speak the protocol
+  counting      one of somebody else's, with --servicer
+                server_fixture.counting:add_CountingServicer_to_server
 
 Ray listens on 127.0.0.1 only. Serve's gRPC ingress and its replicas listen on every interface,
 without authentication, since Serve has no option for it: do not run this in the open. Ctrl-C or

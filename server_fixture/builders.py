@@ -7,6 +7,7 @@ from typing import Protocol
 from ray import serve
 from ray.serve import Application, Deployment
 
+from server_fixture.counting import Counting
 from server_fixture.echoes import OPTIONS, Echo, Fragile, NotAStream
 from server_fixture.folding import Folding
 from server_fixture.generating import Continuing, Drifting, Restarting, Seeking
@@ -18,6 +19,7 @@ __all__ = [
     "Builder",
     "builder",
     "continuing",
+    "counting",
     "digits",
     "drifting",
     "echo",
@@ -74,6 +76,13 @@ def _enrolled(service: type[StreamService[bytes, bytes]]) -> type[StreamService[
     return Enrolled
 
 
+class _CountingReplica(Counting):
+    """Tells who started the cluster where it is."""
+
+    def __init__(self) -> None:
+        enrol()
+
+
 def growing(service: type[StreamService[bytes, bytes]]) -> Builder:
     """What makes an application of a service that goes from one replica to four, by what there is
     to do.
@@ -107,6 +116,7 @@ def digits(*, replicas: int) -> Application:
 
 echo = builder(serve.deployment(**OPTIONS)(Echo))
 fragile = builder(serve.deployment(**OPTIONS)(Fragile))
+counting = builder(serve.deployment(**OPTIONS)(_CountingReplica))
 not_a_stream = builder(serve.deployment(**OPTIONS)(NotAStream))
 
 waiting = growing(Waiting)

@@ -9,7 +9,7 @@ from servestream_client.testing.ray_serve import ServeFixture as RayServeFixture
 
 __all__ = ["APPLICATIONS", "FixtureError", "Replica", "ServeFixture", "import_path"]
 
-APPLICATIONS = ("digits", "echo", "fragile", "not_a_stream")
+APPLICATIONS = ("digits", "echo", "fragile", "not_a_stream", "counting")
 
 
 def import_path(application: str) -> str:

@@ -18,6 +18,7 @@ from rows import rows_made
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from server_fixture.counting import SERVICER_FUNCTION
 from server_fixture.fixture import ServeFixture
 from servestream_client.demo.model import DigitsModel, Image, Prediction, digits
 from servestream_client.testing.ray_serve.cluster import Ingress, members
@@ -85,8 +86,9 @@ def _in_turn(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
 
 @pytest.fixture(scope="session", params=list(Ingress))
 def shared(request: pytest.FixtureRequest) -> Iterator[ServeFixture]:
-    """Four applications with two replicas each."""
-    fixture = ServeFixture(("digits", "echo", "fragile", "chaos.app:chaos"), request.param)
+    """Five applications with two replicas each; one of them has not this package's kit."""
+    applications = ("digits", "echo", "fragile", "counting", "chaos.app:chaos")
+    fixture = ServeFixture(applications, request.param, servicers=[SERVICER_FUNCTION])
     with fixture:
         yield fixture
     assert not list(members(fixture.id))
