@@ -87,6 +87,7 @@ GOALS: dict[tuple[str, str], _Goals] = {
     ("failover", "beyond the raw stub"): {ANY: Goal(10, at_most=True)},
     ("pause", "beyond the raw stub"): {ANY: Goal(50, at_most=True)},
     ("memory", "growth, ours"): {ANY: Goal(10, at_most=True)},
+    ("stubs", "replies of one call"): {ANY: Goal(0.9)},
     ("idle", "each stream, ours"): {ANY: Goal(16, at_most=True)},
     ("import", "time"): {ANY: Goal(1.3, at_most=True)},
     ("blocking", "blocking over async"): {ANY: Goal(0.9)},

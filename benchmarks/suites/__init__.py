@@ -21,6 +21,7 @@ from benchmarks.suites import (
     scaling,
     stateful,
     streams,
+    stubs,
     throughput,
     tokens,
 )
@@ -47,6 +48,7 @@ SUITES: dict[str, Suite] = {
         batching.SUITE,
         blocking.SUITE,
         jobs.SUITE,
+        stubs.SUITE,
     )
 }
 """In the order in which they run."""

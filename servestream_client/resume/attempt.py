@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -42,6 +42,18 @@ Start: TypeAlias = Callable[
     "grpc.aio.UnaryStreamCall[Any, Any] | grpc.aio.StreamStreamCall[Any, Any]",
 ]
 """Begins an RPC: a channel, its request, its metadata, the seconds until its deadline."""
+
+Req = TypeVar("Req")
+Rep = TypeVar("Rep")
+
+if TYPE_CHECKING:  # or gRPC's classes are not generic
+    UnaryStream = (
+        grpc.aio.UnaryStreamMultiCallable[Req, Rep] | grpc.UnaryStreamMultiCallable[Req, Rep]
+    )
+    StreamStream = (
+        grpc.aio.StreamStreamMultiCallable[Req, Rep] | grpc.StreamStreamMultiCallable[Req, Rep]
+    )
+    """A stub's methods. Generated types give its class those of a blocking one."""
 
 Decide: TypeAlias = Callable[[grpc.StatusCode, str], Decision | None]
 """What to do about a status with its details; None: what the table says."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import grpc.aio
 from google.protobuf.message import Message
 
 from servestream_client.errors import NotResumableError, StreamError
 from servestream_client.resume.client import ResumableClient
 from servestream_client.resume.strategies import Resumption
+
+if TYPE_CHECKING:
+    from servestream_client.resume.attempt import UnaryStream
 
 __all__ = ["assert_resumable"]
 
@@ -23,7 +25,7 @@ _MOST_SHOWN = 200
 
 async def assert_resumable(
     client: ResumableClient[Stub],
-    method: Callable[[Stub], grpc.aio.UnaryStreamMultiCallable[Req, Rep]],
+    method: Callable[[Stub], UnaryStream[Req, Rep]],
     request: Req,
     resume: Callable[[], Resumption[Req, Rep]],
     *,

@@ -6,7 +6,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -34,6 +34,9 @@ from servestream_client.transport.classify import Decision
 from servestream_client.transport.grpc_link import GrpcTransport, check_process
 from servestream_client.transport.names import Place, read_seed
 from servestream_client.transport.targets import split_targets
+
+if TYPE_CHECKING:
+    from servestream_client.resume.attempt import StreamStream, UnaryStream
 
 __all__ = ["ResumableClient"]
 
@@ -131,7 +134,7 @@ class ResumableClient(Generic[Stub]):
 
     def call(
         self,
-        method: Callable[[Stub], grpc.aio.UnaryStreamMultiCallable[Req, Rep]],
+        method: Callable[[Stub], UnaryStream[Req, Rep]],
         request: Req,
         resume: Callable[[], Resumption[Req, Rep]],
         *,
@@ -167,7 +170,8 @@ class ResumableClient(Generic[Stub]):
         def start(
             channel: grpc.aio.Channel, asked: Req, metadata: Metadata, timeout: float | None
         ) -> grpc.aio.UnaryStreamCall[Req, Rep]:
-            return method(self._stub(channel))(asked, metadata=metadata, timeout=timeout)
+            begin = cast("grpc.aio.UnaryStreamMultiCallable[Req, Rep]", method(self._stub(channel)))
+            return begin(asked, metadata=metadata, timeout=timeout)
 
         call = ResumedCall(
             request,
@@ -183,7 +187,7 @@ class ResumableClient(Generic[Stub]):
 
     def exchange(
         self,
-        method: Callable[[Stub], grpc.aio.StreamStreamMultiCallable[Req, Rep]],
+        method: Callable[[Stub], StreamStream[Req, Rep]],
         requests: Iterable[Req] | AsyncIterable[Req],
         answers: Answers[Rep, Req],
         *,
@@ -220,7 +224,10 @@ class ResumableClient(Generic[Stub]):
             channel: grpc.aio.Channel, asked: object, metadata: Metadata, timeout: float | None
         ) -> grpc.aio.StreamStreamCall[Req, Rep]:
             del asked  # requests are written
-            return method(self._stub(channel))(metadata=metadata, timeout=timeout)
+            begin = cast(
+                "grpc.aio.StreamStreamMultiCallable[Req, Rep]", method(self._stub(channel))
+            )
+            return begin(metadata=metadata, timeout=timeout)
 
         exchange = ResumedExchange(
             requests,
