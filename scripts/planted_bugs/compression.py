@@ -20,6 +20,13 @@ BUGS = (
         "test_what_is_not_what_it_is_said_to_be_is_a_breach",
     ),
     Bug(
+        "a peer has many payloads unpacked that are small one by one",
+        "wire.compressed:check_sizes",
+        "if total > MOST_BYTES:",
+        "if False:",
+        "test_all_that_a_frame_would_unpack_to_is_looked_at_before_any_of_it",
+    ),
+    Bug(
         "a peer's data ask for a window of any size",
         "wire.compressed:",
         "_WINDOW_LOG = MOST_BYTES.bit_length() - 1",
@@ -42,10 +49,10 @@ BUGS = (
     ),
     Bug(
         "more is compressed than a peer unpacks",
-        "wire.compressed:_packed",
-        "if len(data) > MOST_BYTES:",
-        "if False:",
-        "test_what_does_not_pay_goes_as_it_is",
+        "wire.compressed:_compressed",
+        "if not LEAST_BYTES <= sum(sizes) <= most:",
+        "if not LEAST_BYTES <= sum(sizes):",
+        "test_no_more_is_compressed_than_a_frame_may_unpack_to",
     ),
     Bug(
         "a client compresses for a server that cannot read it",

@@ -17,8 +17,16 @@ from typing import Any, TypeVar
 from servestream_client.errors import RemoteProtocolError
 from servestream_client.protocol import frames as f
 from servestream_client.protocol.compression import LEAST_BYTES, MOST_BYTES
+from servestream_client.wire import stream_pb2 as pb
 
-__all__ = ["MODULE", "available", "compressed_client_frame", "compressed_server_frame", "unpacked"]
+__all__ = [
+    "MODULE",
+    "available",
+    "check_sizes",
+    "compressed_client_frame",
+    "compressed_server_frame",
+    "unpacked",
+]
 
 MODULE: str = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 """Python's module from 3.14 on, and what brings it to those before."""
@@ -45,30 +53,38 @@ def available() -> bool:
 def compressed_client_frame(frame: f.ClientFrame) -> f.ClientFrame:
     """The same frame, its payloads compressed at the level that it names."""
     level = frame.compression
-    inputs = [_compressed(run, level) for run in frame.inputs]
+    inputs = _all_compressed(frame.inputs, level)
     return replace(frame, inputs=inputs, chunk=_compressed_chunk(frame.chunk, level), compression=0)
 
 
 def compressed_server_frame(frame: f.ServerFrame) -> f.ServerFrame:
     """The same of a server's."""
     level = frame.compression
-    return replace(
-        frame,
-        outputs=[_compressed(run, level) for run in frame.outputs],
-        parts=[_compressed(part, level) for part in frame.parts],
-        chunk=_compressed_chunk(frame.chunk, level),
-        compression=0,
-    )
+    outputs = _all_compressed(frame.outputs, level)
+    parts = _all_compressed(frame.parts, level, sum(sum(each.sizes) for each in outputs))
+    chunk = _compressed_chunk(frame.chunk, level)
+    return replace(frame, outputs=outputs, parts=parts, chunk=chunk, compression=0)
 
 
-def _compressed(run: _Run, level: int) -> _Run:
+def _all_compressed(runs: Sequence[_Run], level: int, before: int = 0) -> list[_Run]:
+    """As many of them as a frame may have that are compressed, besides so many bytes before."""
+    made: list[_Run] = []
+    for each in runs:
+        made.append(_compressed(each, level, MOST_BYTES - before))
+        before += sum(made[-1].sizes)
+    return made
+
+
+def _compressed(run: _Run, level: int, most: int) -> _Run:
     sizes = [*map(len, run.payloads)]
-    packed = _packed(b"".join(run.payloads), level) if sum(sizes) >= LEAST_BYTES else None
+    if not LEAST_BYTES <= sum(sizes) <= most:
+        return run
+    packed = _packed(b"".join(run.payloads), level)
     return run if packed is None else replace(run, payloads=[packed], sizes=sizes)
 
 
 def _compressed_chunk(chunk: f.Chunk | None, level: int) -> f.Chunk | None:
-    if chunk is None or len(chunk.data) < LEAST_BYTES:
+    if chunk is None or not LEAST_BYTES <= len(chunk.data) <= MOST_BYTES:
         return chunk
     packed = _packed(chunk.data, level)
     return chunk if packed is None else replace(chunk, data=packed, size=len(chunk.data))
@@ -76,10 +92,21 @@ def _compressed_chunk(chunk: f.Chunk | None, level: int) -> f.Chunk | None:
 
 def _packed(data: bytes | memoryview, level: int) -> bytes | None:
     """What is to be sent in its place; None: that saves less than a sixteenth."""
-    if len(data) > MOST_BYTES:
-        return None
     packed: bytes = _zstd().compress(data, level=level)
     return packed if len(packed) * 16 < len(data) * 15 else None
+
+
+def check_sizes(*runs: pb.InputRun | pb.OutputRun | pb.OutputPart) -> None:
+    """Look at all that a frame would unpack to, before any of it is.
+
+    Raises:
+        RemoteProtocolError: it is more than may be.
+    """
+    total = sum(sum(run.sizes) for run in runs if run.encoding)
+    if total > MOST_BYTES:
+        raise RemoteProtocolError(
+            f"a frame with compressed payloads of {total} bytes: {MOST_BYTES} are allowed"
+        )
 
 
 def unpacked(packed: bytes, sizes: Sequence[int]) -> list[bytes]:

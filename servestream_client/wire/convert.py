@@ -17,6 +17,7 @@ from servestream_client.errors import ItemErrorKind, RemoteProtocolError, printa
 from servestream_client.protocol import frames as f
 from servestream_client.wire import stream_pb2 as pb
 from servestream_client.wire.compressed import (
+    check_sizes,
     compressed_client_frame,
     compressed_server_frame,
     unpacked,
@@ -217,6 +218,7 @@ def client_frame_from_wire(message: pb.ClientFrame) -> f.ClientFrame:
     Raises:
         RemoteProtocolError: the message means nothing.
     """
+    check_sizes(*message.inputs)
     frame = f.ClientFrame()
     for field, value in message.ListFields():
         setattr(frame, field.name, _CLIENT_FRAME[field.name](value))
@@ -434,6 +436,7 @@ def server_frame_from_wire(message: pb.ServerFrame) -> f.ServerFrame:
     Raises:
         RemoteProtocolError: the message means nothing.
     """
+    check_sizes(*message.outputs, *message.parts)
     frame = f.ServerFrame()
     for field, value in message.ListFields():
         setattr(frame, field.name, _SERVER_FRAME[field.name](value))

@@ -119,8 +119,8 @@ PACKED = zstd.compress(TEXT)
         (PACKED, [len(TEXT) + 1], "not the"),
         (PACKED, [], "between 1 and"),
         (PACKED, [0], "between 1 and"),
-        (PACKED, [MOST_BYTES + 1], "between 1 and"),
-        (PACKED, [MOST_BYTES, 1], "between 1 and"),
+        (PACKED, [MOST_BYTES + 1], "4194304 are allowed"),
+        (PACKED, [MOST_BYTES, 1], "4194304 are allowed"),
         (PACKED[:-3], [len(TEXT)], "not the"),
         (PACKED + b"more", [len(TEXT)], "not the"),
         (b"no frame of zstd", [len(TEXT)], "cannot be read"),
@@ -156,11 +156,45 @@ def test_a_window_beyond_what_may_be_unpacked_is_not_kept():
         unpacked(packed, [len(TEXT)])
 
 
+def test_all_that_a_frame_would_unpack_to_is_looked_at_before_any_of_it():
+    packed = zstd.compress(bytes(MOST_BYTES // 2))
+    run = pb.InputRun(
+        payloads=[packed], encoding=pb.ENCODING_ZSTD, sizes=[MOST_BYTES // 2], first_number=1
+    )
+    message = pb.ClientFrame(inputs=[run] * 1000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RemoteProtocolError, match="compressed payloads of 2097152000 bytes"):
+            client_frame_from_wire(message)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < MOST_BYTES
+    part = pb.OutputPart(number=1, payloads=[packed], encoding=1, sizes=[MOST_BYTES // 2 + 1])
+    output = pb.OutputRun(first_number=2, payloads=[packed], encoding=1, sizes=[MOST_BYTES // 2])
+    with pytest.raises(RemoteProtocolError, match="a frame with compressed payloads"):
+        server_frame_from_wire(pb.ServerFrame(outputs=[output], parts=[part]))
+
+
+def test_no_more_is_compressed_than_a_frame_may_unpack_to():
+    half = TEXT * (MOST_BYTES // 2 // len(TEXT) + 1)
+    frame = f.ClientFrame(inputs=[f.InputRun(n, [half]) for n in (1, 2, 3)], compression=1)
+    message = as_message(frame)
+    assert [run.encoding for run in message.inputs] == [pb.ENCODING_ZSTD, 0, 0]
+    assert [run.payloads for run in client_frame_from_wire(message).inputs] == [[half]] * 3
+
+
 @pytest.mark.parametrize("payloads", [[], [PACKED, PACKED]])
 def test_compressed_payloads_are_one(payloads):
     run = pb.OutputRun(first_number=1, payloads=payloads, encoding=pb.ENCODING_ZSTD, sizes=[1])
     with pytest.raises(RemoteProtocolError, match="where one holds them all"):
         server_frame_from_wire(pb.ServerFrame(outputs=[run]))
+
+
+def test_a_chunk_stands_for_no_more_than_that_either():
+    chunk = pb.Chunk(number=1, data=PACKED, encoding=pb.ENCODING_ZSTD, size=MOST_BYTES + 1)
+    with pytest.raises(RemoteProtocolError, match="between 1 and 4194304 are allowed"):
+        client_frame_from_wire(pb.ClientFrame(chunk=chunk))
 
 
 def test_an_encoding_that_nobody_knows_is_a_breach():
