@@ -115,7 +115,8 @@ class Books:
         if message.HasField("open"):
             self._emit_from[call] = message.open.emit_from.number
         for run in message.inputs:
-            numbers = range(run.first_number, run.first_number + len(run.payloads))
+            count = len(run.sizes or run.payloads)
+            numbers = range(run.first_number, run.first_number + count)
             self._unanswered[call] += sum(n >= self._emit_from[call] for n in numbers)
             if self.folding:
                 self._uncovered[call].update(numbers)
@@ -129,7 +130,8 @@ class Books:
 
     def note_answers(self, call: NotedCall, message: pb.ServerFrame) -> None:
         """The server answers."""
-        count = sum(len(run.payloads) for run in message.outputs) + len(message.errors)
+        outputs = sum(len(run.sizes or run.payloads) for run in message.outputs)
+        count = outputs + len(message.errors)
         count += sum(part.last for part in message.parts)
         if count:
             self._unanswered[call] -= count

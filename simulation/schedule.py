@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from servestream_client.config import FlowControl, RetryPolicy, Watchdog
 from servestream_client.protocol.frames import HandlerKind
 from servestream_client.testing.faults import Fault, FaultKind
+from servestream_client.wire.compressed import available
 from simulation.faults import FOUND_OUT_BY_HEARTBEATS, SERVICE_FAULTS, Weather
 from simulation.folds import draw_fold, few_inputs, folds
 from simulation.items import Items, Special
@@ -40,6 +41,8 @@ PATIENCE_WITH_POISON = range(60, 301)
 ATTEMPTS_A_WAIT = 6
 """Attempts for each longest wait that fits into the time of faults. Waits are drawn from 0 to that,
 and a stream that does not despair must outlast faults of all that time."""
+
+_COMPRESSING = 0.2
 
 
 class Consumption(enum.Enum):
@@ -175,7 +178,7 @@ def draw_scenario(seed: int, *, many: bool | None = None, folding: bool | None =
         many: whether its service gives many outputs for an input; None: so says the seed.
         folding: whether it is stateful; None: so says the seed, where `many` is None as well.
     """
-    scenario = _draw(seed)
+    scenario = _compressing(random.Random(f"zstd {seed}"), _draw(seed))
     rng = random.Random(f"many {seed}")
     drawn = generates(rng)
     if (drawn and not folding) if many is None else many:
@@ -185,6 +188,12 @@ def draw_scenario(seed: int, *, many: bool | None = None, folding: bool | None =
         return _folding(rng, scenario)
     rng = random.Random(f"wide {seed}")
     return _widened(rng, scenario) if is_wide(rng) else scenario
+
+
+def _compressing(rng: random.Random, scenario: Scenario) -> Scenario:
+    """The same, whose client may ask for compressed payloads."""
+    level = 1 if rng.random() < _COMPRESSING and available() else 0
+    return replace(scenario, flow=replace(scenario.flow, compression_level=level))
 
 
 def _folding(rng: random.Random, scenario: Scenario) -> Scenario:

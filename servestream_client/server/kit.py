@@ -135,8 +135,9 @@ class Kit:
         self._service = service
         if written is None:
             written = in_replica()
-        # An interceptor of frames reads them.
-        written &= type(interceptor).frames is Interceptor.frames
+        # An interceptor of frames reads them, and their payloads.
+        unread = type(interceptor).frames is Interceptor.frames
+        written &= unread
         self._to_wire = cast("ToWire", written_server_frame) if written else None
         self._interceptor = interceptor
         self._active = ActiveAttempts()
@@ -162,7 +163,7 @@ class Kit:
                 token_bytes=service.flow.checkpoint_bytes,
             ),
             ahead_bytes=service.flow.output_bytes,
-            compression=max(1, service.flow.compression_level) if available() else 0,
+            compression=max(1, service.flow.compression_level) if unread and available() else 0,
         )
         self._folding = Folding(service) if kind is HandlerKind.STATEFUL else None
         self.workers: Workers = _workers(service, kind, interceptor)

@@ -8,6 +8,7 @@ import pytest
 from own_servers import serving
 
 from servestream_client import ConfigurationError, FlowControl, StreamClient, SyncStreamClient
+from servestream_client.server.kit import Interceptor
 from servestream_client.testing import Echo
 from servestream_client.wire import compressed
 from servestream_client.wire.compressed import MODULE
@@ -67,6 +68,24 @@ async def test_a_service_without_the_module_serves_them_as_they_are(monkeypatch)
     monkeypatch.setattr("servestream_client.server.kit.available", lambda: False)
     came, went = await weighed(COMPRESSING, TEXTS)
     assert min(came, went) > SIZE
+
+
+async def test_a_service_that_reads_its_frames_gets_them_as_they_are():
+    seen = []
+
+    class Noting(Interceptor):
+        async def frames(self, serve, requests):
+            async for frame in serve(requests):
+                seen.extend(payload for run in frame.outputs for payload in run.payloads)
+                yield frame
+
+    class Read(Echo):
+        def _interceptor(self):
+            return Noting()
+
+    async with serving(Read()) as target, StreamClient(target, flow=COMPRESSING) as client:
+        assert [output async for output in client.stream(TEXTS, lanes=1)] == TEXTS
+    assert seen == TEXTS
 
 
 class Large(Echo):
