@@ -221,7 +221,8 @@ class FlowControl:
             chunks; above 64 MiB, the peer must know these.
         max_unacknowledged_frames: frames with items outstanding in each direction (K).
         compression_level: at which payloads are compressed, both ways, where that makes them
-            smaller: 1 to 19, of Zstandard; 0: not at all. A client's is what it asks for, and needs
+            smaller: 1 to 19, of Zstandard; 0: not at all. It is done in the event loop, for up to
+            512 KiB at a time: from 10 on that takes long. A client's is what it asks for, and needs
             ``servestream-client[zstd]`` at both ends: a server without it sends and gets them as
             they are. A service's is the level of what it sends then, 1 by default.
     """

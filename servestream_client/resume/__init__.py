@@ -14,7 +14,7 @@ from servestream_client.errors import NotResumableError
 from servestream_client.resume.call import DeliveredReplies, ResumedCall
 from servestream_client.resume.check import assert_resumable
 from servestream_client.resume.client import ResumableClient
-from servestream_client.resume.exchange import Answers, ResumedExchange, by_key, in_order
+from servestream_client.resume.exchange import Answers, by_key, in_order
 from servestream_client.resume.strategies import (
     Resumption,
     by_field,
@@ -31,7 +31,6 @@ __all__ = [
     "NotResumableError",
     "ResumableClient",
     "ResumedCall",
-    "ResumedExchange",
     "Resumption",
     "assert_resumable",
     "by_field",

@@ -7,7 +7,6 @@ keeps nothing of it.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,25 +16,33 @@ import grpc
 import grpc.aio
 
 from servestream_client.config import RetryPolicy
-from servestream_client.errors import printable
+from servestream_client.errors import (
+    ConfigurationError,
+    NotAServerError,
+    PeerProtocolError,
+    RejectedError,
+    printable,
+)
 from servestream_client.events import Hooks
 from servestream_client.metadata import Metadata
 from servestream_client.protocol.frames import Limits
+from servestream_client.resume.usercode import of_the_caller
 from servestream_client.session.breaker import Admission
 from servestream_client.session.endpoint_pool import EndpointPool
 from servestream_client.session.endpoints import Endpoint
-from servestream_client.signals import Signal, start_task
+from servestream_client.signals import being_cancelled, start_task
 from servestream_client.transport.base import LinkStatus
+from servestream_client.transport.channels import connected
 from servestream_client.transport.classify import Decision, Verdict, classify_status
 from servestream_client.transport.grpc_link import GrpcTransport
+from servestream_client.usercode import describe
 
 __all__ = ["Attempt", "CallParts", "Decide", "End", "Start"]
 
 _MOST_DETAILS = 4096
 
-_AHEAD = 16
-"""Replies that are read before they are asked for; of the others gRPC's flow control lets come what
-it lets."""
+_LOOKS = 4
+"""At a silent server, in the time that it may be silent."""
 
 Start: TypeAlias = Callable[
     [grpc.aio.Channel, Any, Metadata, float | None],
@@ -106,6 +113,9 @@ class Attempt:
         request: what is asked.
         metadata: of this attempt.
         seconds: until the call's timeout; None: it has none.
+
+    Raises:
+        ConfigurationError: the method has no several replies.
     """
 
     def __init__(
@@ -125,54 +135,81 @@ class Attempt:
         self._parts = parts
         self._admission = admission
         self._away: Verdict | None = None
-        self._came: deque[object] = deque()
-        self._news, self._space = Signal(), Signal()
-        self._ended = False  # nothing more comes
+
+        def begin(channel: grpc.aio.Channel, every: Metadata) -> Any:  # noqa: ANN401 — as `Start`
+            self._channel = channel
+            call = start(channel, request, every, seconds)
+            if not hasattr(call, "read"):
+                call.cancel()
+                raise ConfigurationError(
+                    "the method gives one reply: there is nothing to resume, call it by the stub"
+                )
+            return call
+
         transport = cast("GrpcTransport", endpoint.reach())
-        self._call, self._avoid_connection = transport.begin(
-            lambda channel, all_metadata: start(channel, request, all_metadata, seconds), metadata
-        )
+        self._call, self._avoid_connection, self._metadata_bytes = transport.begin(begin, metadata)
+        self._reading: asyncio.Task[object] | None = None
         self._scope = ExitStack()
         self._scope.enter_context(admission)
         self._scope.enter_context(parts.pool.under_way(endpoint, self._give_up))
-        self._reading = start_task(self._read_ahead(), "servestream reader")
+        self._connecting = start_task(self._connect(), "servestream connection")
 
-    async def read(self, patience: float | None) -> object | End:
-        """Its next reply, or how it ended. Whoever is cancelled here has taken nothing.
+    async def _connect(self) -> None:
+        """Somebody is there once the connection stands, however long the first reply takes."""
+        if await connected(self._channel):
+            self._admission.answered()
+
+    async def read(self, patience: float | None, expects: Callable[[], bool]) -> object | End:
+        """Its next reply, or how it ended. Not to be cancelled but for good.
 
         Args:
             patience: seconds that the server may say nothing; None: any time.
+            expects: whether it has something to say.
         """
-        while not self._came:
-            if self._ended:
-                return await self._end()
-            try:
-                async with asyncio.timeout(patience) as limit:
-                    await self._news.wait()
-            except TimeoutError:
-                if not limit.expired():
-                    raise  # a limit of the caller's
-                return self._silence(patience)
+        try:
+            if patience is None:
+                reply: object = await self._call.read()
+            elif await self._silent(patience, expects):
+                self._avoid_connection()
+                reason = f"the server said nothing for {patience:g} s"
+                return End("", Verdict(Decision.RESUME, reason), silent=True)
+            else:
+                reading, self._reading = self._reading, None
+                reply = cast("asyncio.Task[object]", reading).result()
+        except grpc.aio.AioRpcError:
+            return await self._end()
+        except asyncio.CancelledError:
+            if being_cancelled():
+                raise
+            return await self._end()  # gRPC's word for a call that was cancelled
+        except Exception as error:
+            text = f"an interceptor of the channel failed: {describe(error)}"
+            return End("", Verdict(Decision.FAIL, text, RejectedError))
+        if reply is grpc.aio.EOF or self._away is not None:
+            return await self._end()
+        if reply is None:  # grpc.aio's word for a message that does not parse
+            text = "a reply that is no such message: is it the right stub?"
+            return End("", Verdict(Decision.FAIL, text, PeerProtocolError))
         if not self.replies:
             self._admission.answered()
             self.endpoint.welcomed(Limits())
         self.replies += 1
-        self._space.set()
-        return self._came.popleft()
+        return reply
 
-    async def _read_ahead(self) -> None:
-        """A few replies: to cancel a read would cancel its call, so that no caller may read."""
-        try:
-            while (reply := await self._call.read()) is not grpc.aio.EOF and self._away is None:
-                self._came.append(reply)
-                self._news.set()
-                while len(self._came) >= _AHEAD:
-                    await self._space.wait()
-        except (grpc.aio.AioRpcError, asyncio.CancelledError):
-            pass  # its status says it
-        finally:
-            self._ended = True
-            self._news.set()
+    async def _silent(self, patience: float, expects: Callable[[], bool]) -> bool:
+        """Read, beside the clock: to cancel a read of gRPC's would cancel the call."""
+        if self._reading is None:
+            self._reading = start_task(self._read(), "servestream reader")
+        looks = 0
+        while looks < _LOOKS:
+            done, _ = await asyncio.wait({self._reading}, timeout=patience / _LOOKS)
+            if done:
+                return False
+            looks = looks + 1 if expects() else 0
+        return True
+
+    async def _read(self) -> object:
+        return await self._call.read()
 
     async def write(self, request: object) -> None:
         """Send a request, of a call that is written to. As gRPC's."""
@@ -193,14 +230,15 @@ class Attempt:
 
     def interrupt(self) -> None:
         """Break its RPC. What is read next is its end."""
-        self._came.clear()
         self._away = Verdict(Decision.RESUME, "the attempt was interrupted")
         self._call.cancel()
 
     def end(self) -> None:
         """Let go of it. Harmless twice."""
         self._call.cancel()
-        self._reading.cancel()
+        self._connecting.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
         self._scope.close()
 
     def _give_up(self, away: Verdict) -> None:
@@ -208,11 +246,6 @@ class Attempt:
         if not self.replies:
             self._away = away
             self._call.cancel()
-
-    def _silence(self, patience: float | None) -> End:
-        self._avoid_connection()
-        reason = f"the server said nothing for {patience:g} s"
-        return End("", Verdict(Decision.RESUME, reason), silent=True)
 
     async def _end(self) -> End:
         code, details = await self._call.code(), await self._call.details()
@@ -223,10 +256,17 @@ class Attempt:
             return self._away
         if code is grpc.StatusCode.OK:
             return None
-        status = LinkStatus(code.name, details, tls=self._parts.tls)
+        status = LinkStatus(
+            code.name, details, tls=self._parts.tls, metadata_bytes=self._metadata_bytes
+        )
         verdict = classify_status(status, known=self.endpoint.known)
+        if code is grpc.StatusCode.UNIMPLEMENTED and not self.endpoint.known:
+            text = f"the server does not know this method: is it the right application? ({status})"
+            verdict = Verdict(verdict.decision, text, NotAServerError, status=code.name)
         decide = self._parts.decide
-        decision = None if decide is None else decide(code, details)
+        decision = None if decide is None else of_the_caller(decide, code, details)
         if decision is None or decision is verdict.decision:
             return verdict
+        if decision is Decision.FAIL:
+            return Verdict(decision, str(status), RejectedError, status=code.name)
         return Verdict(decision, str(status), status=code.name)

@@ -53,7 +53,7 @@ async def assert_resumable(
 
     async def replies(most: int, cut: int = 0) -> list[Rep]:
         found: list[Rep] = []
-        async with client.call(method, request, resume) as call:
+        async with client.call(method, request, resume, ahead=1) as call:
             async for reply in call:
                 found.append(reply)
                 if len(found) == cut:

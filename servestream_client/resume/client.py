@@ -13,13 +13,14 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from servestream_client import environment
-from servestream_client.config import RetryPolicy, check_timeout
+from servestream_client.config import RetryPolicy, check_count, check_timeout
 from servestream_client.errors import ClientClosedError, ConfigurationError, WrongEventLoopError
 from servestream_client.events import Hooks
 from servestream_client.metadata import Metadata, check_metadata, check_metadata_size, exact
 from servestream_client.resume.attempt import CallParts
-from servestream_client.resume.call import Resumed, ResumedCall
-from servestream_client.resume.exchange import Answers, ResumedExchange, check_window
+from servestream_client.resume.call import Asking, ResumedCall
+from servestream_client.resume.driver import CallDriver
+from servestream_client.resume.exchange import Answers, Exchanging, check_window
 from servestream_client.resume.strategies import Resumption
 from servestream_client.session.arguments import (
     check_application,
@@ -128,7 +129,7 @@ class ResumableClient(Generic[Stub]):
         )
         self._make_stub = stub
         self._stubs: weakref.WeakKeyDictionary[grpc.aio.Channel, Stub] = weakref.WeakKeyDictionary()
-        self._calls: weakref.WeakSet[Resumed[Any]] = weakref.WeakSet()
+        self._drivers: weakref.WeakSet[CallDriver] = weakref.WeakSet()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -140,7 +141,8 @@ class ResumableClient(Generic[Stub]):
         *,
         timeout: float | None = None,
         idle_timeout: float | None = None,
-    ) -> ResumedCall[Req, Rep]:
+        ahead: int = 16,
+    ) -> ResumedCall[Rep]:
         """A call of a server-streaming method. It begins when it is first iterated.
 
         Args:
@@ -151,12 +153,13 @@ class ResumableClient(Generic[Stub]):
             timeout: seconds for the whole call, across failures; None: no limit.
             idle_timeout: seconds that a server may say nothing until it is taken for dead; None:
                 for ever, as long as its connection stands.
+            ahead: how many replies are kept that were not asked for yet.
 
         Raises:
             ConfigurationError: an argument cannot work.
             ClientClosedError: the client is closed.
         """
-        self._check_call(timeout, idle_timeout)
+        self._check_call(timeout, idle_timeout, ahead)
         if not isinstance(request, Message):
             raise ConfigurationError(f"request must be a protobuf message, not {request!r}")
         resumption = resume()
@@ -173,17 +176,15 @@ class ResumableClient(Generic[Stub]):
             begin = cast("grpc.aio.UnaryStreamMultiCallable[Req, Rep]", method(self._stub(channel)))
             return begin(asked, metadata=metadata, timeout=timeout)
 
-        call = ResumedCall(
-            request,
-            resumption,
-            parts=self._parts,
-            start=start,
+        driver = CallDriver(
+            Asking(request, resumption),
+            self._parts,
+            start,
             timeout=timeout,
             idle_timeout=idle_timeout,
-            check=self._check,
+            ahead=ahead,
         )
-        self._calls.add(call)
-        return call
+        return self._made(driver)
 
     def exchange(
         self,
@@ -194,7 +195,8 @@ class ResumableClient(Generic[Stub]):
         window: int = 64,
         timeout: float | None = None,
         idle_timeout: float | None = None,
-    ) -> ResumedExchange[Req, Rep]:
+        ahead: int = 16,
+    ) -> ResumedCall[Rep]:
         """A call of a bidirectional method that gives each request one reply. It begins when it is
         first iterated; use it as ``async with``, or iterate it to its end. Requests may be served
         more than once.
@@ -205,14 +207,15 @@ class ResumableClient(Generic[Stub]):
             answers: which request a reply answers: `in_order()`, or `by_key("id", "id")`.
             window: how many may lack their reply.
             timeout: as for `call`.
-            idle_timeout: likewise.
+            idle_timeout: likewise, where a request lacks its reply.
+            ahead: likewise.
 
         Raises:
             InputsError: the requests are no iterable.
             ConfigurationError: another argument cannot work.
             ClientClosedError: the client is closed.
         """
-        self._check_call(timeout, idle_timeout)
+        self._check_call(timeout, idle_timeout, ahead)
         check_window(window)
         if not callable(answers):
             raise ConfigurationError(
@@ -229,25 +232,27 @@ class ResumableClient(Generic[Stub]):
             )
             return begin(metadata=metadata, timeout=timeout)
 
-        exchange = ResumedExchange(
-            requests,
-            answers,
-            window=window,
-            parts=self._parts,
-            start=start,
+        driver = CallDriver(
+            Exchanging(requests, answers, window),
+            self._parts,
+            start,
             timeout=timeout,
             idle_timeout=idle_timeout,
-            check=self._check,
+            ahead=ahead,
         )
-        self._calls.add(exchange)
-        return exchange
+        return self._made(driver)
 
-    def _check_call(self, timeout: float | None, idle_timeout: float | None) -> None:
+    def _made(self, driver: CallDriver) -> ResumedCall[Any]:
+        self._drivers.add(driver)
+        return ResumedCall(driver, self._check)
+
+    def _check_call(self, timeout: float | None, idle_timeout: float | None, ahead: int) -> None:
         if self._closed:
             raise self._is_closed()
         check_timeout(timeout)
         if idle_timeout is not None and not idle_timeout > 0:
             raise ConfigurationError("idle_timeout must be positive, or None")
+        check_count("ahead", ahead)
 
     def _stub(self, channel: grpc.aio.Channel) -> Stub:
         stub = self._stubs.get(channel)
@@ -274,8 +279,8 @@ class ResumableClient(Generic[Stub]):
     async def aclose(self) -> None:
         """End every call and give back the connections. Harmless twice."""
         self._closed = True
-        for call in list(self._calls):
-            await call.aclose()
+        error = ClientClosedError(f"the client of {self._parts.pool.name} was closed")
+        await asyncio.gather(*(driver.aclose(error) for driver in list(self._drivers)))
         await self._parts.pool.aclose()
 
     async def __aenter__(self) -> Self:

@@ -9,30 +9,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Generic, TypeAlias, TypeVar, Unpack
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import grpc.aio
 from google.protobuf.message import Message
 
 from servestream_client.errors import ConfigurationError, InputsError, NotResumableError
 from servestream_client.resume.attempt import Attempt
-from servestream_client.resume.call import Others, Resumed
+from servestream_client.resume.driver import Kind
 from servestream_client.resume.strategies import value_of
 from servestream_client.session.source import InputSource
-from servestream_client.signals import Signal, start_task
+from servestream_client.signals import Signal, being_cancelled, start_task
 from servestream_client.usercode import contained
 
-__all__ = ["Answers", "ResumedExchange", "by_key", "check_window", "in_order"]
+__all__ = ["Answers", "Exchanging", "by_key", "check_window", "in_order"]
 
 Req = TypeVar("Req", bound=Message)
 Rep = TypeVar("Rep", bound=Message)
-
 
 Answers: TypeAlias = Callable[[Rep, Sequence[Req]], int]
 """Says which request a reply answers: given the reply, and the requests that were sent on this
 attempt and lack theirs, in order, the index of that one. It raises `NotResumableError` if there is
 none. A call whose replies do not tell cannot be resumed: its requests would be lost, or served
 twice, and nobody would know."""
+
+_REQUESTS = "the call's requests"
+_NO_MORE = object()
 
 
 def in_order() -> Answers[Any, Any]:
@@ -66,88 +68,81 @@ def by_key(reply: str, request: str) -> Answers[Any, Any]:
     return answered
 
 
-class ResumedExchange(Resumed[Rep], Generic[Req, Rep]):
-    """The replies of a bidirectional call; see `Resumed`. Made by `ResumableClient.exchange`.
+class Exchanging(Kind, Generic[Req, Rep]):
+    """See the module.
 
     Args:
         requests: the caller's.
         answers: which of them a reply answers.
         window: how many are under way at the most.
-        others: of every call.
     """
 
     def __init__(
         self,
         requests: Iterable[Req] | AsyncIterable[Req],
         answers: Answers[Rep, Req],
-        *,
         window: int,
-        **others: Unpack[Others],
     ) -> None:
-        super().__init__(**others)
         self._answers = answers
         self._window = window
         self._source = InputSource(requests)
         self._unanswered: list[Req] = []
         self._sent = 0  # of these, on the present attempt
         self._exhausted = False
-        self._raised: BaseException | None = None  # by the requests
+        self._error: BaseException | None = None  # that the requests have raised
+        self._due = Signal()  # for the driver
         self._work = Signal()  # for the writer
         self._room = Signal()  # for what pulls
         self._pulling: asyncio.Task[None] | None = None
         self._writing: asyncio.Task[None] | None = None
 
-    async def __anext__(self) -> Rep:
-        """The next reply; see `Resumed`. What the requests raise comes behind the replies to those
-        before.
-        """
-        try:
-            return await super().__anext__()
-        except StopAsyncIteration:
-            raised, self._raised = self._raised, None
-            if raised is None:
-                raise
-        raise raised
-
     # ---------------------------------------------------------------- for the attempts
 
-    def _next_request(self) -> object | None:
+    async def due(self) -> None:
         if self._pulling is None:
             self._pulling = start_task(self._pull(), "servestream requests")
-        if self._exhausted and not self._unanswered:
-            return None
-        return ()  # they are written
+        while not (self._unanswered or self._exhausted):
+            await self._due.wait()
 
-    def _opened(self, attempt: Attempt) -> None:
+    def next_request(self) -> object | None:
+        return None if self.complete() else ()  # they are written
+
+    def opened(self, attempt: Attempt) -> None:
         self._sent = 0
         self._writing = start_task(self._write(attempt), "servestream writer")
 
-    def _observe(self, reply: Rep) -> Sequence[Rep]:
+    def observe(self, reply: Rep) -> Sequence[Rep]:
         sent = self._unanswered[: self._sent]
         if not sent:
             raise NotResumableError("a reply came, and no request lacks one")
-        del self._unanswered[self._answers(reply, sent)]
+        index = self._answers(reply, sent)
+        if type(index) is not int or not 0 <= index < len(sent):
+            raise NotResumableError(
+                f"a reply is said to answer request {index!r} of the {len(sent)} that lack one"
+            )
+        del self._unanswered[index]
         self._sent -= 1
         self._room.set()
         return (reply,)
 
-    def _complete(self) -> bool:
+    def complete(self) -> bool:
         return self._exhausted and not self._unanswered
 
-    def _parted(self) -> None:
+    def expects(self) -> bool:
+        return self._sent > 0 or self.complete()
+
+    def parted(self) -> None:
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.cancel()
 
-    def _closed(self) -> None:
-        pulling, self._pulling = self._pulling, None
-        if pulling is not None and not pulling.done():
-            pulling.cancel()
+    def raised(self) -> BaseException | None:
+        return self._error
 
     async def aclose(self) -> None:
         pulling = self._pulling
-        await super().aclose()
         if pulling is not None:
+            pulling.cancel()
             await asyncio.wait({pulling})
         await self._source.aclose()
 
@@ -160,26 +155,29 @@ class ResumedExchange(Resumed[Rep], Generic[Req, Rep]):
                 while len(self._unanswered) >= self._window:
                     await self._room.wait()
                 request = await self._next_of_the_caller()
+                if request is _NO_MORE:
+                    return
                 self._unanswered.append(_copied(request))
                 self._work.set()
-        except StopAsyncIteration:
-            pass
-        except asyncio.CancelledError:
-            raise
+                self._due.set()
         except BaseException as error:
-            self._raised = contained(error, "the call's requests", awaited=True)
-        self._exhausted = True
-        self._work.set()
+            if isinstance(error, asyncio.CancelledError) and being_cancelled():
+                raise
+            self._error = contained(error, _REQUESTS)
+        finally:
+            self._exhausted = True
+            self._work.set()
+            self._due.set()
 
-    async def _next_of_the_caller(self) -> Req:
+    async def _next_of_the_caller(self) -> Any:  # noqa: ANN401 — or none
         plain = self._source.plain
-        if plain is None:
-            return await self._source.pull()
-        await asyncio.sleep(0)  # or a long list would let nobody else run
+        if plain is not None:
+            await asyncio.sleep(0)  # or a long list would let nobody else run
+            return next(plain, _NO_MORE)
         try:
-            return next(plain)
-        except StopIteration:
-            raise StopAsyncIteration from None
+            return await self._source.pull()
+        except StopAsyncIteration:
+            return _NO_MORE
 
     async def _write(self, attempt: Attempt) -> None:
         """What lacks a reply, from the first on, and then what comes."""
@@ -196,7 +194,7 @@ class ResumedExchange(Resumed[Rep], Generic[Req, Rep]):
                     await self._work.wait()
 
 
-def _copied(request: Req) -> Req:
+def _copied(request: Any) -> Any:  # noqa: ANN401 — a message, if it is one
     if not isinstance(request, Message):
         raise InputsError(f"a request must be a protobuf message, not {request!r}")
     copied = type(request)()

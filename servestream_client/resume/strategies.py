@@ -100,7 +100,7 @@ class _ByField(Generic[Req, Rep]):
         return first
 
     def complete(self) -> bool:
-        return self._ended
+        return self._ended or self._position is None  # there may be none at all
 
 
 def by_field(
@@ -121,6 +121,7 @@ class _ByToken(Generic[Req, Rep]):
     def __init__(self, field: str, into: str, most: int) -> None:
         self._field, self._into, self._most = field, into, most
         self._token: Any = None
+        self._resumed = False  # and no token has come since
         self._held: list[Rep] = []
 
     def observe(self, reply: Rep) -> Sequence[Rep]:
@@ -133,13 +134,19 @@ class _ByToken(Generic[Req, Rep]):
                     " held back at the most: by_token(..., most=)"
                 )
             return ()
-        self._token = token
+        if self._resumed and token == self._token:
+            raise NotResumableError(
+                f"the {self._field} that the call was resumed with came again: the server does not"
+                f" go on from {self._into}"
+            )
+        self._token, self._resumed = token, False
         held, self._held = self._held, []
         return held
 
     def request(self, first: Req) -> Req | None:
         self._held = []  # which come again
         if self._token is not None:
+            self._resumed = True
             _set(first, self._into, self._token)
         return first
 
@@ -196,7 +203,7 @@ class _BySkip(Generic[Req, Rep]):
         return first
 
     def complete(self) -> bool:
-        return self._ended and self._again >= self._delivered
+        return (self._ended or not self._delivered) and self._again >= self._delivered
 
 
 def by_skip(

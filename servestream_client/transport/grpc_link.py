@@ -311,7 +311,7 @@ class GrpcTransport:
 
     def begin(
         self, start: Callable[[grpc.aio.Channel, Metadata], C], metadata: Metadata = ()
-    ) -> tuple[C, Callable[[], None]]:
+    ) -> tuple[C, Callable[[], None], int]:
         """Begin a call of another RPC than this package's.
 
         Args:
@@ -319,13 +319,14 @@ class GrpcTransport:
             metadata: besides those that go with every call.
 
         Returns:
-            The call, and what keeps further ones from its connection.
+            The call, what keeps further ones from its connection, and how many bytes its metadata
+            take.
         """
         connection = self._connection_for(apart=False)
         call = start(connection.channel, (*self._metadata, *metadata))
         connection.calls += 1
         call.add_done_callback(lambda _: self._over(connection))
-        return call, partial(self._avoid, connection)
+        return call, partial(self._avoid, connection), self._size_with(metadata)
 
     async def probe(self) -> str | None:
         idle = next((each for each in self._connections if not (each.calls or each.avoided)), None)

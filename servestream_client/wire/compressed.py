@@ -96,13 +96,13 @@ def _packed(data: bytes | memoryview, level: int) -> bytes | None:
     return packed if len(packed) * 16 < len(data) * 15 else None
 
 
-def check_sizes(*runs: pb.InputRun | pb.OutputRun | pb.OutputPart) -> None:
-    """Look at all that a frame would unpack to, before any of it is.
+def check_sizes(*runs: pb.InputRun | pb.OutputRun | pb.OutputPart, chunk: int) -> None:
+    """Look at all that a frame would unpack to, with so many bytes in a chunk, before any of it is.
 
     Raises:
         RemoteProtocolError: it is more than may be.
     """
-    total = sum(sum(run.sizes) for run in runs if run.encoding)
+    total = chunk + sum(sum(run.sizes) for run in runs if run.encoding)
     if total > MOST_BYTES:
         raise RemoteProtocolError(
             f"a frame with compressed payloads of {total} bytes: {MOST_BYTES} are allowed"

@@ -218,7 +218,7 @@ def client_frame_from_wire(message: pb.ClientFrame) -> f.ClientFrame:
     Raises:
         RemoteProtocolError: the message means nothing.
     """
-    check_sizes(*message.inputs)
+    check_sizes(*message.inputs, chunk=message.chunk.size)
     frame = f.ClientFrame()
     for field, value in message.ListFields():
         setattr(frame, field.name, _CLIENT_FRAME[field.name](value))
@@ -436,7 +436,7 @@ def server_frame_from_wire(message: pb.ServerFrame) -> f.ServerFrame:
     Raises:
         RemoteProtocolError: the message means nothing.
     """
-    check_sizes(*message.outputs, *message.parts)
+    check_sizes(*message.outputs, *message.parts, chunk=message.chunk.size)
     frame = f.ServerFrame()
     for field, value in message.ListFields():
         setattr(frame, field.name, _SERVER_FRAME[field.name](value))

@@ -29,6 +29,7 @@ class CountingStub:
         self.Count = method("Count", Int64Value, Int64Value)
         self.Tokens = method("Tokens", StringValue, Any)
         self.Watch = method("Watch", StringValue, StringValue)
+        self.One = channel.unary_unary("/tests.Counting/One")
         self.Double = channel.stream_stream(
             "/tests.Counting/Double",
             request_serializer=Int64Value.SerializeToString,
@@ -80,7 +81,7 @@ class Counting:
             raise
 
     async def tokens(self, request: StringValue, context: grpc.aio.ServicerContext):
-        begin = int(request.value or 0) + 1
+        begin = 1 if self.ignores else int(request.value or 0) + 1
         self.calls.append(begin)
         for number in range(begin, LAST - LAST % 3 + 1):
             if number in self.fails:

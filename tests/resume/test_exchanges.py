@@ -70,7 +70,7 @@ async def test_no_more_are_under_way_than_the_window_has(service):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await anext(exchange)
-        assert len(exchange._unanswered) == 3
+        assert len(exchange._driver._kind._unanswered) == 3
         service.silent_at = 0
         rest = await doubled(exchange)
         await exchange.aclose()
@@ -130,7 +130,60 @@ async def test_an_ok_that_comes_early_is_not_the_end(service):
     service.early = 40
     async with client_of(service) as client:
         assert await doubled(doubling(client)) == EXPECTED
-    assert len(service.calls) == 3
+    assert len(service.calls) >= 3
+
+
+@pytest.mark.parametrize("index", [-1, 100, None, True])
+async def test_an_answer_to_no_request_is_told(service, index):
+    async with client_of(service) as client:
+        exchange = doubling(client, answers=lambda reply, unanswered: index)
+        with pytest.raises(NotResumableError, match="is said to answer request"):
+            await doubled(exchange)
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, StopAsyncIteration])
+async def test_requests_that_raise_what_is_pythons_own_end_it_behind_the_replies(service, error):
+    class Requests:
+        def __init__(self):
+            self.left = requests([1, 2])
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if not self.left:
+                raise error("their own")
+            return self.left.pop(0)
+
+    async with client_of(service) as client:
+        exchange = doubling(client, Requests())
+        assert [int((await anext(exchange)).value) for _ in range(2)] == [2, 4]
+        with pytest.raises(RuntimeError, match=error.__name__):
+            await anext(exchange)
+
+
+async def test_slow_requests_are_no_silence_of_the_servers(service):
+    async def slowly():
+        for each in requests([1, 2, 3]):
+            yield each
+            await asyncio.sleep(0.5)
+
+    async with client_of(service) as client:
+        exchange = doubling(client, slowly(), idle_timeout=0.1)
+        assert await doubled(exchange) == EXPECTED[:3]
+        assert exchange.statistics.attempts == 1
+
+
+async def test_a_request_without_a_reply_is_waited_for_so_long(service):
+    service.silent_at = 3
+    async with client_of(service) as client:
+        exchange = doubling(client, [1, 2, 3, 4], idle_timeout=0.2, window=1)
+        assert [(await anext(exchange)).type_url for _ in range(2)] == ["1", "2"]
+        while 3 not in service.asked:
+            await asyncio.sleep(0.001)
+        service.silent_at = 0
+        assert await doubled(exchange) == EXPECTED[2:4]
+    assert len(service.calls) == 2
 
 
 async def test_a_timeout_ends_it(service):

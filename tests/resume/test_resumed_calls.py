@@ -2,8 +2,9 @@
 
 import asyncio
 import gc
+import pickle
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -11,6 +12,7 @@ import grpc.aio
 import pytest
 from counting import LAST, Counting, CountingStub, handlers
 from google.protobuf.wrappers_pb2 import Int64Value, StringValue
+from ports import reserved_port
 
 from servestream_client import (
     AccessDeniedError,
@@ -19,6 +21,7 @@ from servestream_client import (
     Hooks,
     RetriesExhaustedError,
     RetryPolicy,
+    StreamError,
     StreamTimeoutError,
 )
 from servestream_client.resume import (
@@ -185,6 +188,75 @@ async def test_a_call_whose_last_reply_came_needs_no_further_attempt(service):
     assert len(service.calls) == 1
 
 
+async def test_one_that_ignores_a_token_is_found_out(service):
+    service.fails = {5: grpc.StatusCode.UNAVAILABLE}
+    service.ignores = True
+    async with client_of(service) as client:
+        call = client.call(
+            lambda stub: stub.Tokens, StringValue(), by_token("type_url", into="value")
+        )
+        with pytest.raises(NotResumableError, match="came again: the server does not go on"):
+            await values(call)
+
+
+@pytest.mark.parametrize("resume", [FROM, by_skip(last=lambda reply: reply.value == LAST)])
+async def test_there_may_be_no_reply_at_all(service, resume):
+    async with client_of(service) as client:
+        begin = Int64Value(value=LAST + 1)
+        assert await values(client.call(lambda stub: stub.Count, begin, resume)) == []
+    assert len(service.calls) == 1
+
+
+@pytest.mark.parametrize("at", ["observe", "request", "complete", "statuses"])
+@pytest.mark.parametrize(
+    ("error", "becomes"),
+    [
+        (TimeoutError, TimeoutError),
+        (StopAsyncIteration, RuntimeError),
+        (asyncio.CancelledError, RuntimeError),
+        (ZeroDivisionError, ZeroDivisionError),
+    ],
+)
+async def test_what_the_callers_code_raises_ends_the_call_with_that(service, at, error, becomes):
+    def raising(*_):
+        raise error("their own")
+
+    seen = []
+
+    class Noting(Hooks):
+        def on_event(self, event):
+            seen.append(event)
+
+    class Own(type(FROM())):
+        pass
+
+    if at == "statuses":
+        service.fails = {5: grpc.StatusCode.UNAVAILABLE}
+    else:
+        setattr(Own, at, raising)
+    statuses = raising if at == "statuses" else None
+    async with client_of(service, statuses=statuses, hooks=[Noting()]) as client:
+        call = counting(client, lambda: Own("value", "value", step=1, last=None))
+        with pytest.raises(becomes, match="own"):
+            await values(call)
+    assert isinstance(seen[-1].error, becomes)
+    names = [type(event).__name__ for event in seen]
+    assert names.count("AttemptStarted") == names.count("AttemptEnded")
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "text"),
+    [
+        (lambda stub: stub.One, ConfigurationError, "one reply"),
+        (lambda stub: stub.Cuont, AttributeError, "Cuont"),
+    ],
+)
+async def test_a_method_that_has_one_reply_or_is_not_there_is_told(service, method, error, text):
+    async with client_of(service) as client:
+        with pytest.raises(error, match=text):
+            await values(client.call(method, Int64Value(), FROM))
+
+
 # ------------------------------------------------------------------ limits, and ends
 
 
@@ -272,6 +344,83 @@ async def test_metadata_goes_with_each_attempt(service):
     ]
     one = ["AttemptStarted", "AttemptWelcomed", "AttemptEnded"]
     assert seen == ["StreamStarted", *one, *one, "StreamEnded"]
+
+
+async def test_a_slow_first_reply_keeps_no_other_call_from_a_server_that_is_back(service):
+    with reserved_port() as port:
+        retry = RetryPolicy(initial=0.05, maximum=0.1, attempts=1000, connect_timeout=60)
+        async with ResumableClient(f"127.0.0.1:{port}", CountingStub, retry=retry) as client:
+            service.silent_at = 1
+            first = asyncio.ensure_future(values(counting(client)))
+            await asyncio.sleep(0.3)  # it is refused
+            server = grpc.aio.server()
+            server.add_generic_rpc_handlers((handlers(service),))
+            server.add_insecure_port(f"127.0.0.1:{port}")
+            await server.start()
+            while not service.calls:
+                await asyncio.sleep(0.01)
+            assert await values(counting(client)) == ALL
+            assert not first.done()
+            first.cancel()
+            await asyncio.wait({first})
+        await server.stop(None)
+
+
+async def test_whoever_is_closed_makes_no_further_attempt(service):
+    seen = []
+
+    class Noting(Hooks):
+        def on_event(self, event):
+            seen.append(event)
+
+    service.pause = 0.5
+    async with client_of(service, hooks=[Noting()]) as client:
+        call = counting(client)
+        waiting = asyncio.ensure_future(values(call))
+        while not service.calls:
+            await asyncio.sleep(0.01)
+        await call.aclose()
+        await asyncio.wait({waiting})
+        await asyncio.sleep(0.1)
+    assert len(service.calls) == 1
+    names = [type(event).__name__ for event in seen]
+    assert names[0] == "StreamStarted"
+    assert names[-2:] == ["AttemptEnded", "StreamEnded"]
+    assert isinstance(seen[-1].error, ClientClosedError)
+
+
+async def test_a_client_that_is_closed_does_not_seem_to_have_all(service):
+    service.pause = 0.01
+    async with client_of(service) as client:
+        call, unbegun = counting(client), counting(client)
+        got = [(await anext(call)).value for _ in range(5)]
+        await client.aclose()
+        for each in (call, unbegun):
+            with pytest.raises(ClientClosedError):
+                got += await values(each)
+    assert got == ALL[:5]
+
+
+async def test_a_caller_who_polls_changes_nothing_of_the_retry_policy(service):
+    service.fails = From(1)
+    async with client_of(service) as client:
+        call = counting(client)
+        with pytest.raises(StreamError):
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.005):
+                        await anext(call)
+        assert len(service.calls) <= QUICK.attempts
+
+
+async def test_its_error_can_be_sent_to_another_process(service):
+    service.fails = {5: grpc.StatusCode.PERMISSION_DENIED}
+    async with client_of(service) as client:
+        with pytest.raises(AccessDeniedError) as caught:
+            await values(counting(client))
+    copied = pickle.loads(pickle.dumps(caught.value))
+    assert str(copied) == str(caught.value)
+    assert copied.delivered.replies == 4
 
 
 @pytest.mark.parametrize("how", ["closed", "left", "dropped", "client closed"])
