@@ -193,8 +193,12 @@ def test_compressed_payloads_are_one(payloads):
 
 def test_a_chunk_stands_for_no_more_than_that_either():
     chunk = pb.Chunk(number=1, data=PACKED, encoding=pb.ENCODING_ZSTD, size=MOST_BYTES + 1)
-    with pytest.raises(RemoteProtocolError, match="between 1 and 4194304 are allowed"):
+    with pytest.raises(RemoteProtocolError, match="4194304 are allowed"):
         client_frame_from_wire(pb.ClientFrame(chunk=chunk))
+    chunk.size = MOST_BYTES
+    run = pb.InputRun(first_number=1, payloads=[PACKED], encoding=1, sizes=[len(TEXT)])
+    with pytest.raises(RemoteProtocolError, match="a frame with compressed payloads"):
+        client_frame_from_wire(pb.ClientFrame(chunk=chunk, inputs=[run]))
 
 
 def test_an_encoding_that_nobody_knows_is_a_breach():
