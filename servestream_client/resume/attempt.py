@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
@@ -156,8 +156,9 @@ class Attempt:
 
     async def _connect(self) -> None:
         """Somebody is there once the connection stands, however long the first reply takes."""
-        if await connected(self._channel):
-            self._admission.answered()
+        with suppress(grpc.aio.UsageError):  # the channel is closed
+            if await connected(self._channel):
+                self._admission.answered()
 
     async def read(self, patience: float | None, expects: Callable[[], bool]) -> object | End:
         """Its next reply, or how it ended. Not to be cancelled but for good.
